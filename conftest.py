@@ -1,0 +1,1 @@
+pytest_plugins = ["pglife_conformance.plugin"]
