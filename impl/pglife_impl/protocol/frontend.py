@@ -1,0 +1,356 @@
+"""What a client says after its startup packet: frames, and the messages in them.
+
+Begin with   FrameReader, which cuts the byte stream, then decode().
+Owns         the layout of every frontend message, and encode() for the client's side of a test.
+Leaves out   what a message does (session/), COPY and the function call beyond their frames.
+Source       tcop/postgres.c: SocketBackend(), PostgresMain(), exec_bind_message();
+             libpq/pqcomm.c: pq_getmessage(); libpq/pqformat.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+from pglife_impl.protocol.report import SqlError, SqlState, error
+
+_WORD = struct.Struct("!i")
+_HALF = struct.Struct("!h")
+_HEADER_LENGTH = 5
+
+SMALL_MESSAGE_LIMIT = 10_000
+LARGE_MESSAGE_LIMIT = 0x3FFF_FFFF
+
+
+class Target(Enum):
+    """What Describe and Close speak of."""
+
+    STATEMENT = b"S"
+    PORTAL = b"P"
+
+
+@dataclass(frozen=True)
+class Query:
+    """Run a string of statements (simple protocol)."""
+
+    sql: str
+
+
+@dataclass(frozen=True)
+class Parse:
+    """Make a prepared statement."""
+
+    name: str
+    sql: str
+    parameter_types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Make a portal of a prepared statement; None is a null."""
+
+    portal: str
+    statement: str
+    parameter_formats: tuple[int, ...] = ()
+    parameters: tuple[bytes | None, ...] = ()
+    result_formats: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Tell the columns, and for a statement the parameters."""
+
+    target: Target
+    name: str
+
+
+@dataclass(frozen=True)
+class Execute:
+    """Run a portal; 0 rows means all."""
+
+    portal: str
+    max_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Close:
+    """Drop a prepared statement or a portal."""
+
+    target: Target
+    name: str
+
+
+@dataclass(frozen=True)
+class Sync:
+    """End of a series of extended-protocol messages."""
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Send what has been answered so far."""
+
+
+@dataclass(frozen=True)
+class Terminate:
+    """Goodbye."""
+
+
+@dataclass(frozen=True)
+class Password:
+    """A password or a SASL or GSS response: the type byte does not tell which."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class FunctionCall:
+    """The fast path: known by name, not taken apart."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class CopyMessage:
+    """CopyData, CopyDone or CopyFail outside a COPY: ignored, as PostgresMain() does."""
+
+    code: bytes
+    data: bytes
+
+
+Message = (
+    Query
+    | Parse
+    | Bind
+    | Describe
+    | Execute
+    | Close
+    | Sync
+    | Flush
+    | Terminate
+    | Password
+    | FunctionCall
+    | CopyMessage
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A type byte and the bytes that follow the length word."""
+
+    code: bytes
+    body: bytes
+
+
+class InvalidLength(Exception):
+    """The length word is impossible, so the stream is lost: the connection ends."""
+
+
+class InvalidMessageType(Exception):
+    """The type byte is none of a client's: FATAL 08P01 (SE-47)."""
+
+    def __init__(self, code: bytes) -> None:
+        super().__init__(f"invalid frontend message type {code[0]}")
+
+
+_SMALL = b"DCEHSXp"
+_LARGE = b"QPBFdcf"
+EXTENDED_PROTOCOL = frozenset((b"P", b"B", b"E", b"C", b"D", b"H"))
+"""After an error these are skipped until Sync."""
+
+
+class FrameReader:
+    """Cuts a byte stream into frames, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        self._buffer += data
+
+    @property
+    def has_partial_frame(self) -> bool:
+        """Did the client begin a message that it has not finished?"""
+        return bool(self._buffer)
+
+    def next_frame(self) -> Frame | None:
+        """Return the next whole frame, or None until more bytes come."""
+        buffer = self._buffer
+        if not buffer:
+            return None
+        code = bytes(buffer[:1])
+        if code in _SMALL:
+            limit = SMALL_MESSAGE_LIMIT
+        elif code in _LARGE:
+            limit = LARGE_MESSAGE_LIMIT
+        else:
+            raise InvalidMessageType(code)
+        if len(buffer) < _HEADER_LENGTH:
+            return None
+        length = _WORD.unpack_from(buffer, 1)[0]
+        if not _WORD.size <= length <= limit:
+            raise InvalidLength("invalid message length")
+        if len(buffer) < length + 1:
+            return None
+        body = bytes(buffer[_HEADER_LENGTH : length + 1])
+        del buffer[: length + 1]
+        return Frame(code, body)
+
+
+class _Cursor:
+    """Reads the fields of one body; complains as libpq/pqformat.c does."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.offset = 0
+
+    def take(self, count: int) -> bytes:
+        end = self.offset + count
+        if count < 0 or end > len(self.body):
+            raise violation("insufficient data left in message")
+        self.offset, start = end, self.offset
+        return self.body[start:end]
+
+    def half(self) -> int:
+        return int(_HALF.unpack(self.take(_HALF.size))[0])
+
+    def word(self) -> int:
+        return int(_WORD.unpack(self.take(_WORD.size))[0])
+
+    def text(self) -> str:
+        end = self.body.find(b"\0", self.offset)
+        if end < 0:
+            raise violation("invalid string in message")
+        raw = self.body[self.offset : end]
+        self.offset = end + 1
+        return _decode_text(raw)
+
+    def halves(self) -> tuple[int, ...]:
+        return tuple(self.half() for _ in range(max(self.half(), 0)))
+
+    def value(self) -> bytes | None:
+        length = self.word()
+        return None if length == -1 else self.take(length)
+
+    def end(self) -> None:
+        if self.offset != len(self.body):
+            raise violation("invalid message format")
+
+
+def violation(message: str) -> SqlError:
+    """Return the ERROR for a message whose inside is malformed."""
+    return error(SqlState.PROTOCOL_VIOLATION, message)
+
+
+def _decode_text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        shown = " ".join(f"0x{byte:02x}" for byte in raw[bad.start : max(bad.end, bad.start + 1)])
+        raise error(
+            SqlState.CHARACTER_NOT_IN_REPERTOIRE,
+            f'invalid byte sequence for encoding "UTF8": {shown}',
+        ) from None
+
+
+def decode(frame: Frame) -> Message:
+    """Return the message in a frame; SqlError 08P01 if its inside is malformed."""
+    cursor = _Cursor(frame.body)
+    message = _decode(frame.code, cursor)
+    cursor.end()
+    return message
+
+
+def _decode(code: bytes, cursor: _Cursor) -> Message:
+    match code:
+        case b"Q":
+            return Query(cursor.text())
+        case b"P":
+            name, sql = cursor.text(), cursor.text()
+            types = tuple(cursor.word() & 0xFFFF_FFFF for _ in range(max(cursor.half(), 0)))
+            return Parse(name, sql, types)
+        case b"B":
+            return _decode_bind(cursor)
+        case b"D" | b"C":
+            target = cursor.take(1)
+            if target not in (Target.STATEMENT.value, Target.PORTAL.value):
+                verb = "DESCRIBE" if code == b"D" else "CLOSE"
+                raise violation(f"invalid {verb} message subtype {target[0]}")
+            kind = Describe if code == b"D" else Close
+            return kind(Target(target), cursor.text())
+        case b"E":
+            return Execute(cursor.text(), cursor.word())
+        case b"S":
+            return Sync()
+        case b"H":
+            return Flush()
+        case b"X":
+            return Terminate()
+    rest = cursor.take(len(cursor.body) - cursor.offset)
+    if code == b"p":
+        return Password(rest)
+    if code == b"F":
+        return FunctionCall(rest)
+    return CopyMessage(code, rest)
+
+
+def _decode_bind(cursor: _Cursor) -> Bind:
+    portal, statement = cursor.text(), cursor.text()
+    formats = cursor.halves()
+    count = cursor.half()
+    if len(formats) > 1 and len(formats) != count:
+        raise violation(f"bind message has {len(formats)} parameter formats but {count} parameters")
+    values = tuple(cursor.value() for _ in range(max(count, 0)))
+    return Bind(portal, statement, formats, values, cursor.halves())
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of a message, as a client sends it."""
+    match message:
+        case Query(sql):
+            return _frame(b"Q", _string(sql))
+        case Parse(name, sql, types):
+            oids = b"".join(struct.pack("!I", oid) for oid in types)
+            return _frame(b"P", _string(name) + _string(sql) + _HALF.pack(len(types)) + oids)
+        case Bind():
+            return _frame(b"B", _encode_bind(message))
+        case Describe(target, name):
+            return _frame(b"D", target.value + _string(name))
+        case Close(target, name):
+            return _frame(b"C", target.value + _string(name))
+        case Execute(portal, max_rows):
+            return _frame(b"E", _string(portal) + _WORD.pack(max_rows))
+        case Sync():
+            return _frame(b"S", b"")
+        case Flush():
+            return _frame(b"H", b"")
+        case Terminate():
+            return _frame(b"X", b"")
+        case Password(data):
+            return _frame(b"p", data)
+        case FunctionCall(data):
+            return _frame(b"F", data)
+        case CopyMessage(code, data):
+            return _frame(code, data)
+
+
+def _encode_bind(bind: Bind) -> bytes:
+    parts = [_string(bind.portal), _string(bind.statement), _halves(bind.parameter_formats)]
+    parts.append(_HALF.pack(len(bind.parameters)))
+    for value in bind.parameters:
+        parts.append(_WORD.pack(-1) if value is None else _WORD.pack(len(value)) + value)
+    parts.append(_halves(bind.result_formats))
+    return b"".join(parts)
+
+
+def _frame(code: bytes, body: bytes) -> bytes:
+    return code + _WORD.pack(len(body) + _WORD.size) + body
+
+
+def _string(text: str) -> bytes:
+    return text.encode() + b"\0"
+
+
+def _halves(numbers: tuple[int, ...]) -> bytes:
+    return _HALF.pack(len(numbers)) + b"".join(_HALF.pack(number) for number in numbers)

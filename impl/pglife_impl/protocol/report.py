@@ -1,0 +1,139 @@
+"""What the server tells a client that something went wrong: severity, SQLSTATE, text, fields.
+
+Begin with   Report, then SqlError, which carries one through the Python code.
+Owns         the SQLSTATEs and severities in use, by PostgreSQL's names.
+Leaves out   how a report is written to the wire (backend.py) or to the log.
+Source       utils/errcodes.txt; utils/error/elog.c: errfinish().
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad it is. An ERROR ends the statement, a FATAL the session, a PANIC the cluster."""
+
+    DEBUG = "DEBUG"
+    LOG = "LOG"
+    INFO = "INFO"
+    NOTICE = "NOTICE"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    FATAL = "FATAL"
+    PANIC = "PANIC"
+
+
+class SqlState(StrEnum):
+    """The SQLSTATEs this server speaks, under the names of errcodes.txt."""
+
+    SUCCESSFUL_COMPLETION = "00000"
+    WARNING = "01000"
+    CONNECTION_FAILURE = "08006"
+    PROTOCOL_VIOLATION = "08P01"
+    FEATURE_NOT_SUPPORTED = "0A000"
+    CARDINALITY_VIOLATION = "21000"
+    NUMERIC_VALUE_OUT_OF_RANGE = "22003"
+    DIVISION_BY_ZERO = "22012"
+    CHARACTER_NOT_IN_REPERTOIRE = "22021"
+    INVALID_PARAMETER_VALUE = "22023"
+    INVALID_TEXT_REPRESENTATION = "22P02"
+    INVALID_BINARY_REPRESENTATION = "22P03"
+    ACTIVE_SQL_TRANSACTION = "25001"
+    NO_ACTIVE_SQL_TRANSACTION = "25P01"
+    IN_FAILED_SQL_TRANSACTION = "25P02"
+    IDLE_IN_TRANSACTION_SESSION_TIMEOUT = "25P03"
+    TRANSACTION_TIMEOUT = "25P04"
+    INVALID_SQL_STATEMENT_NAME = "26000"
+    INVALID_AUTHORIZATION_SPECIFICATION = "28000"
+    INVALID_PASSWORD = "28P01"
+    INVALID_CURSOR_NAME = "34000"
+    INVALID_CATALOG_NAME = "3D000"
+    INVALID_SAVEPOINT_SPECIFICATION = "3B001"
+    INSUFFICIENT_PRIVILEGE = "42501"
+    SYNTAX_ERROR = "42601"
+    INVALID_NAME = "42602"
+    UNDEFINED_COLUMN = "42703"
+    UNDEFINED_OBJECT = "42704"
+    DUPLICATE_OBJECT = "42710"
+    DUPLICATE_CURSOR = "42P03"
+    DUPLICATE_DATABASE = "42P04"
+    DUPLICATE_PREPARED_STATEMENT = "42P05"
+    UNDEFINED_TABLE = "42P01"
+    UNDEFINED_PARAMETER = "42P02"
+    AMBIGUOUS_COLUMN = "42702"
+    GROUPING_ERROR = "42803"
+    DATATYPE_MISMATCH = "42804"
+    INVALID_COLUMN_REFERENCE = "42P10"
+    CANNOT_COERCE = "42846"
+    UNDEFINED_FUNCTION = "42883"
+    INDETERMINATE_DATATYPE = "42P18"
+    TOO_MANY_CONNECTIONS = "53300"
+    PROGRAM_LIMIT_EXCEEDED = "54000"
+    OBJECT_NOT_IN_PREREQUISITE_STATE = "55000"
+    OBJECT_IN_USE = "55006"
+    CANT_CHANGE_RUNTIME_PARAM = "55P02"
+    QUERY_CANCELED = "57014"
+    ADMIN_SHUTDOWN = "57P01"
+    CRASH_SHUTDOWN = "57P02"
+    CANNOT_CONNECT_NOW = "57P03"
+    IDLE_SESSION_TIMEOUT = "57P05"
+    INTERNAL_ERROR = "XX000"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One error or notice; the optional fields are left off the wire when they are empty."""
+
+    severity: Severity
+    sqlstate: str
+    message: str
+    detail: str = ""
+    hint: str = ""
+    position: int | None = None
+    where: str = ""
+    file: str = ""
+    line: int | None = None
+    routine: str = ""
+
+
+class SqlError(Exception):
+    """A report on its way up: an ERROR ends at the statement loop, a FATAL ends the session."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.severity}: {report.sqlstate}: {report.message}")
+        self.report = report
+
+    @property
+    def is_fatal(self) -> bool:
+        """Does this end the session, and not the statement alone?"""
+        return self.report.severity in (Severity.FATAL, Severity.PANIC)
+
+    def at(self, position: int | None) -> SqlError:
+        """Return the same error, pointing at a place in the query unless it has one already."""
+        if position is None or self.report.position is not None:
+            return self
+        return SqlError(replace(self.report, position=position))
+
+
+def error(
+    sqlstate: SqlState,
+    message: str,
+    *,
+    detail: str = "",
+    hint: str = "",
+    position: int | None = None,
+) -> SqlError:
+    """Return an ERROR to raise."""
+    return SqlError(Report(Severity.ERROR, sqlstate, message, detail, hint, position))
+
+
+def fatal(sqlstate: SqlState, message: str, *, detail: str = "", hint: str = "") -> SqlError:
+    """Return a FATAL to raise."""
+    return SqlError(Report(Severity.FATAL, sqlstate, message, detail, hint))
+
+
+def warning(sqlstate: SqlState, message: str, *, detail: str = "", hint: str = "") -> Report:
+    """Return a WARNING to send as a notice."""
+    return Report(Severity.WARNING, sqlstate, message, detail, hint)

@@ -1,0 +1,257 @@
+"""The packets before the first message: startup, encryption requests, cancel requests.
+
+Begin with   parse_startup(): a pure function of the bytes that have come so far.
+Owns         the checks of a startup packet and the texts of their refusals (CN-40..48).
+Leaves out   who may connect (admission.py); the answer `N` is the caller's to send.
+Source       tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket(),
+             ProcessCancelRequestPacket().
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pglife_impl.protocol.report import Report, Severity, SqlState
+
+NEWEST_PROTOCOL = (3, 2)
+MAX_STARTUP_PACKET_LENGTH = 10000
+MAX_CANCEL_KEY_LENGTH = 256
+MAX_NAME_BYTES = 63
+SHORT_KEY_LENGTH = 4
+LONG_KEY_LENGTH = 32
+
+_WORD = struct.Struct("!I")
+_SPECIAL_MAJOR = 1234
+_CANCEL_REQUEST = (_SPECIAL_MAJOR, 5678)
+_SSL_REQUEST = (_SPECIAL_MAJOR, 5679)
+_GSSENC_REQUEST = (_SPECIAL_MAJOR, 5680)
+_TLS_HANDSHAKE = 0x16
+_PROTOCOL_OPTION_PREFIX = "_pq_."
+
+
+class StartupKind(Enum):
+    """What the bytes at the beginning of a connection turned out to be."""
+
+    NEED_MORE = auto()
+    STARTUP = auto()
+    SSL_REQUEST = auto()
+    GSSENC_REQUEST = auto()
+    CANCEL = auto()
+    DIRECT_TLS = auto()
+    BAD = auto()
+
+
+class Replication(Enum):
+    """What the `replication` parameter asks for (CN-48)."""
+
+    NONE = auto()
+    PHYSICAL = auto()
+    DATABASE = auto()
+
+
+@dataclass(frozen=True)
+class StartupPacket:
+    """One packet from the beginning of a connection.
+
+    `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got
+    as far as its parameters keeps them, for a NegotiateProtocolVersion still precedes the refusal.
+    """
+
+    kind: StartupKind
+    consumed: int = 0
+    protocol: tuple[int, int] = NEWEST_PROTOCOL
+    parameters: dict[str, str] = field(default_factory=dict)
+    unknown_options: tuple[str, ...] = ()
+    replication: Replication = Replication.NONE
+    cancel_pid: int = 0
+    cancel_key: bytes = b""
+    error: Report | None = None
+
+    @property
+    def needs_negotiation(self) -> bool:
+        """Must a NegotiateProtocolVersion precede whatever else is answered (CN-46)?"""
+        speaks_three = self.protocol[0] == NEWEST_PROTOCOL[0]
+        return speaks_three and (
+            self.protocol[1] > NEWEST_PROTOCOL[1] or bool(self.unknown_options)
+        )
+
+
+def cancel_key_length(protocol: tuple[int, int]) -> int:
+    """Return how long the key is that a client of this protocol version is given (CN-45)."""
+    return LONG_KEY_LENGTH if protocol >= NEWEST_PROTOCOL else SHORT_KEY_LENGTH
+
+
+def parse_startup(
+    buffer: bytes, *, ssl_done: bool = False, gss_done: bool = False
+) -> StartupPacket:
+    """Return the packet at the beginning of the buffer, or NEED_MORE.
+
+    `ssl_done` and `gss_done` say that the request was answered already: it may be asked once
+    (CN-41, CN-42), and a second one is an unsupported protocol version.
+    """
+    if buffer[:1] == bytes([_TLS_HANDSHAKE]) and not (ssl_done or gss_done):
+        return StartupPacket(StartupKind.DIRECT_TLS)
+    if len(buffer) < _WORD.size:
+        return StartupPacket(StartupKind.NEED_MORE)
+    length = _WORD.unpack_from(buffer)[0]
+    if not 2 * _WORD.size <= length <= MAX_STARTUP_PACKET_LENGTH + _WORD.size:
+        return _only_logged("invalid length of startup packet", len(buffer))
+    if len(buffer) < length:
+        return StartupPacket(StartupKind.NEED_MORE)
+    body = buffer[_WORD.size : length]
+    code = _WORD.unpack_from(body)[0]
+    version = (code >> 16, code & 0xFFFF)
+    if version == _CANCEL_REQUEST:
+        return _cancel_request(body[_WORD.size :], length)
+    for request, kind, done, name in (
+        (_SSL_REQUEST, StartupKind.SSL_REQUEST, ssl_done, "SSL"),
+        (_GSSENC_REQUEST, StartupKind.GSSENC_REQUEST, gss_done, "GSSAPI encryption"),
+    ):
+        if version == request and not done:
+            return _encryption_request(kind, name, consumed=length, unread=len(buffer) - length)
+    return _startup(version, body[_WORD.size :], length)
+
+
+def incomplete_startup(buffer: bytes, *, ssl_done: bool, gss_done: bool) -> Report | None:
+    """Return what to log when the client hung up with these bytes unread; None is silence."""
+    in_length_word = len(buffer) < _WORD.size
+    if not buffer or (in_length_word and (ssl_done or gss_done)):
+        return None
+    return Report(Severity.LOG, SqlState.PROTOCOL_VIOLATION, "incomplete startup packet")
+
+
+def _only_logged(message: str, consumed: int) -> StartupPacket:
+    """A packet that is not answered: the log has a line, the client sees end of file."""
+    report = Report(Severity.LOG, SqlState.PROTOCOL_VIOLATION, message)
+    return StartupPacket(StartupKind.BAD, consumed, error=report)
+
+
+def _cancel_request(body: bytes, consumed: int) -> StartupPacket:
+    if len(body) < _WORD.size:
+        return _only_logged("invalid length of cancel request packet", consumed)
+    key = body[_WORD.size :]
+    if not 0 < len(key) <= MAX_CANCEL_KEY_LENGTH:
+        return _only_logged("invalid length of cancel key in cancel request packet", consumed)
+    pid = _WORD.unpack_from(body)[0]
+    return StartupPacket(StartupKind.CANCEL, consumed, cancel_pid=pid, cancel_key=key)
+
+
+def _encryption_request(
+    kind: StartupKind, name: str, *, consumed: int, unread: int
+) -> StartupPacket:
+    """The caller must parse as soon as bytes arrive: what is unread came before our answer."""
+    if not unread:
+        return StartupPacket(kind, consumed)
+    report = Report(
+        Severity.FATAL,
+        SqlState.PROTOCOL_VIOLATION,
+        f"received unencrypted data after {name} request",
+        "This could be either a client-software bug or evidence of an attempted"
+        " man-in-the-middle attack.",
+    )
+    return StartupPacket(StartupKind.BAD, consumed, error=report)
+
+
+def _startup(version: tuple[int, int], body: bytes, consumed: int) -> StartupPacket:
+    major, minor = version
+    if major != NEWEST_PROTOCOL[0]:
+        report = Report(
+            Severity.FATAL,
+            SqlState.FEATURE_NOT_SUPPORTED,
+            f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2",
+        )
+        return StartupPacket(StartupKind.BAD, consumed, version, error=report)
+    pairs, terminated = _pairs(body)
+    unknown = tuple(name for name, _ in pairs if name.startswith(_PROTOCOL_OPTION_PREFIX))
+    settings = {name: value for name, value in pairs if name not in unknown}
+    replication, bad_replication = _replication(settings.get("replication"))
+    problem = bad_replication
+    if problem is None and not terminated:
+        problem = _fatal(
+            SqlState.PROTOCOL_VIOLATION,
+            "invalid startup packet layout: expected terminator as last byte",
+        )
+    if problem is not None:
+        # These two are found before anything is negotiated.
+        return StartupPacket(
+            StartupKind.BAD, consumed, min(version, NEWEST_PROTOCOL), error=problem
+        )
+    user = settings.get("user", "")
+    if not user:
+        problem = _fatal(
+            SqlState.INVALID_AUTHORIZATION_SPECIFICATION,
+            "no PostgreSQL user name specified in startup packet",
+        )
+    database = "" if replication is Replication.PHYSICAL else settings.get("database") or user
+    settings |= {"user": _cut_name(user), "database": _cut_name(database)}
+    kind = StartupKind.STARTUP if problem is None else StartupKind.BAD
+    return StartupPacket(
+        kind, consumed, version, settings, unknown, replication=replication, error=problem
+    )
+
+
+def _pairs(body: bytes) -> tuple[list[tuple[str, str]], bool]:
+    """Return names with values, and whether the packet ends exactly with its terminator."""
+    pairs: list[tuple[str, str]] = []
+    offset = 0
+    while offset < len(body) and body[offset]:
+        name_end = _string_end(body, offset)
+        value_start = name_end + 1
+        if value_start >= len(body):
+            break
+        value_end = _string_end(body, value_start)
+        pairs.append((_text(body[offset:name_end]), _text(body[value_start:value_end])))
+        offset = value_end + 1
+    return pairs, offset == len(body) - 1
+
+
+def _string_end(body: bytes, start: int) -> int:
+    """Return where the zero byte is; PostgreSQL, too, behaves as if one followed the packet."""
+    end = body.find(b"\0", start)
+    return len(body) if end < 0 else end
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _cut_name(name: str) -> str:
+    return _text(name.encode("utf-8", "surrogateescape")[:MAX_NAME_BYTES])
+
+
+def _fatal(sqlstate: SqlState, message: str) -> Report:
+    return Report(Severity.FATAL, sqlstate, message)
+
+
+def _replication(value: str | None) -> tuple[Replication, Report | None]:
+    if value is None:
+        return Replication.NONE, None
+    if value == "database":
+        return Replication.DATABASE, None
+    truth = parse_bool(value)
+    if truth is not None:
+        return (Replication.PHYSICAL if truth else Replication.NONE), None
+    report = Report(
+        Severity.FATAL,
+        SqlState.INVALID_PARAMETER_VALUE,
+        f'invalid value for parameter "replication": "{value}"',
+        hint='Valid values are: "false", 0, "true", 1, "database".',
+    )
+    return Replication.NONE, report
+
+
+def parse_bool(value: str) -> bool | None:
+    """Read a Boolean as utils/adt/bool.c: parse_bool() does; None if it is none.
+
+    Words may be cut short as long as they stay unmistakable: `o` could be `on` or `off`.
+    """
+    word = value.lower()
+    if not word or word == "o":
+        return None
+    if any(full.startswith(word) for full in ("true", "yes", "on", "1")):
+        return True
+    if any(full.startswith(word) for full in ("false", "no", "off", "0")):
+        return False
+    return None
