@@ -1,0 +1,494 @@
+"""Expressions of the model language: a small closed tree over Booleans, enums and integers.
+
+Begin with   Expr and its operators, then Visitor: one method a node kind, all abstract, so that
+             a meaning which forgets a node cannot be created.
+Owns         the node kinds, their sorts, and the checks made when a tree is built.
+Leaves out   what expressions mean: python.py computes them, the prover reasons about them.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class LanguageError(Exception):
+    """The model uses the language wrongly; the message names what to write instead."""
+
+
+class Sort:
+    """What values an expression takes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True, repr=False)
+class BoolSort(Sort):
+    """True or false."""
+
+    def __str__(self) -> str:
+        return "Bool"
+
+
+@dataclass(frozen=True, repr=False)
+class IntSort(Sort):
+    """A whole number; variables of this sort count something and are never negative."""
+
+    def __str__(self) -> str:
+        return "Int"
+
+
+@dataclass(frozen=True, repr=False)
+class EnumSort(Sort):
+    """One of the members of a Python enum; members are known by their position."""
+
+    cls: type[enum.Enum]
+
+    def __str__(self) -> str:
+        return self.cls.__name__
+
+    @property
+    def members(self) -> tuple[enum.Enum, ...]:
+        return tuple(self.cls)
+
+    def code(self, member: enum.Enum) -> int:
+        """The number that stands for a member: its position in the declaration."""
+        return self.members.index(member)
+
+
+BOOL = BoolSort()
+INT = IntSort()
+
+Value = bool | int | enum.Enum
+
+
+class Expr:
+    """Base of all expressions. Build them with Python's operators.
+
+    `&`, `|`, `~` are and, or, not; `==`, `!=`, `<`, `<=`, `>`, `>=` compare; `+`, `-` count.
+    Python's own `and`, `or`, `not`, `if` cannot work on a tree and raise LanguageError.
+    """
+
+    sort: Sort
+
+    def __bool__(self) -> NoReturn:
+        raise LanguageError(
+            "an expression has no truth value of its own: write & | ~ instead of and/or/not, "
+            "When(condition, ...) instead of if, and in_(x, A, B) instead of x in (A, B)"
+        )
+
+    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
+        return Eq(self, _like(self, other))
+
+    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
+        return ~Eq(self, _like(self, other))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __lt__(self, other: object) -> Expr:
+        right = _like(self, other)
+        return And((Le(self, right), ~Eq(self, right)))
+
+    def __le__(self, other: object) -> Expr:
+        return Le(self, _like(self, other))
+
+    def __gt__(self, other: object) -> Expr:
+        return _like(self, other) < self
+
+    def __ge__(self, other: object) -> Expr:
+        return Le(_like(self, other), self)
+
+    def __add__(self, other: object) -> Expr:
+        return Add(self, _like(self, other))
+
+    def __sub__(self, other: object) -> Expr:
+        return Sub(self, _like(self, other))
+
+    def __and__(self, other: object) -> Expr:
+        return all_of(self, other)
+
+    def __rand__(self, other: object) -> Expr:
+        return all_of(other, self)
+
+    def __or__(self, other: object) -> Expr:
+        return any_of(self, other)
+
+    def __ror__(self, other: object) -> Expr:
+        return any_of(other, self)
+
+    def __invert__(self) -> Expr:
+        return self.arg if isinstance(self, Not) else Not(self)
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+def _need(expr: Expr, sort: Sort, where: str) -> None:
+    if expr.sort != sort:
+        raise LanguageError(f"{where} takes {sort}, got {expr.sort}: {expr!r}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Const(Expr):
+    """A value that never changes."""
+
+    value: Value
+    sort: Sort
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Var(Expr):
+    """A state variable. `bound` names the limit an explorer puts on a counter; proofs have none."""
+
+    name: str
+    sort: Sort
+    doc: str = ""
+    bound: str | None = None
+
+    def becomes(self, value: object) -> Assign:
+        """The effect that gives this variable a new value."""
+        return Assign(self, _like(self, value))
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Param(Expr):
+    """A constant of the machine (version, setting, limit): explorers fix it, proofs do not."""
+
+    name: str
+    sort: Sort
+    doc: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Not(Expr):
+    """True where its argument is false."""
+
+    arg: Expr
+    sort: Sort = BOOL
+
+    def __post_init__(self) -> None:
+        _need(self.arg, BOOL, "not")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class And(Expr):
+    """True where all arguments are; of none, true."""
+
+    args: tuple[Expr, ...]
+    sort: Sort = BOOL
+
+    def __post_init__(self) -> None:
+        for arg in self.args:
+            _need(arg, BOOL, "and")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Or(Expr):
+    """True where some argument is; of none, false."""
+
+    args: tuple[Expr, ...]
+    sort: Sort = BOOL
+
+    def __post_init__(self) -> None:
+        for arg in self.args:
+            _need(arg, BOOL, "or")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Eq(Expr):
+    """Equality of two expressions of one sort."""
+
+    left: Expr
+    right: Expr
+    sort: Sort = BOOL
+
+    def __post_init__(self) -> None:
+        _need(self.right, self.left.sort, "equality")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Le(Expr):
+    """Order: of integers by size, of enum members by their place in the declaration."""
+
+    left: Expr
+    right: Expr
+    sort: Sort = BOOL
+
+    def __post_init__(self) -> None:
+        if self.left.sort == BOOL:
+            raise LanguageError("Booleans have no order; write implies(a, b)")
+        _need(self.right, self.left.sort, "order")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Add(Expr):
+    """Sum of two integers."""
+
+    left: Expr
+    right: Expr
+    sort: Sort = INT
+
+    def __post_init__(self) -> None:
+        _need(self.left, INT, "plus")
+        _need(self.right, INT, "plus")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Sub(Expr):
+    """Difference of two integers."""
+
+    left: Expr
+    right: Expr
+    sort: Sort = INT
+
+    def __post_init__(self) -> None:
+        _need(self.left, INT, "minus")
+        _need(self.right, INT, "minus")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ite(Expr):
+    """One of two expressions of the same sort, chosen by a Boolean."""
+
+    cond: Expr
+    then: Expr
+    other: Expr
+
+    def __post_init__(self) -> None:
+        _need(self.cond, BOOL, "if-then-else")
+        _need(self.other, self.then.sort, "if-then-else")
+
+    @property
+    def sort(self) -> Sort:  # type: ignore[override]
+        return self.then.sort
+
+
+@dataclass(frozen=True)
+class Assign:
+    """The effect that gives a variable a new value; see Var.becomes."""
+
+    var: Var
+    value: Expr
+
+    def __post_init__(self) -> None:
+        _need(self.value, self.var.sort, f"assignment to {self.var.name}")
+
+
+class Visitor(ABC, Generic[T]):
+    """A meaning of expressions: one result a node, from the results of its parts.
+
+    `visit` walks a tree, each shared node once for each call of `fresh` (sharing keeps
+    large symbolic steps small).
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Expr, T]] = {}
+
+    def fresh(self) -> None:
+        """Forget the results computed so far."""
+        self._seen.clear()
+
+    def visit(self, expr: Expr) -> T:
+        known = self._seen.get(id(expr))
+        if known is not None:
+            return known[1]
+        result = self._dispatch(expr)
+        self._seen[id(expr)] = (expr, result)
+        return result
+
+    def _dispatch(self, expr: Expr) -> T:
+        match expr:
+            case Const():
+                return self.const(expr)
+            case Var():
+                return self.var(expr)
+            case Param():
+                return self.param(expr)
+            case Not():
+                return self.not_(self.visit(expr.arg))
+            case And():
+                return self.and_([self.visit(a) for a in expr.args])
+            case Or():
+                return self.or_([self.visit(a) for a in expr.args])
+            case Eq():
+                return self.eq(self.visit(expr.left), self.visit(expr.right))
+            case Le():
+                return self.le(self.visit(expr.left), self.visit(expr.right))
+            case Add():
+                return self.add(self.visit(expr.left), self.visit(expr.right))
+            case Sub():
+                return self.sub(self.visit(expr.left), self.visit(expr.right))
+            case Ite():
+                return self.ite(
+                    self.visit(expr.cond), self.visit(expr.then), self.visit(expr.other)
+                )
+        raise LanguageError(f"no such node kind: {type(expr).__name__}")
+
+    @abstractmethod
+    def const(self, node: Const) -> T: ...
+    @abstractmethod
+    def var(self, node: Var) -> T: ...
+    @abstractmethod
+    def param(self, node: Param) -> T: ...
+    @abstractmethod
+    def not_(self, arg: T) -> T: ...
+    @abstractmethod
+    def and_(self, args: list[T]) -> T: ...
+    @abstractmethod
+    def or_(self, args: list[T]) -> T: ...
+    @abstractmethod
+    def eq(self, left: T, right: T) -> T: ...
+    @abstractmethod
+    def le(self, left: T, right: T) -> T: ...
+    @abstractmethod
+    def add(self, left: T, right: T) -> T: ...
+    @abstractmethod
+    def sub(self, left: T, right: T) -> T: ...
+    @abstractmethod
+    def ite(self, cond: T, then: T, other: T) -> T: ...
+
+
+def const(value: Value) -> Const:
+    """The constant for a Python bool, int or enum member."""
+    if isinstance(value, bool):
+        return Const(value, BOOL)
+    if isinstance(value, enum.Enum):
+        return Const(value, EnumSort(type(value)))
+    return Const(value, INT)
+
+
+TRUE = const(True)
+FALSE = const(False)
+
+
+def lift(value: object) -> Expr:
+    """Any Python value the language knows, as an expression."""
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, bool | int | enum.Enum):
+        return const(value)
+    raise LanguageError(f"not an expression, bool, int or enum member: {value!r}")
+
+
+def _like(left: Expr, right: object) -> Expr:
+    return lift(right)
+
+
+def all_of(*parts: object) -> Expr:
+    """True where every part is; constants are folded away."""
+    args: list[Expr] = []
+    for part in map(lift, parts):
+        _need(part, BOOL, "all_of")
+        if isinstance(part, Const):
+            if not part.value:
+                return FALSE
+        elif isinstance(part, And):
+            args.extend(part.args)
+        else:
+            args.append(part)
+    if not args:
+        return TRUE
+    return args[0] if len(args) == 1 else And(tuple(args))
+
+
+def any_of(*parts: object) -> Expr:
+    """True where some part is; constants are folded away."""
+    args: list[Expr] = []
+    for part in map(lift, parts):
+        _need(part, BOOL, "any_of")
+        if isinstance(part, Const):
+            if part.value:
+                return TRUE
+        elif isinstance(part, Or):
+            args.extend(part.args)
+        else:
+            args.append(part)
+    if not args:
+        return FALSE
+    return args[0] if len(args) == 1 else Or(tuple(args))
+
+
+def implies(left: object, right: object) -> Expr:
+    """True unless the left holds and the right does not."""
+    return any_of(~lift(left), right)
+
+
+def iff(left: object, right: object) -> Expr:
+    """True where both sides have the same truth value."""
+    return Eq(lift(left), lift(right))
+
+
+def in_(expr: Expr, *members: Value) -> Expr:
+    """True where the expression is one of the members."""
+    return any_of(*(Eq(expr, const(m)) for m in members))
+
+
+def ite(cond: object, then: object, other: object) -> Expr:
+    """The second argument where the first holds, else the third."""
+    chosen = lift(cond)
+    if isinstance(chosen, Const):
+        return lift(then) if chosen.value else lift(other)
+    return Ite(chosen, lift(then), lift(other))
+
+
+def total(parts: Iterable[Expr]) -> Expr:
+    """The sum of integer expressions; of none, zero."""
+    result: Expr | None = None
+    for part in parts:
+        result = part if result is None else result + part
+    return const(0) if result is None else result
+
+
+class _Show(Visitor[str]):
+    """Expressions as a person would write them."""
+
+    def const(self, node: Const) -> str:
+        return node.value.name if isinstance(node.value, enum.Enum) else str(node.value).lower()
+
+    def var(self, node: Var) -> str:
+        return node.name
+
+    def param(self, node: Param) -> str:
+        return node.name
+
+    def not_(self, arg: str) -> str:
+        return f"not ({arg})" if " " in arg else f"not {arg}"
+
+    def and_(self, args: list[str]) -> str:
+        return " and ".join(f"({a})" if " or " in a else a for a in args) or "true"
+
+    def or_(self, args: list[str]) -> str:
+        return " or ".join(f"({a})" if " and " in a else a for a in args) or "false"
+
+    def eq(self, left: str, right: str) -> str:
+        return f"{left} = {right}"
+
+    def le(self, left: str, right: str) -> str:
+        return f"{left} <= {right}"
+
+    def add(self, left: str, right: str) -> str:
+        return f"{left} + {right}"
+
+    def sub(self, left: str, right: str) -> str:
+        return f"{left} - ({right})" if " " in right else f"{left} - {right}"
+
+    def ite(self, cond: str, then: str, other: str) -> str:
+        return f"(if {cond} then {then} else {other})"
+
+
+def show(expr: Expr) -> str:
+    """The expression as text."""
+    return _Show().visit(expr)

@@ -1,0 +1,268 @@
+"""Machines: state variables, actions and claims, declared once and read by every back end.
+
+Begin with   Machine, then Action and its effects (Assign, When, Emit), then Claim and Property.
+Owns         the declaration as data, and what is checked when it is put together.
+Leaves out   its meanings. Effects run in order, each seeing what those before it have done; what
+             no effect mentions stays as it was.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pglife_spec.lang.expr import (
+    BOOL,
+    Assign,
+    Const,
+    EnumSort,
+    Expr,
+    LanguageError,
+    Param,
+    Value,
+    Var,
+    lift,
+)
+
+
+@dataclass(frozen=True)
+class When:
+    """Effects that take place only where a condition holds at this point of the step."""
+
+    cond: Expr
+    then: tuple[Effect, ...]
+    other: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True)
+class Emit:
+    """Something an observer can see at this point of the step: a log line, a signal, a refusal.
+
+    Args:
+        what: the kind of evidence, such as "log", "signal", "pmstate", "fork".
+        args: constants, or expressions read at this point of the step.
+    """
+
+    what: str
+    args: tuple[Expr | str, ...] = ()
+
+
+Effect = Assign | When | Emit
+
+
+def when(cond: object, then: object, other: object = ()) -> When:
+    """A conditional effect; each branch is an effect or a (nested) sequence of effects."""
+    return When(lift(cond), flatten(then), flatten(other))
+
+
+def emit(what: str, *args: object) -> Emit:
+    """Evidence of a kind, with strings or expressions as details."""
+    return Emit(what, tuple(a if isinstance(a, str) else lift(a) for a in args))
+
+
+def flatten(effects: object) -> tuple[Effect, ...]:
+    """Nested sequences of effects as one flat sequence, in order."""
+    if isinstance(effects, Assign | When | Emit):
+        return (effects,)
+    if isinstance(effects, Iterable):
+        return tuple(e for part in effects for e in flatten(part))
+    raise LanguageError(f"not an effect or a sequence of effects: {effects!r}")
+
+
+class Actor(enum.Enum):
+    """Who takes a step. Fairness and fault assumptions speak of actors."""
+
+    POSTMASTER = "postmaster"
+    CHILD = "child"
+    CLIENT = "client"
+    OPERATOR = "operator"
+    FAULT = "fault"
+
+    @property
+    def is_environment(self) -> bool:
+        """Whether the step is somebody else's choice, which nobody may rely on to happen."""
+        return self in (Actor.CLIENT, Actor.OPERATOR, Actor.FAULT)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One atomic step, enabled where all guards hold.
+
+    Args:
+        name: unique; for a family of actions the family's name with its choices in brackets.
+        family: name without the choices.
+        actor: who takes it.
+        doc: its statement.
+        source: C file and function.
+        rules: ids of the rules it retells.
+        guards: one condition each, so that a disabled action can tell which was false.
+        effects: run in order.
+        choices: the values of its parameters, by name.
+    """
+
+    name: str
+    family: str
+    actor: Actor
+    doc: str
+    source: str
+    rules: tuple[str, ...]
+    guards: tuple[Expr, ...]
+    effects: tuple[Effect, ...]
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for guard in self.guards:
+            if guard.sort != BOOL:
+                raise LanguageError(f"{self.name}: a guard must be Bool: {guard!r}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A safety invariant: holds in every reachable state.
+
+    Args:
+        ids: the rules it rests on, the first being its own invariant id.
+        name: a sentence that could be false, as an identifier.
+        doc: the sentence.
+        source: where PostgreSQL says or implies it.
+        holds: the condition.
+        reaches: a state the explorer must reach, so that the claim cannot hold for lack of cases.
+        exception: where real releases break it, in words; empty if none does.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    doc: str
+    source: str
+    holds: Expr
+    reaches: Expr
+    exception: str = ""
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Weak fairness of the actions a predicate selects: none stays enabled for ever untaken."""
+
+    name: str
+    doc: str
+    selects: Callable[[Action], bool] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Property:
+    """A liveness property: whenever `given` holds, `then` holds some day, under fairness.
+
+    The environment may do anything finitely often; a cycle with one of its steps is no
+    counterexample, so faults and clients have come to rest.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    doc: str
+    source: str
+    given: Expr
+    then: Expr
+    fairness: tuple[Fairness, ...]
+    exception: str = ""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong model: one change, and the claim or property that must fail because of it."""
+
+    name: str
+    doc: str
+    killed_by: str
+    apply: Callable[[Machine], Machine] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A whole machine: variables, parameters, initial states, actions, claims, properties."""
+
+    name: str
+    variables: tuple[Var, ...]
+    params: tuple[Param, ...]
+    assumptions: tuple[Expr, ...]
+    init: tuple[Expr, ...]
+    actions: tuple[Action, ...]
+    claims: tuple[Claim, ...] = ()
+    properties: tuple[Property, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, names in (
+            ("variable", [v.name for v in self.variables]),
+            ("parameter", [p.name for p in self.params]),
+            ("action", [a.name for a in self.actions]),
+            ("claim", [c.name for c in self.claims]),
+        ):
+            twice = {n for n in names if names.count(n) > 1}
+            if twice:
+                raise LanguageError(f"{what} declared twice: {', '.join(sorted(twice))}")
+
+    def variable(self, name: str) -> Var:
+        """The variable of that name; LanguageError if there is none."""
+        for var in self.variables:
+            if var.name == name:
+                return var
+        raise LanguageError(f"no variable named {name!r}")
+
+    def action(self, name: str) -> Action:
+        """The action of that name; LanguageError if there is none."""
+        for action in self.actions:
+            if action.name == name:
+                return action
+        raise LanguageError(f"no action named {name!r}")
+
+    def with_actions(self, actions: Iterable[Action]) -> Machine:
+        """The same machine with other actions; mutants are made of this."""
+        return replace(self, actions=tuple(actions))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Values for a machine's parameters, and bounds for counters, by which explorers run.
+
+    Args:
+        name: how reports call it.
+        params: a value for every parameter, by name.
+        bounds: the largest value of each bound that variables name; larger counts are cut off.
+    """
+
+    name: str
+    params: Mapping[str, Value]
+    bounds: Mapping[str, int] = field(default_factory=dict)
+
+
+def const_of(value: Value) -> Const:
+    """The constant for a value, as `lift` makes it."""
+    made = lift(value)
+    assert isinstance(made, Const)
+    return made
+
+
+def cases(choice: type[enum.Enum] | Sequence[object]) -> tuple[object, ...]:
+    """The values of a choice in their fixed order."""
+    return tuple(choice)
+
+
+__all__ = [
+    "Action",
+    "Actor",
+    "Assign",
+    "Claim",
+    "Config",
+    "Effect",
+    "Emit",
+    "EnumSort",
+    "Fairness",
+    "Machine",
+    "Mutant",
+    "Property",
+    "When",
+    "cases",
+    "emit",
+    "flatten",
+    "when",
+]

@@ -1,0 +1,134 @@
+"""The words of the model: every enum, under PostgreSQL's own names.
+
+Source       src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shutdown modes);
+             src/include/catalog/pg_control.h (DBState); src/include/utils/pidfile.h.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class PM(enum.Enum):
+    """Values of pmState, 15's and 18's, in an order that agrees with both declarations."""
+
+    PM_INIT = "PM_INIT"
+    PM_STARTUP = "PM_STARTUP"
+    PM_RECOVERY = "PM_RECOVERY"
+    PM_HOT_STANDBY = "PM_HOT_STANDBY"
+    PM_RUN = "PM_RUN"
+    PM_STOP_BACKENDS = "PM_STOP_BACKENDS"
+    PM_WAIT_BACKENDS = "PM_WAIT_BACKENDS"
+    PM_SHUTDOWN = "PM_SHUTDOWN"
+    PM_WAIT_XLOG_SHUTDOWN = "PM_WAIT_XLOG_SHUTDOWN"
+    PM_SHUTDOWN_2 = "PM_SHUTDOWN_2"
+    PM_WAIT_XLOG_ARCHIVAL = "PM_WAIT_XLOG_ARCHIVAL"
+    PM_WAIT_IO_WORKERS = "PM_WAIT_IO_WORKERS"
+    PM_WAIT_CHECKPOINTER = "PM_WAIT_CHECKPOINTER"
+    PM_WAIT_DEAD_END = "PM_WAIT_DEAD_END"
+    PM_NO_CHILDREN = "PM_NO_CHILDREN"
+
+
+class Shutdown(enum.Enum):
+    """The strongest shutdown request so far (SV-01)."""
+
+    NoShutdown = "NoShutdown"
+    SmartShutdown = "SmartShutdown"
+    FastShutdown = "FastShutdown"
+    ImmediateShutdown = "ImmediateShutdown"
+
+
+class StartupStatus(enum.Enum):
+    """What the postmaster thinks of its startup process (SV-07)."""
+
+    STARTUP_NOT_RUNNING = "STARTUP_NOT_RUNNING"
+    STARTUP_RUNNING = "STARTUP_RUNNING"
+    STARTUP_SIGNALED = "STARTUP_SIGNALED"
+    STARTUP_CRASHED = "STARTUP_CRASHED"
+
+
+class Life(enum.Enum):
+    """Where one child is between fork and reaping.
+
+    A child that has died stays in the postmaster's records until it is reaped (MM-10). SIGKILL has
+    no state of its own: the kernel carries it out, so its victim is dead at once (F3).
+    """
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    TERMINATING = "told to end"
+    CHECKPOINTING = "told to write the shutdown checkpoint"
+    XLOG_SHUT_DOWN = "has reported the shutdown checkpoint"
+    QUITTING = "sent SIGQUIT"
+    EXITED_0 = "dead: exit code 0"
+    EXITED_1 = "dead: exit code 1"
+    CRASHED = "dead: any other status"
+
+
+class Kind(enum.Enum):
+    """Kinds of children, named as PostgreSQL 18 names them."""
+
+    STARTUP = "startup"
+    CHECKPOINTER = "checkpointer"
+    BG_WRITER = "background writer"
+    WAL_WRITER = "walwriter"
+    AUTOVAC_LAUNCHER = "autovacuum launcher"
+    BG_WORKER = "logical replication launcher"
+    LOGGER = "logger"
+    BACKEND = "client backend"
+    DEAD_END_BACKEND = "dead-end client backend"
+    IO_WORKER = "io worker"
+
+
+#: Kinds of which there is at most one.
+SINGLETONS = (
+    Kind.STARTUP,
+    Kind.CHECKPOINTER,
+    Kind.BG_WRITER,
+    Kind.WAL_WRITER,
+    Kind.AUTOVAC_LAUNCHER,
+    Kind.BG_WORKER,
+    Kind.LOGGER,
+)
+
+#: Kinds that come in numbers: one counter for each local state.
+COUNTED = (Kind.BACKEND, Kind.DEAD_END_BACKEND, Kind.IO_WORKER)
+
+
+class PidFile(enum.Enum):
+    """Line 8 of postmaster.pid (SH-40), or no file."""
+
+    NONE = "no file"
+    STARTING = "starting"
+    STANDBY = "standby"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+class Control(enum.Enum):
+    """The "Database cluster state" line of pg_controldata (CT-20)."""
+
+    SHUT_DOWN = "shut down"
+    SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
+    SHUTTING_DOWN = "shutting down"
+    IN_CRASH_RECOVERY = "in crash recovery"
+    IN_PRODUCTION = "in production"
+
+
+class Exit(enum.Enum):
+    """Whether the postmaster lives, and with which status it ended."""
+
+    ALIVE = "alive"
+    EXITED_0 = "exit code 0"
+    EXITED_1 = "exit code 1"
+
+
+class Signal(enum.Enum):
+    """What the postmaster sends to its children."""
+
+    SIGHUP = "SIGHUP"
+    SIGINT = "SIGINT"
+    SIGTERM = "SIGTERM"
+    SIGQUIT = "SIGQUIT"
+    SIGUSR2 = "SIGUSR2"
+    SIGKILL = "SIGKILL"
