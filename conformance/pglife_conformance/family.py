@@ -1,0 +1,48 @@
+"""When a family is complete: whom a start waits for before a scenario begins.
+
+Begin with   family_when_running().
+Owns         readiness of a primary in PM_RUN; no verdict rests on it.
+Leaves out   who may exist in other states (the spec).
+Source       PR-02 to PR-14; PR-24 (in 18 the ready line comes before its helpers).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+
+_DEFAULT_IO_WORKERS = "3"
+_TRANSIENT = frozenset({Kind.STARTUP})
+
+
+def _on(settings: dict[str, str], name: str, default: str) -> bool:
+    return settings.get(name, default) in ("on", "always", "true", "1")
+
+
+def family_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]:
+    """How many of each kind a primary has when it has come to rest."""
+    wanted = Counter({Kind.CHECKPOINTER: 1, Kind.BACKGROUND_WRITER: 1, Kind.WALWRITER: 1})
+    if _on(settings, "autovacuum", "on") and _on(settings, "track_counts", "on"):
+        wanted[Kind.AUTOVACUUM_LAUNCHER] = 1
+    if settings.get("max_logical_replication_workers", "4") != "0":
+        wanted[Kind.LOGICAL_REPLICATION_LAUNCHER] = 1
+    if _on(settings, "logging_collector", "off"):
+        wanted[Kind.LOGGER] = 1
+    if _on(settings, "archive_mode", "off"):
+        wanted[Kind.ARCHIVER] = 1
+    if major >= 17 and _on(settings, "summarize_wal", "off"):
+        wanted[Kind.WALSUMMARIZER] = 1
+    if major >= 18 and settings.get("io_method", "worker") == "worker":
+        wanted[Kind.IO_WORKER] = int(settings.get("io_workers", _DEFAULT_IO_WORKERS))
+    return wanted
+
+
+def is_complete(kids: Iterable[Child], wanted: Counter[Kind]) -> bool:
+    """Whether all of those are there, and nobody who belongs to a start only."""
+    there = Counter(kid.kind for kid in kids if kid.is_alive)
+    if any(there[kind] for kind in _TRANSIENT):
+        return False
+    return all(there[kind] >= number for kind, number in wanted.items())

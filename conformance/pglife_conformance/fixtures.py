@@ -1,0 +1,92 @@
+"""The fixtures of the scenarios.
+
+Begin with   cluster.
+Owns         how a scenario gets its cluster, and that it is gone afterwards.
+Leaves out   collection, options, reports (plugin.py).
+Source       STYLE section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.failures import SuiteError
+from pglife_conformance.privilege import adopt_orphans
+from pglife_conformance.selftest import prove_that_deaths_are_seen
+from pglife_conformance.state import SuiteState, suite_state
+from pglife_conformance.targets.base import Target
+from pglife_conformance.teardown import end_cluster
+from pglife_conformance.template import Template
+
+MakeCluster = Callable[..., Cluster]
+
+
+@pytest.fixture(scope="session")
+def pglife_state(request: pytest.FixtureRequest) -> SuiteState:
+    """Target, run and options of this session."""
+    return suite_state(request.config)
+
+
+@pytest.fixture(scope="session")
+def target(pglife_state: SuiteState) -> Target:
+    """The server under test."""
+    return pglife_state.target
+
+
+@pytest.fixture(scope="session")
+def template(pglife_state: SuiteState) -> Template:
+    """The cluster that others are copied from, proved to be one in which deaths are seen."""
+    adopt_orphans()
+    try:
+        made = Template.make(pglife_state.target, pglife_state.run)
+        prove_that_deaths_are_seen(pglife_state, made)
+    except (SuiteError, AssertionError, OSError) as problem:
+        pglife_state.fail_selftest(problem)
+    return made
+
+
+@pytest.fixture
+def make_cluster(
+    request: pytest.FixtureRequest, pglife_state: SuiteState, template: Template
+) -> Iterator[MakeCluster]:
+    """A function that makes clusters, not started, with these settings."""
+    made: list[Cluster] = []
+
+    def make(**settings: object) -> Cluster:
+        cluster = Cluster(pglife_state.target, template, pglife_state.run, scale=pglife_state.scale)
+        if settings:
+            cluster.configure(**settings)
+        for recorder in pglife_state.recorders_for(request.node, cluster):
+            cluster.record(recorder)
+        made.append(cluster)
+        pglife_state.clusters_of(request.node).append(cluster)
+        return cluster
+
+    yield make
+    problems = []
+    for cluster in reversed(made):
+        try:
+            end_cluster(cluster, keep=pglife_state.keep_clusters)
+        except AssertionError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def stopped_cluster(request: pytest.FixtureRequest, make_cluster: MakeCluster) -> Cluster:
+    """A cluster with the settings of the scenario's marker, never started."""
+    settings: dict[str, object] = {}
+    for marker in reversed(list(request.node.iter_markers("settings"))):
+        settings |= marker.kwargs
+    return make_cluster(**settings)
+
+
+@pytest.fixture
+def cluster(stopped_cluster: Cluster) -> Cluster:
+    """A running cluster with the settings of the scenario's marker."""
+    stopped_cluster.start()
+    return stopped_cluster

@@ -1,0 +1,73 @@
+"""What a scenario may need of a target, by name: the one registry of capabilities.
+
+Begin with   Need, then NEEDS for the reason and the reference of each.
+Owns         the names, and what a report says when a target lacks one.
+Leaves out   which target has which (targets/).
+Source       DESIGN section 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Need(StrEnum):
+    """A capability of a target."""
+
+    OS_SIGNALS = "os_signals"
+    CRASH_INJECTION = "crash_injection"
+    PROCESS_TITLES = "process_titles"
+    PMSTATE_LOG = "pmstate_log"
+    IO_WORKERS = "io_workers"
+    LOGGER = "logger"
+    ARCHIVER = "archiver"
+    WALSENDER = "walsender"
+    STANDBY = "standby"
+    WALSUMMARIZER = "walsummarizer"
+    PG_CTL = "pg_ctl"
+    CONTROL_FILE = "control_file"
+    TCP = "tcp"
+    PROTOCOL_3_2 = "protocol_3_2"
+    EXTENDED_QUERY = "extended_query"
+    SQL_FUNCTIONS = "sql_functions"
+    ROLES = "roles"
+    FULL_SQL = "full_sql"
+    AUTOVACUUM_WORKER = "autovacuum_worker"
+    RESTORE_COMMAND = "restore_command"
+    SYSV_SHM = "sysv_shm"
+
+
+@dataclass(frozen=True)
+class NeedFacts:
+    """Why a scenario may need it, and which rules speak of it."""
+
+    reason: str
+    reference: str
+
+
+NEEDS: dict[Need, NeedFacts] = {
+    Need.OS_SIGNALS: NeedFacts("children are processes that one can signal", "section 3.3"),
+    Need.CRASH_INJECTION: NeedFacts("a child can be killed with SIGKILL", "section 5"),
+    Need.PROCESS_TITLES: NeedFacts("children show PostgreSQL's titles", "section 3.2"),
+    Need.PMSTATE_LOG: NeedFacts("each step of pmState is logged at DEBUG1", "PM-01"),
+    Need.IO_WORKERS: NeedFacts("io_method = worker has io worker processes", "IO-01"),
+    Need.LOGGER: NeedFacts("logging_collector starts a logger", "LG-01"),
+    Need.ARCHIVER: NeedFacts("archive_mode starts an archiver", "PR-07"),
+    Need.WALSENDER: NeedFacts("a client may ask for replication", "PR-18"),
+    Need.STANDBY: NeedFacts("standby.signal makes a standby", "section 9"),
+    Need.WALSUMMARIZER: NeedFacts("summarize_wal starts a walsummarizer", "WS-02"),
+    Need.PG_CTL: NeedFacts("pg_ctl with PostgreSQL's words and exit codes", "section 4.4"),
+    Need.CONTROL_FILE: NeedFacts("pg_controldata tells the cluster state", "CT-20"),
+    Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),
+    Need.PROTOCOL_3_2: NeedFacts("protocol 3.2 with cancel keys of 32 bytes", "CN-45"),
+    Need.EXTENDED_QUERY: NeedFacts("Parse, Bind, Execute", "SE-09"),
+    Need.SQL_FUNCTIONS: NeedFacts(
+        "pg_sleep, pg_terminate_backend, pg_cancel_backend and their like", "SE-43"
+    ),
+    Need.ROLES: NeedFacts("roles and databases can be made with limits of their own", "6.3"),
+    Need.FULL_SQL: NeedFacts("tables, and a query long enough to be caught", "6.4"),
+    Need.AUTOVACUUM_WORKER: NeedFacts("autovacuum workers are started", "AV-01"),
+    Need.RESTORE_COMMAND: NeedFacts("archive recovery with a restore_command", "OB-01"),
+    Need.SYSV_SHM: NeedFacts("a System V segment guards the data directory", "SH-45"),
+}

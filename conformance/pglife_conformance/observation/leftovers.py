@@ -1,0 +1,105 @@
+"""What a dead server may leave behind: processes, sockets, shared memory.
+
+Begin with   processes_in(), sysv_segments_of(), posix_segments_of().
+Owns         the finding; cleanup.py judges and removes.
+Leaves out   files in the data directory, which goes as a whole.
+Source       SH-12, SH-44; /proc/sysvipc/shm, /dev/shm, /proc/PID/cwd.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pglife_conformance.observation.processes import read_stat, read_title
+
+RUN_MARK = "PGLIFE_RUN"
+"""Environment variable that every process of a run inherits."""
+
+_IPC_RMID = 0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process found by where it works."""
+
+    pid: int
+    start_time: int
+    title: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} {self.title!r}"
+
+
+@dataclass(frozen=True)
+class SysvSegment:
+    """A System V shared memory segment."""
+
+    shmid: int
+    creator: int
+
+    def __str__(self) -> str:
+        return f"System V shared memory segment {self.shmid} (made by {self.creator})"
+
+    def remove(self) -> None:
+        """Remove it, if it is still there."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.shmctl(self.shmid, _IPC_RMID, None)
+
+
+def processes_in(directory: Path, run_id: str = "") -> list[Process]:
+    """Living processes that work in or below this directory, or carry the mark of this run.
+
+    PostgreSQL overwrites its environment with its title, hence both ways.
+    """
+    inside = os.fspath(directory)
+    mark = f"{RUN_MARK}={run_id}".encode() if run_id else b""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        pid = int(name)
+        if not (_works_in(pid, inside) or (mark and _has_mark(pid, mark))):
+            continue
+        stat = read_stat(pid)
+        if stat is not None and stat.state not in "ZX":
+            found.append(Process(pid, stat.start_time, read_title(pid)))
+    return found
+
+
+def _works_in(pid: int, directory: str) -> bool:
+    try:
+        cwd = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+    except OSError:
+        return False
+    return cwd == directory or cwd.startswith(directory + "/")
+
+
+def _has_mark(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def sysv_segments_of(creators: set[int]) -> list[SysvSegment]:
+    """The segments made by one of these processes."""
+    try:
+        lines = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines[1:]]
+    return [SysvSegment(int(row[1]), int(row[4])) for row in words if int(row[4]) in creators]
+
+
+def posix_segments_of(pid: int) -> set[Path]:
+    """Files of POSIX shared memory that a process has mapped."""
+    try:
+        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    names = (line.rsplit(maxsplit=1)[-1] for line in maps.splitlines() if "/dev/shm/" in line)
+    return {Path(name) for name in names if name.startswith("/dev/shm/PostgreSQL.")}

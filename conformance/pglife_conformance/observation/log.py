@@ -1,0 +1,121 @@
+"""The server's log, read as it grows and cut into records.
+
+Begin with   LogTail.
+Owns         the cutting: one record a message, with its DETAIL, HINT and continuation lines.
+Leaves out   what a line means (scenarios, monitor).
+Source       utils/error/elog.c: send_message_to_server_log(); log_line_prefix '%m [%p] '.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+_HEAD = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+) \[(?P<pid>\d+)\] "
+    r"(?P<level>[A-Z]+\d?):  (?P<text>.*)",
+    re.DOTALL,
+)
+_FIELDS = frozenset({"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"})
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """One message of the log."""
+
+    index: int
+    """Its place among the records of this cluster's log, from 0."""
+    pid: int
+    """0 for what did not come through elog (a library's complaint, a shell's)."""
+    level: str
+    """LOG, FATAL, DEBUG (all its levels look alike in the log), ...; `` with pid 0."""
+    message: str
+    time: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    """DETAIL, HINT, ... in the order written."""
+
+    @property
+    def detail(self) -> str:
+        """The DETAIL, or nothing."""
+        return dict(self.fields).get("DETAIL", "")
+
+    @property
+    def hint(self) -> str:
+        """The HINT, or nothing."""
+        return dict(self.fields).get("HINT", "")
+
+    def __str__(self) -> str:
+        if not self.pid:
+            return self.message
+        lines = [f"{self.time} [{self.pid}] {self.level}:  {self.message}"]
+        lines += [f"    {name}:  {text}" for name, text in self.fields]
+        return "\n".join(lines)
+
+
+class LogTail:
+    """Reads what has been added to one or more log files since the last time.
+
+    More than one, because with a logging collector the first lines go to stderr and the rest to
+    the collector's file. A last line without its newline is left for the next time. The last
+    record of a read may still get fields (DETAIL is written in the same write, so that in fact
+    it does not happen); such fields are added to the record in place.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = list(paths)
+        self._offsets: dict[Path, int] = {}
+        self._rest: dict[Path, bytes] = {}
+        self.records: list[LogRecord] = []
+
+    def follow(self, path: Path) -> None:
+        """Read this file too from now on."""
+        if path not in self._paths:
+            self._paths.append(path)
+
+    def read(self) -> list[LogRecord]:
+        """The new records, oldest first."""
+        first_new = len(self.records)
+        for path in self._paths:
+            for line in self._new_lines(path):
+                self._take(line, first_new)
+        return self.records[first_new:]
+
+    def _new_lines(self, path: Path) -> list[str]:
+        try:
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                data = file.read()
+        except OSError:
+            return []
+        if not data:
+            return []
+        self._offsets[path] = self._offsets.get(path, 0) + len(data)
+        *lines, rest = (self._rest.get(path, b"") + data).split(b"\n")
+        self._rest[path] = rest
+        return [line.decode("utf-8", errors="replace") for line in lines]
+
+    def _take(self, line: str, first_new: int) -> None:
+        if line.startswith("\t") and len(self.records) > first_new:
+            self._continue(line[1:])
+            return
+        head = _HEAD.fullmatch(line)
+        if head is None:
+            self.records.append(LogRecord(len(self.records), 0, "", line))
+            return
+        pid, level, text = int(head["pid"]), head["level"], head["text"]
+        last = self.records[-1] if self.records else None
+        if level in _FIELDS and last is not None and last.pid == pid:
+            self.records[-1] = replace(last, fields=(*last.fields, (level, text)))
+        else:
+            record = LogRecord(len(self.records), pid, level, text, head["time"])
+            self.records.append(record)
+
+    def _continue(self, text: str) -> None:
+        last = self.records[-1]
+        if last.fields:
+            name, value = last.fields[-1]
+            fields = (*last.fields[:-1], (name, f"{value}\n{text}"))
+            self.records[-1] = replace(last, fields=fields)
+        else:
+            self.records[-1] = replace(last, message=f"{last.message}\n{text}")

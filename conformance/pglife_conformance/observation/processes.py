@@ -1,0 +1,250 @@
+"""The family of a postmaster, by /proc: who lives, in what state, and who has gone.
+
+Begin with   Family.look().
+Owns         Child, Death, and consistent snapshots of the postmaster's direct children.
+Leaves out   who ought to be there (the spec), and the ending of processes (cleanup.py).
+Source       proc(5), pidfd_open(2); kinds by rules TI-01 to TI-25.
+
+A child is known by pid and start time together, for pids come again. A zombie has no title any
+more, so its kind is remembered. `children` of /proc may leave out a child while another ends;
+so a look is repeated until two readings agree, and a child that we know and that its pidfd says
+is alive is looked for by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from pglife_conformance.observation.kinds import Kind, kind_of_title
+
+_MAX_READINGS = 20
+
+
+class RunState(Enum):
+    """What the kernel says of a process, as far as a lifecycle cares."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+    ZOMBIE = "zombie"
+
+
+@dataclass(frozen=True)
+class Child:
+    """A direct child of the postmaster as it was at one look."""
+
+    pid: int
+    start_time: int
+    """In clock ticks since boot."""
+    kind: Kind
+    state: RunState
+    title: str
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from a later process with the same pid."""
+        return self.pid, self.start_time
+
+    @property
+    def is_alive(self) -> bool:
+        """It has not ended yet."""
+        return self.state is not RunState.ZOMBIE
+
+    def __str__(self) -> str:
+        mark = "" if self.state is RunState.RUNNING else f" ({self.state.value})"
+        return f"{self.pid} {self.kind}{mark} {self.title!r}"
+
+
+@dataclass(frozen=True)
+class Death:
+    """A child that has gone: ended and reaped."""
+
+    child: Child
+    """As it was last seen."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What /proc/PID/stat tells."""
+
+    pid: int
+    ppid: int
+    state: str
+    start_time: int
+    cpu_ticks: int
+
+
+def read_stat(pid: int) -> Stat | None:
+    """The status of a process, or None if there is none with this pid."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return None
+    # The command's name stands in parentheses and may contain anything, parentheses too.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Stat(
+        pid=pid,
+        ppid=int(fields[1]),
+        state=fields[0].decode(),
+        start_time=int(fields[19]),
+        cpu_ticks=int(fields[11]) + int(fields[12]),
+    )
+
+
+def read_title(pid: int) -> str:
+    """The command line as `ps` shows it, but with a trailing space where PostgreSQL wrote one."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            raw = file.read()
+    except OSError:
+        return ""
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", errors="replace")
+
+
+def children_of(pid: int) -> list[int]:
+    """Pids of the direct children, in the order of their birth."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except FileNotFoundError:
+        if Path(f"/proc/{pid}").exists():
+            return _children_by_scan(pid)
+    except ProcessLookupError:
+        pass
+    return []
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    """For kernels without CONFIG_PROC_CHILDREN."""
+    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    ours = [stat for stat in stats if stat is not None and stat.ppid == parent]
+    return [stat.pid for stat in sorted(ours, key=lambda stat: (stat.start_time, stat.pid))]
+
+
+def _state(letter: str) -> RunState:
+    if letter in "Tt":
+        return RunState.STOPPED
+    if letter in "ZX":
+        return RunState.ZOMBIE
+    return RunState.RUNNING
+
+
+class Family:
+    """The postmaster's children over time."""
+
+    def __init__(self, postmaster: int, cluster_name: str = "") -> None:
+        self.postmaster = postmaster
+        self._cluster_name = cluster_name
+        self._known: dict[tuple[int, int], Child] = {}
+        self._pidfds: dict[tuple[int, int], int] = {}
+        self._ended: list[tuple[int, int]] = []
+        """Keys whose pidfd has been seen readable, in that order."""
+
+    def look(self) -> tuple[tuple[Child, ...], tuple[Child, ...], tuple[Death, ...]]:
+        """All children, those that are new, and those that have gone since the last look."""
+        now = self._snapshot()
+        births = tuple(child for key, child in now.items() if key not in self._known)
+        gone = [key for key in self._known if key not in now]
+        self._note_ends()
+        order = {key: place for place, key in enumerate(self._ended)}
+        gone.sort(key=lambda key: order.get(key, len(order)))
+        deaths = tuple(Death(self._known[key]) for key in gone)
+        for key in gone:
+            self._forget(key)
+        for child in births:
+            self._watch(child)
+        self._known = now
+        return tuple(now.values()), births, deaths
+
+    def pidfds(self) -> Iterable[int]:
+        """One for each living child; each becomes readable when its process ends."""
+        self._note_ends()
+        ended = set(self._ended)
+        return [fd for key, fd in self._pidfds.items() if key not in ended]
+
+    def cpu_ticks(self) -> int:
+        """Processor time used so far by the postmaster and its children."""
+        pids = [self.postmaster, *(child.pid for child in self._known.values())]
+        return sum(stat.cpu_ticks for stat in map(read_stat, pids) if stat is not None)
+
+    def close(self) -> None:
+        """Let go of the pidfds."""
+        for fd in self._pidfds.values():
+            os.close(fd)
+        self._pidfds.clear()
+
+    def _snapshot(self) -> dict[tuple[int, int], Child]:
+        before = self._reading()
+        for _ in range(_MAX_READINGS):
+            after = self._reading()
+            if list(before) == list(after):
+                return after
+            before = after
+        return before
+
+    def _reading(self) -> dict[tuple[int, int], Child]:
+        children: dict[tuple[int, int], Child] = {}
+        for pid in children_of(self.postmaster):
+            child = self._read(pid)
+            if child is not None:
+                children[child.key] = child
+        for key in self._known:
+            if key not in children:
+                missed = self._read(key[0], known=True)
+                if missed is not None and missed.key == key:
+                    children[key] = missed
+        return dict(sorted(children.items(), key=lambda item: (item[0][1], item[0][0])))
+
+    def _read(self, pid: int, known: bool = False) -> Child | None:
+        stat = read_stat(pid)
+        if stat is None:
+            return None
+        if stat.ppid != self.postmaster and not self._is_orphan(stat, known):
+            return None
+        state = _state(stat.state)
+        known = self._known.get((pid, stat.start_time))
+        title = read_title(pid) if state is not RunState.ZOMBIE else ""
+        if not title:
+            kind = known.kind if known else Kind.UNKNOWN
+            title = known.title if known else ""
+            # The command line empties a moment before the state says zombie.
+            return Child(pid, stat.start_time, kind, state, title)
+        return Child(pid, stat.start_time, kind_of_title(title, self._cluster_name), state, title)
+
+    def _is_orphan(self, stat: Stat, known: bool) -> bool:
+        """A child that has outlived its postmaster is still of the family, until it ends."""
+        if not known or (stat.pid, stat.start_time) not in self._known:
+            return False
+        if _state(stat.state) is RunState.ZOMBIE and stat.ppid == os.getpid():
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(stat.pid, os.WNOHANG)
+            return False
+        return True
+
+    def _watch(self, child: Child) -> None:
+        try:
+            self._pidfds[child.key] = os.pidfd_open(child.pid)
+        except OSError:
+            self._ended.append(child.key)
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        fd = self._pidfds.pop(key, None)
+        if fd is not None:
+            os.close(fd)
+        if key in self._ended:
+            self._ended.remove(key)
+
+    def _note_ends(self) -> None:
+        if not self._pidfds:
+            return
+        by_fd = {fd: key for key, fd in self._pidfds.items() if key not in self._ended}
+        poller = select.poll()
+        for fd in by_fd:
+            poller.register(fd, select.POLLIN)
+        self._ended += [by_fd[fd] for fd, _ in poller.poll(0)]

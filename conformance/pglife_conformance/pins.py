@@ -1,0 +1,260 @@
+"""Holding a server in one state from outside, by stopping the child that it waits for.
+
+Begin with   Pin, then the recipes `pin_...` in the order of a shutdown.
+Owns         rules OB-02 and OB-05 to OB-12 as context managers. Each confirms by evidence that
+             the state has been entered before it hands over.
+Leaves out   archive_command and walsenders (they come with those processes).
+Source       PR-28: a stopped process stays in its place and every wait that includes it waits.
+
+TERM and QUIT stay pending in a stopped process, KILL works. In a crash or after an immediate
+request the SIGKILL round ends every pin after five seconds (SL-05).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from pglife_conformance import deadlines
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.events import Stimulus
+from pglife_conformance.failures import Inconclusive
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child, RunState
+from pglife_conformance.session import Session
+
+_STARTUP_ATTEMPTS = 8
+_STARTUP_PAUSE_S = 0.0003
+
+
+class Pin:
+    """A child held with SIGSTOP; released at the end of the block or of the scenario."""
+
+    def __init__(self, cluster: Cluster, child: Child | Kind | str) -> None:
+        self.cluster = cluster
+        self.child = cluster.signal_child(child, signal.SIGSTOP)
+        self._held = True
+        cluster.at_end.append(self.release)
+        self._confirm()
+
+    def _confirm(self) -> None:
+        def stopped() -> Child | None:
+            kids = self.cluster.watcher.kids
+            return next((kid for kid in kids if kid.key == self.child.key and _is_still(kid)), None)
+
+        found = self.cluster.wait_for(f"{self.child} to be stopped", stopped)
+        if found.state is not RunState.STOPPED:
+            raise Inconclusive(f"{self.child} stopped", "it had ended before it could be stopped")
+
+    def release(self) -> None:
+        """CONT; nothing if it has ended or been released before."""
+        if not self._held:
+            return
+        self._held = False
+        if self.is_there():
+            self.cluster.watcher.stimulus(
+                Stimulus.SIGNAL_CHILD, child=self.child, signal=signal.SIGCONT
+            )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child.pid, signal.SIGCONT)
+
+    def is_there(self) -> bool:
+        """The child has not ended yet."""
+        kids = self.cluster.watcher.look().kids
+        return any(kid.key == self.child.key and kid.is_alive for kid in kids)
+
+    def __enter__(self) -> Pin:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _is_still(child: Child) -> bool:
+    return child.state in (RunState.STOPPED, RunState.ZOMBIE)
+
+
+# Shutdowns.
+
+
+@contextlib.contextmanager
+def pin_wait_backends(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+    """OB-06: PM_WAIT_BACKENDS in a shutdown, held by a stopped session."""
+    session = cluster.session()
+    with Pin(cluster, session.child) as pin:
+        cluster.request_shutdown(mode)
+        _confirm(cluster, "PM_WAIT_BACKENDS", kinds_gone={Kind.BACKGROUND_WRITER, Kind.WALWRITER})
+        yield pin
+
+
+@contextlib.contextmanager
+def pin_wait_xlog_shutdown(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+    """OB-08: PM_WAIT_XLOG_SHUTDOWN (≤17 PM_SHUTDOWN), held by the stopped checkpointer."""
+    with Pin(cluster, Kind.CHECKPOINTER) as pin:
+        cluster.request_shutdown(mode)
+        _confirm(cluster, "PM_WAIT_XLOG_SHUTDOWN", kinds_gone=_TERM_SET)
+        yield pin
+
+
+@contextlib.contextmanager
+def pin_wait_io_workers(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+    """OB-10: PM_WAIT_IO_WORKERS (18), held by a stopped io worker."""
+    with Pin(cluster, Kind.IO_WORKER) as pin:
+        cluster.request_shutdown(mode)
+        cluster.expect_pmstate("PM_WAIT_IO_WORKERS")
+        yield pin
+
+
+@contextlib.contextmanager
+def pin_wait_checkpointer(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+    """OB-11: PM_WAIT_CHECKPOINTER (18), held by the checkpointer stopped after its checkpoint."""
+    with pin_wait_io_workers(cluster, mode) as io_worker:
+        with Pin(cluster, Kind.CHECKPOINTER) as pin:
+            io_worker.release()
+            cluster.expect_pmstate("PM_WAIT_CHECKPOINTER")
+            yield pin
+
+
+@contextlib.contextmanager
+def pin_wait_dead_end(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+    """OB-12: PM_WAIT_DEAD_END in a shutdown, held by a stopped dead-end child."""
+    with pin_wait_backends(cluster, mode) as backend:
+        dead_end = cluster.silent_client()
+        with Pin(cluster, dead_end.child) as pin:
+            backend.release()
+            cluster.wait_for(
+                "nobody but the stopped dead-end child and the logger",
+                lambda: _nobody_but(cluster, pin.child),
+                deadlines.SHUTDOWN_LIMIT,
+            )
+            if cluster.target.version.major >= 18:
+                cluster.expect_pmstate("PM_WAIT_DEAD_END")
+            yield pin
+
+
+# Crashes. The clock of five seconds runs.
+
+
+@contextlib.contextmanager
+def pin_wait_backends_after_crash(
+    cluster: Cluster, victim: Child | Kind | str = Kind.BACKGROUND_WRITER
+) -> Iterator[Pin]:
+    """OB-07: PM_WAIT_BACKENDS after a crash of `victim`, held by a stopped session."""
+    session = cluster.session()
+    with Pin(cluster, session.child) as pin:
+        mark = cluster.mark()
+        cluster.crash(victim)
+        cluster.expect_log("terminating any other active server processes", since=mark)
+        yield pin
+
+
+@contextlib.contextmanager
+def pin_wait_dead_end_after_crash(
+    cluster: Cluster, victim: Child | Kind | str = Kind.BACKGROUND_WRITER
+) -> Iterator[Pin]:
+    """PM_WAIT_DEAD_END after a crash, held by a stopped dead-end child (OB-12 and OB-07).
+
+    The dead-end child comes from a silent client that is refused: a smart shutdown must not be
+    pending, so the refusal is that of a crash that is already being waited out.
+    """
+    with pin_wait_backends_after_crash(cluster, victim) as backend:
+        dead_end = cluster.silent_client()
+        with Pin(cluster, dead_end.child) as pin:
+            backend.release()
+            cluster.wait_for(
+                "nobody but the stopped dead-end child and the logger",
+                lambda: _nobody_but(cluster, pin.child),
+            )
+            yield pin
+
+
+@contextlib.contextmanager
+def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -> Iterator[Pin]:
+    """OB-02: PM_STARTUP after a crash, held by the startup process stopped as it appears.
+
+    The process lives for some milliseconds only; if it was missed or had already reported redo,
+    the server is crashed again. Inconclusive if it is missed every time.
+    """
+    for _ in range(_STARTUP_ATTEMPTS):
+        mark = cluster.mark()
+        cluster.crash(victim)
+        pin = _catch_startup(cluster, mark)
+        if pin is None:
+            cluster.expect_ready(since=mark)
+            continue
+        with pin:
+            yield pin
+        return
+    raise Inconclusive(
+        "the startup process stopped before it reports redo",
+        f"it was missed {_STARTUP_ATTEMPTS} times",
+    )
+
+
+def _catch_startup(cluster: Cluster, mark: int) -> Pin | None:
+    until = time.monotonic() + deadlines.CRASH_RESTART_LIMIT * cluster.scale
+    while time.monotonic() < until:
+        child = next(iter(cluster.children(Kind.STARTUP)), None)
+        if child is not None:
+            try:
+                pin = Pin(cluster, child)
+            except (Inconclusive, AssertionError):
+                return None
+            if _is_past_startup(cluster, mark):
+                pin.release()
+                return None
+            return pin
+        if cluster.find_log("ready to accept connections", since=mark):
+            return None
+        time.sleep(_STARTUP_PAUSE_S)
+    return None
+
+
+def _is_past_startup(cluster: Cluster, mark: int) -> bool:
+    """It has reported redo already; a loaded machine gets the line to us late, hence the look."""
+    return cluster.find_log(r"^(redo starts|redo is not required)", since=mark) is not None
+
+
+# Evidence.
+
+_TERM_SET = frozenset(
+    {
+        Kind.BACKGROUND_WRITER,
+        Kind.WALWRITER,
+        Kind.AUTOVACUUM_LAUNCHER,
+        Kind.LOGICAL_REPLICATION_LAUNCHER,
+        Kind.CLIENT_BACKEND,
+    }
+)
+
+
+def _confirm(cluster: Cluster, pmstate: str, *, kinds_gone: set[Kind] | frozenset[Kind]) -> None:
+    """By the state's name where the log tells it, else by who has gone."""
+
+    def gone() -> bool:
+        return not any(child.kind in kinds_gone for child in cluster.children())
+
+    names = ", ".join(sorted(kind.value for kind in kinds_gone))
+    cluster.wait_for(f"the end of {names}", gone, deadlines.SHUTDOWN_LIMIT)
+    if cluster.target.version.major >= 18:
+        cluster.expect_pmstate(pmstate)
+
+
+def _nobody_but(cluster: Cluster, child: Child) -> bool:
+    others = [kid for kid in cluster.watcher.look().kids if kid.kind is not Kind.LOGGER]
+    return [kid.key for kid in others] == [child.key]
+
+
+def pinned_session(cluster: Cluster) -> tuple[Session, Pin]:
+    """A session and a pin that holds its backend; both end with the scenario."""
+    session = cluster.session()
+    return session, Pin(cluster, session.child)

@@ -1,0 +1,128 @@
+"""One run of the suite: its directory, its mark, and the sweeping of runs that were killed.
+
+Begin with   Run.begin(), then sweep().
+Owns         <tmp>/pglife-<uid>/<run id>/ with a lock that the run holds while it lives.
+Leaves out   the end of one cluster (cleanup.py).
+Source       issue 2, "Done when".
+
+A run that was killed with SIGKILL holds its lock no longer. The next run takes such a lock, ends
+exactly the processes that work in that run's directory or carry its mark, removes the shared
+memory that they made, and then the directory. The directory is written before the first process
+is started, so there is no moment in which a process could be without a trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pglife_conformance.cleanup import end_processes
+from pglife_conformance.observation.leftovers import processes_in, sysv_segments_of
+from pglife_conformance.privilege import ServerUser
+
+_LOCK = "lock"
+_POSTMASTERS = "postmasters"
+_SEGMENTS = "segments"
+
+
+@dataclass
+class Run:
+    """This run's place on disk."""
+
+    id: str
+    directory: Path
+    _lock: int
+
+    @classmethod
+    def begin(cls) -> Run:
+        """Make the directory and hold its lock until the process ends."""
+        base = registry()
+        base.mkdir(mode=0o711, exist_ok=True)
+        run_id = f"{os.getpid()}-{secrets.token_hex(3)}"
+        directory = base / run_id
+        directory.mkdir(mode=0o711)
+        (directory / _POSTMASTERS).touch()
+        (directory / _SEGMENTS).touch()
+        # Locked before it has its name: a sweep never finds it free while we live.
+        nameless = directory / "lock.new"
+        lock = os.open(nameless, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        nameless.rename(directory / _LOCK)
+        return cls(run_id, directory, lock)
+
+    def place_for(self, name: str, user: ServerUser) -> Path:
+        """A fresh directory that belongs to the server's user."""
+        path = self.directory / f"{name}{secrets.token_hex(2)}"
+        path.mkdir(mode=0o700)
+        user.owns(path)
+        return path
+
+    def note_postmaster(self, pid: int) -> None:
+        """Remember who made shared memory, for a sweep after our death."""
+        with (self.directory / _POSTMASTERS).open("a", encoding="ascii") as file:
+            file.write(f"{pid}\n")
+
+    def note_segments(self, segments: set[Path]) -> None:
+        """Remember files of POSIX shared memory, likewise."""
+        with (self.directory / _SEGMENTS).open("a", encoding="utf-8") as file:
+            file.writelines(f"{segment}\n" for segment in segments)
+
+    def end(self, keep: bool) -> None:
+        """End what is left of this run and let go of its place."""
+        wipe(self.directory, keep=keep)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def registry() -> Path:
+    """Where the runs of this user have their directories."""
+    return Path(tempfile.gettempdir()) / f"pglife-{os.getuid()}"
+
+
+def sweep() -> list[str]:
+    """End and remove what dead runs have left; returns their ids."""
+    swept = []
+    for directory in sorted(registry().glob("*/")):
+        lock = _take_lock(directory)
+        if lock is None:
+            continue
+        wipe(directory, keep=False)
+        swept.append(directory.name)
+        os.close(lock)
+    return swept
+
+
+def _take_lock(directory: Path) -> int | None:
+    """The lock of a run that is dead; None if it lives or is none of ours."""
+    try:
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def wipe(directory: Path, *, keep: bool) -> None:
+    """End all processes of a run, then remove shared memory and files."""
+    end_processes(lambda: processes_in(directory, directory.name), signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        makers = {int(line) for line in (directory / _POSTMASTERS).read_text().split()}
+        for segment in sysv_segments_of(makers):
+            segment.remove()
+    with contextlib.suppress(OSError):
+        for name in (directory / _SEGMENTS).read_text().splitlines():
+            Path(name).unlink(missing_ok=True)
+    if not keep:
+        shutil.rmtree(directory, ignore_errors=True)

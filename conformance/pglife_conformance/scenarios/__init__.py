@@ -1,0 +1,1 @@
+"""The scenarios: one claim each, in the order of the rules."""

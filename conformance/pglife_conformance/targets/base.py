@@ -1,0 +1,176 @@
+"""What every target offers: programs to start, a version, capabilities.
+
+Begin with   Target.
+Owns         the running of a target's programs as the server's user.
+Leaves out   the life of one cluster (cluster.py).
+Source       DESIGN section 4 (Target).
+"""
+
+from __future__ import annotations
+
+import abc
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pglife_conformance.failures import UnusableTarget
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.leftovers import RUN_MARK
+from pglife_conformance.privilege import ServerUser, server_user
+
+_PROGRAM_LIMIT_S = 120.0
+_VERSION = re.compile(r"(\d+)(?:\.(\d+)|(devel|beta\d+|rc\d+))?")
+
+
+class Program(StrEnum):
+    """The programs that the suite runs."""
+
+    INITDB = "initdb"
+    PG_CTL = "pg_ctl"
+    POSTGRES = "postgres"
+    PG_CONTROLDATA = "pg_controldata"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A release, and how the server itself writes it."""
+
+    major: int
+    minor: int
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """From `postgres --version`; `postgres (PostgreSQL) 18.6` and what packagers add."""
+        found = _VERSION.search(text.rpartition("PostgreSQL)")[2])
+        if found is None:
+            raise UnusableTarget(f"no version in {text!r}")
+        return cls(int(found[1]), int(found[2] or 0), text.strip())
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Target(abc.ABC):
+    """A server under test, as a set of commands."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.user: ServerUser = server_user()
+        self._version: Version | None = None
+
+    @abc.abstractmethod
+    def command(self, program: Program) -> list[str]:
+        """How to run one of the programs."""
+
+    @abc.abstractmethod
+    def paths_to_read(self) -> list[Path]:
+        """What the server's user must be able to read."""
+
+    @property
+    @abc.abstractmethod
+    def capabilities(self) -> frozenset[Need]:
+        """What the target can do."""
+
+    def has_repair(self, name: str) -> bool:
+        """Whether the target declares a defect of real releases repaired; real ones do not."""
+        return False
+
+    def extra_environment(self) -> dict[str, str]:
+        """What its programs need beyond the common environment."""
+        return {}
+
+    def initdb_options(self) -> list[str]:
+        """What makes initdb quick and its cluster small."""
+        return ["--auth=trust", "--username=postgres"]
+
+    @property
+    def version(self) -> Version:
+        """As the server says it."""
+        if self._version is None:
+            done = self.run(Program.POSTGRES, ["--version"])
+            if done.code != 0:
+                raise UnusableTarget(
+                    f"--target {self.name}: `postgres --version` exits {done.code}: "
+                    f"{(done.err or done.out).strip()[-200:]}"
+                )
+            self._version = Version.parse(done.out)
+        return self._version
+
+    def environment(self, run_id: str = "") -> dict[str, str]:
+        """The environment of every program: C locale, no PG variables of the user's."""
+        kept = {"PATH", "LD_LIBRARY_PATH", "TMPDIR"}
+        env = {name: value for name, value in os.environ.items() if name in kept}
+        env |= {"LC_ALL": "C", "TZ": "UTC", "HOME": "/"}
+        if run_id:
+            env[RUN_MARK] = run_id
+        return env | self.extra_environment()
+
+    def start(
+        self,
+        program: Program,
+        args: Sequence[str],
+        *,
+        run_id: str = "",
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program as the server's user, in a process group of its own.
+
+        Its own group, so that Ctrl-C at our terminal reaches the suite and not the server.
+        """
+        keep_reading = not self.user.can_read(self.paths_to_read())
+        return subprocess.Popen(
+            [*self.command(program), *args],
+            env={**self.environment(run_id), **(env or {})},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=self.user.becoming(keep_reading),
+            process_group=0,
+        )
+
+    def run(
+        self,
+        program: Program,
+        args: Sequence[str],
+        *,
+        run_id: str = "",
+        limit_s: float = _PROGRAM_LIMIT_S,
+    ) -> Finished:
+        """Run a program to its end."""
+        try:
+            process = self.start(program, args, run_id=run_id)
+        except OSError as problem:
+            raise UnusableTarget(f"--target {self.name}: {program}: {problem}") from problem
+        with process:
+            try:
+                out, err = process.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise UnusableTarget(
+                    f"--target {self.name}: {program} {' '.join(args)} takes over {limit_s:g} s"
+                ) from None
+            except BaseException:
+                process.kill()
+                raise
+        return Finished(process.returncode, _text(out), _text(err))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")

@@ -1,0 +1,64 @@
+"""A PostgreSQL-compatible bin directory: real PostgreSQL, or a port of it.
+
+Begin with   BinDirectory.at().
+Owns         what such a directory must contain, and what each release is able to do.
+Leaves out   starting programs (base.py).
+Source       DESIGN section 4 (Target).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pglife_conformance.failures import UnusableTarget
+from pglife_conformance.needs import Need
+from pglife_conformance.targets.base import Program, Target
+
+_SINCE: dict[Need, int] = {
+    Need.WALSUMMARIZER: 17,
+    Need.IO_WORKERS: 18,
+    Need.PMSTATE_LOG: 18,
+    Need.PROTOCOL_3_2: 18,
+}
+
+
+class BinDirectory(Target):
+    """Programs in one directory."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        super().__init__(name)
+        self.directory = directory
+
+    @classmethod
+    def at(cls, directory: Path, name: str) -> BinDirectory:
+        """The target in this directory, if the programs are there and say their version."""
+        if not directory.is_dir():
+            raise UnusableTarget(f"--target {name}: {directory} is not a directory")
+        for program in Program:
+            path = directory / program
+            if not (path.is_file() and os.access(path, os.X_OK)):
+                raise UnusableTarget(f"--target {name}: no executable {program} in {directory}")
+        target = cls(directory, name)
+        # The version is asked now, so that a program that cannot be run is noticed at once;
+        # initdb too, for it may lack a library that postgres does not use.
+        _ = target.version
+        asked = target.run(Program.INITDB, ["--version"])
+        if asked.code != 0:
+            raise UnusableTarget(f"--target {name}: initdb cannot be run: {asked.err.strip()}")
+        return target
+
+    def command(self, program: Program) -> list[str]:
+        return [str(self.directory / program)]
+
+    def paths_to_read(self) -> list[Path]:
+        return [self.directory / program for program in Program]
+
+    def initdb_options(self) -> list[str]:
+        options = ["--no-sync", "--no-instructions", "--wal-segsize=1"]
+        return [*super().initdb_options(), *options, "--no-locale", "--encoding=UTF8"]
+
+    @property
+    def capabilities(self) -> frozenset[Need]:
+        major = self.version.major
+        return frozenset(need for need in Need if major >= _SINCE.get(need, 0))

@@ -1,0 +1,74 @@
+"""The bundled server, started as a program from outside like any other.
+
+Begin with   Bundled.find().
+Owns         where it is found, and the list of what it can do so far.
+Leaves out   everything about how it works: only commands are known here.
+Source       DESIGN section 2 (Houses).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import sysconfig
+from pathlib import Path
+
+from pglife_conformance.failures import UnusableTarget
+from pglife_conformance.needs import Need
+from pglife_conformance.targets.base import Program, Target
+
+_CAPABILITIES = frozenset(
+    {
+        Need.OS_SIGNALS,
+        Need.CRASH_INJECTION,
+        Need.PROCESS_TITLES,
+        Need.PMSTATE_LOG,
+        Need.IO_WORKERS,
+        Need.LOGGER,
+        Need.PG_CTL,
+        Need.CONTROL_FILE,
+        Need.TCP,
+        Need.PROTOCOL_3_2,
+        Need.SQL_FUNCTIONS,
+    }
+)
+
+
+class Bundled(Target):
+    """`python -m pglife_impl.<program>`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("bundled")
+        self._path = path
+
+    @classmethod
+    def find(cls) -> Bundled:
+        """The server of this checkout or this installation."""
+        spec = importlib.util.find_spec("pglife_impl")
+        if spec is None or not spec.submodule_search_locations:
+            raise UnusableTarget("--target bundled: the package pglife_impl is not installed")
+        package = Path(next(iter(spec.submodule_search_locations)))
+        if not (package / "postgres.py").exists():
+            raise UnusableTarget("--target bundled: pglife_impl has no program postgres")
+        target = cls(package.parent)
+        _ = target.version
+        return target
+
+    def command(self, program: Program) -> list[str]:
+        return [sys.executable, "-m", f"pglife_impl.{program}"]
+
+    def paths_to_read(self) -> list[Path]:
+        library = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
+        return [Path(sys.executable), *library, self._path / "pglife_impl"]
+
+    def extra_environment(self) -> dict[str, str]:
+        # pytest's `pythonpath` does not reach child processes.
+        return {"PYTHONPATH": str(self._path), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def has_repair(self, name: str) -> bool:
+        """It does right what real releases do wrong: all repairs are on."""
+        return True
+
+    @property
+    def capabilities(self) -> frozenset[Need]:
+        return _CAPABILITIES

@@ -1,0 +1,119 @@
+"""The end of a cluster after its scenario, and what it must not leave behind.
+
+Begin with   end_cluster().
+Owns         the polite end, the forced end, the judgement on leftovers.
+Leaves out   runs that were killed (run.py).
+Source       STYLE section 5; SH-12.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pglife_conformance.cleanup import end_processes
+from pglife_conformance.deadlines import CLEANUP_LIMIT
+from pglife_conformance.failures import Expectation, Leftover
+from pglife_conformance.observation.leftovers import (
+    posix_segments_of,
+    processes_in,
+    sysv_segments_of,
+)
+from pglife_conformance.observation.processes import RunState
+
+if TYPE_CHECKING:
+    from pglife_conformance.cluster import Cluster
+
+_POLITE_S = 2.0
+_PAUSE_S = 0.002
+
+
+def end_cluster(cluster: Cluster, *, keep: bool) -> None:
+    """Stop the server, end its family, and raise Leftover if anything stayed behind.
+
+    A server that we had to kill, here or in the scenario, cannot tidy up; then we do, silently.
+    """
+    cluster.watcher.recorders.clear()
+    cluster.let_go_of_everything()
+    segments = _note_segments(cluster)
+    was_killed = cluster.was_killed or not _stop_politely(cluster)
+    if was_killed:
+        end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
+    left = _leftovers(cluster, segments)
+    for segment in sysv_segments_of(cluster.postmaster_pids):
+        segment.remove()
+    for path in segments:
+        path.unlink(missing_ok=True)
+    _reap(cluster)
+    cluster.watcher.close()
+    if not keep:
+        shutil.rmtree(cluster.directory, ignore_errors=True)
+    if left and not was_killed:
+        raise Leftover(
+            "nothing is left of the server after its end",
+            "; ".join(left),
+            cluster.watcher.evidence(),
+        )
+
+
+def _note_segments(cluster: Cluster) -> set[Path]:
+    postmaster = cluster.watcher.postmaster
+    if postmaster is not None and postmaster.exit_code() is None:
+        cluster.segments |= posix_segments_of(postmaster.pid)
+    return cluster.segments
+
+
+def _stop_politely(cluster: Cluster) -> bool:
+    """An immediate shutdown; whether the server had ended in time."""
+    postmaster = cluster.watcher.postmaster
+    if postmaster is None or not postmaster.send(signal.SIGQUIT):
+        return True
+    with contextlib.suppress(Expectation):
+        cluster.watcher.wait_for(
+            "the end of the server after the scenario",
+            lambda: postmaster.exit_code() is not None,
+            _POLITE_S,
+        )
+    return postmaster.exit_code() is not None
+
+
+def _leftovers(cluster: Cluster, segments: set[Path]) -> list[str]:
+    """What is there although the postmaster has gone; processes get a moment to follow it.
+
+    The logger ends at end of file on its pipe, after the postmaster (LG-03).
+    """
+    until = time.monotonic() + CLEANUP_LIMIT
+    while (processes := processes_in(cluster.directory)) and time.monotonic() < until:
+        time.sleep(_PAUSE_S)
+    left = [str(process) for process in processes]
+    if processes:
+        end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
+    left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
+    left += [str(segment) for segment in sysv_segments_of(cluster.postmaster_pids)]
+    left += [f"shared memory {path}" for path in segments if path.exists()]
+    return left
+
+
+def _reap(cluster: Cluster) -> None:
+    """Take the exit status of children that have become ours as orphans."""
+    for pid in cluster.watcher.seen_pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def continue_stopped(cluster: Cluster) -> None:
+    """CONT to whatever is still stopped."""
+    postmaster = cluster.watcher.postmaster
+    if postmaster is None:
+        return
+    if postmaster.exit_code() is None:
+        os.kill(postmaster.pid, signal.SIGCONT)
+    for child in cluster.watcher.look().kids:
+        if child.state is RunState.STOPPED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGCONT)
