@@ -1,0 +1,63 @@
+"""The text and place of a syntax error, in PostgreSQL's words.
+
+Begin with   syntax_error(), which turns the library's complaint into ours.
+Owns         what stands behind `at or near`, and the three unterminated things.
+Leaves out   syntax errors of utility statements (utility.py knows its place itself).
+Source       parser/scan.l: scanner_yyerror().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlglot.errors import ParseError
+from sqlglot.tokenizer_core import Token
+
+from pglife_impl.protocol.report import SqlError, SqlState, error
+
+
+def syntax_error_at(sql: str, token: Token) -> SqlError:
+    """Return the error that points at a token."""
+    shown = sql[token.start : token.end + 1]
+    return error(
+        SqlState.SYNTAX_ERROR, f'syntax error at or near "{shown}"', position=token.start + 1
+    )
+
+
+def syntax_error(sql: str, tokens: Sequence[Token], problem: ParseError) -> SqlError:
+    """Find the token that sqlglot stumbled over; it names the last one when it ran out of them."""
+    at_end = error(
+        SqlState.SYNTAX_ERROR, "syntax error at end of input", position=len(sql.rstrip()) + 1
+    )
+    details = problem.errors[0] if problem.errors else {}
+    place = (details.get("line"), details.get("col"))
+    for token in tokens:
+        if (token.line, token.col) == place:
+            unexpected = "Unexpected token" in str(details.get("description"))
+            if token is tokens[-1] and not unexpected:
+                return at_end
+            return syntax_error_at(sql, token)
+    return at_end
+
+
+def unterminated(sql: str) -> SqlError:
+    """Find which quote or comment never ends, by dropping what is complete from the left."""
+    kinds = (("'", "quoted string"), ('"', "quoted identifier"), ("/*", "/* comment"))
+    offset = 0
+    while offset < len(sql):
+        rest = sql[offset:]
+        if rest.startswith("--"):
+            offset += rest.find("\n") + 1 or len(rest)
+            continue
+        for opening, name in kinds:
+            if rest.startswith(opening):
+                closing = "*/" if opening == "/*" else opening
+                end = rest.find(closing, len(opening))
+                if end < 0:
+                    text = f'unterminated {name} at or near "{rest}"'
+                    return error(SqlState.SYNTAX_ERROR, text, position=offset + 1)
+                offset += end + len(closing)
+                break
+        else:
+            offset += 1
+    return error(SqlState.SYNTAX_ERROR, "syntax error at end of input", position=len(sql) + 1)

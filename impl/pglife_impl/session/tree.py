@@ -1,0 +1,396 @@
+"""Statements and expressions as plain data: what the parser makes and the rest reads.
+
+Begin with   Statement, at the end.
+Owns         our own small tree, so that the SQL library is named in one module only (parser.py).
+Leaves out   types and meaning (analysis.py, execute.py).
+Source       parser/gram.y, as far as this server goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+
+
+@dataclass(frozen=True)
+class Node:
+    """Anything with a place in the query string; 1-based, as the client is told it."""
+
+    position: int | None = field(default=None, kw_only=True, compare=False)
+
+
+@dataclass(frozen=True)
+class Constant(Node):
+    """A literal. A string is of unknown type until its surroundings say more."""
+
+    value: int | Decimal | str | bool | None
+
+
+@dataclass(frozen=True)
+class Parameter(Node):
+    """`$n`."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class ColumnRef(Node):
+    """A column, or a whole row's alias."""
+
+    name: str
+    table: str | None = None
+
+
+@dataclass(frozen=True)
+class Star(Node):
+    """`*` or `t.*`."""
+
+    table: str | None = None
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    """A function call; `current_user` and its like are calls without arguments."""
+
+    name: str
+    arguments: tuple[Expression, ...] = ()
+    star: bool = False
+    distinct: bool = False
+    filter: Expression | None = None
+
+
+@dataclass(frozen=True)
+class Operation(Node):
+    """An operator by its name, `~~` for LIKE included; prefix if there is no left side."""
+
+    operator: str
+    left: Expression | None
+    right: Expression
+
+
+class Connective(Enum):
+    """AND, OR, NOT."""
+
+    AND = "AND"
+    OR = "OR"
+    NOT = "NOT"
+
+
+@dataclass(frozen=True)
+class Logical(Node):
+    """Three-valued logic; NOT has one argument."""
+
+    connective: Connective
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Is(Node):
+    """`x IS [NOT] NULL`, TRUE, FALSE: `value` is None, True or False."""
+
+    argument: Expression
+    value: bool | None
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class InList(Node):
+    """`x IN (a, b, ...)`."""
+
+    argument: Expression
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class InQuery(Node):
+    """`x IN (select ...)`."""
+
+    argument: Expression
+    query: Query
+
+
+@dataclass(frozen=True)
+class AnyOf(Node):
+    """`x = ANY (array)`."""
+
+    operator: str
+    left: Expression
+    array: Expression
+
+
+@dataclass(frozen=True)
+class ArrayOf(Node):
+    """`ARRAY[a, b]`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Case(Node):
+    """`CASE [x] WHEN a THEN b ... ELSE c END`."""
+
+    operand: Expression | None
+    branches: tuple[tuple[Expression, Expression], ...]
+    default: Expression | None
+
+
+@dataclass(frozen=True)
+class Cast(Node):
+    """`x::type`."""
+
+    argument: Expression
+    type_name: str
+
+
+@dataclass(frozen=True)
+class Scalar(Node):
+    """A query in place of a value."""
+
+    query: Query
+
+
+@dataclass(frozen=True)
+class Exists(Node):
+    """`EXISTS (select ...)`."""
+
+    query: Query
+
+
+Expression = (
+    Constant
+    | Parameter
+    | ColumnRef
+    | Star
+    | Call
+    | Operation
+    | Logical
+    | Is
+    | InList
+    | InQuery
+    | AnyOf
+    | ArrayOf
+    | Case
+    | Cast
+    | Scalar
+    | Exists
+)
+
+
+@dataclass(frozen=True)
+class Item(Node):
+    """One entry of a select list."""
+
+    expression: Expression
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class Order(Node):
+    """One entry of ORDER BY."""
+
+    expression: Expression
+    descending: bool = False
+    nulls_first: bool = False
+
+
+class JoinKind(Enum):
+    """How a source joins those before it."""
+
+    CROSS = "CROSS"
+    INNER = "INNER"
+    LEFT = "LEFT"
+
+
+@dataclass(frozen=True)
+class Source(Node):
+    """One entry of FROM: a relation, a function or a query, under a name."""
+
+    what: str | Call | Query
+    alias: str | None = None
+    columns: tuple[str, ...] = ()
+    join: JoinKind = JoinKind.CROSS
+    condition: Expression | None = None
+
+
+@dataclass(frozen=True)
+class Select(Node):
+    """A SELECT without set operations."""
+
+    items: tuple[Item, ...]
+    sources: tuple[Source, ...] = ()
+    where: Expression | None = None
+    group: tuple[Expression, ...] = ()
+    having: Expression | None = None
+    distinct: bool = False
+    order: tuple[Order, ...] = ()
+    limit: Expression | None = None
+    offset: Expression | None = None
+
+
+@dataclass(frozen=True)
+class Values(Node):
+    """VALUES (...), (...)."""
+
+    rows: tuple[tuple[Expression, ...], ...]
+
+
+Query = Select | Values
+
+
+class TransactionVerb(Enum):
+    """The statements that steer a transaction; the value is the command tag."""
+
+    BEGIN = "BEGIN"
+    START = "START TRANSACTION"
+    COMMIT = "COMMIT"
+    ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
+
+
+@dataclass(frozen=True)
+class TransactionControl(Node):
+    """BEGIN and its kin. Settings are transaction_isolation and the like, with their values."""
+
+    verb: TransactionVerb
+    savepoint: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    chain: bool = False
+
+
+@dataclass(frozen=True)
+class Set(Node):
+    """SET [LOCAL] name = value; None is DEFAULT."""
+
+    name: str
+    value: str | None
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class SetTransaction(Node):
+    """SET TRANSACTION ..., or SET SESSION CHARACTERISTICS AS TRANSACTION ..."""
+
+    settings: tuple[tuple[str, str], ...]
+    session: bool = False
+
+
+@dataclass(frozen=True)
+class Show(Node):
+    """SHOW name; None is ALL."""
+
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Reset(Node):
+    """RESET name; None is ALL."""
+
+    name: str | None
+
+
+@dataclass(frozen=True)
+class Checkpoint(Node):
+    """CHECKPOINT."""
+
+
+@dataclass(frozen=True)
+class Discard(Node):
+    """DISCARD ALL, PLANS, SEQUENCES or TEMP."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Deallocate(Node):
+    """DEALLOCATE name; None is ALL."""
+
+    name: str | None
+
+
+class ObjectKind(Enum):
+    """What the catalogue knows."""
+
+    ROLE = "ROLE"
+    DATABASE = "DATABASE"
+
+
+class Change(Enum):
+    """What is done to it."""
+
+    CREATE = "CREATE"
+    ALTER = "ALTER"
+    DROP = "DROP"
+
+
+@dataclass(frozen=True)
+class CatalogChange(Node):
+    """CREATE, ALTER or DROP of a role or a database, with its options as written."""
+
+    change: Change
+    kind: ObjectKind
+    name: str
+    options: tuple[tuple[str, str | int | bool], ...] = ()
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class GrantRole(Node):
+    """GRANT role TO role, or REVOKE role FROM role."""
+
+    roles: tuple[str, ...]
+    members: tuple[str, ...]
+    revoke: bool = False
+
+
+@dataclass(frozen=True)
+class Unsupported(Node):
+    """A statement that PostgreSQL has and this server has not: 0A000."""
+
+    tag: str
+
+
+Statement = (
+    Select
+    | Values
+    | TransactionControl
+    | Set
+    | SetTransaction
+    | Show
+    | Reset
+    | Checkpoint
+    | Discard
+    | Deallocate
+    | CatalogChange
+    | GrantRole
+    | Unsupported
+)
+
+
+def command_tag(statement: Statement) -> str:
+    """Return the tag for the title and, rows aside, for CommandComplete (utility.c)."""
+    match statement:
+        case Select() | Values():
+            return "SELECT"
+        case TransactionControl(verb):
+            return "ROLLBACK" if verb is TransactionVerb.ROLLBACK_TO else verb.value
+        case Set() | SetTransaction():
+            return "SET"
+        case Show():
+            return "SHOW"
+        case Reset():
+            return "RESET"
+        case Checkpoint():
+            return "CHECKPOINT"
+        case Discard(what):
+            return f"DISCARD {what}"
+        case Deallocate(name):
+            return "DEALLOCATE ALL" if name is None else "DEALLOCATE"
+        case CatalogChange(change, kind):
+            return f"{change.value} {kind.value}"
+        case GrantRole():
+            return "REVOKE ROLE" if statement.revoke else "GRANT ROLE"
+        case Unsupported(tag):
+            return tag
