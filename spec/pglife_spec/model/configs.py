@@ -45,7 +45,9 @@ def config(
     }
     values.update(REPAIRED if repaired else REAL)
     values.update(params)
-    limits = {"backend": 1, "dead_end": 1, "io_worker": int(values["io_workers"])}  # type: ignore[call-overload]
+    workers = values["io_workers"]
+    assert isinstance(workers, int)
+    limits = {"backend": 1, "dead_end": 1, "io_worker": workers}
     limits.update(bounds or {})
     return Config(name, values, limits)
 

@@ -8,7 +8,7 @@ Owns         who must be relied on for what. Clients and operators may rest for 
 from __future__ import annotations
 
 from pglife_spec.lang.machine import Action, Actor, Fairness, Property
-from pglife_spec.model.claims import GONE, PENDING
+from pglife_spec.model.claims.common import GONE, PENDING
 from pglife_spec.model.state import (
     FATAL_ERROR,
     LIFE,
@@ -78,7 +78,7 @@ def _ends(mode: Shutdown) -> Property:
         doc=f"Every {word} shutdown ends."
         + (" (If every client leaves.)" if word == "smart" else ""),
         source="postmaster.c: PostmasterStateMachine()",
-        given=LIVES & (mode == SHUTDOWN),
+        given=LIVES & (SHUTDOWN == mode),
         then=GONE | (SHUTDOWN > mode),
         fairness=fairness,
         exception=exception,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import const
-from pglife_spec.lang.machine import Actor, flatten, when
+from pglife_spec.lang.machine import Actor, emit, flatten, when
 from pglife_spec.model.effects import (
     Effects,
     advance_to,
@@ -199,7 +199,9 @@ def reap_logical_replication_launcher(life: Life) -> Step:
         then=[
             REAPING.becomes(True),
             forget(Kind.BG_WORKER, life),
-            crash(Kind.BG_WORKER) if life is Life.CRASHED else (),
+            crash(Kind.BG_WORKER)
+            if life is Life.CRASHED
+            else emit("log", "bgworker exited", Kind.BG_WORKER.name),
         ],
     )
 

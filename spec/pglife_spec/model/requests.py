@@ -141,7 +141,7 @@ def process_shutdown_request(mode: Shutdown) -> Step:
         Shutdown.ImmediateShutdown: _immediate,
     }[mode]
     return Step(
-        when=[READY, mode == REQUEST],
+        when=[READY, REQUEST == mode],
         then=[
             REQUEST.becomes(Shutdown.NoShutdown),
             when(
