@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -343,11 +343,11 @@ class Cluster:
         database: str = "postgres",
         protocol: int = PROTOCOL_3_0,
         tcp: bool = False,
-        **parameters: str,
+        parameters: Mapping[str, str] | None = None,
     ) -> Session:
         """A client that must be admitted; a context manager."""
         session = self.attempt(
-            user=user, database=database, protocol=protocol, tcp=tcp, **parameters
+            user=user, database=database, protocol=protocol, tcp=tcp, parameters=parameters
         )
         if session.outcome is not Outcome.ADMITTED:
             told = session.refusal if session.refusal is not None else session.outcome.value
@@ -361,18 +361,20 @@ class Cluster:
         database: str = "postgres",
         protocol: int = PROTOCOL_3_0,
         tcp: bool = False,
-        within: float | None = None,
-        **parameters: str,
+        within: float = deadlines.ANSWER_LIMIT,
+        parameters: Mapping[str, str] | None = None,
     ) -> Session:
         """A client that tries to get in; `outcome` says what became of it."""
         session = self._new_session("packet", tcp)
-        packet = {"user": user, "database": database, **parameters}
-        session.introduce(packet, protocol, None if within is None else within * self.scale)
+        packet = {"user": user, "database": database, **(parameters or {})}
+        session.introduce(packet, protocol, within * self.scale)
         return session
 
-    def refusal_of_new_client(self, **parameters: str) -> ServerMessage:
+    def refusal_of_new_client(
+        self, *, user: str = "postgres", database: str = "postgres", tcp: bool = False
+    ) -> ServerMessage:
         """What a new client is told that is not let in."""
-        session = self.attempt(**parameters)
+        session = self.attempt(user=user, database=database, tcp=tcp)
         if session.refusal is None:
             raise self.watcher.failure("a new client is refused", session.outcome.value)
         return session.refusal

@@ -22,13 +22,15 @@ from types import TracebackType
 from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.events import Stimulus
-from pglife_conformance.failures import Inconclusive
+from pglife_conformance.failures import Expectation, Inconclusive
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, RunState
+from pglife_conformance.refusals import IN_RECOVERY_MODE
 from pglife_conformance.session import Session
 
 _STARTUP_ATTEMPTS = 8
 _STARTUP_PAUSE_S = 0.0003
+_PADDING_FILES = 3000
 
 
 class Pin:
@@ -117,11 +119,13 @@ def pin_wait_io_workers(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
 @contextlib.contextmanager
 def pin_wait_checkpointer(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
     """OB-11: PM_WAIT_CHECKPOINTER (18), held by the checkpointer stopped after its checkpoint."""
-    with pin_wait_io_workers(cluster, mode) as io_worker:
-        with Pin(cluster, Kind.CHECKPOINTER) as pin:
-            io_worker.release()
-            cluster.expect_pmstate("PM_WAIT_CHECKPOINTER")
-            yield pin
+    with (
+        pin_wait_io_workers(cluster, mode) as io_worker,
+        Pin(cluster, Kind.CHECKPOINTER) as pin,
+    ):
+        io_worker.release()
+        cluster.expect_pmstate("PM_WAIT_CHECKPOINTER")
+        yield pin
 
 
 @contextlib.contextmanager
@@ -181,9 +185,12 @@ def pin_wait_dead_end_after_crash(
 def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -> Iterator[Pin]:
     """OB-02: PM_STARTUP after a crash, held by the startup process stopped as it appears.
 
-    The process lives for some milliseconds only; if it was missed or had already reported redo,
-    the server is crashed again. Inconclusive if it is missed every time.
+    Ordinarily that process lives for some milliseconds only. With fsync on it looks at every
+    file of the data directory before it reports anything, so many files make it linger. If it
+    was missed or had already reported redo, the server is crashed again; Inconclusive if it is
+    missed every time.
     """
+    _make_startup_linger(cluster)
     for _ in range(_STARTUP_ATTEMPTS):
         mark = cluster.mark()
         cluster.crash(victim)
@@ -200,28 +207,45 @@ def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -
     )
 
 
+def _make_startup_linger(cluster: Cluster) -> None:
+    padding = cluster.data / "pglife_padding"
+    if not padding.exists():
+        padding.mkdir()
+        cluster.target.user.owns(padding)
+        for number in range(_PADDING_FILES):
+            path = padding / str(number)
+            path.touch()
+            cluster.target.user.owns(path)
+    mark = cluster.mark()
+    cluster.reload(fsync=True)
+    cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+
+
 def _catch_startup(cluster: Cluster, mark: int) -> Pin | None:
     until = time.monotonic() + deadlines.CRASH_RESTART_LIMIT * cluster.scale
     while time.monotonic() < until:
         child = next(iter(cluster.children(Kind.STARTUP)), None)
-        if child is not None:
-            try:
-                pin = Pin(cluster, child)
-            except (Inconclusive, AssertionError):
+        if child is None:
+            if cluster.find_log("ready to accept connections", since=mark):
                 return None
-            if _is_past_startup(cluster, mark):
-                pin.release()
-                return None
-            return pin
-        if cluster.find_log("ready to accept connections", since=mark):
+            time.sleep(_STARTUP_PAUSE_S)
+            continue
+        try:
+            pin = Pin(cluster, child)
+        except Expectation:
             return None
-        time.sleep(_STARTUP_PAUSE_S)
+        if _is_past_startup(cluster, mark):
+            pin.release()
+            return None
+        return pin
     return None
 
 
 def _is_past_startup(cluster: Cluster, mark: int) -> bool:
-    """It has reported redo already; a loaded machine gets the line to us late, hence the look."""
-    return cluster.find_log(r"^(redo starts|redo is not required)", since=mark) is not None
+    """Whether it has reported redo already; 18 says so, before a client tells."""
+    if cluster.target.version.major >= 18:
+        return any(after == "PM_RECOVERY" for _, after in cluster.pmstates(mark))
+    return cluster.refusal_of_new_client().message != IN_RECOVERY_MODE
 
 
 # Evidence.

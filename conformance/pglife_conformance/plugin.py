@@ -30,7 +30,7 @@ pytest.register_assert_rewrite(
 
 _SCENARIOS = "pglife_conformance/scenarios/"
 _LEFT_OUT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
-_SHOWN: pytest.StashKey[bool] = pytest.StashKey()
+_SHOWN = pytest.StashKey[bool]()
 _DEFAULT_TARGET = "bundled"
 
 
@@ -142,7 +142,9 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Take over from a worker what it has left out."""
     output = getattr(node, "workeroutput", None) or {}
-    node.config.stash[_LEFT_OUT].update(output.get("pglife_left_out", {}))
+    left_out: dict[str, str] = output.get("pglife_left_out", {})
+    config: pytest.Config = node.config
+    config.stash[_LEFT_OUT].update(left_out)
 
 
 @pytest.hookimpl(wrapper=True)

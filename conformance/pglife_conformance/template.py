@@ -49,10 +49,7 @@ class Template:
     @classmethod
     def make(cls, target: Target, run: Run) -> Template:
         """The template of this run (each xdist worker is a run of its own)."""
-        place = run.directory / "template"
-        place.mkdir(mode=0o711)
-        target.user.owns(place)
-        data = place / "data"
+        data = run.place_for("template", target.user) / "data"
         cls._initdb(target, run, data)
         with (data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("\n" + setting_lines(COMMON_SETTINGS))

@@ -208,14 +208,15 @@ class Family:
         if stat.ppid != self.postmaster and not self._is_orphan(stat, known):
             return None
         state = _state(stat.state)
-        known = self._known.get((pid, stat.start_time))
+        last = self._known.get((pid, stat.start_time))
         title = read_title(pid) if state is not RunState.ZOMBIE else ""
-        if not title:
-            kind = known.kind if known else Kind.UNKNOWN
-            title = known.title if known else ""
+        if title:
+            kind = kind_of_title(title, self._cluster_name)
+        else:
             # The command line empties a moment before the state says zombie.
-            return Child(pid, stat.start_time, kind, state, title)
-        return Child(pid, stat.start_time, kind_of_title(title, self._cluster_name), state, title)
+            kind = last.kind if last is not None else Kind.UNKNOWN
+            title = last.title if last is not None else ""
+        return Child(pid, stat.start_time, kind, state, title)
 
     def _is_orphan(self, stat: Stat, known: bool) -> bool:
         """A child that has outlived its postmaster is still of the family, until it ends."""
