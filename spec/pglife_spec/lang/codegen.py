@@ -471,9 +471,9 @@ class Generator:
 
 
 def dispatch_field(layout: Layout, actions: Iterable[Action]) -> Field | None:
-    """The enum variable that the guards of most actions read."""
+    """The enum variable whose value decides most: read by many guards, with many members."""
     votes: Counter[str] = Counter()
     for action in actions:
         votes.update(used(action.guards))
     fields = [f for f in layout if isinstance(f.sort, EnumSort) and votes[f.name]]
-    return max(fields, key=lambda f: votes[f.name], default=None)
+    return max(fields, key=lambda f: votes[f.name] * f.top, default=None)

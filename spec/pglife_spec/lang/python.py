@@ -69,7 +69,7 @@ class Program:
         self._steps: dict[int, Callable[[int], int]] = {}
         self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
         self._enabled: Callable[[int], list[int]] | None = None
-        self.successors = self._dispatched(self._write_successors)
+        self.successors = self.successors_by(lambda _: True)
         self.initial = tuple(sorted(set(self._initial_states())))
 
     def index(self, action: int | str | Action) -> int:
@@ -96,6 +96,13 @@ class Program:
             source = self._generator.step(index, self.actions[index], texts)
             self._telling[index] = self._compile(source, texts.values)
         return self._telling[index](state)
+
+    def successors_by(
+        self, chosen: Callable[[Action], bool]
+    ) -> Callable[[int], list[tuple[int, int]]]:
+        """A function that gives the steps of chosen actions from a state: (index, next state)."""
+        live = [(i, a) for i, a in self._live if chosen(a)]
+        return self._dispatched(lambda known: self._generator.successors(live, known, bare=False))
 
     def enabled(self, state: int) -> list[int]:
         """The actions whose guards hold, also those whose step would be cut, in order."""
@@ -157,9 +164,6 @@ class Program:
         space: dict[str, Any] = {"miss": self._miss, **(texts or {})}
         exec(compile(source, "<generated>", "exec"), space)
         return space["f"]
-
-    def _write_successors(self, known: Mapping[str, Expr]) -> str:
-        return self._generator.successors(self._live, known, bare=False)
 
     def _dispatched(self, write: Callable[[Mapping[str, Expr]], str]) -> Callable[[int], Any]:
         """A function written anew for each value of the variable that most guards read.

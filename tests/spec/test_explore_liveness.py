@@ -1,0 +1,120 @@
+"""Fair lassos: which cycles break a property, and which only an unfair run could take."""
+
+from dataclasses import replace
+
+from toy import (
+    ACTIONS,
+    GONE,
+    PATIENT,
+    PROPERTIES,
+    SMALL,
+    SYSTEM,
+    TOY,
+    Child,
+    Pm,
+    action,
+    clients,
+    fatal,
+    pm,
+    writer,
+)
+
+from pglife_spec.explore import check_property, explore
+from pglife_spec.explore.liveness import components
+from pglife_spec.lang.expr import ite
+from pglife_spec.lang.machine import Actor, Fairness
+
+(ENDS,) = PROPERTIES
+
+
+def verdict(machine, config, prop=ENDS):
+    return check_property(explore(machine, config, final=GONE), prop)
+
+
+def test_a_shutdown_that_tells_everybody_ends():
+    said = verdict(TOY, SMALL)
+    assert said.holds
+    assert said.states == 15
+
+
+def test_a_patient_shutdown_waits_for_ever_for_a_client_that_stays():
+    said = verdict(TOY, PATIENT)
+    assert said.lasso is not None
+    assert said.lasso.loop == len(said.lasso)
+    assert said.lasso.moments[-1].state["clients"] == 1
+    assert said.lasso.actions == (
+        "start_up",
+        "connect",
+        "shut_down",
+        "writer_ends[exit]",
+        "reap_writer",
+    )
+
+
+def test_it_ends_where_clients_are_relied_on_to_leave():
+    leaving = Fairness("clients", "clients leave", lambda a: a.name == "disconnect")
+    prop = replace(ENDS, fairness=(SYSTEM, leaving))
+    assert verdict(TOY, PATIENT, prop).holds
+
+
+def test_without_fairness_even_an_enabled_step_may_never_come():
+    said = verdict(TOY, SMALL, replace(ENDS, fairness=()))
+    assert said.lasso is not None
+    assert said.lasso.actions == ("start_up", "shut_down")
+
+
+FLIP = action("flip", Actor.POSTMASTER, [pm == Pm.STOP], [fatal.becomes(~fatal)])
+
+
+def test_a_cycle_that_leaves_a_fair_action_waiting_is_no_counterexample():
+    """Flipping for ever starves the rest, which is enabled all the time: not fair."""
+    assert verdict(TOY.with_actions([*ACTIONS, FLIP]), SMALL).holds
+
+
+def test_a_cycle_on_which_the_needed_action_is_now_and_then_disabled_is_one():
+    """Weak fairness asks nothing for an action that is not enabled without a break."""
+    leave = replace(ACTIONS[-1], guards=(*ACTIONS[-1].guards, fatal))
+    said = verdict(TOY.with_actions([*ACTIONS[:-1], leave, FLIP]), SMALL)
+    assert said.lasso is not None
+    trace = said.lasso
+    assert trace.loop is not None
+    assert len(trace) - trace.loop == 1
+    assert [m.state["pm.fatal_error"] for m in trace.moments[trace.loop :]] in (
+        [False, True],
+        [True, False],
+    )
+    assert trace.moments[trace.loop].state["writer"] is Child.ABSENT
+
+
+def test_a_cycle_that_needs_the_environment_is_no_counterexample():
+    """A client that comes and goes for ever is not what a server can be blamed for."""
+    come = action("come", Actor.CLIENT, [pm == Pm.STOP], [fatal.becomes(~fatal)])
+    leave = replace(ACTIONS[-1], guards=(*ACTIONS[-1].guards, fatal))
+    said = verdict(TOY.with_actions([*ACTIONS[:-1], leave, come]), SMALL)
+    assert said.lasso is not None, "at rest with the last flip missing"
+    assert said.lasso.loop == len(said.lasso)
+
+
+def test_a_cycle_may_have_to_visit_several_states_to_be_fair():
+    """Two fair actions, disabled at different places of a ring of four states."""
+    turn = action(
+        "turn",
+        Actor.POSTMASTER,
+        [pm == Pm.STOP],
+        [fatal.becomes(~fatal), clients.becomes(ite(clients == 0, 1, 0))],
+    )
+    end_1 = action("end_1", Actor.POSTMASTER, [pm == Pm.STOP, fatal], [pm.becomes(Pm.GONE)])
+    end_2 = action("end_2", Actor.POSTMASTER, [pm == Pm.STOP, ~fatal], [pm.becomes(Pm.GONE)])
+    start = action(
+        "go", Actor.OPERATOR, [pm == Pm.START], [pm.becomes(Pm.STOP), writer.becomes(Child.DEAD)]
+    )
+    said = verdict(TOY.with_actions([start, turn, end_1, end_2]), SMALL)
+    assert said.lasso is not None
+    assert said.lasso.loop == 1
+    assert said.lasso.actions == ("go", "turn")
+
+
+def test_components_are_those_of_the_definition():
+    graph = {0: [1], 1: [2], 2: [0, 3], 3: [4], 4: [3, 5], 5: [], 6: [6, 5]}
+    found = components(graph, lambda s: [(0, t) for t in graph[s]])
+    assert sorted(sorted(c) for c in found) == [[0, 1, 2], [3, 4], [5], [6]]
