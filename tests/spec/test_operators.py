@@ -3,8 +3,11 @@
 Random expressions over all sorts, in random states: the three meanings must give one value.
 """
 
+import itertools
+import random
 from dataclasses import replace
 
+import pytest
 import z3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,6 +132,47 @@ def test_an_expression_has_one_value(expr, values, params):
     must_hold(symbols, pinned(symbols, values | params), symbols.read(is_meant))
     assert program.predicate(is_meant)(state)
     assert program.checks([is_meant, Not(is_meant)])(state) == 1
+
+
+PLAIN = {
+    "not": Not(fatal),
+    "and": And((fatal, patient)),
+    "and of none": And(()),
+    "or": Or((fatal, patient)),
+    "or of none": Or(()),
+    "equal numbers": Eq(clients, told),
+    "equal members": Eq(Ite(fatal, pm, const(Pm.RUN)), pm),
+    "equal truth": Eq(fatal, patient),
+    "order of numbers": Le(clients, told),
+    "order of members": Le(pm, Ite(fatal, const(Pm.RUN), const(Pm.STOP))),
+    "strict order": clients < told,
+    "plus": Add(clients, limit),
+    "minus": Sub(clients, limit),
+    "choice of numbers": Ite(fatal, clients, Add(told, const(1))),
+    "choice of members": Ite(Le(clients, told), writer, const(Child.DEAD)),
+    "choice of truth": Ite(patient, fatal, Eq(clients, const(1))),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_each_operator_over_plain_variables(name):
+    """All states through two evaluators; through Z3 one of each value and a few more."""
+    expr, symbols = PLAIN[name], Symbols(TOY)
+    domains = (Pm, Child, (False, True), range(TOP + 1), range(TOP + 1))
+    rng, seen = random.Random(name), set()
+    for truth in (False, True):
+        params = {"max_connections": 2, "patient": truth}
+        program = compile_machine(TOY, replace(SMALL, params=params))
+        evaluate = program.evaluate(expr)
+        for values in itertools.product(*domains):
+            state = dict(zip(program.layout.by_name, values, strict=True))
+            meant = value_of(expr, state, params)
+            assert evaluate(program.pack(state)) == meant
+            if meant not in seen or rng.random() < 0.03:
+                seen.add(meant)
+                lit = symbols.read(Eq(expr, const(meant)))
+                must_hold(symbols, pinned(symbols, state | params), lit)
+    assert len(seen) > 1 or name.endswith("of none")
 
 
 def effects(depth):
