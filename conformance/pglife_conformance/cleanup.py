@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from pglife_conformance.deadlines import CLEANUP_LIMIT
+from pglife_conformance.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
 from pglife_conformance.observation.leftovers import Process
 from pglife_conformance.observation.processes import read_stat
 
@@ -42,6 +42,24 @@ def end_processes(
     return []
 
 
+def stop_postmasters(find: Callable[[], Iterable[Process]]) -> None:
+    """An immediate shutdown for whoever is no child of the others found; CONT to all first."""
+    found = list(find())
+    pids = {process.pid for process in found}
+    heads = set()
+    for process in found:
+        _signal(process, signal.SIGCONT)
+        stat = read_stat(process.pid)
+        if stat is not None and stat.ppid not in pids:
+            heads.add(process.pid)
+            _signal(process, signal.SIGQUIT)
+    until = time.monotonic() + POLITE_LIMIT
+    while left := [process for process in find() if process.pid in heads]:
+        if time.monotonic() > until:
+            return
+        _wait_for_any(left, _LONGEST_PAUSE_S, reaping=False)
+
+
 def _signal(process: Process, how: signal.Signals) -> None:
     # Through a pidfd, and only if the start time is still the same: never a stranger.
     try:
@@ -57,7 +75,7 @@ def _signal(process: Process, how: signal.Signals) -> None:
         os.close(pidfd)
 
 
-def _wait_for_any(processes: list[Process], pause_s: float) -> None:
+def _wait_for_any(processes: list[Process], pause_s: float, *, reaping: bool = True) -> None:
     poller = select.poll()
     pidfds = []
     for process in processes:
@@ -67,7 +85,7 @@ def _wait_for_any(processes: list[Process], pause_s: float) -> None:
     poller.poll(pause_s * 1000)
     for pidfd in pidfds:
         os.close(pidfd)
-    for process in processes:
+    for process in processes if reaping else ():
         reap(process.pid)
 
 

@@ -34,6 +34,9 @@ SIGKILL_LATEST = 7.0
 SETTLED = 0.5
 """How long nothing may move until a stimulus that does nothing is believed to do nothing."""
 
+POLITE_LIMIT = 2.0
+"""What an immediate shutdown may take at the end of a scenario, before we use SIGKILL."""
+
 CLEANUP_LIMIT = 10.0
 """What the end of a family may take after SIGKILL, before it is called a leftover."""
 

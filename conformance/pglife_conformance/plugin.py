@@ -88,7 +88,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     from pglife_conformance.claims import claim_of
 
-    target = _state(config).target
+    try:
+        target = _state(config).target
+    except pytest.UsageError:
+        if _is_worker(config):
+            # The controller finds the same when it hears of our collection, and ends the run.
+            return
+        raise
     kept, left_out = [], []
     for item in items:
         claim = claim_of(item)
@@ -121,7 +127,7 @@ def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
     """The header: target, version, seed, needs not met."""
-    if not any(item.get_closest_marker("claim") for item in items):
+    if _is_worker(config) or not any(item.get_closest_marker("claim") for item in items):
         return []
     return _header(config, _state(config).target)
 
@@ -143,8 +149,8 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Take over from a worker what it has left out."""
     output = getattr(node, "workeroutput", None) or {}
     left_out: dict[str, str] = output.get("pglife_left_out", {})
-    config: pytest.Config = node.config
-    config.stash[_LEFT_OUT].update(left_out)
+    known: dict[str, str] = node.config.stash[_LEFT_OUT]
+    known.update(left_out)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -190,7 +196,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     output = getattr(config, "workeroutput", None)
     if output is not None:
-        output["pglife_left_out"] = dict(config.stash[_LEFT_OUT])
+        left_out = config.stash[_LEFT_OUT]
+        output["pglife_left_out"] = dict(left_out)
     state = _state_if_any(config)
     if state is not None:
         state.run.end(keep=state.keep_clusters)

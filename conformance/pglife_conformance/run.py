@@ -23,7 +23,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pglife_conformance.cleanup import end_processes
+from pglife_conformance.cleanup import end_processes, stop_postmasters
 from pglife_conformance.observation.leftovers import Process, processes_in, sysv_segments_of
 from pglife_conformance.privilege import ServerUser
 
@@ -144,9 +144,15 @@ def wipe(directory: Path, *, keep: bool) -> None:
     def left() -> list[Process]:
         return [found for place in places for found in processes_in(place, directory.name)]
 
-    end_processes(left, signal.SIGKILL)
+    makers: set[int] = set()
     with contextlib.suppress(OSError):
         makers = {int(line) for line in (directory / _POSTMASTERS).read_text().split()}
+    # One that was killed before it was noted has made its segment all the same.
+    makers |= {process.pid for process in left()}
+    # Politely first: a postmaster knows best which shared memory is its own.
+    stop_postmasters(left)
+    end_processes(left, signal.SIGKILL)
+    with contextlib.suppress(OSError):
         for segment in sysv_segments_of(makers):
             segment.remove()
     with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pglife_conformance.cleanup import end_processes
-from pglife_conformance.deadlines import CLEANUP_LIMIT
+from pglife_conformance.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
 from pglife_conformance.failures import Expectation, Leftover
 from pglife_conformance.observation.leftovers import (
     posix_segments_of,
@@ -29,7 +29,6 @@ from pglife_conformance.observation.processes import RunState
 if TYPE_CHECKING:
     from pglife_conformance.cluster import Cluster
 
-_POLITE_S = 2.0
 _PAUSE_S = 0.002
 
 
@@ -77,7 +76,7 @@ def _stop_politely(cluster: Cluster) -> bool:
         cluster.watcher.wait_for(
             "the end of the server after the scenario",
             lambda: postmaster.exit_code() is not None,
-            _POLITE_S,
+            POLITE_LIMIT,
         )
     return postmaster.exit_code() is not None
 
