@@ -1,4 +1,10 @@
-"""Fixtures for the scenarios."""
+"""Fixtures for the scenarios, and the monitor's verdict after each."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
 
 from pglife_conformance.fixtures import (
     cluster,
@@ -8,6 +14,7 @@ from pglife_conformance.fixtures import (
     target,
     template,
 )
+from pglife_conformance.monitor import attach
 
 __all__ = [
     "cluster",
@@ -17,3 +24,17 @@ __all__ = [
     "target",
     "template",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def monitored(request: pytest.FixtureRequest) -> None:
+    """Every cluster is watched by the monitor."""
+    attach.enlist(request.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A scenario that has passed by its own lights must be explained by the model too."""
+    result = yield
+    attach.judge(item)
+    return result

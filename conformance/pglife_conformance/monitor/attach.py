@@ -1,0 +1,48 @@
+"""The monitor's place in a pytest run: one for each cluster, judged when the scenario has run.
+
+Begin with   watch(), judge().
+Owns         the marker `unmonitored`, by which a scenario says why the model cannot follow it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.monitor.judge import Monitor
+from pglife_conformance.state import suite_state
+from pglife_spec.model.state import REPAIRS
+
+_MONITORS: pytest.StashKey[list[Monitor]] = pytest.StashKey()
+_NAMES = tuple(param.name.removeprefix("repair.") for param in REPAIRS)
+
+
+def watch(item: pytest.Item, cluster: Cluster) -> Monitor | None:
+    """The monitor of a new cluster, or None where the scenario has none."""
+    if item.get_closest_marker("unmonitored") is not None:
+        return None
+    target = cluster.target
+    monitor = Monitor(lambda: [name for name in _NAMES if target.has_repair(name)])
+    item.stash.setdefault(_MONITORS, []).append(monitor)
+    return monitor
+
+
+def enlist(config: pytest.Config) -> None:
+    """Have every cluster of this session watched."""
+    factories = suite_state(config).recorder_factories
+    if watch not in factories:
+        factories.append(watch)
+
+
+def judge(item: pytest.Item) -> None:
+    """Judge what the scenario's clusters have done.
+
+    Raises:
+        Impossible: if the model does not explain it.
+    """
+    for monitor in item.stash.get(_MONITORS, []):
+        monitor.judge()
+        if monitor.open_because is not None:
+            item.user_properties.append(("monitor", f"open: {monitor.open_because}"))
+        else:
+            item.user_properties.append(("monitor", f"explained: {monitor.looks} looks"))

@@ -1,0 +1,126 @@
+"""A server under test as a configuration of the model, and its processes as the model's kinds.
+
+Begin with   Binding.of().
+Owns         which settings the model knows, and which take a server out of its scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from pglife_conformance.observation.kinds import Kind
+from pglife_spec.lang.expr import Value
+from pglife_spec.lang.machine import Config
+from pglife_spec.lang.python import Program, compile_machine
+from pglife_spec.model.build import build
+from pglife_spec.model.state import REPAIRS
+from pglife_spec.model.words import Kind as ModelKind
+
+#: Most children of each counted kind that a scenario may have before the monitor gives up.
+BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}
+
+MODEL_KIND: dict[Kind, ModelKind] = {
+    Kind.STARTUP: ModelKind.STARTUP,
+    Kind.CHECKPOINTER: ModelKind.CHECKPOINTER,
+    Kind.BACKGROUND_WRITER: ModelKind.BG_WRITER,
+    Kind.WALWRITER: ModelKind.WAL_WRITER,
+    Kind.AUTOVACUUM_LAUNCHER: ModelKind.AUTOVAC_LAUNCHER,
+    Kind.LOGICAL_REPLICATION_LAUNCHER: ModelKind.BG_WORKER,
+    Kind.LOGGER: ModelKind.LOGGER,
+    Kind.CLIENT_BACKEND: ModelKind.BACKEND,
+    Kind.IO_WORKER: ModelKind.IO_WORKER,
+}
+
+#: Processes that are there without the model's knowing, and change nothing in it while they live.
+BYSTANDERS = frozenset({Kind.AUTOVACUUM_WORKER, Kind.PARALLEL_WORKER})
+
+_OUT_OF_SCOPE = {
+    "archive_mode": ("off", ""),
+    "summarize_wal": ("off", ""),
+    "shared_preload_libraries": ("", "''"),
+    "wal_level": ("replica", "logical", ""),
+    "send_abort_for_crash": ("off", ""),
+    "log_min_messages": ("debug1", "debug2", "debug3", "debug4", "debug5", ""),
+}
+_ON = frozenset({"on", "true", "yes", "1"})
+
+
+class OutOfScope(Exception):
+    """The model does not tell of such a server; the message says why."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What the monitor needs to know of one start of a server.
+
+    Args:
+        version: the server's major version.
+        config: the model's configuration that stands for it.
+    """
+
+    version: int
+    config: Config
+
+    @classmethod
+    def of(cls, version: int, settings: Mapping[str, str], repairs: Iterable[str] = ()) -> Binding:
+        """The binding for a server's version, settings and declared repairs.
+
+        Raises:
+            OutOfScope: if the model does not tell of such a server.
+        """
+        if version not in (15, 18):
+            raise OutOfScope(f"the model tells of versions 15 and 18, not {version}")
+        for name, allowed in _OUT_OF_SCOPE.items():
+            if settings.get(name, "").strip("'").lower() not in allowed:
+                raise OutOfScope(f"the model does not tell of {name} = {settings[name]}")
+        return cls(version, _config(version, settings, frozenset(repairs)))
+
+    def program(self) -> Program:
+        """The model compiled for this configuration; made once for each."""
+        key = tuple(sorted((k, v) for k, v in self.config.params.items()))
+        return _program(self.config.name, key)
+
+
+@cache
+def _program(name: str, params: tuple[tuple[str, Value], ...]) -> Program:
+    return compile_machine(build(), Config(name, dict(params), BOUNDS))
+
+
+def _number(settings: Mapping[str, str], name: str, default: int) -> int:
+    return int(settings.get(name, str(default)).strip("'") or default)
+
+
+def _switch(settings: Mapping[str, str], name: str, default: str) -> bool:
+    return settings.get(name, default).strip("'").lower() in _ON
+
+
+def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) -> Config:
+    connections = _number(settings, "max_connections", 100)
+    senders = _number(settings, "max_wal_senders", 10)
+    slots = 2 * (connections + senders)
+    if version < 18:
+        slots += 2 * (
+            1
+            + _number(settings, "autovacuum_max_workers", 3)
+            + _number(settings, "max_worker_processes", 8)
+        )
+    has_workers = version >= 18 and settings.get("io_method", "worker").strip("'") == "worker"
+    params: dict[str, Value] = {
+        "version": version,
+        "restart_after_crash": _switch(settings, "restart_after_crash", "on"),
+        "logging_collector": _switch(settings, "logging_collector", "off"),
+        "autovacuum": _switch(settings, "autovacuum", "on")
+        and _switch(settings, "track_counts", "on"),
+        "logical_launcher": _number(settings, "max_logical_replication_workers", 4) > 0,
+        "hot_standby": _switch(settings, "hot_standby", "on"),
+        "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
+        "child_slots": slots,
+        "fork_faults": False,
+        "reloads": True,
+        "stray_signals": True,
+    }
+    known = {param.name for param in REPAIRS}
+    params.update({name: name.removeprefix("repair.") in repairs for name in known})
+    return Config(f"server-{version}", params, BOUNDS)
