@@ -1,0 +1,54 @@
+"""The autovacuum launcher.
+
+Begin with   AutovacuumLauncher.
+Owns         its signal table and its rhythm.
+Leaves out   workers: with no tables there is nothing to vacuum, so it asks for none yet.
+Source       postmaster/autovacuum.c: AutoVacLauncherMain(); rules AV-01, AV-13..17, SG-15.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from .. import elog
+from ..kinds import Kind
+from ..pm_events import Level
+from ..role import Leave, Reaction, Role, Seconds
+
+
+class AutovacuumLauncher(Role):
+    """See to it that every database is vacuumed once in autovacuum_naptime.
+
+    Started      by the postmaster, in PM_RUN while autovacuum and track_counts are on.
+    Ends         on SIGTERM, or when autovacuum is switched off by reload, with exit code 0.
+    Aborts       on SIGQUIT, at once, with exit code 2.
+    If it dies   otherwise, the postmaster treats it as a crash and restarts the cluster.
+    """
+
+    kind = Kind.AUTOVAC_LAUNCHER
+    signals = {
+        signal.SIGHUP: Reaction.RELOAD,
+        signal.SIGINT: Reaction.WAKE,  # cancels what it does; it does nothing
+        signal.SIGTERM: Reaction.STOP,
+        signal.SIGQUIT: Reaction.ABORT,
+        signal.SIGUSR2: Reaction.LOOK,
+    }
+
+    def begin(self) -> None:
+        """AV-17; AV-14: started against a switched-off autovacuum it makes one round only."""
+        elog.log(Level.DEBUG1, "autovacuum launcher started")
+        self.reloaded()
+
+    def reloaded(self) -> None:
+        """AV-13."""
+        if not (self.gucs.boolean("autovacuum") and self.gucs.boolean("track_counts")):
+            raise Leave(0)
+
+    def turn(self) -> Seconds:
+        """Nothing to vacuum; look again in a while."""
+        return float(self.gucs.integer("autovacuum_naptime"))
+
+    def leaving(self, code: int) -> None:
+        """AV-17."""
+        if code == 0:
+            elog.log(Level.DEBUG1, "autovacuum launcher shutting down")

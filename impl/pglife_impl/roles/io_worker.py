@@ -1,0 +1,42 @@
+"""An io worker: reads on behalf of others.
+
+Begin with   IoWorker.
+Owns         its signal table and its number.
+Leaves out   the reads, which come with the buffer pool of a later issue.
+Source       storage/aio/method_worker.c; rules IO-01..10, SG-20, TI-12, TI-34.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from ..kinds import Kind
+from ..role import Reaction, Role
+
+
+class IoWorker(Role):
+    """Carry out reads that others have queued.
+
+    Started      by the postmaster, before everybody who might need I/O, up to io_workers of them.
+    Ends         on SIGUSR2 (the postmaster's way) or SIGINT with exit code 0. SIGTERM is ignored,
+                 so that it outlives everybody who needs it (IO-06).
+    Aborts       on SIGQUIT, at once, with exit code 2.
+    If it dies   by anything but exit 0 or 1, that is a crash.
+    """
+
+    kind = Kind.IO_WORKER
+    signals = {
+        signal.SIGHUP: Reaction.RELOAD,
+        signal.SIGINT: Reaction.STOP,
+        signal.SIGTERM: Reaction.IGNORE,
+        signal.SIGQUIT: Reaction.ABORT,
+        signal.SIGUSR2: Reaction.STOP,
+    }
+
+    def title(self) -> str:
+        """`io worker N`, N being the lowest number that was free (TI-34)."""
+        assert self.proc is not None
+        return f"{super().title()}{self.shmem.io_worker_number(self.proc)}"
+
+    def turn(self) -> None:
+        """The queue is empty: sleep until woken."""

@@ -1,0 +1,130 @@
+"""The logging collector.
+
+Begin with   Logger.turn().
+Owns         log files: names, rotation, current_logfiles.
+Leaves out   csvlog and jsonlog.
+Source       postmaster/syslogger.c: SysLoggerMain(), logfile_rotate(); rules LG-01..06, SG-21,
+             CR-54.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from .. import elog
+from ..kinds import Kind
+from ..logfile import open_log_file
+from ..pm_events import Level
+from ..role import Leave, Reaction, Role, Seconds
+from ..world import Birth, World
+
+READ_SIZE = 8192
+KB = 1024
+MINUTE_S = 60
+
+
+class Logger(Role):
+    """Collect what everybody writes to stderr, and put it into files.
+
+    Started      by the postmaster, before everybody else, if logging_collector is on.
+    Ends         at end of file on its pipe: when nobody is left who could log. It does not watch
+                 the postmaster, and ignores SIGINT, SIGTERM, SIGQUIT and SIGUSR2 (LG-03).
+    Rotates      on SIGUSR1, by age and by size.
+    If it dies   it is replaced, and nothing else happens: it is not attached to shared memory.
+    """
+
+    kind = Kind.LOGGER
+    signals = {
+        signal.SIGHUP: Reaction.RELOAD,
+        signal.SIGINT: Reaction.IGNORE,
+        signal.SIGTERM: Reaction.IGNORE,
+        signal.SIGQUIT: Reaction.IGNORE,
+        signal.SIGUSR1: Reaction.ROTATE,
+        signal.SIGUSR2: Reaction.IGNORE,
+    }
+
+    def __init__(self, world: World, birth: Birth) -> None:
+        super().__init__(world, birth)
+        assert world.logger_pipe is not None
+        self.pipe = world.logger_pipe[0]
+        self.wait_set.remove(world.death_read)  # CR-54
+        self.wait_set.add(self.pipe)
+        os.set_blocking(self.pipe, False)
+        self.since = time.time()
+        self.path, self.file = open_log_file(self.gucs, self.since)
+        self.directory = self.gucs.text("log_directory")
+        self.pattern = self.gucs.text("log_filename")
+
+    def attach(self) -> None:
+        """Let go of what would keep us, or others, from noticing an end: our own stderr is the
+        pipe's writing end, and shared memory and its lock are not for us (LG-02)."""
+        super().attach()
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        os.close(null)
+        assert self.world.logger_pipe is not None
+        os.close(self.world.logger_pipe[1])
+        os.close(self.world.locks.orphan_fd)
+        self.shmem.destroy()
+
+    def turn(self) -> Seconds | None:
+        """Take what is in the pipe; rotate if it is time."""
+        if Reaction.ROTATE in self.pending:
+            self.pending.discard(Reaction.ROTATE)
+            self.rotate()
+        self.drain()
+        age = self.gucs.integer("log_rotation_age") * MINUTE_S
+        size = self.gucs.integer("log_rotation_size") * KB
+        if size and os.fstat(self.file).st_size >= size:
+            self.rotate()
+        if not age:
+            return None
+        left = self.since + age - time.time()
+        if left <= 0:
+            self.rotate()
+            return float(age)
+        return left
+
+    def drain(self) -> None:
+        """Copy the pipe into the file; end at end of file."""
+        while True:
+            try:
+                data = os.read(self.pipe, READ_SIZE)
+            except BlockingIOError:
+                return
+            if not data:
+                raise Leave(0)
+            while data:
+                data = data[os.write(self.file, data) :]
+
+    def reloaded(self) -> None:
+        """Directory or name pattern changed: that is a rotation."""
+        new = (self.gucs.text("log_directory"), self.gucs.text("log_filename"))
+        if new != (self.directory, self.pattern):
+            self.directory, self.pattern = new
+            self.rotate()
+
+    def rotate(self) -> None:
+        """LG-06: go on in the file that is due now, if it is another one."""
+        self.since = time.time()
+        try:
+            path, file = open_log_file(self.gucs, self.since)
+        except OSError as e:
+            elog.write(f"could not open log file: {e}\n")
+            return
+        os.close(self.file)
+        self.path, self.file = path, file
+
+    def sleep(self, delay: Seconds | None) -> None:
+        """The postmaster's death is no reason to leave."""
+        self.wait_set.wait(delay)
+        self.latch.reset()
+
+    def leaving(self, code: int) -> None:
+        """PostgreSQL's line; our stderr is nowhere, so it goes into the file."""
+        if elog.interesting(Level.DEBUG1):
+            line = elog.prefix("00000") + "DEBUG:  logger shutting down\n"
+            os.write(self.file, line.encode())

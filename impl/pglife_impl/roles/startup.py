@@ -1,0 +1,111 @@
+"""The startup process: from what the control file says to a server that may open.
+
+Begin with   Startup.turn().
+Owns         the judgement "clean or not"; the control file's state until PM_RUN.
+Leaves out   redo itself: there is no WAL yet, so recovery finds nothing to do.
+Source       postmaster/startup.c, access/transam/xlog.c: StartupXLOG(); rules ST-08, TR-90, CR-23,
+             CK-04, SG-10, RC-02, RC-18.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+
+from .. import control, elog
+from ..checkpoint import Flag, request
+from ..control import Control, ControlError, DbState
+from ..kinds import Kind
+from ..pm_events import Level, PmSignal
+from ..role import Leave, Reaction, Role
+
+WORDS = {
+    DbState.STARTUP: "database system was interrupted; last known up at {}",
+    DbState.SHUTDOWNED: "database system was shut down at {}",
+    DbState.SHUTDOWNED_IN_RECOVERY: "database system was shut down in recovery at {}",
+    DbState.SHUTDOWNING: "database system shutdown was interrupted; last known up at {}",
+    DbState.IN_CRASH_RECOVERY: "database system was interrupted while in recovery at {}",
+    DbState.IN_ARCHIVE_RECOVERY: "database system was interrupted while in recovery at log time {}",
+    DbState.IN_PRODUCTION: "database system was interrupted; last known up at {}",
+}
+RECOVERY_HINT = (
+    "This probably means that some data is corrupted and you will have to use the last backup"
+    " for recovery."
+)
+
+
+class Startup(Role):
+    """Bring the database to a consistent state, then end.
+
+    Started      by the postmaster, once in each life of shared memory, on entering PM_STARTUP.
+    Ends         with exit code 0 when the server may open; on SIGTERM with exit code 1.
+    Aborts       on SIGQUIT, at once, with exit code 2.
+    If it dies   otherwise, the cluster gives up (PR-20).
+    """
+
+    kind = Kind.STARTUP
+    signals = {
+        signal.SIGHUP: Reaction.RELOAD,
+        signal.SIGINT: Reaction.IGNORE,
+        signal.SIGTERM: Reaction.GIVE_UP,
+        signal.SIGQUIT: Reaction.ABORT,
+        signal.SIGUSR2: Reaction.LOOK,
+    }
+
+    def title(self) -> str:
+        """`startup`, and no space after it until it has something to tell (TI-02)."""
+        return "startup"
+
+    def turn(self) -> None:
+        """All of it: one straight line, with a look at signals wherever it waits."""
+        try:
+            found = control.read(".")
+        except ControlError as e:
+            elog.log(Level.PANIC, str(e))
+            raise Leave(1) from e
+        self.shmem.in_recovery = found.state is not DbState.SHUTDOWNED
+        self.tell(found)
+        if self.shmem.in_recovery:
+            self.recover(found)
+        self.serve()
+        self.open_for_business()
+        raise Leave(0)
+
+    def tell(self, found: Control) -> None:
+        """ST-08."""
+        when = elog.timestamp(found.time, milliseconds=False)
+        hint = RECOVERY_HINT if found.state is DbState.IN_CRASH_RECOVERY else ""
+        elog.log(Level.LOG, WORDS[found.state].format(when), hint=hint)
+
+    def recover(self, found: Control) -> None:
+        """TR-90, CR-23: any recovery tells the postmaster that it begins, even to find nothing."""
+        elog.log(
+            Level.LOG,
+            "database system was not properly shut down; automatic recovery in progress",
+        )
+        self._write(found.with_state(DbState.IN_CRASH_RECOVERY, time.time()))
+        self.world.signal_postmaster(PmSignal.RECOVERY_STARTED)
+        elog.log(Level.LOG, "redo is not required")
+        self.serve()
+        request(self.shmem, Flag.END_OF_RECOVERY | Flag.IMMEDIATE | Flag.WAIT, self.nap)
+
+    def nap(self, delay: float) -> None:
+        """Wait a little for somebody else, but not beyond a request to go."""
+        self.sleep(delay)
+        self.serve()
+
+    def open_for_business(self) -> None:
+        """The control file says so before anybody is let in."""
+        self._write(control.read(".").with_state(DbState.IN_PRODUCTION, time.time()))
+        self.shmem.in_recovery = False
+
+    def _write(self, new: Control) -> None:
+        limits = replace(
+            new,
+            wal_level=("minimal", "replica", "logical").index(self.gucs.text("wal_level")),
+            max_connections=self.gucs.integer("max_connections"),
+            max_worker_processes=self.gucs.integer("max_worker_processes"),
+            max_wal_senders=self.gucs.integer("max_wal_senders"),
+        )
+        limits.write(".", sync=self.gucs.boolean("fsync"))
