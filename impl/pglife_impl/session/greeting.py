@@ -15,30 +15,12 @@ from typing import TYPE_CHECKING
 from pglife_impl.guc_value import GucError
 from pglife_impl.protocol import SqlError, backend_key_data, parameter_status
 from pglife_impl.protocol.report import SqlState, fatal
+from pglife_impl.session.settings import FIRST_REPORTED, normalize
 
 if TYPE_CHECKING:
     from pglife_impl.context import SessionContext
 
 NOT_SETTINGS = frozenset(("user", "database", "options", "replication"))
-
-# As 18.6 sends them: the order in which its table of settings happens to list them.
-FIRST_REPORTED = (
-    "in_hot_standby",
-    "integer_datetimes",
-    "TimeZone",
-    "IntervalStyle",
-    "search_path",
-    "is_superuser",
-    "application_name",
-    "default_transaction_read_only",
-    "scram_iterations",
-    "DateStyle",
-    "standard_conforming_strings",
-    "session_authorization",
-    "client_encoding",
-    "server_version",
-    "server_encoding",
-)
 
 
 def greet(context: SessionContext) -> bytes:
@@ -49,7 +31,7 @@ def greet(context: SessionContext) -> bytes:
     gucs.put_internal("session_authorization", context.user)
     for name, value in startup_settings(context.parameters):
         try:
-            gucs.set_client(name, value, superuser=superuser)
+            gucs.set_client(name, normalize(name, value), superuser=superuser)
         except GucError as problem:
             raise fatal_of(problem) from None
     context.report(application_name=gucs.show("application_name"))
@@ -78,9 +60,7 @@ def command_line_settings(options: str) -> Iterator[tuple[str, str]]:
     for word in words:
         if word == "-c":
             assignment = next(words, "")
-        elif word.startswith("-c"):
-            assignment = word[2:]
-        elif word.startswith("--") and len(word) > len("--"):
+        elif word.startswith("-c") or (word.startswith("--") and len(word) > len("--")):
             assignment = word[2:]
         else:
             raise fatal(

@@ -131,16 +131,9 @@ def like_to_regex(pattern: str) -> str:
 
 
 def _joining(left: PgType, right: PgType) -> Operator | None:
-    textual = (Category.TEXT,)
-    if left.category not in textual and right.category not in textual:
-        unknown = types.UNKNOWN
-        if left is not unknown or right is not unknown:
-            return None if unknown not in (left, right) else _text_join()
-    return _text_join()
-
-
-def _text_join() -> Operator:
-    return Operator(types.TEXT, types.TEXT, types.TEXT, lambda a, b: a + b)
+    if any(side.category is Category.TEXT or side is types.UNKNOWN for side in (left, right)):
+        return Operator(types.TEXT, types.TEXT, types.TEXT, lambda a, b: a + b)
+    return None
 
 
 def _moment_arithmetic(name: str, left: PgType, right: PgType) -> Operator | None:

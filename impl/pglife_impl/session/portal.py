@@ -1,0 +1,89 @@
+"""A statement made ready: its columns, its parameters, how to run it and what tag it earns.
+
+Begin with   make_ready().
+Owns         the one shape in which queries and utility statements are run, in both protocols.
+Leaves out   what they do (query.py, commands.py), messages (core.py, extended.py).
+Source       tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/common/printtup.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pglife_impl.protocol.backend import Column, data_row, row_description
+from pglife_impl.session import commands, tree, types
+from pglife_impl.session.analysis import Parameters
+from pglife_impl.session.query import OutputColumn, plan_query
+from pglife_impl.session.run import Row, Run
+from pglife_impl.session.types import PgType, Value
+
+TEXT_FORMAT, BINARY_FORMAT = 0, 1
+
+
+@dataclass
+class Ready:
+    """A checked statement. Columns are None where it returns no rows."""
+
+    statement: tree.Statement
+    tag: str
+    columns: tuple[OutputColumn, ...] | None
+    rows: Callable[[Run], Iterator[Row]]
+    parameter_types: list[PgType] = field(default_factory=list)
+
+
+def make_ready(statement: tree.Statement, declared: Sequence[PgType | None] = ()) -> Ready:
+    """Check a statement; SqlError if it makes no sense."""
+    tag = tree.command_tag(statement)
+    if isinstance(statement, tree.Select | tree.Values):
+        parameters = Parameters(list(declared))
+        plan = plan_query(statement, parameters)
+        return Ready(statement, tag, plan.columns, plan.rows, parameters.final())
+    if isinstance(statement, tree.Show):
+        return Ready(statement, tag, commands.show_columns(statement), _show(statement))
+
+    def perform(run: Run) -> Iterator[Row]:
+        commands.perform(statement, run.session)
+        return iter(())
+
+    return Ready(statement, tag, None, perform)
+
+
+def _show(statement: tree.Show) -> Callable[[Run], Iterator[Row]]:
+    return lambda run: commands.show_rows(statement, run.session)
+
+
+def format_of(formats: Sequence[int], index: int) -> int:
+    """Return the format of one column: none given means text, one given is for all."""
+    if not formats:
+        return TEXT_FORMAT
+    return formats[0] if len(formats) == 1 else formats[index]
+
+
+def describe(columns: Sequence[OutputColumn], formats: Sequence[int] = ()) -> bytes:
+    """Return the RowDescription."""
+    return row_description(
+        Column(
+            column.name,
+            column.type.oid,
+            column.type.size,
+            format=format_of(formats, index),
+        )
+        for index, column in enumerate(columns)
+    )
+
+
+def encode_row(
+    row: Sequence[Value], columns: Sequence[OutputColumn], formats: Sequence[int], zone: str
+) -> bytes:
+    """Return the DataRow."""
+    cells: list[bytes | None] = []
+    for index, (value, column) in enumerate(zip(row, columns, strict=True)):
+        if value is None:
+            cells.append(None)
+        elif format_of(formats, index) == BINARY_FORMAT:
+            cells.append(types.write_binary(value, column.type, zone))
+        else:
+            text = types.write_text(value, column.type, zone)
+            cells.append(text.encode("utf-8", "surrogateescape"))
+    return data_row(cells)

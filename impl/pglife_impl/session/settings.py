@@ -1,0 +1,165 @@
+"""SET, RESET and SHOW, with what transactions do to them.
+
+Begin with   Settings.
+Owns         SET LOCAL, the undoing at ROLLBACK, which changes the client is told of.
+Leaves out   values and permissions (guc.py).
+Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGUCOptions().
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pglife_impl.guc import Gucs, Source
+from pglife_impl.guc_value import GucError
+from pglife_impl.protocol import SqlError, SqlState, parameter_status
+from pglife_impl.protocol.report import Report, Severity
+from pglife_impl.session.transaction import Effect, Happening
+from pglife_impl.session.types import zone_named
+
+# As 18.6 sends them: the order in which its table of settings happens to list them.
+FIRST_REPORTED = (
+    "in_hot_standby",
+    "integer_datetimes",
+    "TimeZone",
+    "IntervalStyle",
+    "search_path",
+    "is_superuser",
+    "application_name",
+    "default_transaction_read_only",
+    "scram_iterations",
+    "DateStyle",
+    "standard_conforming_strings",
+    "session_authorization",
+    "client_encoding",
+    "server_version",
+    "server_encoding",
+)
+
+ENCODINGS = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
+
+
+@dataclass(frozen=True)
+class _Level:
+    """How things were when a transaction or a savepoint began."""
+
+    saved: object
+    kept: int
+
+
+class Settings:
+    """The settings of one session.
+
+    What SET does outlives the transaction if it commits; what SET LOCAL does never. So the changes
+    to keep are written down: at the commit everything goes back to where the transaction began,
+    and the kept ones are made again.
+    """
+
+    def __init__(self, gucs: Gucs, *, superuser: bool) -> None:
+        self.gucs = gucs
+        self.superuser = superuser
+        self._levels: list[_Level] = []
+        self._kept: list[tuple[str, str | None]] = []
+        self._has_local = False
+        self._reported = {name: gucs.show(name) for name in FIRST_REPORTED}
+
+    def show(self, name: str) -> str:
+        """Return the value as SHOW prints it."""
+        try:
+            return self.gucs.show(name)
+        except GucError as problem:
+            raise error_of(problem) from None
+
+    def milliseconds(self, name: str) -> int:
+        """Return a timeout."""
+        value = self.gucs.get(name)
+        return int(value)
+
+    def canonical(self, name: str) -> str:
+        """Return the name as PostgreSQL spells it."""
+        self.show(name)
+        return self.gucs.canonical(name)
+
+    def set(self, name: str, value: str | None, *, local: bool = False) -> None:
+        """SET, or RESET if the value is None; SqlError with PostgreSQL's words."""
+        try:
+            if value is not None:
+                value = normalize(name, value)
+            self.gucs.set_session(name, value, superuser=self.superuser)
+        except GucError as problem:
+            raise error_of(problem) from None
+        if local:
+            self._has_local = True
+        else:
+            self._kept.append((name, value))
+
+    def reset_all(self) -> None:
+        """RESET ALL: what a session may set goes back, what it may not stays."""
+        for name in list(self.gucs.names()):
+            if self.gucs.sources.get(name.lower()) is Source.SESSION:
+                self.set(name, None)
+
+    def follow(self, effect: Effect) -> None:
+        """Do what the end of a transaction or a savepoint means for settings."""
+        match effect.happening:
+            case Happening.STARTED:
+                self._levels = [_Level(self.gucs.save(), 0)]
+                self._kept = []
+                self._has_local = False
+            case Happening.SAVEPOINT_DEFINED:
+                self._levels.append(_Level(self.gucs.save(), len(self._kept)))
+            case Happening.RELEASED:
+                del self._levels[effect.depth :]
+            case Happening.ROLLED_BACK_TO:
+                level = self._levels[effect.depth]
+                del self._levels[effect.depth + 1 :]
+                self.gucs.restore(level.saved)
+                del self._kept[level.kept :]
+            case Happening.ABORTED:
+                self.gucs.restore(self._levels[0].saved)
+            case Happening.COMMITTED:
+                if self._has_local:
+                    self.gucs.restore(self._levels[0].saved)
+                    for name, value in self._kept:
+                        self.gucs.set_session(name, value, superuser=self.superuser)
+
+    def changed_reports(self) -> bytes:
+        """Return ParameterStatus messages for what changed since the client last heard of it."""
+        messages = []
+        for name in sorted(self._reported, key=str.lower):
+            value = self.gucs.show(name)
+            if value != self._reported[name]:
+                self._reported[name] = value
+                messages.append(parameter_status(name, value))
+        return b"".join(messages)
+
+
+def normalize(name: str, value: str) -> str:
+    """Check what only a session can check; return the value as PostgreSQL keeps it."""
+    key = name.lower()
+    if key == "timezone":
+        try:
+            zone_named(value)
+        except SqlError:
+            raise _invalid("TimeZone", value) from None
+    elif key == "client_encoding":
+        plain = "".join(c for c in value.lower() if c.isalnum())
+        if plain not in ENCODINGS:
+            raise _invalid("client_encoding", value)
+        return ENCODINGS[plain]
+    elif key == "datestyle" and value.upper() == "ISO":
+        return "ISO, MDY"
+    return value
+
+
+def _invalid(name: str, value: str) -> GucError:
+    return GucError(
+        SqlState.INVALID_PARAMETER_VALUE, f'invalid value for parameter "{name}": "{value}"'
+    )
+
+
+def error_of(problem: GucError) -> SqlError:
+    """Return the ERROR that a setting's error is within a session."""
+    return SqlError(
+        Report(Severity.ERROR, problem.sqlstate, problem.message, problem.detail, problem.hint)
+    )

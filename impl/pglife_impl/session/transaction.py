@@ -1,0 +1,196 @@
+"""A session's transaction as a pure state machine: what each statement makes of it.
+
+Begin with   Transaction, then control().
+Owns         block states, savepoints, the warnings about blocks that are or are not there.
+Leaves out   what begins or ends with a transaction: settings, timers, titles (core.py acts on
+             the effects that are returned).
+Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock(),
+             UserAbortTransactionBlock(), BeginImplicitTransactionBlock(), DefineSavepoint().
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from pglife_impl.protocol import Report, SqlState, TransactionStatus
+from pglife_impl.protocol.report import SqlError, error, warning
+from pglife_impl.session.tree import TransactionControl, TransactionVerb
+
+
+class Block(Enum):
+    """What kind of block is open. IMPLICIT: a query string of several statements."""
+
+    NONE = auto()
+    IMPLICIT = auto()
+    OPEN = auto()
+    FAILED = auto()
+
+
+class Happening(Enum):
+    """What has become of transactions and subtransactions."""
+
+    STARTED = auto()
+    COMMITTED = auto()
+    ABORTED = auto()
+    SAVEPOINT_DEFINED = auto()
+    ROLLED_BACK_TO = auto()
+    RELEASED = auto()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One happening; `depth` is the number of the savepoint it is about."""
+
+    happening: Happening
+    depth: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a transaction statement comes to: its tag, what to do, what to warn of."""
+
+    tag: str
+    effects: tuple[Effect, ...] = ()
+    notice: Report | None = None
+
+
+STARTED = Effect(Happening.STARTED)
+COMMITTED = Effect(Happening.COMMITTED)
+ABORTED = Effect(Happening.ABORTED)
+
+
+@dataclass
+class Transaction:
+    """The transaction of one session."""
+
+    block: Block = Block.NONE
+    in_progress: bool = False
+    savepoints: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> TransactionStatus:
+        """The byte of ReadyForQuery (SE-10)."""
+        if self.block is Block.FAILED:
+            return TransactionStatus.FAILED
+        return TransactionStatus.IN_BLOCK if self.block is Block.OPEN else TransactionStatus.IDLE
+
+    def start_statement(self, *, implicit_block: bool = False) -> tuple[Effect, ...]:
+        """A statement is about to run: there must be a transaction for it."""
+        effects = () if self.in_progress else (STARTED,)
+        self.in_progress = True
+        if implicit_block and self.block is Block.NONE:
+            self.block = Block.IMPLICIT
+        return effects
+
+    def finish(self) -> tuple[Effect, ...]:
+        """The last statement is done: what was opened for it alone is committed."""
+        if not self.in_progress or self.block in (Block.OPEN, Block.FAILED):
+            return ()
+        return self._end(COMMITTED)
+
+    def fail(self) -> tuple[Effect, ...]:
+        """An ERROR: a block has failed and waits for its end, anything else is over."""
+        if self.block in (Block.OPEN, Block.FAILED):
+            self.block = Block.FAILED
+            return ()
+        return self._end(ABORTED) if self.in_progress else ()
+
+    def _end(self, effect: Effect) -> tuple[Effect, ...]:
+        self.block = Block.NONE
+        self.in_progress = False
+        self.savepoints.clear()
+        return (effect,)
+
+    def forbid_in_block(self, what: str) -> None:
+        """Raise if there is a block, an implicit one included."""
+        if self.block is not Block.NONE:
+            raise error(
+                SqlState.ACTIVE_SQL_TRANSACTION,
+                f"{what} cannot run inside a transaction block",
+            )
+
+    def wants_block(self, what: str) -> Report | None:
+        """Return the warning for a statement that has no effect outside of a block."""
+        if self.block is not Block.NONE:
+            return None
+        message = f"{what} can only be used in transaction blocks"
+        return warning(SqlState.NO_ACTIVE_SQL_TRANSACTION, message)
+
+    def control(self, statement: TransactionControl) -> Outcome:
+        """Perform BEGIN, COMMIT and the rest; SqlError where PostgreSQL refuses."""
+        match statement.verb:
+            case TransactionVerb.BEGIN | TransactionVerb.START:
+                return self._begin(statement.verb.value)
+            case TransactionVerb.COMMIT | TransactionVerb.ROLLBACK:
+                return self._end_block(statement.verb, statement.chain)
+            case TransactionVerb.SAVEPOINT:
+                self._require_block("SAVEPOINT")
+                self.savepoints.append(statement.savepoint)
+                depth = len(self.savepoints)
+                return Outcome("SAVEPOINT", (Effect(Happening.SAVEPOINT_DEFINED, depth),))
+            case TransactionVerb.RELEASE:
+                self._require_block("RELEASE SAVEPOINT")
+                depth = self._depth_of(statement.savepoint)
+                del self.savepoints[depth - 1 :]
+                return Outcome("RELEASE", (Effect(Happening.RELEASED, depth),))
+            case TransactionVerb.ROLLBACK_TO:
+                self._require_block("ROLLBACK TO SAVEPOINT")
+                depth = self._depth_of(statement.savepoint)
+                del self.savepoints[depth:]
+                self.block = Block.OPEN
+                return Outcome("ROLLBACK", (Effect(Happening.ROLLED_BACK_TO, depth),))
+
+    def _begin(self, tag: str) -> Outcome:
+        if self.block is Block.OPEN:
+            message = "there is already a transaction in progress"
+            return Outcome(tag, notice=warning(SqlState.ACTIVE_SQL_TRANSACTION, message))
+        self.block = Block.OPEN
+        return Outcome(tag)
+
+    def _end_block(self, verb: TransactionVerb, chain: bool) -> Outcome:
+        committed = verb is TransactionVerb.COMMIT and self.block is not Block.FAILED
+        notice = None
+        if self.block in (Block.NONE, Block.IMPLICIT):
+            if chain:
+                raise self._not_in_block(f"{verb.value} AND CHAIN")
+            message = "there is no transaction in progress"
+            notice = warning(SqlState.NO_ACTIVE_SQL_TRANSACTION, message)
+        effects = self._end(COMMITTED if committed else ABORTED)
+        if chain:
+            self.block = Block.OPEN
+            self.in_progress = True
+            effects += (STARTED,)
+        return Outcome("COMMIT" if committed else "ROLLBACK", effects, notice)
+
+    def _require_block(self, what: str) -> None:
+        if self.block in (Block.NONE, Block.IMPLICIT):
+            raise self._not_in_block(what)
+
+    def _not_in_block(self, what: str) -> SqlError:
+        return error(
+            SqlState.NO_ACTIVE_SQL_TRANSACTION, f"{what} can only be used in transaction blocks"
+        )
+
+    def _depth_of(self, name: str) -> int:
+        for depth in range(len(self.savepoints), 0, -1):
+            if self.savepoints[depth - 1] == name:
+                return depth
+        raise error(SqlState.INVALID_SAVEPOINT_SPECIFICATION, f'savepoint "{name}" does not exist')
+
+
+def ends_failed_block(statement: object) -> bool:
+    """May this statement run in a failed block? (postgres.c: IsTransactionExitStmt())"""
+    return isinstance(statement, TransactionControl) and statement.verb in (
+        TransactionVerb.COMMIT,
+        TransactionVerb.ROLLBACK,
+        TransactionVerb.ROLLBACK_TO,
+    )
+
+
+def failed_block() -> SqlError:
+    """Return the ERROR 25P02."""
+    return error(
+        SqlState.IN_FAILED_SQL_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
