@@ -13,6 +13,7 @@ from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import const
 from pglife_spec.lang.machine import Actor, emit, flatten, when
 from pglife_spec.model.effects import (
+    ALL_BUT_LOGGER,
     Effects,
     advance_to,
     clear_fatal_error,
@@ -21,9 +22,11 @@ from pglife_spec.model.effects import (
     fork,
     handle_fatal_error,
     log,
+    signal,
     write_pid_file,
 )
 from pglife_spec.model.state import (
+    AUTOVACUUM,
     CONNS_ALLOWED,
     COUNT,
     CRASHY,
@@ -33,6 +36,7 @@ from pglife_spec.model.state import (
     LIFE,
     LIVES,
     LOGGING_COLLECTOR,
+    LOGICAL_LAUNCHER,
     NOBODY_DEAD,
     READY,
     REAPING,
@@ -40,6 +44,7 @@ from pglife_spec.model.state import (
     REPAIR_STARTUP_EXIT_IN_CRASH,
     SHUTDOWN,
     STARTUP_STATUS,
+    V15,
     V18,
     XLOG_IS_SHUTDOWN,
     state_is,
@@ -59,6 +64,24 @@ from pglife_spec.model.words import (
 _REAPER = "postmaster.c: process_pm_child_exit()"
 
 
+def _helpers_of_15() -> Effects:
+    """TR17-04: up to 17 the reaper itself forks what is missing, before it says "ready"."""
+    wanted = {
+        Kind.CHECKPOINTER: const(True),
+        Kind.BG_WRITER: const(True),
+        Kind.WAL_WRITER: const(True),
+        Kind.AUTOVAC_LAUNCHER: AUTOVACUUM,
+        Kind.BG_WORKER: LOGICAL_LAUNCHER,
+    }
+    return tuple(
+        when(
+            V15 & ~FORK_FAILS & condition & (LIFE[kind] == Life.ABSENT),
+            fork(kind, state_is(PM.PM_RUN)),
+        )
+        for kind, condition in wanted.items()
+    )
+
+
 def open_for_business() -> Effects:
     """PM_RUN: 18 says so first and launches its helpers later, 15 the other way round (MM-25)."""
     return flatten(
@@ -67,6 +90,7 @@ def open_for_business() -> Effects:
             clear_fatal_error(),
             advance_to(PM.PM_RUN),
             CONNS_ALLOWED.becomes(True),
+            _helpers_of_15(),
             log("database system is ready to accept connections"),
             write_pid_file(PidFile.READY),
         ]
@@ -147,8 +171,6 @@ def reap_startup(life: Life) -> Step:
 )
 def reap_checkpointer(life: Life) -> Step:
     """The checkpointer has ended: as told in the right state, in any other way a crash."""
-    from pglife_spec.model.effects import ALL_BUT_LOGGER, signal
-
     fine = V18 & state_is(PM.PM_WAIT_CHECKPOINTER)
     fine_15 = ~V18 & state_is(PM.PM_SHUTDOWN)
     done = flatten([advance_to(PM.PM_WAIT_DEAD_END), signal(Signal.SIGTERM, *ALL_BUT_LOGGER)])
@@ -252,13 +274,9 @@ def end_reaping() -> Step:
 
 
 def _recovery_started() -> Effects:
-    from pglife_spec.model.state import ABORT_CLOCK, ROUND
-
     return flatten(
         [
-            FATAL_ERROR.becomes(False),
-            ABORT_CLOCK.becomes(False),
-            ROUND.becomes(False),
+            clear_fatal_error(),
             when(~HOT_STANDBY, write_pid_file(PidFile.STANDBY)),
             advance_to(PM.PM_RECOVERY),
         ]
