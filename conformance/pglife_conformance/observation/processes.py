@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from pglife_conformance.observation.kinds import Kind, kind_of_title
+from pglife_conformance.observation.kinds import PREFIX, Kind, kind_of_title
 
 _MAX_READINGS = 20
+_TAIL = 12
+"""So much of the end of the postmaster's command line tells that it is not yet overwritten."""
 
 
 class RunState(Enum):
@@ -141,6 +143,7 @@ class Family:
     def __init__(self, postmaster: int, cluster_name: str = "") -> None:
         self.postmaster = postmaster
         self._cluster_name = cluster_name
+        self._tail = read_title(postmaster)[-_TAIL:]
         self._known: dict[tuple[int, int], Child] = {}
         self._pidfds: dict[tuple[int, int], int] = {}
         self._ended: list[tuple[int, int]] = []
@@ -210,7 +213,10 @@ class Family:
         state = _state(stat.state)
         last = self._known.get((pid, stat.start_time))
         title = read_title(pid) if state is not RunState.ZOMBIE else ""
-        if title:
+        if self._tail and title.startswith(PREFIX) and title.endswith(self._tail):
+            # The title is just being written over the postmaster's command line.
+            kind = last.kind if last is not None else Kind.UNKNOWN
+        elif title:
             kind = kind_of_title(title, self._cluster_name)
         else:
             # The command line empties a moment before the state says zombie.
