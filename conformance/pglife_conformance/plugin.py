@@ -191,8 +191,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.write_line(line)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what is left of this run, also after Ctrl-C."""
+    """End what is left of this run; after Ctrl-C pytest itself tears down just before us."""
     config = session.config
     output = getattr(config, "workeroutput", None)
     if output is not None:

@@ -1,0 +1,71 @@
+"""The marker: whom a claim is about, and what it needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.claims import Claim, Defect, claim
+from pglife_conformance.needs import NEEDS, Need
+
+VERSIONS = [
+    # since, until, major, why it is left out
+    (0, 9999, 15, None),
+    (18, 9999, 18, None),
+    (18, 9999, 17, "X-1 holds since 18"),
+    (0, 17, 17, None),
+    (0, 17, 18, "X-1 holds until 17"),
+]
+
+
+@pytest.mark.parametrize(("since", "until", "major", "reason"), VERSIONS)
+def test_versions(since: int, until: int, major: int, reason: str | None) -> None:
+    made = Claim(rules=("X-1",), source="", since=since, until=until)
+    assert made.version_reason(major) == reason
+
+
+def test_the_difference_is_told() -> None:
+    made = Claim(rules=("X-1",), source="", since=18, why="not before")
+    assert made.version_reason(15) == "X-1 holds since 18: not before"
+
+
+def test_missing_needs_come_in_the_order_of_the_registry() -> None:
+    made = Claim(rules=("X-1",), source="", needs=frozenset({Need.TCP, Need.OS_SIGNALS}))
+    assert made.missing_needs([]) == [Need.OS_SIGNALS, Need.TCP]
+    assert made.missing_needs([Need.TCP, Need.OS_SIGNALS]) == []
+
+
+def test_every_need_has_a_reason_and_a_reference() -> None:
+    assert set(NEEDS) == set(Need)
+    assert all(facts.reason and facts.reference for facts in NEEDS.values())
+
+
+def test_an_unknown_need_is_an_error() -> None:
+    with pytest.raises(ValueError, match="levitation"):
+        claim("X-1", source="", needs=["levitation"])
+
+
+def test_a_scenario_states_its_claim() -> None:
+    def silent() -> None:
+        pass
+
+    with pytest.raises(TypeError, match="states its claim"):
+        claim("X-1", source="")(silent)
+
+
+def test_a_claim_names_a_rule() -> None:
+    with pytest.raises(TypeError, match="at least one rule"):
+        claim(source="")
+
+
+def test_a_defect_has_releases_and_a_repair() -> None:
+    class Fake:
+        class version:  # noqa: N801
+            major = 15
+
+        @staticmethod
+        def has_repair(name: str) -> bool:
+            return name == "mended"
+
+    assert Defect("F-1", "other", until=17).holds_on(Fake)  # type: ignore[arg-type]
+    assert not Defect("F-1", "mended", until=17).holds_on(Fake)  # type: ignore[arg-type]
+    assert not Defect("F-1", "other", since=17).holds_on(Fake)  # type: ignore[arg-type]

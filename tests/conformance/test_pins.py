@@ -1,0 +1,106 @@
+"""Each pin enters its state and lets go of it, on a server that tells its states in the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.failures import Expectation, Hang, Inconclusive
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import RunState
+from pglife_conformance.pins import (
+    Pin,
+    pin_startup,
+    pin_wait_backends,
+    pin_wait_backends_after_crash,
+    pin_wait_checkpointer,
+    pin_wait_dead_end,
+    pin_wait_dead_end_after_crash,
+    pin_wait_io_workers,
+    pin_wait_xlog_shutdown,
+)
+from pglife_conformance.targets.base import Target
+
+PinState = Callable[[Cluster], AbstractContextManager[Pin]]
+
+SHUTDOWNS: list[tuple[PinState, str]] = [
+    (pin_wait_backends, "PM_WAIT_BACKENDS"),
+    (pin_wait_xlog_shutdown, "PM_WAIT_XLOG_SHUTDOWN"),
+    (pin_wait_io_workers, "PM_WAIT_IO_WORKERS"),
+    (pin_wait_checkpointer, "PM_WAIT_CHECKPOINTER"),
+    (pin_wait_dead_end, "PM_WAIT_DEAD_END"),
+]
+CRASHES: list[tuple[PinState, str]] = [
+    (pin_wait_backends_after_crash, "PM_WAIT_BACKENDS"),
+    (pin_wait_dead_end_after_crash, "PM_WAIT_DEAD_END"),
+    (pin_startup, "PM_STARTUP"),
+]
+
+
+@pytest.fixture(autouse=True)
+def tells_states(target: Target) -> None:
+    if Need.PMSTATE_LOG not in target.capabilities:
+        pytest.skip("the target does not log its states (PM-01)")
+
+
+@pytest.mark.parametrize(("pin_state", "name"), SHUTDOWNS)
+def test_states_of_a_shutdown(cluster: Cluster, pin_state: PinState, name: str) -> None:
+    with pin_state(cluster) as pin:
+        assert cluster.pmstate() == name
+        assert pin.is_there()
+        assert cluster.is_running()
+    cluster.expect_exit(code=0)
+
+
+@pytest.mark.parametrize(("pin_state", "name"), CRASHES)
+def test_states_of_a_crash(cluster: Cluster, pin_state: PinState, name: str) -> None:
+    mark = cluster.mark()
+    with pin_state(cluster):
+        assert cluster.pmstate() == name
+    cluster.expect_ready(since=mark)
+
+
+def test_a_pin_is_released_once(cluster: Cluster) -> None:
+    with Pin(cluster, Kind.WALWRITER) as pin:
+        states = {kid.kind: kid.state for kid in cluster.children()}
+        assert states[Kind.WALWRITER] is RunState.STOPPED
+        pin.release()
+        pin.release()
+    cluster.wait_for(
+        "the walwriter to go on",
+        lambda: cluster.child(Kind.WALWRITER).state is RunState.RUNNING,
+    )
+
+
+def test_a_dead_child_cannot_be_pinned(cluster: Cluster) -> None:
+    session = cluster.session()
+    child = session.child
+    session.close()
+    cluster.expect_death(child)
+    with pytest.raises((Expectation, Inconclusive)):
+        Pin(cluster, child)
+
+
+def test_hang_is_told_from_slow(cluster: Cluster) -> None:
+    with pytest.raises(Hang):
+        cluster.expect_log("never", within=0.6)
+
+    def busy() -> None:
+        cluster.session().close()
+        time.sleep(0.01)
+
+    with pytest.raises(Expectation) as caught:
+        cluster.wait_for("what never comes while others come and go", busy, 0.6)
+    assert not isinstance(caught.value, Hang)
+
+
+def test_a_claim_that_nothing_happens(cluster: Cluster) -> None:
+    cluster.expect_still("the server runs", cluster.is_running, for_s=0.1)
+    cluster.request_shutdown("fast")
+    with pytest.raises(Expectation):
+        cluster.expect_still("the server runs", cluster.is_running)

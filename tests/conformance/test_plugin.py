@@ -1,0 +1,233 @@
+"""What a user of the suite sees: header, verdicts, exit status, what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.observation.leftovers import processes_in
+
+from .conftest import ROOT, Runner
+
+USAGE_ERROR = 4
+
+PASSING = '''
+@claim("ST-04", source="here")
+def test_passes(cluster):
+    """It runs."""
+    assert cluster.is_running()
+'''
+
+SLEEPING = '''
+@claim("ST-04", source="here")
+def test_sleeps(cluster):
+    """It waits for ever."""
+    cluster.session()
+    print("\\nREADY", flush=True)
+    cluster.expect_log("never", within=60)
+'''
+
+
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def test_the_plugin_loads_nothing_but_pytest() -> None:
+    code = (
+        "import pytest, sys; before = set(sys.modules); import pglife_conformance.plugin; "
+        "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
+        "assert new <= {'pglife_conformance'} | set(sys.stdlib_module_names), new; "
+        "assert sum(m.startswith('pglife_') for m in sys.modules) == 2"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "conformance")}
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+
+
+def test_without_scenarios_it_does_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_other.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    runner = Runner(tmp_path)
+    done = runner.run(target="bundled")
+    assert done.returncode == 0
+    assert "pglife:" not in done.stdout
+    assert not (tmp_path / f"pglife-{os.getuid()}").exists()
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+@pytest.mark.parametrize("name", ["/nowhere", "/usr"])
+def test_an_unusable_target_is_one_line(runner: Runner, workers: list[str], name: str) -> None:
+    runner.write(PASSING)
+    done = runner.run(*workers, target=name)
+    assert done.returncode == USAGE_ERROR
+    errors = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"ERROR: --target {name}: ")
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_header_and_counts(runner: Runner, workers: list[str]) -> None:
+    runner.write(PASSING)
+    done = runner.run(*workers, "--pglife-seed", "7")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("pglife: target ") == 1
+    assert "seed 7" in done.stdout
+    assert "pglife: needs not met: " in done.stdout
+    assert "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0" in done.stdout
+    assert runner.registry() == []
+
+
+VERDICTS = '''
+@claim("A-1", source="here", until=1, why="long ago")
+def test_old(cluster):
+    """It was."""
+
+@claim("A-2", source="here")
+def test_inconclusive(cluster):
+    """It could not be brought about."""
+    raise Inconclusive("the moment", "another")
+
+@claim("A-3", source="there")
+def test_hangs(cluster):
+    """It waits for what never comes."""
+    cluster.expect_log("never", within=0.5)
+
+@claim("A-4", source="here", defects=[Defect("F-9: a known defect", "r", since=1)])
+def test_defect(cluster):
+    """It is known to fail."""
+    assert False
+
+@claim("A-5", source="nowhere", spec="some_action")
+def test_fails(cluster):
+    """One is two."""
+    assert 1 == 2
+'''
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_verdicts(runner: Runner, workers: list[str]) -> None:
+    runner.write(VERDICTS)
+    done = runner.run(*workers)
+    out = done.stdout
+    assert done.returncode == 1
+    assert "PASS 0 XFAIL 1 SKIP 0 INCONCLUSIVE 1 HANG 1 FAIL 1" in out
+    assert "NOT OF THIS VERSION A-1 holds until 1: long ago: test_old" in out
+    assert "XFAIL F-9: a known defect: test_defect" in out
+    assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 0.5 s" in out
+    assert "look at   spec action some_action; nowhere" in out
+    assert "  replay    pytest " in out
+    assert "test_inner.py::test_fails --target " in out
+    assert "postmaster" in out
+
+
+def test_a_defect_that_is_gone_is_a_failure(runner: Runner) -> None:
+    runner.write('''
+@claim("A-4", source="here", defects=[Defect("F-9", "r", since=1)])
+def test_defect(cluster):
+    """It is known to fail, but does not."""
+''')
+    assert runner.run().returncode == 1
+
+
+def test_a_process_left_behind_fails_the_scenario(runner: Runner) -> None:
+    runner.write('''
+import subprocess
+import pglife_conformance.teardown
+pglife_conformance.teardown.CLEANUP_LIMIT = 0.2
+@claim("A-1", source="here")
+def test_leaves(cluster):
+    """Somebody stays in the data directory."""
+    subprocess.Popen(["sleep", "50"], cwd=cluster.data)
+''')
+    done = runner.run()
+    assert done.returncode == 1
+    assert "'sleep 50'" in done.stdout
+    assert "nothing is left of the server after its end" in done.stdout
+    assert processes_in(runner.directory) == []
+
+
+def test_a_segment_left_behind_fails_the_scenario(runner: Runner) -> None:
+    runner.write('''
+import ctypes
+@claim("A-1", source="here")
+def test_leaves(cluster):
+    """A segment made by the postmaster stays; we play the postmaster."""
+    cluster.postmaster_pids.add(os.getpid())
+    assert ctypes.CDLL(None).shmget(0, 56, 0o1600) >= 0
+''')
+    done = runner.run()
+    assert done.returncode == 1
+    assert "System V shared memory segment" in done.stdout
+
+
+def test_a_scenario_that_kills_the_postmaster_may_leave_what_it_leaves(runner: Runner) -> None:
+    runner.write('''
+@claim("A-1", source="here")
+def test_kills(cluster):
+    """The postmaster is gone."""
+    cluster.signal_postmaster(signal.SIGKILL)
+    cluster.expect_exit(code=-9)
+''')
+    done = runner.run()
+    assert done.returncode == 0, done.stdout
+    assert processes_in(runner.directory) == []
+
+
+def wait_for_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "READY" in line:
+            return
+    pytest.fail("pytest ended early")
+
+
+def test_ctrl_c_leaves_nothing(runner: Runner) -> None:
+    runner.write(SLEEPING)
+    process = runner.start("-s")
+    with process:
+        wait_for_ready(process)
+        assert processes_in(runner.directory)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=30)
+    assert process.returncode == 2, told
+    assert processes_in(runner.directory) == []
+    assert runner.registry() == []
+
+
+def test_a_killed_run_is_swept_by_the_next(runner: Runner) -> None:
+    runner.write(SLEEPING)
+    process = runner.start("-s")
+    with process:
+        wait_for_ready(process)
+        process.kill()
+        process.communicate(timeout=30)
+    assert processes_in(runner.directory)
+    assert len(runner.registry()) == 1
+    runner.write(PASSING)
+    done = runner.run()
+    assert done.returncode == 0, done.stdout
+    assert processes_in(runner.directory) == []
+    assert runner.registry() == []
+
+
+def test_a_run_that_lives_is_not_swept(runner: Runner) -> None:
+    runner.write(SLEEPING)
+    process = runner.start("-s")
+    with process:
+        wait_for_ready(process)
+        inside = {found.pid for found in processes_in(runner.directory)}
+        runner.write(PASSING)
+        assert runner.run().returncode == 0
+        assert inside <= {found.pid for found in processes_in(runner.directory)}
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    until(lambda: not processes_in(runner.directory))
