@@ -329,7 +329,7 @@ class Backend:
     def attach(self, packet: StartupPacket) -> SessionContext:
         """CN-14: take a PGPROC, or be one too many (CN-31). From here on signals mean what they
         mean to a session."""
-        signals.block_all()
+        signals.block_all_but_quit()
         shmem = self.world.shmem
         shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)
         slot = shmem.claim(Kind.BACKEND, os.getpid())
@@ -458,7 +458,7 @@ class Backend:
 
     def detach(self) -> None:
         """SE-49: the row vanishes before the process does; then the slot is clean."""
-        signals.block_all()
+        signals.block_all_but_quit()
         context = self.context
         if context is None:
             return

@@ -94,9 +94,9 @@ def unblock(*signums: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signums)
 
 
-def block_all() -> None:
-    """Hold back every managed signal until further notice."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, MANAGED)
+def block_all_but_quit() -> None:
+    """Hold back every managed signal but the one that must always work."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, MANAGED - {signal.SIGQUIT})
 
 
 def abort() -> None:
