@@ -41,7 +41,7 @@ def perform(statement: tree.Statement, session: Session) -> None:
                     session.set(name, value, local=True)
         case tree.Reset(None):
             session.settings.reset_all()
-        case tree.Reset(name):
+        case tree.Reset(str(name)):
             session.set(name, None)
         case tree.Checkpoint():
             _checkpoint(session)
@@ -59,12 +59,11 @@ def perform(statement: tree.Statement, session: Session) -> None:
             raise AssertionError(f"no utility statement: {statement}")
 
 
-def show_columns(statement: tree.Show) -> tuple[OutputColumn, ...]:
-    """Return the columns of SHOW; the name of one setting comes when the rows do."""
-    if statement.name is None:
-        names = ("name", "setting", "description")
-    else:
-        names = (statement.name,)
+def show_columns(statement: tree.Show, session: Session) -> tuple[OutputColumn, ...]:
+    """Return the columns of SHOW; one setting is a column by its proper name."""
+    names = ["name", "setting", "description"]
+    if statement.name is not None:
+        names = [session.settings.canonical(statement.name)]
     return tuple(OutputColumn(name, types.TEXT) for name in names)
 
 
@@ -73,7 +72,7 @@ def show_rows(statement: tree.Show, session: Session) -> Iterator[Row]:
     settings = session.settings
     if statement.name is not None:
         return iter([(settings.show(statement.name),)])
-    return iter([(name, settings.show(name), None) for name in settings.gucs.names()])
+    return iter([(name, settings.show(name), None) for name in settings.listed()])
 
 
 def _checkpoint(session: Session) -> None:

@@ -75,11 +75,16 @@ TIMEOUTS = {
 
 
 class PostmasterDied(Exception):
-    """Seen while a statement slept: the process ends without a word, as WL_EXIT_ON_PM_DEATH does."""
+    """Seen while a statement slept: the process ends without a word (WL_EXIT_ON_PM_DEATH)."""
 
 
 class Session:
     """One client's session."""
+
+    context: SessionContext
+    transaction_start: float
+    statement_start: float
+    conf_load_time: float
 
     def __init__(self, context: SessionContext, clock: Clock = time.monotonic) -> None:
         self.context = context
@@ -282,7 +287,7 @@ class Session:
         """Run one statement of the simple protocol; return its tag."""
         if isinstance(statement, tree.TransactionControl):
             return self.control(statement)
-        ready = make_ready(statement)
+        ready = make_ready(statement, self)
         run = Run(self)
         columns = ready.columns
         if columns is None:
@@ -297,7 +302,7 @@ class Session:
         return self.tag_with_rows(ready, count)
 
     def statement_done(self) -> None:
-        """An Execute has run to its end: the statement timeout has nothing more to watch (TO-02)."""
+        """An Execute has run to its end: the statement timeout stops (TO-02)."""
         self.timers.disarm(Timer.STATEMENT)
 
     def tag_with_rows(self, ready: Ready, count: int) -> str:
@@ -377,7 +382,7 @@ class Session:
             raise verdict.raised
 
     def _expire(self, timer: Timer) -> None:
-        """A deadline has passed. A timeout that has been set to 0 meanwhile does nothing (TO-12)."""
+        """A deadline has passed. A timeout set to 0 meanwhile does nothing (TO-12)."""
         if not self.settings.milliseconds(timer.value):
             return
         if timer is not Timer.CLIENT_CHECK:

@@ -162,7 +162,8 @@ class ExtendedProtocol:
         ready = None
         if statements:
             session.require_working_transaction(statements[0])
-            ready = make_ready(statements[0], [_declared(oid) for oid in message.parameter_types])
+            declared = [_declared(oid) for oid in message.parameter_types]
+            ready = make_ready(statements[0], session, declared)
         kinds = tuple(ready.parameter_types) if ready is not None else ()
         self._statements[message.name] = Prepared(message.sql, ready, kinds)
         self._send(parse_complete())

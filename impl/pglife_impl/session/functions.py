@@ -223,7 +223,7 @@ def _average(values: Sequence[Any]) -> Value:
 def _extreme(choose: Callable[..., Any]) -> Callable[[Sequence[Any]], Value]:
     def call(values: Sequence[Any]) -> Value:
         present = _non_null(values)
-        return choose(present, key=sort_key) if present else None  # type: ignore[no-any-return]
+        return choose(present, key=sort_key) if present else None
 
     return call
 

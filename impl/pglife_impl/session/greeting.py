@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pglife_impl.guc_value import GucError
 from pglife_impl.protocol import SqlError, backend_key_data, parameter_status
 from pglife_impl.protocol.report import SqlState, fatal
-from pglife_impl.session.settings import FIRST_REPORTED, normalize
+from pglife_impl.session.settings import FIRST_REPORTED, define_hidden, normalize
 
 if TYPE_CHECKING:
     from pglife_impl.context import SessionContext
@@ -27,8 +27,8 @@ def greet(context: SessionContext) -> bytes:
     """Apply what the startup packet asks for; return ParameterStatus messages and the key."""
     gucs = context.gucs
     superuser = context.authenticated_superuser
-    gucs.put_internal("is_superuser", "on" if superuser else "off")
-    gucs.put_internal("session_authorization", context.user)
+    facts = {"is_superuser": "on" if superuser else "off", "session_authorization": context.user}
+    define_hidden(gucs, facts)
     for name, value in startup_settings(context.parameters):
         try:
             gucs.set_client(name, normalize(name, value), superuser=superuser)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pglife_impl.protocol.backend import Column, data_row, row_description
 from pglife_impl.session import commands, tree, types
@@ -17,6 +18,9 @@ from pglife_impl.session.analysis import Parameters
 from pglife_impl.session.query import OutputColumn, plan_query
 from pglife_impl.session.run import Row, Run
 from pglife_impl.session.types import PgType, Value
+
+if TYPE_CHECKING:
+    from pglife_impl.session.core import Session
 
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
 
@@ -32,7 +36,9 @@ class Ready:
     parameter_types: list[PgType] = field(default_factory=list)
 
 
-def make_ready(statement: tree.Statement, declared: Sequence[PgType | None] = ()) -> Ready:
+def make_ready(
+    statement: tree.Statement, session: Session, declared: Sequence[PgType | None] = ()
+) -> Ready:
     """Check a statement; SqlError if it makes no sense."""
     tag = tree.command_tag(statement)
     if isinstance(statement, tree.Select | tree.Values):
@@ -40,7 +46,7 @@ def make_ready(statement: tree.Statement, declared: Sequence[PgType | None] = ()
         plan = plan_query(statement, parameters)
         return Ready(statement, tag, plan.columns, plan.rows, parameters.final())
     if isinstance(statement, tree.Show):
-        return Ready(statement, tag, commands.show_columns(statement), _show(statement))
+        return Ready(statement, tag, commands.show_columns(statement, session), _show(statement))
 
     def perform(run: Run) -> Iterator[Row]:
         commands.perform(statement, run.session)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -162,8 +163,8 @@ class _SelectPlanner:
         typed = self.analyzer.expression(what)
 
         def rows(run: Run) -> Iterator[Row]:
-            value = typed.evaluate((), run)
-            if typed.returns_set and isinstance(value, list):
+            value: Any = typed.evaluate((), run)
+            if typed.returns_set:
                 for each in value:
                     yield (each,)
             else:

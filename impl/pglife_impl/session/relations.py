@@ -67,7 +67,7 @@ def _activity_rows(run: Run) -> Iterator[Row]:
 
 def _settings_rows(run: Run) -> Iterator[Row]:
     gucs = run.session.settings.gucs
-    for name in gucs.names():
+    for name in run.session.settings.listed():
         definition = gucs.definition(name)
         bounded = definition.type in ("integer", "real")
         value = gucs.get(name)

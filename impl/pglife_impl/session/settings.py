@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pglife_impl.guc import Gucs, Source
-from pglife_impl.guc_value import GucError
+from pglife_impl.guc_value import Context, Definition, GucError
 from pglife_impl.protocol import SqlError, SqlState, parameter_status
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.session.transaction import Effect, Happening
@@ -35,6 +35,12 @@ FIRST_REPORTED = (
     "server_version",
     "server_encoding",
 )
+
+HIDDEN = (
+    Definition("is_superuser", "bool", Context.INTERNAL, "", 0, 0, (), "off"),
+    Definition("session_authorization", "string", Context.INTERNAL, "", 0, 0, (), ""),
+)
+"""Settings that SHOW ALL and pg_settings leave out: a session's own facts."""
 
 ENCODINGS = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 
@@ -74,6 +80,11 @@ class Settings:
         """Return a timeout."""
         value = self.gucs.get(name)
         return int(value)
+
+    def listed(self) -> list[str]:
+        """Return the names that SHOW ALL and pg_settings have."""
+        hidden = {each.name for each in HIDDEN}
+        return [name for name in self.gucs.names() if name not in hidden]
 
     def canonical(self, name: str) -> str:
         """Return the name as PostgreSQL spells it."""
@@ -132,6 +143,13 @@ class Settings:
                 self._reported[name] = value
                 messages.append(parameter_status(name, value))
         return b"".join(messages)
+
+
+def define_hidden(gucs: Gucs, values: dict[str, str]) -> None:
+    """Give a session's settings its own facts."""
+    for definition in HIDDEN:
+        gucs.definitions.setdefault(definition.name, definition)
+        gucs.put_internal(definition.name, values[definition.name])
 
 
 def normalize(name: str, value: str) -> str:
