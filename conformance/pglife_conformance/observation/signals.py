@@ -1,0 +1,97 @@
+"""Signals, seen from outside: what a process has pending, ignores and catches; what was sent.
+
+Begin with   orders_pending() for a stopped child, sent_signals() for a log at debug3.
+Owns         reading the signal sets of /proc/PID/status and the postmaster's lines about sending.
+Leaves out   who ought to be told what (scenarios).
+Source       proc(5); PR-26, PR-28; postmaster.c: signal_child() of 18 for the log lines.
+
+A stopped process keeps every signal that it has been sent and does not ignore. So its pending
+set tells exactly who was told what, at leisure. An ignored signal leaves no trace there.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pglife_conformance.observation.log import LogRecord
+from pglife_conformance.observation.processes import Child, read_stat
+
+ORDERS = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGABRT,
+        signal.SIGTERM,
+        signal.SIGUSR2,
+    }
+)
+"""Signals by which the postmaster tells a child what to do.
+
+Without USR1, which children also send each other, and KILL, which nobody keeps pending.
+"""
+
+_SENDING = re.compile(r"sending signal \d+/(SIG\w+) to (.+) process with pid (\d+)")
+
+
+@dataclass(frozen=True)
+class SignalState:
+    """The signal sets of one process."""
+
+    pending: frozenset[signal.Signals]
+    blocked: frozenset[signal.Signals]
+    ignored: frozenset[signal.Signals]
+    caught: frozenset[signal.Signals]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A signal that the postmaster says it sends."""
+
+    signal: signal.Signals
+    to: str
+    """The backend type, in the words of pg_stat_activity."""
+    pid: int
+
+
+def read_signals(pid: int) -> SignalState | None:
+    """The signal sets of a process, or None if there is none with this pid."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    except OSError:
+        return None
+    if "SigPnd" not in lines:
+        return None
+    return SignalState(
+        pending=_signals(lines["SigPnd"]) | _signals(lines["ShdPnd"]),
+        blocked=_signals(lines["SigBlk"]),
+        ignored=_signals(lines["SigIgn"]),
+        caught=_signals(lines["SigCgt"]),
+    )
+
+
+def orders_pending(child: Child) -> frozenset[signal.Signals]:
+    """What a stopped child has been told to do; nothing if it has ended."""
+    stat = read_stat(child.pid)
+    if stat is None or stat.start_time != child.start_time:
+        return frozenset()
+    found = read_signals(child.pid)
+    return found.pending & ORDERS if found is not None else frozenset()
+
+
+def sent_signals(records: Iterable[LogRecord], postmaster: int) -> list[Sent]:
+    """What the postmaster says it sent, in order (18 at debug3)."""
+    ours = (record for record in records if record.pid == postmaster)
+    found = (_SENDING.fullmatch(record.message) for record in ours)
+    return [
+        Sent(signal.Signals[line[1]], line[2], int(line[3])) for line in found if line is not None
+    ]
+
+
+def _signals(mask: str) -> frozenset[signal.Signals]:
+    bits = int(mask, 16)
+    return frozenset(number for number in signal.Signals if bits >> (number - 1) & 1)
