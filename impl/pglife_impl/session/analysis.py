@@ -35,6 +35,7 @@ class Typed:
     parameter: int | None = None
     position: int | None = None
     returns_set: bool = False
+    is_constant: bool = False
 
 
 @dataclass
@@ -112,7 +113,7 @@ def _null(row: Row, run: Run) -> Value:
 
 def constant(value: Value, of: PgType, position: int | None = None) -> Typed:
     """Return an expression that is always the same."""
-    return Typed(of, lambda row, run: value, position=position)
+    return Typed(of, lambda row, run: value, position=position, is_constant=True)
 
 
 class Analyzer:
@@ -143,7 +144,13 @@ class Analyzer:
         }
 
     def expression(self, node: tree.Expression) -> Typed:
-        """Type an expression."""
+        """Type an expression. What GROUP BY names may be used whole, whatever is in it."""
+        if self.group is not None and not self._inside_aggregate and node in self.group:
+            group, self.group = self.group, None
+            try:
+                return self.expression(node)
+            finally:
+                self.group = group
         reader = self._readers.get(type(node))
         if reader is None:
             raise error(
@@ -225,9 +232,9 @@ class Analyzer:
 
     def _column(self, node: tree.ColumnRef) -> Typed:
         column = self.scope.find(node)
-        if self.group is not None and not self._inside_aggregate and node not in self.group:
-            by_number = tree.ColumnRef(column.name, column.table)
-            if by_number not in self.group and tree.ColumnRef(column.name) not in self.group:
+        if self.group is not None and not self._inside_aggregate:
+            with_table = tree.ColumnRef(column.name, column.table)
+            if with_table not in self.group and tree.ColumnRef(column.name) not in self.group:
                 raise error(
                     SqlState.GROUPING_ERROR,
                     f'column "{column.table}.{column.name}" must appear in the GROUP BY clause'
@@ -367,14 +374,15 @@ class Analyzer:
                 value = second(row, run)
                 return None if value is None else apply(value)
 
-            return Typed(found.result, prefix, position=position)
+            return Typed(found.result, prefix, position=position, is_constant=right.is_constant)
         first = self.coerce(left, found.left).evaluate
 
         def infix(row: Row, run: Run) -> Value:
             a, b = first(row, run), second(row, run)
             return None if a is None or b is None else apply(a, b)
 
-        return Typed(found.result, infix, position=left.position)
+        is_constant = left.is_constant and right.is_constant
+        return Typed(found.result, infix, position=left.position, is_constant=is_constant)
 
     def _logical(self, node: tree.Logical) -> Typed:
         where = node.connective.value

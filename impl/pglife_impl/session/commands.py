@@ -18,6 +18,7 @@ from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session import tree, types
 from pglife_impl.session.query import OutputColumn
+from pglife_impl.session.relations import RELATIONS
 from pglife_impl.session.run import Row
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def perform(statement: tree.Statement, session: Session) -> None:
                 for name, value in settings:
                     session.set(name, value, local=True)
         case tree.Reset(None):
-            session.settings.reset_all()
+            session.reset_all()
         case tree.Reset(str(name)):
             session.set(name, None)
         case tree.Checkpoint():
@@ -53,8 +54,16 @@ def perform(statement: tree.Statement, session: Session) -> None:
             _change_catalog(statement, session)
         case tree.GrantRole():
             _grant_role(statement, session)
-        case tree.Unsupported(tag):
-            raise error(SqlState.FEATURE_NOT_SUPPORTED, f"{tag} is not supported by this server")
+        case tree.WriteTable(tag, table):
+            if table in RELATIONS:
+                verb = {"INSERT": "insert into", "DELETE": "delete from"}.get(tag, "update")
+                message = f'cannot {verb} view "{table}"'
+                raise error(SqlState.OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+            message = f'relation "{table}" does not exist'
+            raise error(SqlState.UNDEFINED_TABLE, message, position=statement.position)
+        case tree.Unsupported(tag, message):
+            message = message or f"{tag} is not supported by this server"
+            raise error(SqlState.FEATURE_NOT_SUPPORTED, message)
         case _:
             raise AssertionError(f"no utility statement: {statement}")
 
@@ -97,7 +106,7 @@ def _checkpoint(session: Session) -> None:
 def _discard(session: Session, what: str) -> None:
     if what == "ALL":
         session.transaction.forbid_in_block("DISCARD ALL")
-        session.settings.reset_all()
+        session.reset_all()
         session.extended.deallocate(None)
     elif what == "PLANS":
         return

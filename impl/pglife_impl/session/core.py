@@ -101,6 +101,7 @@ class Session:
         self._ready = True
         self._skipping_to_sync = False
         self._query = ""
+        self._shown_application_name = self.settings.show("application_name")
 
     def run(self) -> int:
         """Serve until the end; return the exit code."""
@@ -341,6 +342,7 @@ class Session:
     def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
             self.settings.follow(effect)
+            self._show_application_name()
             match effect.happening:
                 case Happening.STARTED:
                     self.transaction_start = self.statement_start
@@ -355,11 +357,20 @@ class Session:
     def set(self, name: str, value: str | None, *, local: bool = False) -> None:
         """SET, with what follows from some settings at once."""
         self.settings.set(name, value, local=local)
-        key = name.lower()
-        if key == "application_name":
-            self.context.report(application_name=self.settings.show(key))
-        elif key == Timer.TRANSACTION.value and self.transaction.in_progress:
+        self._show_application_name()
+        if name.lower() == Timer.TRANSACTION.value and self.transaction.in_progress:
             self._arm(Timer.TRANSACTION)
+
+    def reset_all(self) -> None:
+        """RESET ALL."""
+        self.settings.reset_all()
+        self._show_application_name()
+
+    def _show_application_name(self) -> None:
+        name = self.settings.show("application_name")
+        if name != self._shown_application_name:
+            self._shown_application_name = name
+            self.context.report(application_name=name)
 
     # --- interrupts ---------------------------------------------------------------------------
 

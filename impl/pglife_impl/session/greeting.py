@@ -29,6 +29,7 @@ def greet(context: SessionContext) -> bytes:
     superuser = context.authenticated_superuser
     facts = {"is_superuser": "on" if superuser else "off", "session_authorization": context.user}
     define_hidden(gucs, facts)
+    gucs.put_internal("DateStyle", normalize("DateStyle", gucs.show("DateStyle")))
     for name, value in startup_settings(context.parameters):
         try:
             gucs.set_client(name, normalize(name, value), superuser=superuser)

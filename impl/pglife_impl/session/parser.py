@@ -104,7 +104,13 @@ def _query_statement(sql: str, tokens: list[Token]) -> tree.Statement:
     root = roots[0] if roots else None
     if root is None:
         raise syntax_error_at(sql, tokens[0])
-    return _Reader().query(root)
+    try:
+        return _Reader().query(root)
+    except SqlError as problem:
+        if problem.report.sqlstate != SqlState.FEATURE_NOT_SUPPORTED:
+            raise
+        # The grammar is right, so the statement is refused in its turn and not before the others.
+        return tree.Unsupported("SELECT", problem.report.message)
 
 
 def _unsupported(what: str) -> SqlError:
@@ -327,8 +333,9 @@ class _Reader:
         if isinstance(node.this, exp.Star):
             return tree.Star(table_name, position=position)
         name = _name(node.this)
-        if name == "user" and table is None and not node.this.args.get("quoted"):
-            return tree.Call("user", position=position)
+        is_plain = table is None and not node.this.args.get("quoted")
+        if is_plain and name in ("user", "current_role"):
+            return tree.Call(name, position=position)
         return tree.ColumnRef(name, table_name, position=position)
 
     def _read_star(self, node: exp.Star) -> tree.Expression:

@@ -43,7 +43,7 @@ def make_ready(
     tag = tree.command_tag(statement)
     if isinstance(statement, tree.Select | tree.Values):
         parameters = Parameters(list(declared))
-        plan = plan_query(statement, parameters)
+        plan = plan_query(statement, parameters, session)
         return Ready(statement, tag, plan.columns, plan.rows, parameters.final())
     if isinstance(statement, tree.Show):
         return Ready(statement, tag, commands.show_columns(statement, session), _show(statement))

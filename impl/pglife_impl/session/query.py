@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -24,6 +24,9 @@ from pglife_impl.session.operators import sort_key
 from pglife_impl.session.relations import RELATIONS
 from pglife_impl.session.run import Row, Run
 from pglife_impl.session.types import PgType, Value
+
+if TYPE_CHECKING:
+    from pglife_impl.session.core import Session
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class Plan:
     rows: Callable[[Run], Iterator[Row]]
 
 
-def plan_query(query: tree.Query, parameters: Parameters) -> Plan:
+def plan_query(query: tree.Query, parameters: Parameters, session: Session) -> Plan:
     """Check a query and return how to run it."""
     if isinstance(query, tree.Values):
-        return _plan_values(query, parameters)
-    return _SelectPlanner(query, parameters).plan()
+        return _plan_values(query, parameters, session)
+    return _SelectPlanner(query, parameters, session).plan()
 
 
-def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
-    analyzer = Analyzer(Scope(), parameters, lambda q: plan_query(q, parameters))
+def _plan_values(query: tree.Values, parameters: Parameters, session: Session) -> Plan:
+    analyzer = Analyzer(Scope(), parameters, lambda q: plan_query(q, parameters, session))
     unify = analyzer._unified
     by_column = [unify(column, "VALUES") for column in zip(*query.rows, strict=True)]
     columns = tuple(
@@ -77,15 +80,16 @@ class _Joined:
 class _SelectPlanner:
     """Plans one SELECT."""
 
-    def __init__(self, query: tree.Select, parameters: Parameters) -> None:
+    def __init__(self, query: tree.Select, parameters: Parameters, session: Session) -> None:
         self.query = query
+        self.session = session
         self.parameters = parameters
         self.scope = Scope()
         self.analyzer = Analyzer(self.scope, parameters, self._subquery)
         self.sources: list[_Joined] = []
 
     def _subquery(self, query: tree.Query) -> Plan:
-        return plan_query(query, self.parameters)
+        return plan_query(query, self.parameters, self.session)
 
     def plan(self) -> Plan:
         """Check everything; return how to run it."""
@@ -106,6 +110,10 @@ class _SelectPlanner:
             OutputColumn(item.alias or column_name(item.expression), typed.type)
             for item, typed in zip(items, outputs, strict=True)
         )
+        for output in outputs:
+            if output.is_constant:
+                # PostgreSQL folds constants when it plans: their errors come before the columns.
+                output.evaluate((), Run(self.session))
         limit, offset = self._count(query.limit, "LIMIT"), self._count(query.offset, "OFFSET")
 
         def rows(run: Run) -> Iterator[Row]:
@@ -159,7 +167,7 @@ class _SelectPlanner:
             columns = tuple(OutputColumn(name, of) for name, of in relation.columns)
             return Plan(columns, relation.rows), what
         if not isinstance(what, tree.Call):
-            return plan_query(what, self.parameters), "unnamed_subquery"
+            return plan_query(what, self.parameters, self.session), "unnamed_subquery"
         typed = self.analyzer.expression(what)
 
         def rows(run: Run) -> Iterator[Row]:

@@ -165,9 +165,20 @@ def normalize(name: str, value: str) -> str:
         if plain not in ENCODINGS:
             raise _invalid("client_encoding", value)
         return ENCODINGS[plain]
-    elif key == "datestyle" and value.upper() == "ISO":
-        return "ISO, MDY"
+    elif key == "datestyle":
+        return _date_style(value)
     return value
+
+
+def _date_style(value: str) -> str:
+    """Return style and order as PostgreSQL spells them; only ISO is offered here."""
+    style, order = "ISO", "MDY"
+    for word in value.replace(",", " ").upper().split():
+        if word in ("MDY", "DMY", "YMD"):
+            order = word
+        elif word != "ISO":
+            raise _invalid("DateStyle", value)
+    return f"{style}, {order}"
 
 
 def _invalid(name: str, value: str) -> GucError:

@@ -346,10 +346,19 @@ class GrantRole(Node):
 
 
 @dataclass(frozen=True)
-class Unsupported(Node):
-    """A statement that PostgreSQL has and this server has not: 0A000."""
+class WriteTable(Node):
+    """INSERT, UPDATE or DELETE of a table, which no server without tables has."""
 
     tag: str
+    table: str
+
+
+@dataclass(frozen=True)
+class Unsupported(Node):
+    """A statement that PostgreSQL has and this server has not: 0A000, when it would run."""
+
+    tag: str
+    message: str = ""
 
 
 Statement = (
@@ -365,6 +374,7 @@ Statement = (
     | Deallocate
     | CatalogChange
     | GrantRole
+    | WriteTable
     | Unsupported
 )
 
@@ -392,5 +402,5 @@ def command_tag(statement: Statement) -> str:
             return f"{change.value} {kind.value}"
         case GrantRole():
             return "REVOKE ROLE" if statement.revoke else "GRANT ROLE"
-        case Unsupported(tag):
+        case WriteTable(tag) | Unsupported(tag):
             return tag

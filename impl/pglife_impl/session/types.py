@@ -87,8 +87,10 @@ _INTEGER_BITS = {INT2: 16, INT4: 32, INT8: 64}
 
 
 def type_named(name: str) -> PgType:
-    """Return the type a cast names; length limits in parentheses are not kept."""
-    known = BY_NAME.get(name.partition("(")[0].strip())
+    """Return the type a cast names; types with a length are refused, for it would be ignored."""
+    if "(" in name:
+        raise error(SqlState.FEATURE_NOT_SUPPORTED, f"type {name} is not supported by this server")
+    known = BY_NAME.get(name)
     if known is None:
         raise error(SqlState.UNDEFINED_OBJECT, f'type "{name}" does not exist')
     return known
@@ -208,7 +210,9 @@ def _read_moment(text: str, target: PgType, zone: str) -> Value:
     if text == "now":
         moment = datetime.now(UTC)
     else:
-        moment = datetime.fromisoformat(text)
+        day, _, clock = text.partition(" ")
+        short = clock[1:2] == ":"
+        moment = datetime.fromisoformat(f"{day} 0{clock}" if short else text)
     if target is DATE:
         return moment.date()
     if target is TIMESTAMP:

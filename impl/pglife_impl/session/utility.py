@@ -45,6 +45,11 @@ class Words:
         return self._words[self._next].keyword if self._next < len(self._words) else ""
 
     @property
+    def position(self) -> int:
+        """Where the next word stands in the query."""
+        return self._end_position if self.at_end else self._words[self._next].position
+
+    @property
     def at_end(self) -> bool:
         """Has everything been read?"""
         return self._next >= len(self._words)
@@ -126,10 +131,10 @@ def parse_utility(words: Sequence[Word], *, end_position: int) -> tree.Statement
 
 # fmt: off
 UNSUPPORTED = frozenset((
-    "analyze", "call", "close", "cluster", "comment", "copy", "declare", "delete", "do",
-    "execute", "explain", "fetch", "import", "insert", "listen", "load", "lock", "merge",
+    "analyze", "call", "close", "cluster", "comment", "copy", "declare", "do",
+    "execute", "explain", "fetch", "import", "listen", "load", "lock", "merge",
     "move", "notify", "prepare", "reassign", "refresh", "reindex", "security", "truncate",
-    "unlisten", "update", "vacuum",
+    "unlisten", "vacuum",
 ))
 # fmt: on
 """Statements that are PostgreSQL's and not ours; anything else is a syntax error."""
@@ -406,7 +411,27 @@ def _grant(revoke: bool) -> Reader:
     return read
 
 
+def _table_writer(tag: str, preposition: str) -> Reader:
+    """INSERT, UPDATE, DELETE: there are no tables, so the statement ends at the table's name."""
+
+    def read(words: Words) -> tree.Statement:
+        if preposition:
+            words.expect(preposition)
+        words.accept("only")
+        position = words.position
+        name = words.name()
+        if words.accept("."):
+            name = words.name()
+        words.skip_rest()
+        return tree.WriteTable(tag, name, position=position)
+
+    return read
+
+
 READERS: dict[str, Reader] = {
+    "insert": _table_writer("INSERT", "into"),
+    "update": _table_writer("UPDATE", ""),
+    "delete": _table_writer("DELETE", "from"),
     "begin": _begin,
     "start": _start,
     "commit": _commit,
