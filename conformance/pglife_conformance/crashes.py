@@ -68,6 +68,12 @@ _TEXTS: dict[signal.Signals, str] = {
 }
 _COMPLAINTS = frozenset({"LOG", "WARNING", "ERROR", "FATAL", "PANIC"})
 
+_RECOVERING = [
+    "database system was interrupted; last known up at",
+    "database system was not properly shut down; automatic recovery in progress",
+]
+_CLEAN = ["database system was shut down at"]
+
 _CYCLE = [
     ("PM_RUN", "PM_WAIT_BACKENDS"),
     ("PM_WAIT_BACKENDS", "PM_WAIT_DEAD_END"),
@@ -175,46 +181,47 @@ class Before:
         return sorted(kid.key for kid in self.kids if kid.kind not in left_out)
 
 
-def expect_crash_restart(cluster: Cluster, before: Before, death: str | list[str]) -> None:
+def expect_crash_restart(
+    cluster: Cluster, before: Before, death: str | list[str], *, recovers: bool = True
+) -> None:
     """One whole crash cycle since `before`, and nothing else (CR-02, CR-20, CR-25, SH-41).
 
-    `death` is the line that tells of the first death, or the lines before `terminating ...` is
-    due; for a crash without that line (TR18-25) give a list.
+    `death` is the line that tells of the first death; for a crash that is told otherwise
+    (TR18-25) a list of all lines before the reinitialisation. Without `recovers` there is a
+    shutdown checkpoint already, so that there is nothing to recover.
     """
     first = [death, TERMINATING] if isinstance(death, str) else death
     cluster.expect_ready(since=before.mark)
     expect_postmaster_lines(cluster, [*first, REINITIALIZING, READY_LINE], before.mark)
-    _expect_recovery_told(cluster, before)
-    _expect_cycle(cluster, before)
+    _expect_recovery_told(cluster, before, recovers)
+    _expect_cycle(cluster, before, recovers)
     _expect_same_postmaster(cluster, before)
     _expect_everybody_new(cluster, before)
 
 
-def _expect_recovery_told(cluster: Cluster, before: Before) -> None:
-    """The startup process says what it found (CR-23)."""
-    records = cluster.log(before.mark)
-    interrupted = [
-        r for r in records if r.message.startswith("database system was interrupted; last known up")
+def _expect_recovery_told(cluster: Cluster, before: Before, recovers: bool) -> None:
+    """One startup process says what it found (CR-23, ST-08)."""
+    expected = _RECOVERING if recovers else _CLEAN
+    records = [
+        record
+        for record in cluster.log(before.mark)
+        if record.level == "LOG" and record.message.startswith("database system was ")
     ]
-    recovering = [
-        r
-        for r in records
-        if r.message == "database system was not properly shut down; automatic recovery in progress"
-    ]
-    if (len(interrupted), len(recovering)) != (1, 1) or interrupted[0].pid != recovering[0].pid:
+    told = [re.sub(r" at \d.*", " at", record.message) for record in records]
+    if told != expected or len({record.pid for record in records}) != 1:
         raise cluster.watcher.failure(
-            "one startup process that says the database system was interrupted and not properly "
-            "shut down",
-            str([str(record) for record in (*interrupted, *recovering)]),
+            f"one startup process that says {expected}", str([str(record) for record in records])
         )
 
 
-def _expect_cycle(cluster: Cluster, before: Before) -> None:
+def _expect_cycle(cluster: Cluster, before: Before, recovers: bool) -> None:
     if cluster.target.version.major < 18:
         return
+    short = [*_CYCLE[:4], _SHORT_CUT]
+    expected = _CYCLE if recovers else short
     found = cluster.pmstates(before.mark)
-    if found not in (_CYCLE, [*_CYCLE[:4], _SHORT_CUT]):
-        raise cluster.watcher.failure(f"steps of pmState {_steps(_CYCLE)}", _steps(found))
+    if found not in (expected, short):
+        raise cluster.watcher.failure(f"steps of pmState {_steps(expected)}", _steps(found))
 
 
 def _expect_same_postmaster(cluster: Cluster, before: Before) -> None:
