@@ -18,11 +18,11 @@ import socket
 import time
 from typing import ClassVar, NoReturn
 
-from . import admission, elog, signals, titles
+from . import admission, elog, session, signals, titles
 from .checkpoint import CheckpointFailed
 from .context import ClientGone, SessionContext
 from .kinds import Kind
-from .latch import Latch
+from .latch import Latch, WaitSet
 from .pm_events import Level
 from .pm_state import Cac, QuitReason
 from .protocol import (
@@ -44,11 +44,6 @@ from .protocol import (
 )
 from .shmem import CancelMatch, SlotFlag
 from .world import Birth, World
-
-try:
-    from . import session
-except ModuleNotFoundError:  # TEMPORARY: until session.core exists
-    session = None
 
 EXIT_DONE = 0
 EXIT_FATAL = 1
@@ -134,6 +129,7 @@ class Backend:
         self.birth = birth
         self.client: socket.socket = birth.client
         self.client.setblocking(True)
+        self.latch = Latch()
         self.context: SessionContext | None = None
         self.authenticating = True
 
@@ -214,10 +210,21 @@ class Backend:
         return bool(words & (LOG_ALL | {aspect}))
 
     def _receive(self) -> bytes:
+        """Wait on the latch and not in recv(), where a signal that comes just before the call
+        would wait for the client. The postmaster's death ends this wait too (CR-41)."""
+        waits = WaitSet(self.latch, [self.client.fileno(), self.world.death_read])
         try:
-            return self.client.recv(8192)
+            while True:
+                ready = waits.wait(None)
+                if self.world.death_read in ready:
+                    raise Ended(EXIT_FATAL)
+                if self.client.fileno() in ready:
+                    return self.client.recv(8192, socket.MSG_DONTWAIT)
+                self.latch.reset()
         except OSError:
             return b""
+        finally:
+            waits.close()
 
     def _tell(self, data: bytes) -> None:
         try:
@@ -336,7 +343,7 @@ class Backend:
         if slot is None:
             shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
             self.fatal(TOO_MANY_CLIENTS)
-        context = SessionContext(self.world, self.client, Latch())
+        context = SessionContext(self.world, self.client, self.latch)
         context.slot = slot
         context.protocol = packet.protocol
         context.parameters = packet.parameters

@@ -144,6 +144,7 @@ class SessionContext:
         poll = select.poll()
         poll.register(self.client.fileno(), select.POLLOUT)
         poll.register(self.latch.fd, select.POLLIN)
+        poll.register(self.latch.signal_fd, select.POLLIN)
         poll.register(self.world.death_read, select.POLLIN)
         ready = {fd for fd, _ in poll.poll()}
         self.latch.reset()

@@ -8,8 +8,8 @@ Source       libpq/pqsignal.c, postmaster/interrupt.c, miscinit.c: InitPostmaste
 
 A handler sets a flag and wakes the latch: no logging, no lock, no decision. Python runs handlers
 between bytecodes in the main thread only. Rejected: signalfd, because a child that is about to
-be told QUIT must die of it even while it computes; set_wakeup_fd, because it writes one byte and
-an eventfd takes eight.
+be told QUIT must die of it even while it computes; set_wakeup_fd on the latch itself, because it
+writes one byte and an eventfd takes eight, hence the pipe in latch.py.
 """
 
 from __future__ import annotations
@@ -79,9 +79,15 @@ def become_child() -> None:
 
     Called with signals blocked; Python drops what its parent had pending when it forks.
     """
+    signal.set_wakeup_fd(-1)  # the parent's
     signal.signal(signal.SIGQUIT, _wrapped(abort))
     restore_default(signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_SETMASK, MANAGED - {signal.SIGQUIT})
+
+
+def wake_through(fd: int) -> None:
+    """Have the interpreter write a byte there at every signal; a full pipe is as good as one."""
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
 
 
 def unblock_all() -> None:

@@ -28,10 +28,10 @@ class AutovacuumLauncher(Role):
     kind = Kind.AUTOVAC_LAUNCHER
     signals = {
         signal.SIGHUP: Reaction.RELOAD,
-        signal.SIGINT: Reaction.WAKE,  # cancels what it does; it does nothing
+        signal.SIGINT: Reaction.LOOK,
         signal.SIGTERM: Reaction.STOP,
         signal.SIGQUIT: Reaction.ABORT,
-        signal.SIGUSR2: Reaction.LOOK,
+        signal.SIGUSR2: Reaction.WAKE,  # a worker started, ended or failed: it asks for none yet
     }
 
     def begin(self) -> None:
@@ -45,7 +45,10 @@ class AutovacuumLauncher(Role):
             raise Leave(0)
 
     def turn(self) -> Seconds:
-        """Nothing to vacuum; look again in a while."""
+        """Nothing to vacuum; look again in a while. SIGINT cancels what it does (SG-15)."""
+        if Reaction.LOOK in self.pending:
+            self.pending.discard(Reaction.LOOK)
+            elog.log(Level.ERROR, "canceling statement due to user request")
         return float(self.gucs.integer("autovacuum_naptime"))
 
     def leaving(self, code: int) -> None:
