@@ -169,11 +169,20 @@ class Property:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong model: one change, and the claim or property that must fail because of it."""
+    """A wrong model: one change, and the claim that must fail because of it.
+
+    Args:
+        name: of the change.
+        doc: what is wrong.
+        killed_by: name of the claim that fails.
+        config: name of a small configuration in which it fails.
+        apply: makes the wrong machine from the right one.
+    """
 
     name: str
     doc: str
     killed_by: str
+    config: str
     apply: Callable[[Machine], Machine] = field(compare=False)
 
 

@@ -24,7 +24,6 @@ from pglife_spec.model.state import (
     READY,
     RECOVERED,
     REPAIR_CRASH_IN_CRASH_STARTUP,
-    REPAIR_KILL_DEAD_END,
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REPAIR_STARTUP_EXIT_IN_CRASH,
     RESTART_AFTER_CRASH,
@@ -268,7 +267,7 @@ def versions_keep_to_their_own_states() -> Statement:
 def the_last_wait_is_for_children_that_were_told() -> Statement:
     """In PM_WAIT_DEAD_END of an immediate shutdown or a crash every child but the logger has been
     told to end (18)."""
-    here = V18 & state_is(PM.PM_WAIT_DEAD_END) & LIVES & ~REPAIR_KILL_DEAD_END
+    here = V18 & state_is(PM.PM_WAIT_DEAD_END) & LIVES
     untold = COUNT[Kind.DEAD_END_BACKEND, Life.RUNNING] >= 1
     return Statement(
         holds=implies(here, ~untold), reaches=V15 | (here & recorded(Kind.DEAD_END_BACKEND))
