@@ -182,6 +182,17 @@ class Session:
         except SqlError:
             self._skipping_to_sync = is_extended
             raise
+        except (ClientGone, PostmasterDied):
+            raise
+        except RecursionError:
+            self._skipping_to_sync = is_extended
+            raise error(SqlState.STATEMENT_TOO_COMPLEX, "stack depth limit exceeded") from None
+        except Exception as problem:
+            # A defect of ours in one statement must not throw every session out, which an
+            # exception that leaves the process would do: the postmaster takes it for a crash.
+            self._skipping_to_sync = is_extended
+            text = f"internal error: {type(problem).__name__}: {problem}"
+            raise error(SqlState.INTERNAL_ERROR, text) from problem
 
     def _recover(self, problem: SqlError) -> None:
         """An ERROR: tell it, end or fail the transaction, and wait for the next command."""
@@ -299,6 +310,7 @@ class Session:
         zone = run.zone
         for row in ready.rows(run):
             self.context.send(encode_row(row, columns, (), zone))
+            self.check_for_interrupts()
             count += 1
         return self.tag_with_rows(ready, count)
 

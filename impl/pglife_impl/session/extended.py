@@ -250,6 +250,7 @@ class ExtendedProtocol:
                 portal.count = sent
                 return True
             self._send(encode_row(row, ready.columns, portal.result_formats, zone))
+            self._session.check_for_interrupts()
             sent += 1
         return False
 

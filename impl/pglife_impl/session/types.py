@@ -367,9 +367,32 @@ def write_binary(value: Value, of: PgType, zone: str = "UTC") -> bytes:
         return struct.pack("!q", (moment - _EPOCH) // _MICROSECOND)
     if isinstance(value, timedelta):
         return struct.pack("!qii", value // _MICROSECOND, 0, 0)
+    if isinstance(value, Decimal):
+        return _write_binary_numeric(value)
     raise error(
         SqlState.UNDEFINED_FUNCTION, f"no binary output function available for type {of.shown}"
     )
+
+
+_NUMERIC_NEGATIVE = 0x4000
+
+
+def _write_binary_numeric(value: Decimal) -> bytes:
+    """Digits to the base 10000, with the weight of the first and the number of decimals."""
+    whole, _, decimals = format(abs(value), "f").partition(".")
+    padded = whole.rjust(-(-len(whole) // 4) * 4, "0") + decimals.ljust(
+        -(-len(decimals) // 4) * 4, "0"
+    )
+    digits = [int(padded[at : at + 4]) for at in range(0, len(padded), 4)]
+    weight = -(-len(whole) // 4) - 1
+    while digits and digits[0] == 0:
+        del digits[0]
+        weight -= 1
+    while digits and digits[-1] == 0:
+        del digits[-1]
+    sign = _NUMERIC_NEGATIVE if value < 0 else 0
+    head = struct.pack("!hhHh", len(digits), weight if digits else 0, sign, len(decimals))
+    return head + struct.pack(f"!{len(digits)}h", *digits)
 
 
 def read_binary(raw: bytes, target: PgType) -> Value:
@@ -405,7 +428,7 @@ def _read_binary_numeric(raw: bytes) -> Decimal:
         (Decimal(digit).scaleb(4 * (weight - place)) for place, digit in enumerate(digits)),
         Decimal(0),
     )
-    return (-total if sign == 0x4000 else total).quantize(Decimal(1).scaleb(-scale))
+    return (-total if sign == _NUMERIC_NEGATIVE else total).quantize(Decimal(1).scaleb(-scale))
 
 
 def _read_binary_array(raw: bytes, element: PgType) -> list[object]:
