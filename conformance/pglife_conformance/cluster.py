@@ -20,7 +20,7 @@ from typing import TypeVar
 from pglife_conformance import deadlines
 from pglife_conformance.client import PROTOCOL_3_0, Client, ServerMessage
 from pglife_conformance.events import Recorder, Stimulus
-from pglife_conformance.failures import Expectation
+from pglife_conformance.failures import Expectation, ProgramTooSlow
 from pglife_conformance.family import family_when_running, is_complete
 from pglife_conformance.observation.control_file import ControlState, parse_control_state
 from pglife_conformance.observation.kinds import Kind, as_kind
@@ -31,7 +31,13 @@ from pglife_conformance.observation.processes import Child, read_stat
 from pglife_conformance.postmaster import Postmaster
 from pglife_conformance.run import Run
 from pglife_conformance.session import Outcome, Session
-from pglife_conformance.targets.base import Finished, Program, Target
+from pglife_conformance.targets.base import (
+    PROGRAM_LIMIT_S,
+    Finished,
+    Program,
+    RunningProgram,
+    Target,
+)
 from pglife_conformance.teardown import continue_stopped
 from pglife_conformance.template import Template, setting_lines
 from pglife_conformance.watching import Watcher
@@ -185,16 +191,40 @@ class Cluster:
         self.expect_exit(code=0)
         self.start()
 
-    def pg_ctl(self, *args: str, env: dict[str, str] | None = None) -> Finished:
+    def pg_ctl(self, *args: str, within: float = PROGRAM_LIMIT_S) -> Finished:
         """Run pg_ctl on this cluster and wait for it; a server it has started becomes ours."""
+        return self.finish_pg_ctl(self.begin_pg_ctl(*args), within)
+
+    def begin_pg_ctl(self, *args: str) -> RunningProgram:
+        """Start pg_ctl on this cluster and do not wait; finish_pg_ctl() does."""
         self.watcher.stimulus(Stimulus.PG_CTL, args=args)
-        done = self.target.run(Program.PG_CTL, [*args, "-D", str(self.data)], run_id=self.run.id)
+        where = ["-D", str(self.data)]
+        program = self.target.begin(Program.PG_CTL, [*args, *where], run_id=self.run.id)
+        self.at_end.append(program.abandon)
+        return program
+
+    def finish_pg_ctl(self, program: RunningProgram, within: float = PROGRAM_LIMIT_S) -> Finished:
+        """Wait for a pg_ctl that was begun; a server it has started becomes ours."""
+        try:
+            done = program.finish(within * self.scale)
+        except ProgramTooSlow as problem:
+            raise self.watcher.failure("pg_ctl comes to its end", str(problem)) from None
         pid_file = self.pid_file()
         pid = pid_file.pid if pid_file is not None else None
         if pid is not None and pid > 0 and pid not in self.postmaster_pids:
             self.adopt(Postmaster(pid))
         self.watcher.look()
         return done
+
+    def run_postgres(self, *args: str, within: float = PROGRAM_LIMIT_S) -> Finished:
+        """Run `postgres` to its end beside the server: for starts that must fail (CR-50)."""
+        where = ["-D", str(self.data)]
+        try:
+            return self.target.run(
+                Program.POSTGRES, [*where, *args], run_id=self.run.id, limit_s=within * self.scale
+            )
+        except ProgramTooSlow as problem:
+            raise self.watcher.failure("postgres comes to its end", str(problem)) from None
 
     # The postmaster, seen.
 

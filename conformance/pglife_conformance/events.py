@@ -57,6 +57,9 @@ class Stimulus(StrEnum):
     PG_CTL = "pg_ctl"
     """args: tuple[str, ...]"""
 
+    FORK_LIMIT = "fork_limit"
+    """fails: bool: whether a fork by the postmaster fails from now on"""
+
     CHANGE_FILE = "change_file"
     """path: str, relative to the data directory; what: "written" | "removed" """
 

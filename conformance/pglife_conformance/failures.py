@@ -17,6 +17,10 @@ class UnusableTarget(SuiteError):
     """The target cannot be started at all; the message is one clear line."""
 
 
+class ProgramTooSlow(UnusableTarget):
+    """A program of the target did not come to its end in time."""
+
+
 class Expectation(AssertionError):
     """The server did not do what was expected."""
 

@@ -23,7 +23,7 @@ from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.events import Stimulus
 from pglife_conformance.failures import Expectation, Inconclusive
-from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.kinds import Kind, as_kind
 from pglife_conformance.observation.processes import Child, RunState
 from pglife_conformance.refusals import IN_RECOVERY_MODE
 from pglife_conformance.session import Session
@@ -31,6 +31,7 @@ from pglife_conformance.session import Session
 _STARTUP_ATTEMPTS = 8
 _STARTUP_PAUSE_S = 0.0003
 _PADDING_FILES = 3000
+_ARCHIVE_HOLD = "pglife_hold_archive"
 
 
 class Pin:
@@ -38,6 +39,8 @@ class Pin:
 
     def __init__(self, cluster: Cluster, child: Child | Kind | str) -> None:
         self.cluster = cluster
+        if not isinstance(child, Child) and as_kind(child) is Kind.IO_WORKER:
+            child = idle_io_worker(cluster)
         self.child = cluster.signal_child(child, signal.SIGSTOP)
         self._held = True
         cluster.at_end.append(self.release)
@@ -81,11 +84,32 @@ class Pin:
         self.release()
 
 
+def idle_io_worker(cluster: Cluster) -> Child:
+    """The io worker that is least likely to be given work: the one of the highest number.
+
+    Work goes to the lowest idle one. If it is stopped with a read of somebody's in hand, that
+    process waits for it, and a shutdown waits for that process in an earlier state.
+    """
+    cluster.child(Kind.IO_WORKER)
+    workers = cluster.children(Kind.IO_WORKER)
+    return max(workers, key=lambda kid: int(kid.title.rpartition(" ")[2]))
+
+
 def _is_still(child: Child) -> bool:
     return child.state in (RunState.STOPPED, RunState.ZOMBIE)
 
 
 # Shutdowns.
+
+
+@contextlib.contextmanager
+def pin_smart_pending(cluster: Cluster) -> Iterator[Session]:
+    """OB-05: PM_RUN with a smart shutdown pending, held by a session."""
+    mark = cluster.mark()
+    with cluster.session() as session:
+        cluster.request_shutdown("smart")
+        cluster.expect_log("^received smart shutdown request$", since=mark)
+        yield session
 
 
 @contextlib.contextmanager
@@ -105,6 +129,53 @@ def pin_wait_xlog_shutdown(cluster: Cluster, mode: str = "fast") -> Iterator[Pin
         cluster.request_shutdown(mode)
         _confirm(cluster, "PM_WAIT_XLOG_SHUTDOWN", kinds_gone=_TERM_SET)
         yield pin
+
+
+ARCHIVER_HELD = {
+    "archive_mode": "on",
+    "archive_command": f"while test -e {_ARCHIVE_HOLD}; do sleep 0.02; done",
+}
+"""Settings of a cluster for pin_wait_xlog_archival: `@settings(**ARCHIVER_HELD)`."""
+
+
+@contextlib.contextmanager
+def pin_wait_xlog_archival(cluster: Cluster, mode: str = "fast") -> Iterator[Child]:
+    """OB-09: PM_WAIT_XLOG_ARCHIVAL (≤17 PM_SHUTDOWN_2), held by an archive_command that sleeps.
+
+    The cluster has the settings ARCHIVER_HELD. There is something to archive because a shutdown
+    with archiving switches the segment (SH-17). Gives the archiver, which is not stopped itself.
+    """
+    archiver = cluster.child(Kind.ARCHIVER)
+    hold = cluster.write_file(_ARCHIVE_HOLD)
+
+    def let_go() -> None:
+        hold.unlink(missing_ok=True)
+
+    cluster.at_end.append(let_go)
+    cluster.session().query("create table pglife_something_to_archive ()")
+    mark = cluster.mark()
+    cluster.request_shutdown(mode)
+    cluster.wait_for(
+        "the archiver's command under way after the shutdown checkpoint",
+        lambda: _is_archiving(cluster, archiver) and _has_checkpointed(cluster, mark),
+        deadlines.SHUTDOWN_LIMIT,
+    )
+    if cluster.target.version.major >= 18:
+        cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL")
+    yield archiver
+    let_go()
+
+
+def _is_archiving(cluster: Cluster, archiver: Child) -> bool:
+    kids = cluster.watcher.kids
+    return any(kid.key == archiver.key and "archiving" in kid.title for kid in kids)
+
+
+def _has_checkpointed(cluster: Cluster, mark: int) -> bool:
+    """After its checkpoint it has ended (≤17) or waits for USR2 (18)."""
+    if cluster.target.version.major < 18:
+        return not any(kid.kind is Kind.CHECKPOINTER for kid in cluster.watcher.kids)
+    return cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
 
 
 @contextlib.contextmanager
@@ -246,6 +317,28 @@ def _is_past_startup(cluster: Cluster, mark: int) -> bool:
     if cluster.target.version.major >= 18:
         return any(after == "PM_RECOVERY" for _, after in cluster.pmstates(mark))
     return cluster.refusal_of_new_client().message != IN_RECOVERY_MODE
+
+
+# Forks that fail.
+
+
+@contextlib.contextmanager
+def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
+    """OB-13: every fork of the postmaster fails, by its limit of processes."""
+    user, pid = cluster.target.user, cluster.pid
+
+    def give_back() -> None:
+        user.limit_processes(pid, None)
+
+    cluster.at_end.append(give_back)
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, fails=True)
+    if not user.limit_processes(pid, 0):
+        raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
+    try:
+        yield
+    finally:
+        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, fails=False)
+        give_back()
 
 
 # Evidence.

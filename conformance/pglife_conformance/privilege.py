@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import resource
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -75,6 +76,27 @@ class ServerUser:
                 _keep_reading()
 
         return become
+
+    def limit_processes(self, pid: int, soft: int | None) -> bool:
+        """Set the soft RLIMIT_NPROC of one of its processes; None takes the limit away.
+
+        Done by a child that is this user: a root without CAP_SYS_RESOURCE may not do it.
+        """
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                become = self.becoming(keep_reading=False)
+                if become is not None:
+                    become()
+                _, hard = resource.prlimit(pid, resource.RLIMIT_NPROC)
+                wanted = hard if soft is None else soft
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (wanted, hard))
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        return status == 0
 
     def can_read(self, paths: Iterable[Path]) -> bool:
         """Whether this user reaches and reads all of these without help."""

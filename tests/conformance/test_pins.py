@@ -8,13 +8,17 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from pglife_conformance.claims import settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.failures import Expectation, Hang, Inconclusive
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import RunState
 from pglife_conformance.pins import (
+    ARCHIVER_HELD,
     Pin,
+    pin_fork_failure,
+    pin_smart_pending,
     pin_startup,
     pin_wait_backends,
     pin_wait_backends_after_crash,
@@ -22,8 +26,10 @@ from pglife_conformance.pins import (
     pin_wait_dead_end,
     pin_wait_dead_end_after_crash,
     pin_wait_io_workers,
+    pin_wait_xlog_archival,
     pin_wait_xlog_shutdown,
 )
+from pglife_conformance.session import Outcome
 from pglife_conformance.targets.base import Target
 
 PinState = Callable[[Cluster], AbstractContextManager[Pin]]
@@ -104,3 +110,28 @@ def test_a_claim_that_nothing_happens(cluster: Cluster) -> None:
     cluster.request_shutdown("fast")
     with pytest.raises(Expectation):
         cluster.expect_still("the server runs", cluster.is_running)
+
+
+@settings(**ARCHIVER_HELD)
+def test_an_archive_command_that_sleeps(cluster: Cluster, target: Target) -> None:
+    if Need.ARCHIVER not in target.capabilities:
+        pytest.skip("no archiver (PR-07)")
+    with pin_wait_xlog_archival(cluster) as archiver:
+        assert cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
+        assert any(kid.key == archiver.key for kid in cluster.children())
+    cluster.expect_exit(code=0)
+
+
+def test_a_smart_shutdown_is_pending(cluster: Cluster) -> None:
+    with pin_smart_pending(cluster) as session:
+        assert cluster.pmstate() == "PM_RUN"
+        assert session.query("select 1") == [("1",)]
+    cluster.expect_exit(code=0)
+
+
+def test_forks_fail_at_will(cluster: Cluster) -> None:
+    mark = cluster.mark()
+    with pin_fork_failure(cluster):
+        assert cluster.attempt().outcome is not Outcome.ADMITTED
+        cluster.expect_log("could not fork new process for connection", since=mark)
+    cluster.session().close()

@@ -11,18 +11,21 @@ from __future__ import annotations
 import abc
 import os
 import re
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import IO
 
-from pglife_conformance.failures import UnusableTarget
+from pglife_conformance.failures import ProgramTooSlow, UnusableTarget
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
 from pglife_conformance.privilege import ServerUser, server_user
 
-_PROGRAM_LIMIT_S = 120.0
+PROGRAM_LIMIT_S = 120.0
 _VERSION = re.compile(r"(\d+)(?:\.(\d+)|(devel|beta\d+|rc\d+))?")
 
 
@@ -125,9 +128,8 @@ class Target(abc.ABC):
         args: Sequence[str],
         *,
         run_id: str = "",
-        stdout: int = subprocess.PIPE,
-        stderr: int = subprocess.PIPE,
-        env: Mapping[str, str] | None = None,
+        stdout: int,
+        stderr: int,
     ) -> subprocess.Popen[bytes]:
         """Start a program as the server's user, in a process group of its own.
 
@@ -136,7 +138,7 @@ class Target(abc.ABC):
         keep_reading = not self.user.can_read(self.paths_to_read())
         return subprocess.Popen(
             [*self.command(program), *args],
-            env={**self.environment(run_id), **(env or {})},
+            env=self.environment(run_id),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -145,32 +147,75 @@ class Target(abc.ABC):
             process_group=0,
         )
 
+    def begin(self, program: Program, args: Sequence[str], *, run_id: str = "") -> RunningProgram:
+        """Start a program whose output is kept until it has ended."""
+        # Files and not pipes: a server started by pg_ctl inherits them, and a pipe would not
+        # come to its end before that server does.
+        # The program that is returned closes them.
+        out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            process = self.start(
+                program, args, run_id=run_id, stdout=out.fileno(), stderr=err.fileno()
+            )
+        except OSError as problem:
+            raise UnusableTarget(f"--target {self.name}: {program}: {problem}") from problem
+        return RunningProgram(" ".join([program, *args]), process, out, err)
+
     def run(
         self,
         program: Program,
         args: Sequence[str],
         *,
         run_id: str = "",
-        limit_s: float = _PROGRAM_LIMIT_S,
+        limit_s: float = PROGRAM_LIMIT_S,
     ) -> Finished:
         """Run a program to its end."""
+        return self.begin(program, args, run_id=run_id).finish(limit_s)
+
+
+class RunningProgram:
+    """A program under way."""
+
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], out: IO[bytes], err: IO[bytes]
+    ) -> None:
+        self._name = name
+        self._process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def pid(self) -> int:
+        """Its pid."""
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        self._process.send_signal(number)
+
+    def has_ended(self) -> bool:
+        """Whether it has."""
+        return self._process.poll() is not None
+
+    def finish(self, limit_s: float = PROGRAM_LIMIT_S) -> Finished:
+        """Wait for its end; ProgramTooSlow kills it."""
         try:
-            process = self.start(program, args, run_id=run_id)
-        except OSError as problem:
-            raise UnusableTarget(f"--target {self.name}: {program}: {problem}") from problem
-        with process:
-            try:
-                out, err = process.communicate(timeout=limit_s)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise UnusableTarget(
-                    f"--target {self.name}: {program} {' '.join(args)} takes over {limit_s:g} s"
-                ) from None
-            except BaseException:
-                process.kill()
-                raise
-        return Finished(process.returncode, _text(out), _text(err))
+            self._process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            self.abandon()
+            raise ProgramTooSlow(f"{self._name} takes over {limit_s:g} s") from None
+        except BaseException:
+            self.abandon()
+            raise
+        return Finished(self._process.returncode, _all_of(self._out), _all_of(self._err))
+
+    def abandon(self) -> None:
+        """Kill it, if it has not ended."""
+        self._process.kill()
+        self._process.wait()
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace")
+def _all_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    with file:
+        return file.read().decode("utf-8", errors="replace")
