@@ -93,7 +93,7 @@ class View:
         title: above the picture.
         passed: kind of evidence, with old and new value, that a step leaves for each change.
         left: tells how the process ended; each of its values but the first is a node, an end.
-        troubled: where this holds after a step, the step belongs to a crash.
+        troubled: where this holds before or after a step, the step belongs to a crash.
         stimuli: actions of the environment that a normal life has, in order; the model does the
             rest by itself.
     """
@@ -155,7 +155,7 @@ def state_graph(found: Exploration, view: View) -> Graph:
             for way in reader.ways(state, action, after):
                 edge = edges.setdefault(way, Edge(*way))
                 edge.families[program.actions[action].family] += 1
-                if action not in faults and not troubled(after):
+                if not (action in faults or troubled(state) or troubled(after)):
                     calm.add(way)
     normal = _normal_ways(reader)
     for way, edge in edges.items():
@@ -166,6 +166,8 @@ def state_graph(found: Exploration, view: View) -> Graph:
 def _graph(reader: _Reader, sizes: Counter[str], edges: list[Edge]) -> Graph:
     order = {name: index for index, name in enumerate([*reader.names, *reader.ends])}
     met = {name for edge in edges for name in (edge.source, edge.target)} | set(sizes)
+    start = reader.node(reader.program.initial[0])
+    order = _along_normal_life(order, start, edges)
     roles: dict[str, Role] = {}
     for name in (n for n in order if n in met):
         around = {e.role for e in edges if name in (e.source, e.target)}
@@ -178,6 +180,18 @@ def _graph(reader: _Reader, sizes: Counter[str], edges: list[Edge]) -> Graph:
         frozenset(reader.ends) & met,
         roles,
     )
+
+
+def _along_normal_life(order: dict[str, int], start: str, edges: list[Edge]) -> dict[str, int]:
+    """The order of declaration; if a normal life goes back in it, the order of that life."""
+    onward = {e.source: e.target for e in edges if e.role is Role.NORMAL and e.target != start}
+    if all(order[a] < order[b] for a, b in onward.items()):
+        return order
+    life = [start]
+    while (after := onward.get(life[-1])) is not None and after not in life:
+        life.append(after)
+    names = [*life, *(name for name in order if name not in life)]
+    return {name: index for index, name in enumerate(names)}
 
 
 def _normal_ways(reader: _Reader) -> set[tuple[str, str]]:
