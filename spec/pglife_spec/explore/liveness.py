@@ -6,7 +6,8 @@ Leaves out   the exploration it starts from (search.py).
 
 A run breaks the property if from a state with `given` it never meets `then`. On a finite graph it
 ends in a cycle, or in rest at one state. The cycle has no step of the environment, for faults and
-clients come to rest; the way to it may have any. It is fair if every fair action is disabled
+clients come to rest (but for those whose fairness the property assumes); the way to it may have
+any. It is fair if every fair action is disabled
 somewhere on it or taken somewhere on it. If any cycle of a strongly connected component is fair,
 then so is the one through the whole component, so it is enough to judge components.
 """
@@ -80,9 +81,11 @@ class _Pending:
         self.found = found
         self.program: Program = found.program
         actions = self.program.actions
-        self.inner = self.program.successors_by(lambda a: not a.actor.is_environment)
-        self.fair = frozenset(
-            i for i, a in enumerate(actions) if any(f.selects(a) for f in prop.fairness)
+        fair = [any(f.selects(a) for f in prop.fairness) for a in actions]
+        self.fair = frozenset(i for i, is_fair in enumerate(fair) if is_fair)
+        names = {actions[i].name for i in self.fair}
+        self.inner = self.program.successors_by(
+            lambda a: not a.actor.is_environment or a.name in names
         )
         self.checks = self.program.checks([prop.given, prop.then])
         self.parents: dict[int, int] = {}

@@ -56,6 +56,14 @@ _ALL = [
     made
     for version in (15, 18)
     for made in (
+        config(f"tiny-{version}", version, io_workers=0, bounds={"dead_end": 0}),
+        config(
+            f"tiny-{version}-repaired",
+            version,
+            repaired=True,
+            io_workers=0,
+            bounds={"dead_end": 0},
+        ),
         config(f"small-{version}", version),
         config(f"small-{version}-repaired", version, repaired=True),
         config(f"no-restart-{version}", version, restart_after_crash=False),
