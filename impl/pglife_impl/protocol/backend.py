@@ -147,7 +147,6 @@ def parameter_description(type_oids: Sequence[int]) -> bytes:
 
 
 _FIELDS = (("M", "message"), ("D", "detail"), ("H", "hint"), ("W", "where"))
-_SOURCE_FIELDS = (("F", "file"), ("R", "routine"))
 
 
 def _report_body(report: Report) -> bytes:
@@ -155,9 +154,6 @@ def _report_body(report: Report) -> bytes:
     parts += [f"{code}{text}" for code, name in _FIELDS if (text := getattr(report, name))]
     if report.position is not None:
         parts.append(f"P{report.position}")
-    parts += [f"{code}{text}" for code, name in _SOURCE_FIELDS if (text := getattr(report, name))]
-    if report.line is not None:
-        parts.append(f"L{report.line}")
     return b"".join(_string(part) for part in parts) + b"\0"
 
 
@@ -181,12 +177,13 @@ def startup_refusal(packet: StartupPacket) -> bytes:
     report = packet.error
     if report is None or report.severity is Severity.LOG:
         return b""
-    if packet.protocol[0] < NEWEST_PROTOCOL[0]:
+    # Version 0.0 is what PostgreSQL takes for "not known yet", and answers as it does today.
+    if (0, 0) < packet.protocol < (NEWEST_PROTOCOL[0], 0):
         return error_protocol2(f"{report.severity}:  {report.message}")
     negotiation = b""
     if packet.needs_negotiation:
         negotiation = negotiate_protocol_version(packet.protocol, packet.unknown_options)
-    return negotiation + error_response(report)
+    return packet.answer + negotiation + error_response(report)
 
 
 def parse_report(body: bytes) -> Report:
@@ -204,7 +201,4 @@ def parse_report(body: bytes) -> Report:
         fields.get("H", ""),
         int(fields["P"]) if "P" in fields else None,
         fields.get("W", ""),
-        fields.get("F", ""),
-        int(fields["L"]) if "L" in fields else None,
-        fields.get("R", ""),
     )

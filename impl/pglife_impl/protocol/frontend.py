@@ -153,17 +153,22 @@ class InvalidMessageType(Exception):
         super().__init__(f"invalid frontend message type {code[0]}")
 
 
-_SMALL = b"DCEHSXp"
+_SMALL = b"DCEHSX"
+_PASSWORD = b"p"
 _LARGE = b"QPBFdcf"
 EXTENDED_PROTOCOL = frozenset((b"P", b"B", b"E", b"C", b"D", b"H"))
 """After an error these are skipped until Sync."""
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, however the bytes arrive."""
+    """Cuts a byte stream into frames, however the bytes arrive.
 
-    def __init__(self) -> None:
+    A password is welcome only while one is asked for; later it is an invalid message type.
+    """
+
+    def __init__(self, *, authenticating: bool = False) -> None:
         self._buffer = bytearray()
+        self._small = _SMALL + _PASSWORD if authenticating else _SMALL
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client."""
@@ -180,7 +185,7 @@ class FrameReader:
         if not buffer:
             return None
         code = bytes(buffer[:1])
-        if code in _SMALL:
+        if code in self._small:
             limit = SMALL_MESSAGE_LIMIT
         elif code in _LARGE:
             limit = LARGE_MESSAGE_LIMIT

@@ -94,9 +94,6 @@ class Report:
     hint: str = ""
     position: int | None = None
     where: str = ""
-    file: str = ""
-    line: int | None = None
-    routine: str = ""
 
 
 class SqlError(Exception):
@@ -116,6 +113,10 @@ class SqlError(Exception):
         if position is None or self.report.position is not None:
             return self
         return SqlError(replace(self.report, position=position))
+
+    def within(self, where: str) -> SqlError:
+        """Return the same error with a context line."""
+        return SqlError(replace(self.report, where=where))
 
 
 def error(

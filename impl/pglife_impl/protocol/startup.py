@@ -27,6 +27,7 @@ _SPECIAL_MAJOR = 1234
 _CANCEL_REQUEST = (_SPECIAL_MAJOR, 5678)
 _SSL_REQUEST = (_SPECIAL_MAJOR, 5679)
 _GSSENC_REQUEST = (_SPECIAL_MAJOR, 5680)
+NO_ENCRYPTION = b"N"
 _TLS_HANDSHAKE = 0x16
 _PROTOCOL_OPTION_PREFIX = "_pq_."
 
@@ -56,7 +57,8 @@ class StartupPacket:
     """One packet from the beginning of a connection.
 
     `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got
-    as far as its parameters keeps them, for a NegotiateProtocolVersion still precedes the refusal.
+    as far as its parameters keeps them, for a NegotiateProtocolVersion still precedes the refusal;
+    `answer` is the one byte that precedes it where an encryption request went wrong.
     """
 
     kind: StartupKind
@@ -68,6 +70,7 @@ class StartupPacket:
     cancel_pid: int = 0
     cancel_key: bytes = b""
     error: Report | None = None
+    answer: bytes = b""
 
     @property
     def needs_negotiation(self) -> bool:
@@ -151,7 +154,7 @@ def _encryption_request(
         "This could be either a client-software bug or evidence of an attempted"
         " man-in-the-middle attack.",
     )
-    return StartupPacket(StartupKind.BAD, consumed, error=report)
+    return StartupPacket(StartupKind.BAD, consumed, error=report, answer=NO_ENCRYPTION)
 
 
 def _startup(version: tuple[int, int], body: bytes, consumed: int) -> StartupPacket:

@@ -43,6 +43,7 @@ class Parameters:
     """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
 
     types: list[PgType | None] = field(default_factory=list)
+    allowed: bool = True
 
     def use(self, number: int) -> PgType | None:
         """Note that a parameter is used; return its type if it has one yet."""
@@ -215,7 +216,7 @@ class Analyzer:
         return constant(value, types.NUMERIC, node.position)
 
     def _parameter(self, node: tree.Parameter) -> Typed:
-        if node.number < 1:
+        if node.number < 1 or not self.parameters.allowed:
             raise error(
                 SqlState.UNDEFINED_PARAMETER,
                 f"there is no parameter ${node.number}",

@@ -271,9 +271,9 @@ class Session:
 
     def simple_query(self, sql: str) -> None:
         """Run the statements of a string, each to its end (exec_simple_query)."""
+        self.begin_command(sql)
         from pglife_impl.session.parser import parse_statements  # the heavy import: see parser.py
 
-        self.begin_command(sql)
         self.extended.forget_unnamed()
         self.start_transaction()
         if self.settings.gucs.get("log_statement") == "all":

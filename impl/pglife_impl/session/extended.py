@@ -141,10 +141,10 @@ class ExtendedProtocol:
             raise error(SqlState.INVALID_CURSOR_NAME, f'portal "{name}" does not exist') from None
 
     def _parse(self, message: Parse) -> None:
-        from pglife_impl.session.parser import parse_statements  # the heavy import: see parser.py
-
         session = self._session
         session.begin_command(message.sql, "PARSE")
+        from pglife_impl.session.parser import parse_statements  # the heavy import: see parser.py
+
         session.start_transaction()
         if not message.name:
             self._statements.pop("", None)
@@ -185,12 +185,26 @@ class ExtendedProtocol:
         if message.portal and message.portal in self._portals:
             raise error(SqlState.DUPLICATE_CURSOR, f'cursor "{message.portal}" already exists')
         zone = session.settings.show("TimeZone")
+        where = f'portal "{message.portal}"' if message.portal else "unnamed portal"
         values = [
-            _read_parameter(raw, of, format_of(message.parameter_formats, index), zone)
+            _read_parameter(
+                raw,
+                of,
+                format_of(message.parameter_formats, index),
+                zone,
+                f"{where} parameter ${index + 1}",
+            )
             for index, (raw, of) in enumerate(
                 zip(message.parameters, prepared.parameter_types, strict=True)
             )
         ]
+        columns = None if prepared.ready is None else prepared.ready.columns
+        formats = len(message.result_formats)
+        if columns is not None and formats > 1 and formats != len(columns):
+            raise error(
+                SqlState.PROTOCOL_VIOLATION,
+                f"bind message has {formats} result formats but query has {len(columns)} columns",
+            )
         self._portals[message.portal] = Portal(prepared, values, message.result_formats)
         self._send(bind_complete())
 
@@ -267,18 +281,22 @@ def _declared(oid: int) -> PgType | None:
     return known
 
 
-def _read_parameter(raw: bytes | None, of: PgType, format_code: int, zone: str) -> Value:
+def _read_parameter(
+    raw: bytes | None, of: PgType, format_code: int, zone: str, where: str
+) -> Value:
     if raw is None:
         return None
-    if format_code == BINARY_FORMAT:
-        return types.read_binary(raw, of)
-    if format_code != TEXT_FORMAT:
-        raise error(SqlState.INVALID_PARAMETER_VALUE, f"unsupported format code: {format_code}")
     try:
-        text = raw.decode()
+        if format_code == BINARY_FORMAT:
+            return types.read_binary(raw, of)
+        if format_code != TEXT_FORMAT:
+            raise error(SqlState.INVALID_PARAMETER_VALUE, f"unsupported format code: {format_code}")
+        return types.read_text(raw.decode(), of, zone)
     except UnicodeDecodeError:
-        raise _invalid_encoding() from None
-    return types.read_text(text, of, zone)
+        raise _invalid_encoding().within(where) from None
+    except SqlError as problem:
+        is_text = format_code == TEXT_FORMAT
+        raise problem.within(f"{where} = '...'" if is_text else where) from None
 
 
 def _invalid_encoding() -> SqlError:

@@ -37,12 +37,16 @@ class Ready:
 
 
 def make_ready(
-    statement: tree.Statement, session: Session, declared: Sequence[PgType | None] = ()
+    statement: tree.Statement, session: Session, declared: Sequence[PgType | None] | None = None
 ) -> Ready:
-    """Check a statement; SqlError if it makes no sense."""
+    """Check a statement; SqlError if it makes no sense.
+
+    `declared` are the types of parameters as far as the client said them; the simple protocol has
+    no parameters at all, which is what None stands for.
+    """
     tag = tree.command_tag(statement)
     if isinstance(statement, tree.Select | tree.Values):
-        parameters = Parameters(list(declared))
+        parameters = Parameters(list(declared or ()), allowed=declared is not None)
         plan = plan_query(statement, parameters, session)
         return Ready(statement, tag, plan.columns, plan.rows, parameters.final())
     if isinstance(statement, tree.Show):

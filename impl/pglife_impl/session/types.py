@@ -399,9 +399,10 @@ def read_binary(raw: bytes, target: PgType) -> Value:
     """Return the value of a parameter in the binary format."""
     packed = _PACKED.get(target)
     if packed is not None:
-        if len(raw) != packed.size:
-            message = "incorrect binary data format in bind parameter 1"
-            raise error(SqlState.INVALID_BINARY_REPRESENTATION, message)
+        if len(raw) < packed.size:
+            raise error(SqlState.PROTOCOL_VIOLATION, "insufficient data left in message")
+        if len(raw) > packed.size:
+            raise error(SqlState.INVALID_BINARY_REPRESENTATION, "incorrect binary data format")
         value: Value = packed.unpack(raw)[0]
         return value
     if target.category is Category.TEXT or target is UNKNOWN:
