@@ -37,15 +37,23 @@ def target(pglife_state: SuiteState) -> Target:
 
 
 @pytest.fixture(scope="session")
-def template(pglife_state: SuiteState) -> Template:
+def template(request: pytest.FixtureRequest, pglife_state: SuiteState) -> Template:
     """The cluster that others are copied from, proved to be one in which deaths are seen."""
     adopt_orphans()
+    made, problem = _prove(pglife_state)
+    if problem is None:
+        return made
+    # Outside of the handler, lest the line come with the story of how it was caught.
+    return pglife_state.fail_selftest(problem, is_worker=hasattr(request.config, "workerinput"))
+
+
+def _prove(state: SuiteState) -> tuple[Template, None] | tuple[None, Exception]:
     try:
-        made = Template.make(pglife_state.target, pglife_state.run)
-        prove_that_deaths_are_seen(pglife_state, made)
+        made = Template.make(state.target, state.run)
+        prove_that_deaths_are_seen(state, made)
     except (SuiteError, AssertionError, OSError) as problem:
-        pglife_state.fail_selftest(problem)
-    return made
+        return None, problem
+    return made, None
 
 
 @pytest.fixture

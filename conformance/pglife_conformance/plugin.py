@@ -75,11 +75,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
     config.stash[_LEFT_OUT] = {}
-    if config.option.pglife_seed is None:
+    if _is_worker(config):
+        config.option.pglife_seed = config.workerinput["pglife_seed"]  # type: ignore[attr-defined]
+    elif config.option.pglife_seed is None:
         config.option.pglife_seed = random.SystemRandom().randrange(1 << 31)
     if config.option.target != _DEFAULT_TARGET and not _is_worker(config):
         # Asked for by name: say so at once if it is no use, and in xdist only once.
         _resolve(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give xdist's workers the seed: what one of them prints must replay anywhere."""
+    node.workerinput["pglife_seed"] = node.config.option.pglife_seed
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -142,6 +150,14 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     for line in _header(config, _resolve(config)):
         reporter.write_line(line)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """End the whole run when a worker of xdist has found the target unfit."""
+    if hasattr(report, "node") and report.when == "setup" and report.failed:
+        told = str(report.longrepr)
+        if told.startswith("self-test of target"):
+            pytest.exit(told, returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -22,6 +22,7 @@ from pglife_conformance.targets import resolve_target
 from pglife_conformance.targets.base import Target
 
 USAGE_ERROR = 4
+UNFIT = "self-test of target"
 
 RecorderFactory = Callable[[pytest.Item, Cluster], Recorder | None]
 
@@ -52,13 +53,17 @@ class SuiteState:
         """The clusters that a scenario has made so far."""
         return self._clusters.setdefault(item.nodeid, [])
 
-    def fail_selftest(self, problem: BaseException) -> NoReturn:
-        """The target cannot be judged: one clear line, then the end."""
+    def fail_selftest(self, problem: BaseException, *, is_worker: bool) -> NoReturn:
+        """The target cannot be judged: one clear line, then the end of the run.
+
+        An xdist worker cannot end the run; it fails its scenario with this line, and the
+        controller ends the run when it hears of that (plugin.py).
+        """
         line = " ".join(str(problem).split("\nprocesses\n")[0].split())
-        pytest.exit(
-            f"self-test of target {self.target.name} ({self.target.version}) failed: {line}",
-            returncode=USAGE_ERROR,
-        )
+        told = f"{UNFIT} {self.target.name} ({self.target.version}) failed: {line}"
+        if is_worker:
+            pytest.fail(told, pytrace=False)
+        pytest.exit(told, returncode=USAGE_ERROR)
 
 
 STATE_KEY = pytest.StashKey[SuiteState]()

