@@ -40,20 +40,20 @@ def target(pglife_state: SuiteState) -> Target:
 def template(request: pytest.FixtureRequest, pglife_state: SuiteState) -> Template:
     """The cluster that others are copied from, proved to be one in which deaths are seen."""
     adopt_orphans()
-    made, problem = _prove(pglife_state)
-    if problem is None:
+    made = _prove(pglife_state)
+    if isinstance(made, Template):
         return made
     # Outside of the handler, lest the line come with the story of how it was caught.
-    return pglife_state.fail_selftest(problem, is_worker=hasattr(request.config, "workerinput"))
+    return pglife_state.fail_selftest(made, is_worker=hasattr(request.config, "workerinput"))
 
 
-def _prove(state: SuiteState) -> tuple[Template, None] | tuple[None, Exception]:
+def _prove(state: SuiteState) -> Template | Exception:
     try:
         made = Template.make(state.target, state.run)
         prove_that_deaths_are_seen(state, made)
     except (SuiteError, AssertionError, OSError) as problem:
-        return None, problem
-    return made, None
+        return problem
+    return made
 
 
 @pytest.fixture
