@@ -19,6 +19,7 @@ class Need(StrEnum):
     CRASH_INJECTION = "crash_injection"
     PROCESS_TITLES = "process_titles"
     PMSTATE_LOG = "pmstate_log"
+    SIGNAL_LOG = "signal_log"
     IO_WORKERS = "io_workers"
     LOGGER = "logger"
     ARCHIVER = "archiver"
@@ -51,6 +52,9 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.CRASH_INJECTION: NeedFacts("a child can be killed with SIGKILL", "section 5"),
     Need.PROCESS_TITLES: NeedFacts("children show PostgreSQL's titles", "section 3.2"),
     Need.PMSTATE_LOG: NeedFacts("each step of pmState is logged at DEBUG1", "PM-01"),
+    Need.SIGNAL_LOG: NeedFacts(
+        "at debug3 the log tells each signal that the postmaster sends", "PR-26"
+    ),
     Need.IO_WORKERS: NeedFacts("io_method = worker has io worker processes", "IO-01"),
     Need.LOGGER: NeedFacts("logging_collector starts a logger", "LG-01"),
     Need.ARCHIVER: NeedFacts("archive_mode starts an archiver", "PR-07"),

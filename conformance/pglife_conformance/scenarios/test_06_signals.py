@@ -25,8 +25,8 @@ from pglife_conformance.crashes import (
 )
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pins import Pin
 from pglife_conformance.refusals import (
     ADMIN_SHUTDOWN,
@@ -58,7 +58,7 @@ REPLACED = """
 
 
 def _quiet_cells() -> list[object]:
-    rows = []
+    rows: list[object] = []
     for line in NOTHING_HAPPENS.strip().splitlines():
         name, _, words = line.strip().partition("  ")
         words, _, extra = words.partition(" and ")
@@ -69,7 +69,7 @@ def _quiet_cells() -> list[object]:
 
 
 def _replaced_cells() -> list[object]:
-    rows = []
+    rows: list[object] = []
     for line in REPLACED.strip().splitlines():
         name, _, word = line.strip().partition("  ")
         number = Signals[f"SIG{word.strip()}"]

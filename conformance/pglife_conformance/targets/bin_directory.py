@@ -18,6 +18,7 @@ from pglife_conformance.targets.base import Program, Target
 _SINCE: dict[Need, int] = {
     Need.WALSUMMARIZER: 17,
     Need.IO_WORKERS: 18,
+    Need.SIGNAL_LOG: 18,
     Need.PMSTATE_LOG: 18,
     Need.PROTOCOL_3_2: 18,
 }
