@@ -10,6 +10,7 @@ stepping that state. States are met in order of distance, so every trace is a sh
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Exploration:
         finals: how many states have no step left and are meant to be final.
         cuts: how often each action was left out because a counter would leave its bounds.
         underflows: for actions that would take a counter below zero, the first state where.
-        complete: false where the search stopped at its limit of states.
+        complete: false where the search was told to stop before the end.
         seconds: how long it took.
     """
 
@@ -139,7 +140,7 @@ class _Watch:
         self._program = program
         self._found = found
         self._claims = list(claims)
-        self._waiting = list(claims)
+        self.waiting = list(claims)
         self._holds = program.checks([c.holds for c in claims])
         self._open = (1 << len(claims)) - 1
         self._reaches = program.checks([c.reaches for c in claims])
@@ -151,7 +152,7 @@ class _Watch:
             if holds(state) & wanted != wanted:
                 self._violated(state, wanted & ~holds(state))
                 wanted = self._open
-        if self._waiting:
+        if self.waiting:
             self._look_for_witnesses(states)
 
     def _violated(self, state: int, bits: int) -> None:
@@ -165,13 +166,13 @@ class _Watch:
             reached = self._reaches(state)
             if not reached:
                 continue
-            for bit, claim in enumerate(self._waiting):
+            for bit, claim in enumerate(self.waiting):
                 if reached >> bit & 1:
                     self._found.witnessed[claim.name] = state
-            self._waiting = [c for c in self._waiting if c.name not in self._found.witnessed]
-            if not self._waiting:
+            self.waiting = [c for c in self.waiting if c.name not in self._found.witnessed]
+            if not self.waiting:
                 return
-            self._reaches = self._program.checks([c.reaches for c in self._waiting])
+            self._reaches = self._program.checks([c.reaches for c in self.waiting])
 
 
 def explore(
@@ -182,6 +183,7 @@ def explore(
     claims: Sequence[Claim] | None = None,
     limit: int | None = None,
     stop_at_violation: bool = False,
+    until_witnessed: bool = False,
     progress: Callable[[Progress], None] | None = None,
     program: Program | None = None,
 ) -> Exploration:
@@ -194,6 +196,7 @@ def explore(
         claims: what to check, instead of all claims of the machine.
         limit: stop after the level in which this many states are passed.
         stop_at_violation: stop after the level in which a claim first fails.
+        until_witnessed: stop after the level in which the last witness is reached.
         progress: called a few times a second.
         program: the machine already compiled under this configuration.
     """
@@ -206,12 +209,12 @@ def explore(
     frontier = list(program.initial)
     found.parents.update((s, s) for s in frontier)
     due = started
+    most = sys.maxsize if limit is None else limit
     while frontier:
         found.levels.append(len(frontier))
         watch.look(frontier)
-        if found.violated and stop_at_violation:
-            break
-        if limit is not None and found.states > limit:
+        enough = until_witnessed and not watch.waiting
+        if enough or (found.violated and stop_at_violation) or found.states > most:
             found.complete = False
             break
         following: list[int] = []

@@ -1,0 +1,182 @@
+"""Results on a terminal: explorations, traces and proofs as rich tables.
+
+Begin with   show_exploration, show_trace, show_proof.
+Owns         what a person sees while and after a command runs.
+Leaves out   files (render.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pglife_spec.explore import Exploration, Progress, Verdict
+from pglife_spec.lang.expr import BOOL, EnumSort
+from pglife_spec.lang.layout import label
+from pglife_spec.lang.machine import Machine
+from pglife_spec.report.collect import is_declared
+from pglife_spec.trace import Trace
+
+if TYPE_CHECKING:
+    from pglife_spec.prove.report import ProofReport
+
+LISTED = 12
+"""How many names a line gives before it says how many more there are."""
+
+
+@contextmanager
+def working(title: str) -> Iterator[Callable[[str], None]]:
+    """A line that moves while something runs; call what it gives to say how far it is."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(escape(title), total=None)
+
+        def say(text: str) -> None:
+            bar.update(task, description=escape(f"{title}: {text}" if text else title))
+
+        yield say
+
+
+def counting(say: Callable[[str], None]) -> Callable[[Progress], None]:
+    """A progress callback for searches."""
+
+    def tell(seen: Progress) -> None:
+        say(
+            f"{seen.states:,} states, {seen.transitions:,} steps, depth {seen.depth}, "
+            f"{seen.waiting:,} waiting"
+        )
+
+    return tell
+
+
+def show_exploration(console: Console, found: Exploration) -> None:
+    """Counts, claims, deadlocks, coverage; violations with their shortest traces."""
+    rate = found.transitions / found.seconds if found.seconds else 0
+    partly = "" if found.complete else "  [yellow](not all: stopped at the limit)[/]"
+    console.print(
+        f"[bold]{escape(found.program.config.name)}[/]  {found.states:,} states, "
+        f"{found.transitions:,} steps, depth {found.depth}, {found.seconds:.1f} s "
+        f"({rate:,.0f} steps/s){partly}"
+    )
+    claims = found.program.machine.claims
+    good = len(claims) - len(found.violated)
+    console.print(f"  [green]{good}[/] claims hold, {len(found.witnessed)} with a witness reached")
+    _list(console, "not witnessed here", found.missing_witnesses())
+    for name in found.violated:
+        console.print(f"  [bold red]violated[/] {escape(name)}")
+    stuck = f"[bold red]{len(found.deadlocks)} deadlocks[/]" if found.deadlocks else "no deadlock"
+    console.print(f"  {stuck}, {found.finals:,} final states")
+    _list(console, "actions never taken", found.dead_actions())
+    cut: Counter[str] = Counter()
+    for action, times in zip(found.program.actions, found.cuts, strict=True):
+        cut[action.family] += times
+    _list(console, "cut at the bounds", [f"{f} ({n:,})" for f, n in cut.most_common() if n])
+    for index in found.underflows:
+        name = found.program.actions[index].name
+        console.print(f"  [bold red]a counter would go below zero[/] in {escape(name)}")
+
+
+def _list(console: Console, what: str, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        console.print(f"  {what}: {escape(', '.join(names[:LISTED]))}{more}", style="dim")
+
+
+def counterexamples(found: Exploration) -> dict[str, Trace]:
+    """A shortest trace to each thing that is wrong, by name."""
+    traces = {name: found.trace_to(state, name) for name, state in found.violated.items()}
+    if found.deadlocks:
+        traces["deadlock"] = found.trace_to(found.deadlocks[0], "deadlock")
+    for index, state in found.underflows.items():
+        name = f"below zero in {found.program.actions[index].name}"
+        traces[name] = found.trace_to(state, name)
+    return traces
+
+
+def show_verdicts(console: Console, found: Exploration, verdicts: Sequence[Verdict]) -> None:
+    """One line a liveness property."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in ("", "property", "states", "seconds"):
+        table.add_column(head, justify="right" if head in ("states", "seconds") else "left")
+    for said in verdicts:
+        if said.lasso is None:
+            word = "[green]holds[/]" if said.states else "[dim]no case[/]"
+        elif is_declared(said.prop, found.program.config):
+            word = "[yellow]fails, as declared[/]"
+        else:
+            word = "[bold red]fails[/]"
+        name = escape(said.prop.name)
+        table.add_row(word, name, f"{said.states:,}", f"{said.seconds:.1f}")
+    console.print(table)
+
+
+def show_trace(console: Console, machine: Machine, trace: Trace) -> None:
+    """One row a step: who, what, which variables changed, what can be seen."""
+    actors = {a.name: a.actor.value for a in machine.actions}
+    title = f"{trace.description}  ({len(trace)} steps)" if trace.description else None
+    table = Table(title=title, title_justify="left", title_style="bold", show_lines=False)
+    for head in ("", "who", "step", "changes", "seen"):
+        table.add_column(head, overflow="fold")
+    for index, moment in enumerate(trace.moments):
+        changes = trace.changes(index)
+        if index == 0:
+            changes = {n: v for n, v in changes.items() if not _is_first(machine, n, v)}
+        table.add_row(
+            f"{index}{' *' if index == trace.loop else ''}",
+            actors.get(moment.action or "", ""),
+            escape(moment.action or ("start" if index == 0 else "?")),
+            escape("\n".join(f"{n} = {label(v)}" for n, v in changes.items())),
+            escape("\n".join(" ".join(map(label, e)) for e in moment.evidence)),
+        )
+    console.print(table)
+    if trace.loop is not None:
+        console.print(f"  * {ending(trace)}")
+
+
+def ending(trace: Trace) -> str:
+    """How a lasso goes on for ever, in words."""
+    if trace.loop is None:
+        return ""
+    if trace.loop == len(trace):
+        return f"at rest in state {trace.loop} for ever"
+    return f"from state {len(trace)} back to state {trace.loop}, for ever"
+
+
+def _is_first(machine: Machine, name: str, value: object) -> bool:
+    """Whether a value is the first of its sort: not worth a line at the start."""
+    sort = machine.variable(name).sort
+    if isinstance(sort, EnumSort):
+        return value is sort.members[0]
+    return value is False if sort == BOOL else value == 0
+
+
+def show_proof(console: Console, proof: ProofReport) -> None:
+    """One line a claim, then the counterexamples."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in ("", "claim", "seconds", "not kept by"):
+        table.add_column(head, justify="right" if head == "seconds" else "left", overflow="fold")
+    for claim in proof.claims:
+        good = claim.status.value == "proved"
+        word = f"[green]{claim.status.value}[/]" if good else f"[bold red]{claim.status.value}[/]"
+        failed = escape(", ".join(claim.failed[:LISTED]))
+        table.add_row(word, escape(claim.name), f"{claim.seconds:.2f}", failed)
+    console.print(table)
+    pins = ", ".join(f"{k} = {label(v)}" for k, v in proof.fixed.items()) or "every configuration"
+    done = sum(o.status.value == "proved" for o in proof.obligations)
+    console.print(
+        f"{escape(pins)}: {done:,} of {len(proof.obligations):,} obligations proved "
+        f"with {len(proof.lemmas)} lemmas in {proof.seconds:.1f} s"
+    )
+    if proof.failed_lemmas:
+        console.print(f"[bold red]{len(proof.failed_lemmas)} obligations of lemmas failed[/]")
+    for example in proof.counterexamples:
+        console.print(escape(example.text()))

@@ -1,0 +1,88 @@
+"""Reports as text, Markdown and one HTML file.
+
+Begin with   render.
+Owns         the templates (templates/) and what they are given.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from pglife_spec.lang.expr import show
+from pglife_spec.lang.layout import label
+from pglife_spec.report.collect import Report, is_declared
+from pglife_spec.trace import Trace
+
+
+class Format(enum.Enum):
+    """How a report is written."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+SUFFIX = {Format.TEXT: ".txt", Format.MARKDOWN: ".md", Format.HTML: ".html"}
+
+
+def render(report: Report, format_: Format, pictures: Mapping[str, str] | None = None) -> str:
+    """The report as a document.
+
+    Args:
+        report: what to say.
+        format_: text, Markdown or HTML.
+        pictures: SVG documents by title, shown in HTML.
+    """
+    environment = Environment(
+        loader=PackageLoader("pglife_spec.report"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"show": show, "label": label, "ending": ending, "cell": _cell}
+    template = environment.get_template(f"report{SUFFIX[format_]}.j2")
+    proved = sum(e.status == "proved" for e in report.claims)
+    return template.render(
+        report=report,
+        machine=report.machine,
+        proved=proved,
+        pictures=dict(pictures or {}),
+        is_declared=is_declared,
+        rows=rows,
+    )
+
+
+def rows(trace: Trace) -> list[dict[str, str]]:
+    """A trace's steps as text: action, changes, evidence."""
+    told: list[dict[str, str]] = []
+    for index, moment in enumerate(trace.moments):
+        if index == 0:
+            continue
+        changes = (f"{name} = {label(v)}" for name, v in trace.changes(index).items())
+        told.append(
+            {
+                "action": moment.action or "?",
+                "changes": ", ".join(changes),
+                "seen": "; ".join(" ".join(map(label, e)) for e in moment.evidence),
+            }
+        )
+    return told
+
+
+def ending(trace: Trace) -> str:
+    """How a run goes on for ever, in words; empty if it just ends."""
+    if trace.loop is None:
+        return ""
+    if trace.loop == len(trace):
+        return f"at rest after step {trace.loop} for ever"
+    return f"from step {len(trace)} back to the state after step {trace.loop}, for ever"
+
+
+def _cell(text: str) -> str:
+    """Text in a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
