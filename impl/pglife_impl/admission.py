@@ -120,9 +120,7 @@ def _database_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
     """CN-39."""
     if newcomer.database in facts.catalog.databases:
         return None
-    return _refuse(
-        SqlState.INVALID_CATALOG_NAME, f'database "{newcomer.database}" does not exist'
-    )
+    return _refuse(SqlState.INVALID_CATALOG_NAME, f'database "{newcomer.database}" does not exist')
 
 
 def _database_accepts(newcomer: Newcomer, facts: Facts) -> Report | None:

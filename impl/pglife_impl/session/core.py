@@ -209,6 +209,7 @@ class Session:
     def _become_ready(self) -> None:
         """Tell the client and everybody else that we wait for a command."""
         self._ready = False
+        self._query = ""
         status = self.transaction.status
         self.context.set_activity(STATES[status])
         self.context.report(state=self._visible(STATES[status]))
@@ -433,9 +434,10 @@ class Session:
     # --- words ----------------------------------------------------------------------------------
 
     def _log(self, report: Report) -> None:
+        place = "" if report.position is None else f" at character {report.position}"
         self.context.log(
             report.severity.value,
-            report.message,
+            report.message + place,
             sqlstate=report.sqlstate,
             detail=report.detail,
             hint=report.hint,
