@@ -74,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, and a seed that xdist's workers share."""
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
+    config.addinivalue_line("markers", "unmonitored(reason): why no monitor watches it")
     config.stash[_LEFT_OUT] = {}
     if _is_worker(config):
         config.option.pglife_seed = config.workerinput["pglife_seed"]  # type: ignore[attr-defined]
