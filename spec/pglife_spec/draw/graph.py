@@ -137,7 +137,7 @@ class _Reader:
             passed += [str(e[-1]) for e in evidence if e[0] == self.view.passed]
         if passed[-1] != self.node(after):
             passed.append(self.node(after))
-        return list(pairwise(passed))
+        return [(a, b) for a, b in pairwise(passed) if a != b]
 
 
 def state_graph(found: Exploration, view: View) -> Graph:

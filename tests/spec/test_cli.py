@@ -1,0 +1,158 @@
+"""The command line on the toy machine: output, exit status, bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY
+
+import pglife_spec
+from pglife_spec import cli
+
+PATIENT_TOY = replace(PATIENT, name="tiny-15")
+SMALL_TOY = replace(SMALL, name="tiny-18")
+
+
+@pytest.fixture
+def pglife(monkeypatch, capsys):
+    """Runs the command line in this process: exit status, output, complaints."""
+
+    def run(*args, machine=TOY, configs=(PATIENT_TOY, SMALL_TOY)):
+        monkeypatch.setattr(cli, "_machine", lambda: machine)
+        monkeypatch.setattr(cli, "_final", lambda: GONE)
+        monkeypatch.setattr(cli, "_mutants", list)
+        monkeypatch.setattr(cli, "_configs", lambda: {c.name: c for c in configs})
+        monkeypatch.setattr(sys, "argv", ["pglife", *args])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_a_good_configuration_explores_with_status_0(pglife):
+    status, out, _ = pglife("explore")
+    assert status == 0
+    assert "26 states, 46 steps, depth 6" in out
+    assert "2 claims hold" in out
+    assert "holds" in out
+
+
+def test_a_lasso_is_shown_and_written_with_status_1(pglife, tmp_path):
+    status, out, _ = pglife("explore", "-V", "15", "--traces", str(tmp_path))
+    assert status == 1
+    assert "at rest in state 5 for ever" in out
+    written = json.loads((tmp_path / "shutdown_ends.itf.json").read_text())
+    assert written["loop"] == 5
+
+
+def test_a_declared_failure_is_no_error_unless_it_is_repaired(pglife):
+    params = (*TOY.params, replace(TOY.params[1], name="repair.tell_clients"))
+    prop = replace(PROPERTIES[0], exception="clients may stay")
+    declared = replace(TOY, params=params, properties=(prop,))
+    for repaired, expected in ((False, 0), (True, 1)):
+        values = {**PATIENT.params, "repair.tell_clients": repaired}
+        config = replace(PATIENT, name="tiny-15", params=values)
+        status, out, _ = pglife("explore", "-V", "15", machine=declared, configs=[config])
+        assert status == expected
+        assert ("fails, as declared" in out) == (not repaired)
+
+
+def test_a_violation_is_shown_with_status_1(pglife, tmp_path):
+    early = replace(ACTIONS[-1], guards=ACTIONS[-1].guards[:1])
+    broken = TOY.with_actions([*ACTIONS[:-1], early])
+    status, out, _ = pglife("explore", "--no-liveness", "--traces", str(tmp_path), machine=broken)
+    assert status == 1
+    assert "violated gone_means_alone" in out
+    assert "operator" in out
+    assert (tmp_path / "gone_means_alone.itf.json").exists()
+
+
+def test_a_simulated_trace_replays(pglife, tmp_path):
+    path = tmp_path / "walk.itf.json"
+    status, out, _ = pglife("simulate", "--seed", "4", "--steps", "9", "-o", str(path))
+    assert status == 0
+    assert "random walk, seed 4" in out
+    status, out, _ = pglife("replay", str(path))
+    assert status == 0
+    assert "explained: all" in out
+
+
+def test_an_impossible_trace_is_explained_with_status_1(pglife, tmp_path):
+    path = tmp_path / "walk.itf.json"
+    pglife("simulate", "-o", str(path))
+    path.write_text(path.read_text().replace('"start_up"', '"leave"', 1))
+    status, out, _ = pglife("replay", str(path))
+    assert status == 1
+    assert "impossible at state 1: leave is impossible: pm.state = STOP is false" in out
+
+
+def test_a_trace_brings_its_own_parameters(pglife, tmp_path):
+    path = tmp_path / "walk.itf.json"
+    pglife("simulate", "-c", "tiny-15", "-o", str(path))
+    path.write_text(path.read_text().replace('"tiny-15"', '"elsewhere"'))
+    status, out, _ = pglife("replay", str(path))
+    assert status == 0
+    assert "explained" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["explore", "-c", "huge"], "no configuration 'huge'; there are: tiny-15, tiny-18"),
+        (["replay", "/nowhere/trace"], "cannot read /nowhere/trace: No such file or directory"),
+        (["simulate", "--weight", "connect=much"], "--weight takes FAMILY=NUMBER"),
+        (["simulate", "--weight", "nobody=1"], "no action or family named 'nobody'"),
+        (["prove", "--fix", "depth=1"], "--fix takes NAME=VALUE with NAME of max_connections"),
+        (["prove", "--fix", "patient=2"], "patient takes true or false: '2'"),
+        (["prove", "--fix", "max_connections=-2"], "max_connections takes a whole number: '-2'"),
+        (["graph", "nobody"], "no picture 'nobody'; there are: postmaster"),
+        (["simulate", "-o", "/nowhere/x"], "/nowhere/x: No such file or directory"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_input_is_one_clear_line_with_status_2(pglife, args, says):
+    status, _, err = pglife(*args)
+    assert status == 2
+    assert err.startswith(f"pglife: {says}")
+    assert err.count("\n") == 1
+
+
+def test_a_report_is_written_in_the_format_of_its_name(pglife, tmp_path):
+    for name, begins in (
+        ("r.html", "<!doctype html>"),
+        ("r.md", "# What"),
+        ("r.txt", "The machine"),
+    ):
+        path = tmp_path / name
+        args = ("report", "--no-proof", "--no-pictures", "-c", "tiny-18", "-o", str(path))
+        status, out, _ = pglife(*args)
+        assert status == 0
+        assert path.read_text().startswith(begins)
+        assert f"wrote {path}" in out
+
+
+def test_a_report_with_something_wrong_has_status_1(pglife):
+    status, out, _ = pglife("report", "--no-proof", "-c", "tiny-15")
+    assert status == 1
+    assert "FAILS after 5 steps" in out
+
+
+def test_the_command_runs_on_the_real_model():
+    root = str(Path(pglife_spec.__file__).parents[1])
+    ran = subprocess.run(
+        [sys.executable, "-m", "pglife_spec.cli", "configs"],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "tiny-18" in ran.stdout
+    assert "z3" not in ran.stderr
