@@ -1,0 +1,74 @@
+"""Whom servers run as, and what that user can read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.privilege import ServerUser, server_user
+
+NOBODY = 65534
+
+# Each row: mode of the directory, mode of the file, whether a stranger reads it.
+MODES = [
+    (0o755, 0o644, True),
+    (0o711, 0o644, True),
+    (0o700, 0o644, False),
+    (0o755, 0o640, False),
+]
+
+
+@pytest.fixture
+def reachable(tmp_path: Path) -> Path:
+    """A directory that strangers reach, if its parents are ours to open."""
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("directory", "file", "reads"), MODES)
+def test_what_a_stranger_reads(reachable: Path, directory: int, file: int, reads: bool) -> None:
+    inner = reachable / "inner"
+    inner.mkdir()
+    path = inner / "file"
+    path.touch()
+    path.chmod(file)
+    inner.chmod(directory)
+    stranger = ServerUser(uid=NOBODY, gid=NOBODY, is_other=True)
+    assert stranger.can_read([path]) is reads
+    assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([path])
+
+
+def test_an_ordinary_user_changes_nothing() -> None:
+    user = ServerUser(os.getuid(), os.getgid(), is_other=False)
+    assert user.becoming(keep_reading=True) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.parametrize("keep_reading", [True, False])
+def test_root_becomes_nobody_who_may_read_if_need_be(tmp_path: Path, keep_reading: bool) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "file").write_text("told", encoding="ascii")
+    user = server_user()
+    assert user.is_other
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"id -u; id -G; cat {secret}/file; touch {secret}/other"],
+        preexec_fn=user.becoming(keep_reading),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    told = ["told"] if keep_reading else []
+    assert done.stdout.split() == [str(user.uid), str(user.gid), *told]
+    assert not (secret / "other").exists()
+
+
+def test_the_interpreter_is_what_is_asked_about() -> None:
+    assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([Path(sys.executable)])
