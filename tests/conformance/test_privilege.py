@@ -25,7 +25,7 @@ MODES = [
 @pytest.fixture
 def reachable(tmp_path: Path) -> Path:
     """A directory that strangers reach, if its parents are ours to open."""
-    for parent in tmp_path.parents:
+    for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
     return tmp_path
