@@ -11,7 +11,7 @@ import enum
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import Expr, ite
-from pglife_spec.lang.machine import Actor, emit
+from pglife_spec.lang.machine import Actor, emit, when
 from pglife_spec.model.effects import fork
 from pglife_spec.model.state import (
     CHILD_SLOTS,
@@ -19,6 +19,7 @@ from pglife_spec.model.state import (
     COUNT,
     FATAL_ERROR,
     FORK_FAILS,
+    LAST_ACCEPT,
     LIFE,
     READY,
     SHUTDOWN,
@@ -97,6 +98,27 @@ def refuse_client(why: Refusal) -> Step:
     )
 
 
+@action(Actor.CLIENT, "postmaster.c: ServerLoop()", "SV-25", "INV-40")
+def serve_last_client() -> Step:
+    """18: a client noticed in the same turn is still served after PM_WAIT_DEAD_END was entered.
+
+    The events of a turn are a snapshot: dropping the sockets from the wait set comes too late for
+    them. Nobody signals the dead-end child that is forked so.
+    """
+    return Step(
+        when=[READY, ~FORK_FAILS, state_is(PM.PM_WAIT_DEAD_END), LAST_ACCEPT],
+        then=[
+            LAST_ACCEPT.becomes(False),
+            fork(Kind.DEAD_END_BACKEND, ~state_is(PM.PM_WAIT_DEAD_END)),
+            when(
+                SHUTDOWN != Shutdown.NoShutdown,
+                emit("refusal", Refusal.CAC_SHUTDOWN.value),
+                emit("refusal", Refusal.CAC_RECOVERY.value),
+            ),
+        ],
+    )
+
+
 @action(Actor.CLIENT, "postmaster.c: report_fork_failure_to_client()", "SE-34")
 def client_meets_fork_failure() -> Step:
     """A client comes while fork fails: it is told so by the postmaster itself; nothing changes."""
@@ -131,6 +153,7 @@ def session_is_terminated() -> Step:
 ACTIONS = [
     *admit_client,
     *refuse_client,
+    *serve_last_client,
     *client_meets_fork_failure,
     *client_leaves,
     *session_is_terminated,

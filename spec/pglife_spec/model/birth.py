@@ -11,7 +11,7 @@ from __future__ import annotations
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE, Expr, any_of, ite
 from pglife_spec.lang.machine import Actor, when
-from pglife_spec.model.effects import advance_to, fork
+from pglife_spec.model.effects import advance_to, fork, fork_startup
 from pglife_spec.model.state import (
     AUTOVACUUM,
     COUNT,
@@ -24,13 +24,12 @@ from pglife_spec.model.state import (
     LOGICAL_LAUNCHER,
     READY,
     SHUTDOWN,
-    STARTUP_STATUS,
     STATE,
     V18,
     number,
     state_is,
 )
-from pglife_spec.model.words import PM, Kind, Life, Shutdown, StartupStatus
+from pglife_spec.model.words import PM, Kind, Life, Shutdown
 
 UP = (PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY, PM.PM_RUN)
 
@@ -47,8 +46,7 @@ def begin() -> Step:
             workers.becomes(ite(V18, IO_WORKERS, 0)),
             fork(Kind.CHECKPOINTER, TRUE),
             fork(Kind.BG_WRITER, TRUE),
-            fork(Kind.STARTUP, TRUE),
-            STARTUP_STATUS.becomes(StartupStatus.STARTUP_RUNNING),
+            fork_startup(),
         ],
     )
 

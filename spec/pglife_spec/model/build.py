@@ -31,6 +31,8 @@ def initial_conditions() -> tuple[Expr, ...]:
         state.REAPING,
         state.RELOAD,
         state.FORK_FAILS,
+        state.SCARCE,
+        state.LAST_ACCEPT,
         state.RECOVERY_STARTED,
         state.XLOG_IS_SHUTDOWN,
         state.REDO,

@@ -42,22 +42,33 @@ def startup_begins_redo() -> Step:
     )
 
 
-@action(Actor.CHILD, "xlog.c: StartupXLOG()", "TR18-04", "CR-23", "MM-32")
-def startup_finishes() -> Step:
-    """Recovery is over, or none was needed: the control file says so, then the process exits 0.
+_HEEDLESS = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
 
-    It may do so although told to end, and although SIGQUIT was sent (SG-44).
+
+@action(Actor.CHILD, "xlog.c: PerformRecoveryXLogAction()", "CR-23", "CK-04", "PG-33")
+def recovery_ends() -> Step:
+    """Redo is over, or none was needed, and the control file says "in production".
+
+    After redo the checkpointer has to write a checkpoint first: one that is there and still takes
+    requests. The startup process may get here although told to end, and although SIGQUIT was sent
+    (SG-44, MM-32).
     """
     return Step(
         when=[
-            in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING),
-            REDO | CLEAN,
+            _HEEDLESS,
+            ~RECOVERED,
+            (REDO & (CHECKPOINTER == Life.RUNNING)) | (~REDO & CLEAN),
         ],
-        then=[
-            CONTROL.becomes(Control.IN_PRODUCTION),
-            RECOVERED.becomes(True),
-            STARTUP.becomes(Life.EXITED_0),
-        ],
+        then=[CONTROL.becomes(Control.IN_PRODUCTION), RECOVERED.becomes(True)],
+    )
+
+
+@action(Actor.CHILD, "startup.c: StartupProcessMain()", "TR18-04", "MM-32")
+def startup_finishes() -> Step:
+    """After the end of recovery the startup process exits 0, whatever it was told meanwhile."""
+    return Step(
+        when=[_HEEDLESS, RECOVERED],
+        then=[STARTUP.becomes(Life.EXITED_0)],
     )
 
 
@@ -179,6 +190,7 @@ def child_quits(kind: Kind) -> Step:
 
 ACTIONS = [
     *startup_begins_redo,
+    *recovery_ends,
     *startup_finishes,
     *startup_ends_when_told,
     *shutdown_checkpoint_begins,

@@ -15,11 +15,16 @@ from pglife_spec.model.state import (
     COUNT,
     EXIT,
     FATAL_ERROR,
+    FORK_FAILS,
     FORKED_LATE,
+    LAST_ACCEPT,
     LIFE,
     PID_FILE,
     REPAIR_CRASH_IN_CRASH_STARTUP,
+    REPAIR_LAST_ACCEPT,
+    REPAIR_STARTUP_FORK_FAILURE,
     ROUND,
+    SCARCE,
     SHUTDOWN,
     STARTUP_STATUS,
     STATE,
@@ -58,7 +63,10 @@ HONOURS_SIGTERM = (
 
 def advance_to(state: PM) -> Effects:
     """Assign pmState; 18 says so at DEBUG1, also when nothing changes (PM-01)."""
-    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state)])
+    served: Effects = ()
+    if state is PM.PM_WAIT_DEAD_END:
+        served = (LAST_ACCEPT.becomes(V18 & ~REPAIR_LAST_ACCEPT),)
+    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state), served])
 
 
 def log(text: str) -> Effect:
@@ -251,6 +259,37 @@ def crash(kind: Kind) -> Effects:
                 ],
             ),
         ]
+    )
+
+
+def fork_startup() -> Effects:
+    """The startup process, last of a new family; if it cannot be forked the postmaster just exits,
+    whoever else it has forked already (ST-07). The repair handles it as a startup that failed.
+
+    Source: postmaster.c: StartChildProcess().
+    """
+    failed = flatten(
+        [
+            log('could not fork "startup" process'),
+            when(
+                REPAIR_STARTUP_FORK_FAILURE & recorded(*ALL_BUT_LOGGER),
+                [
+                    STARTUP_STATUS.becomes(StartupStatus.STARTUP_CRASHED),
+                    handle_fatal_error(),
+                ],
+                exit_postmaster(Exit.EXITED_1),
+            ),
+        ]
+    )
+    return (
+        when(
+            FORK_FAILS | SCARCE,
+            failed,
+            [
+                fork(Kind.STARTUP, state_is(PM.PM_STARTUP)),
+                STARTUP_STATUS.becomes(StartupStatus.STARTUP_RUNNING),
+            ],
+        ),
     )
 
 

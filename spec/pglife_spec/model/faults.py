@@ -15,6 +15,7 @@ from pglife_spec.model.state import (
     FORK_FAILS,
     FORK_FAULTS,
     LIFE,
+    SCARCE,
     STRAY_SIGNALS,
     V18,
 )
@@ -123,10 +124,19 @@ def fork_begins_to_fail() -> Step:
     return Step(when=[FORK_FAULTS, ~FORK_FAILS], then=[FORK_FAILS.becomes(True)])
 
 
+@action(Actor.FAULT, "any", "MM-16", "ST-07")
+def processes_become_scarce() -> Step:
+    """Of the next family the startup process will be the one too many."""
+    return Step(when=[FORK_FAULTS, ~SCARCE], then=[SCARCE.becomes(True)])
+
+
 @action(Actor.FAULT, "any", "MM-16", "F6")
 def fork_works_again() -> Step:
     """The system has processes again."""
-    return Step(when=[FORK_FAILS], then=[FORK_FAILS.becomes(False)])
+    return Step(
+        when=[FORK_FAILS | SCARCE],
+        then=[FORK_FAILS.becomes(False), SCARCE.becomes(False)],
+    )
 
 
 ACTIONS = [
@@ -138,5 +148,6 @@ ACTIONS = [
     *checkpointer_gets_stray_sigusr2,
     *checkpointer_gets_stray_sigint,
     *fork_begins_to_fail,
+    *processes_become_scarce,
     *fork_works_again,
 ]

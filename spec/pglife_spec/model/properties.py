@@ -22,7 +22,7 @@ from pglife_spec.model.state import (
 )
 from pglife_spec.model.words import PM, Kind, Life, Shutdown
 
-_RECOVERY = ("startup_begins_redo", "startup_finishes")
+_RECOVERY = ("startup_begins_redo", "recovery_ends", "startup_finishes")
 
 
 def _is_postmaster(action: Action) -> bool:
@@ -139,6 +139,17 @@ PROPERTIES = (
         given=LIVES & state_is(PM.PM_STARTUP) & ~FATAL_ERROR,
         then=GONE | PENDING | FATAL_ERROR | state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
         fairness=(F1, F2, F6),
+    ),
+    Property(
+        name="every_recovery_ends",
+        ids=("INV-96", "TR18-04", "MM-08"),
+        doc="PM_RECOVERY leads to an open server, to its end, to a crash or a shutdown request.",
+        source="postmaster.c: process_pm_pmsignal()",
+        given=LIVES & state_is(PM.PM_RECOVERY),
+        then=GONE | PENDING | FATAL_ERROR | state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
+        fairness=(F1, F2, F6),
+        exception="18: the death of the startup process after a crash may be reaped before its "
+        "RECOVERY_STARTED is looked at: PM_RECOVERY without a startup process, for ever",
     ),
     Property(
         name="every_dead_child_is_reaped",

@@ -74,7 +74,19 @@ REPAIR_STARTUP_EXIT_IN_CRASH = Param(
 REPAIR_KILL_DEAD_END = Param(
     "repair.sigkill_reaches_dead_end",
     BOOL,
-    "up to 17: the SIGKILL round and an immediate shutdown reach dead-end children too",
+    "SIGKILL reaches every dead-end child: up to 17 they are in the rounds, 18 arms the clock "
+    "again for those that PM_WAIT_DEAD_END tells to end",
+)
+
+REPAIR_LAST_ACCEPT = Param(
+    "repair.no_accept_after_wait_dead_end",
+    BOOL,
+    "18: no client is served in the turn that has entered PM_WAIT_DEAD_END",
+)
+REPAIR_STARTUP_FORK_FAILURE = Param(
+    "repair.startup_fork_failure_is_crash",
+    BOOL,
+    "a startup process that cannot be forked is handled as one that failed",
 )
 
 REPAIRS = (
@@ -83,6 +95,8 @@ REPAIRS = (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
     REPAIR_STARTUP_EXIT_IN_CRASH,
     REPAIR_KILL_DEAD_END,
+    REPAIR_LAST_ACCEPT,
+    REPAIR_STARTUP_FORK_FAILURE,
 )
 
 PARAMS = (
@@ -123,6 +137,10 @@ REAPING = Var("reaping", BOOL, "inside the waitpid loop: some deaths reaped, may
 REQUEST = Var("pending_request", EnumSort(Shutdown), "strongest request not handled yet (SV-21)")
 RELOAD = Var("pending_reload", BOOL, "SIGHUP came and was not handled yet (SV-21)")
 FORK_FAILS = Var("fork_fails", BOOL, "fork() fails at present")
+SCARCE = Var("scarce", BOOL, "the startup process is the one that fork() fails for")
+LAST_ACCEPT = Var(
+    "last_accept", BOOL, "a client noticed before PM_WAIT_DEAD_END was entered may still be served"
+)
 PID_FILE = Var("pid_file", EnumSort(PidFile), "line 8 of postmaster.pid (SH-40)")
 
 # --- shared memory, disk, and history -----------------------------------------------------------
@@ -189,6 +207,8 @@ VARIABLES = (
     REQUEST,
     RELOAD,
     FORK_FAILS,
+    SCARCE,
+    LAST_ACCEPT,
     PID_FILE,
     RECOVERY_STARTED,
     XLOG_IS_SHUTDOWN,

@@ -15,6 +15,7 @@ from pglife_spec.model.effects import (
     advance_to,
     exit_postmaster,
     fork,
+    fork_startup,
     handle_fatal_error,
     log,
     signal,
@@ -33,6 +34,7 @@ from pglife_spec.model.state import (
     RECOVERY_STARTED,
     REDO,
     REPAIR_CHECKPOINTER_FORK_FAILURE,
+    REPAIR_KILL_DEAD_END,
     RESTART_AFTER_CRASH,
     SHUTDOWN,
     STARTUP_STATUS,
@@ -41,6 +43,7 @@ from pglife_spec.model.state import (
     V18,
     XLOG_IS_SHUTDOWN,
     none_recorded,
+    recorded,
     state_is,
 )
 from pglife_spec.model.words import PM, Exit, Kind, Life, Shutdown, Signal, StartupStatus
@@ -97,6 +100,10 @@ def _enter_wait_dead_end() -> Effects:
         [
             advance_to(PM.PM_WAIT_DEAD_END),
             when(V18, signal(Signal.SIGQUIT, Kind.DEAD_END_BACKEND)),
+            when(
+                V18 & REPAIR_KILL_DEAD_END & recorded(Kind.DEAD_END_BACKEND),
+                ABORT_CLOCK.becomes(True),
+            ),
         ]
     )
 
@@ -226,15 +233,8 @@ def reinitialize() -> Effects:
             TAINTED.becomes(False),
             advance_to(PM.PM_STARTUP),
             workers.becomes(ite(FORK_FAILS, workers, IO_WORKERS)),
-            when(
-                FORK_FAILS,
-                exit_postmaster(Exit.EXITED_1),
-                [
-                    fork(Kind.STARTUP, state_is(PM.PM_STARTUP)),
-                    STARTUP_STATUS.becomes(StartupStatus.STARTUP_RUNNING),
-                    ABORT_CLOCK.becomes(False),
-                ],
-            ),
+            ABORT_CLOCK.becomes(False),
+            fork_startup(),
         ]
     )
 

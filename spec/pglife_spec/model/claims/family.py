@@ -18,14 +18,17 @@ from pglife_spec.model.state import (
     CRASHY,
     EXIT,
     FATAL_ERROR,
+    FORK_FAULTS,
     FORKED_LATE,
     LIFE,
     LIVES,
     READY,
     RECOVERED,
     REPAIR_CRASH_IN_CRASH_STARTUP,
+    REPAIR_LAST_ACCEPT,
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_STARTUP_FORK_FAILURE,
     RESTART_AFTER_CRASH,
     STRAY_SIGNALS,
     TAINTED,
@@ -51,12 +54,23 @@ _REAPER = "postmaster.c: process_pm_child_exit()"
 
 
 @claim(
-    "INV-33", "INV-32", "INV-34", "INV-40", "INV-41", "INV-44", source="postmaster.c: fork sites"
+    "INV-33",
+    "INV-32",
+    "INV-34",
+    "INV-40",
+    "INV-41",
+    "INV-44",
+    source="postmaster.c: fork sites",
+    exception="18 without the repair: a client noticed in the turn that enters PM_WAIT_DEAD_END is "
+    "still given a dead-end child",
 )
 def nobody_is_forked_out_of_season() -> Statement:
     """Each kind is forked only in the states that allow it: sessions while the server is open,
     nobody but the logger in PM_WAIT_DEAD_END, bgworkers never with FatalError."""
-    return Statement(holds=~FORKED_LATE, reaches=state_is(PM.PM_WAIT_DEAD_END) & LIVES)
+    return Statement(
+        holds=implies(V15 | REPAIR_LAST_ACCEPT, ~FORKED_LATE),
+        reaches=state_is(PM.PM_WAIT_DEAD_END) & LIVES,
+    )
 
 
 @claim("INV-35", "SM-03", "SM-05", "INV-33", source=_SM)
@@ -106,6 +120,10 @@ def only_refused_clients_hold_an_orderly_end() -> Statement:
         holds=implies(here, none_recorded(*others)),
         reaches=here & recorded(Kind.DEAD_END_BACKEND),
     )
+
+
+#: Where a startup process that cannot be forked does not end the postmaster on the spot.
+_FORKS = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS
 
 
 def _awake(kind: Kind) -> Expr:
@@ -204,11 +222,21 @@ def exit_0_means_a_request_and_no_crash() -> Statement:
     )
 
 
-@claim("INV-72", "SM-10", "SM-11", "SM-12", "ST-07", source=_SM)
+@claim(
+    "INV-72",
+    "SM-10",
+    "SM-11",
+    "SM-12",
+    "ST-07",
+    source=_SM,
+    exception="without the repair: a startup process that cannot be forked at birth ends the "
+    "postmaster with 1 at once",
+)
 def exit_1_means_a_crash() -> Statement:
     """The postmaster ends with 1 only after a crash that was not recovered from."""
     return Statement(
-        holds=implies(EXIT == Exit.EXITED_1, FATAL_ERROR), reaches=EXIT == Exit.EXITED_1
+        holds=implies(_FORKS & (EXIT == Exit.EXITED_1), FATAL_ERROR),
+        reaches=EXIT == Exit.EXITED_1,
     )
 
 
@@ -261,13 +289,13 @@ def versions_keep_to_their_own_states() -> Statement:
     "TR18-28",
     "HB-38",
     source=_SM,
-    exception="15 without the repair signals dead-end children neither in an immediate "
-    "shutdown nor in the SIGKILL round",
+    exception="15 signals dead-end children neither in an immediate shutdown nor in the SIGKILL "
+    "round; 18 without the repair: a client served in the turn that enters the state",
 )
 def the_last_wait_is_for_children_that_were_told() -> Statement:
     """In PM_WAIT_DEAD_END of an immediate shutdown or a crash every child but the logger has been
     told to end (18)."""
-    here = V18 & state_is(PM.PM_WAIT_DEAD_END) & LIVES
+    here = V18 & REPAIR_LAST_ACCEPT & state_is(PM.PM_WAIT_DEAD_END) & LIVES
     untold = COUNT[Kind.DEAD_END_BACKEND, Life.RUNNING] >= 1
     return Statement(
         holds=implies(here, ~untold), reaches=V15 | (here & recorded(Kind.DEAD_END_BACKEND))

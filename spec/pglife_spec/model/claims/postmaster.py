@@ -18,10 +18,12 @@ from pglife_spec.model.state import (
     CRASHY,
     EXIT,
     FATAL_ERROR,
+    FORK_FAULTS,
     IO_WORKERS,
     LIVES,
     PID_FILE,
     REPAIR_CRASH_IN_CRASH_STARTUP,
+    REPAIR_STARTUP_FORK_FAILURE,
     SHUTDOWN,
     STARTUP_STATUS,
     STATE,
@@ -55,10 +57,19 @@ def transient_states_never_wait() -> Statement:
     )
 
 
-@claim("INV-03", "SM-09", "TR18-30", "TR17-24", source=_SM)
+@claim(
+    "INV-03",
+    "SM-09",
+    "TR18-30",
+    "TR17-24",
+    source=_SM,
+    exception="without the repair: a startup process that cannot be forked ends the postmaster at "
+    "once, and whoever was forked before it is left behind",
+)
 def nobody_but_the_logger_outlives_the_postmaster() -> Statement:
     """When the postmaster exits by itself, no child but the logger is left."""
-    return Statement(holds=implies(GONE, none_recorded(*ALL_BUT_LOGGER)), reaches=GONE)
+    forks = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS
+    return Statement(holds=implies(forks & GONE, none_recorded(*ALL_BUT_LOGGER)), reaches=GONE)
 
 
 @claim("INV-04", "TR18-03", "TR18-04", "TR18-10", source=_REAPER)
