@@ -1,0 +1,400 @@
+"""The server's family for real: births, deaths, signals, files. Each test starts its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+from pm_server import Cluster, run
+
+HELPERS = {
+    "io worker 0",
+    "io worker 1",
+    "io worker 2",
+    "checkpointer ",
+    "background writer ",
+    "walwriter ",
+    "autovacuum launcher ",
+    "logical replication launcher ",
+}
+CLEAN_END = [
+    "STOP_BACKENDS",
+    "WAIT_BACKENDS",
+    "WAIT_XLOG_SHUTDOWN",
+    "WAIT_XLOG_ARCHIVAL",
+    "WAIT_IO_WORKERS",
+    "WAIT_CHECKPOINTER",
+    "WAIT_DEAD_END",
+    "NO_CHILDREN",
+]
+CRASH_RESTART = ["WAIT_BACKENDS", "WAIT_DEAD_END", "NO_CHILDREN", "STARTUP", "RECOVERY", "RUN"]
+
+
+def test_a_start_makes_the_whole_family(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
+    assert cluster.states() == ["STARTUP", "RUN"]
+    assert cluster.control_state() == "in production"
+    lines = [cluster.pid_line(n) for n in range(1, 9)]
+    assert lines[0] == str(cluster.pid)
+    assert lines[1] == str(cluster.data)
+    assert int(lines[2]) > 0
+    assert lines[3:6] == ["5432", str(cluster.home), ""]
+    assert [int(n) for n in lines[6].split()][1] == 0
+    assert lines[7] == "ready   "
+
+
+@pytest.mark.parametrize(
+    ("signum", "states", "control"),
+    [
+        (signal.SIGTERM, CLEAN_END, "shut down"),
+        (signal.SIGINT, CLEAN_END, "shut down"),
+        (signal.SIGQUIT, ["WAIT_BACKENDS", "WAIT_DEAD_END", "NO_CHILDREN"], "in production"),
+    ],
+)
+def test_each_shutdown_ends_with_0(
+    cluster: Cluster, signum: int, states: list[str], control: str
+) -> None:
+    cluster.start()
+    cluster.signal(signum)
+    assert cluster.exit_code() == 0
+    assert cluster.states()[2:] == states
+    assert cluster.control_state() == control
+    assert not (cluster.data / "postmaster.pid").exists()
+    assert not list(cluster.home.glob(".s.PGSQL*"))
+    assert cluster.log().splitlines()[-1].endswith("LOG:  database system is shut down")
+
+
+@pytest.mark.parametrize("title", sorted(HELPERS))
+def test_a_killed_child_restarts_the_cluster(cluster: Cluster, title: str) -> None:
+    cluster.start()
+    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
+    before = cluster.family()
+    cluster.kill(title, signal.SIGKILL)
+    cluster.wait_ready(times=2)
+    assert cluster.states()[2:] == CRASH_RESTART
+    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
+    assert not set(before.values()) & set(cluster.family().values())
+    assert "was terminated by signal 9: Killed" in cluster.log()
+    assert cluster.pid_line(8) == "ready   "
+    assert cluster.pid_line(7).split()[1] == "1"  # a new generation of shared memory
+    cluster.signal(signal.SIGINT)
+    assert cluster.exit_code() == 0
+
+
+@pytest.mark.parametrize("title", ["walwriter ", "background writer ", "autovacuum launcher "])
+def test_a_child_told_to_stop_is_replaced_without_a_crash(cluster: Cluster, title: str) -> None:
+    cluster.start()
+    old = cluster.kill(title, signal.SIGTERM)
+    cluster.wait(lambda: cluster.family().get(title, old) != old, f"another {title}")
+    assert cluster.states() == ["STARTUP", "RUN"]
+
+
+def test_without_restart_after_crash_the_server_ends(cluster: Cluster) -> None:
+    cluster.configure("restart_after_crash = off")
+    cluster.start()
+    cluster.kill("walwriter ", signal.SIGKILL)
+    assert cluster.exit_code() == 1
+    assert 'shutting down because "restart_after_crash" is off' in cluster.log()
+
+
+def test_two_deaths_make_one_crash(cluster: Cluster) -> None:
+    cluster.start()
+    os.kill(cluster.pid, signal.SIGSTOP)
+    cluster.kill("walwriter ", signal.SIGKILL)
+    cluster.kill("background writer ", signal.SIGKILL)
+    os.kill(cluster.pid, signal.SIGCONT)
+    cluster.wait_ready(times=2)
+    assert cluster.log().count("terminating any other active server processes") == 1
+    assert cluster.states()[2:] == CRASH_RESTART
+
+
+def test_a_child_that_does_not_die_is_killed_after_five_seconds(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.kill("io worker 1", signal.SIGSTOP)
+    cluster.signal(signal.SIGQUIT)
+    assert cluster.exit_code() == 0
+    assert "issuing SIGKILL to recalcitrant children" in cluster.log()
+
+
+def test_the_checkpointer_hears_sigint_outside_a_shutdown(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.kill("checkpointer ", signal.SIGINT)
+    cluster.wait_ready(times=2)
+    assert "WAL was shut down unexpectedly" in cluster.log()
+
+
+def test_a_reload_changes_the_number_of_io_workers(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.configure("io_workers = 5")
+    cluster.signal(signal.SIGHUP)
+    cluster.wait(lambda: "io worker 4" in cluster.family(), "five io workers")
+    cluster.configure("io_workers = 1", "autovacuum = off")
+    cluster.signal(signal.SIGHUP)
+
+    def shrunk() -> bool:
+        titles = set(cluster.family())
+        return sum(t.startswith("io worker") for t in titles) == 1
+
+    cluster.wait(shrunk, "one io worker")
+    cluster.wait(lambda: "autovacuum launcher " not in cluster.family(), "no launcher")
+    assert 'parameter "io_workers" changed to "1"' in cluster.log()
+
+
+# --- the startup process --------------------------------------------------------------------
+
+
+def hold_startup_after_a_crash(cluster: Cluster) -> int:
+    """Crash the server and hold the next startup process before it has done anything, by a FIFO
+    in place of the control file: it waits where it opens that."""
+    cluster.start()
+    control = cluster.data / "global" / "pg_control"
+    saved = control.read_bytes()
+    control.unlink()
+    os.mkfifo(control)
+    if os.geteuid() == 0:
+        os.chown(control, 65534, 65534)
+    control.with_name("saved").write_bytes(saved)
+    cluster.kill("walwriter ", signal.SIGKILL)
+    cluster.wait(lambda: "startup" in cluster.family(), "the startup process waits")
+    cluster.wait(lambda: "background writer " in cluster.family(), "the others are there")
+    return cluster.family()["startup"]
+
+
+def let_startup_go(cluster: Cluster) -> None:
+    """Give the control file back."""
+    control = cluster.data / "global" / "pg_control"
+    control.unlink()
+    control.with_name("saved").rename(control)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_shutdown_during_the_restart_after_a_crash_ends(cluster: Cluster, signum: int) -> None:
+    hold_startup_after_a_crash(cluster)
+    cluster.signal(signum)
+    assert cluster.exit_code() == 1  # FatalError is left over: "abnormal"
+    assert "abnormal database system shutdown" in cluster.log()
+
+
+@pytest.mark.parametrize("title", ["io worker 0", "checkpointer ", "background writer "])
+def test_a_crash_during_the_restart_after_a_crash_restarts_again(
+    cluster: Cluster, title: str
+) -> None:
+    held = hold_startup_after_a_crash(cluster)
+    cluster.kill(title, signal.SIGKILL)
+    let_startup_go(cluster)
+    cluster.wait(lambda: held not in cluster.family().values(), "the held one has gone")
+    cluster.wait_ready(times=2)
+    assert cluster.states().count("STARTUP") == 3
+    cluster.signal(signal.SIGINT)
+    assert cluster.exit_code() == 0
+
+
+def test_a_startup_process_that_fails_ends_the_server(cluster: Cluster) -> None:
+    os.kill(hold_startup_after_a_crash(cluster), signal.SIGKILL)
+    assert cluster.exit_code() == 1
+    assert "startup process (PID" in cluster.log()
+    assert "shutting down due to startup process failure" in cluster.log()
+
+
+# --- locks and orphans ----------------------------------------------------------------------
+
+
+def test_a_second_postmaster_is_refused(cluster: Cluster) -> None:
+    cluster.start()
+    second = run("postgres", "-D", str(cluster.data))
+    assert second.returncode == 1
+    assert 'FATAL:  lock file "postmaster.pid" already exists' in second.stderr
+    assert f"Is another postmaster (PID {cluster.pid}) running" in second.stderr
+    assert cluster.pid_line(8) == "ready   "
+
+
+@pytest.mark.parametrize("pid_file", ["kept", "deleted"])
+def test_orphans_keep_a_new_postmaster_out(cluster: Cluster, pid_file: str) -> None:
+    cluster.start()
+    orphan = cluster.kill("io worker 1", signal.SIGSTOP)
+    cluster.signal(signal.SIGKILL)
+    cluster.exit_code()
+    if pid_file == "deleted":
+        (cluster.data / "postmaster.pid").unlink()
+    refused = run("postgres", "-D", str(cluster.data))
+    assert refused.returncode == 1
+    assert "pre-existing shared memory block (key " in refused.stderr
+    assert (cluster.data / "postmaster.pid").exists() == (pid_file == "kept")
+    os.kill(orphan, signal.SIGKILL)
+    cluster.wait(lambda: not Path(f"/proc/{orphan}").exists() or zombie(orphan), "orphan is gone")
+    cluster.start(until_ready=False)
+    cluster.wait_ready(times=2)
+
+
+def zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_children_leave_when_the_postmaster_dies(cluster: Cluster) -> None:
+    cluster.start()
+    client = cluster.connect().ready()
+    children = cluster.family().values()
+    cluster.signal(signal.SIGKILL)
+    report = client.report()
+    assert report["M"] == "terminating connection due to unexpected postmaster exit"
+    cluster.wait(lambda: all(zombie(pid) for pid in children), "everybody has left")
+
+
+# --- clients --------------------------------------------------------------------------------
+
+
+def test_titles_follow_the_session(cluster: Cluster) -> None:
+    cluster.start()
+    silent = cluster.connect(silent=True)
+    cluster.wait(lambda: any("-D" in t for t in cluster.family()), "the postmaster's title")
+    client = cluster.connect().ready()
+    assert "postgres postgres [local] idle" in cluster.family()
+    client.close()
+    silent.close()
+    cluster.wait(lambda: set(cluster.family()) == HELPERS, "both are gone")
+    assert cluster.states() == ["STARTUP", "RUN"]
+
+
+PARTINGS = [
+    (signal.SIGINT, "FATAL", "57P01", "terminating connection due to administrator command"),
+    (
+        signal.SIGQUIT,
+        "WARNING",
+        "57P01",
+        "terminating connection due to immediate shutdown command",
+    ),
+]
+
+
+@pytest.mark.parametrize(("signum", "severity", "sqlstate", "text"), PARTINGS)
+def test_what_a_session_hears_of_a_shutdown(
+    cluster: Cluster, signum: int, severity: str, sqlstate: str, text: str
+) -> None:
+    cluster.start()
+    client = cluster.connect().ready()
+    cluster.signal(signum)
+    report = client.report()
+    assert (report["S"], report["C"], report["M"]) == (severity, sqlstate, text)
+    assert client.message() is None
+    assert cluster.exit_code() == 0
+
+
+def test_what_a_session_hears_of_a_crash(cluster: Cluster) -> None:
+    cluster.start()
+    client = cluster.connect().ready()
+    cluster.kill("walwriter ", signal.SIGKILL)
+    report = client.report()
+    assert (report["S"], report["C"]) == ("WARNING", "57P02")
+    assert report["H"].startswith("In a moment")
+    assert client.message() is None
+
+
+def test_a_smart_shutdown_waits_for_the_session_and_refuses_others(cluster: Cluster) -> None:
+    cluster.start()
+    client = cluster.connect().ready()
+    cluster.signal(signal.SIGTERM)
+    cluster.wait(lambda: cluster.pid_line(8) == "stopping", "the request is taken")
+    refused = cluster.connect().report()
+    assert (refused["C"], refused["M"]) == ("57P03", "the database system is shutting down")
+    assert cluster.states() == ["STARTUP", "RUN"]
+    client.close()
+    assert cluster.exit_code() == 0
+
+
+def test_a_dead_end_child_that_is_killed_is_a_crash(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.kill("checkpointer ", signal.SIGSTOP)
+    cluster.signal(signal.SIGINT)
+    cluster.wait(lambda: cluster.states()[-1] == "WAIT_XLOG_SHUTDOWN", "it waits")
+    silent = cluster.connect(silent=True)
+    cluster.wait(lambda: any("-D" in t for t in cluster.family()), "a dead-end child")
+    title = next(t for t in cluster.family() if "-D" in t)
+    cluster.kill(title, signal.SIGKILL)
+    cluster.wait(lambda: "dead-end client backend (PID" in cluster.log(), "its death is a crash")
+    assert silent.message() is None
+    assert cluster.exit_code() == 1
+
+
+def test_one_client_too_many(cluster: Cluster) -> None:
+    cluster.configure("max_connections = 2", "superuser_reserved_connections = 0")
+    cluster.start()
+    held = [cluster.connect().ready() for _ in range(2)]
+    report = cluster.connect().report()
+    assert (report["C"], report["M"]) == ("53300", "sorry, too many clients already")
+    held.pop().close()
+    cluster.wait(lambda: sum("[local]" in t for t in cluster.family()) == 1, "one has left")
+    cluster.connect().ready()
+
+
+def test_a_cancel_request_needs_the_right_key(cluster: Cluster) -> None:
+    cluster.start()
+    client = cluster.connect().ready()
+    pid, key = client.key
+    for wrong in (bytes(4), key):
+        other = cluster.connect(silent=True)
+        other.send_packet(struct.pack("!II", 80877102, pid) + wrong)
+        assert other.message() is None
+    cluster.wait(lambda: f"wrong key in cancel request for process {pid}" in cluster.log(), "said")
+    assert cluster.log().count("wrong key") == 1
+
+
+def test_a_client_that_says_nothing_is_dropped(cluster: Cluster) -> None:
+    cluster.start("-c", "authentication_timeout=1")
+    silent = cluster.connect(silent=True)
+    assert silent.message() is None
+    assert cluster.states() == ["STARTUP", "RUN"]
+
+
+def test_a_fork_failure_is_told_in_the_old_protocol(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.forbid_forks()
+    client = cluster.connect(silent=True)
+    data = b""
+    while more := client.socket.recv(1000):
+        data += more
+    text = b"could not fork new process for connection: Resource temporarily unavailable"
+    assert data == b"E" + text + b"\n\0"
+    cluster.forbid_forks(False)
+    cluster.connect().ready()
+
+
+def test_a_startup_process_that_cannot_be_forked_ends_the_server(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.forbid_forks()
+    cluster.kill("walwriter ", signal.SIGKILL)
+    assert cluster.exit_code() == 1
+    assert 'could not fork "startup" process' in cluster.log()
+
+
+def test_the_logging_collector_survives_a_crash(cluster: Cluster) -> None:
+    cluster.configure("logging_collector = on", "log_filename = 'x.log'")
+    cluster.start(until_ready=False)
+    cluster.wait(lambda: "logger " in cluster.family(), "the logger")
+    logger = cluster.family()["logger "]
+    file = cluster.data / "log" / "x.log"
+
+    def opened(times: int) -> bool:
+        return file.exists() and file.read_text().count("ready to accept") >= times
+
+    cluster.wait(lambda: opened(1), "ready, in the file")
+    cluster.wait(lambda: "walwriter " in cluster.family(), "walwriter is there")
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR2):
+        os.kill(logger, signum)
+    cluster.kill("walwriter ", signal.SIGKILL)
+    cluster.wait(lambda: opened(2), "ready again")
+    assert cluster.family()["logger "] == logger
+    assert "redirecting log output to logging collector process" in cluster.log()
+    os.kill(logger, signal.SIGKILL)
+    cluster.wait(lambda: cluster.family().get("logger ", logger) != logger, "a new logger")
+    cluster.wait(lambda: "system logger process (PID" in file.read_text(), "its death is told")
+    cluster.signal(signal.SIGINT)
+    assert cluster.exit_code() == 0
+    cluster.wait(lambda: "database system is shut down" in file.read_text(), "the last line")
+    assert (cluster.data / "current_logfiles").read_text() == "stderr log/x.log\n"
