@@ -452,6 +452,9 @@ class Backend:
         is what must not be done here, for there may be none.
         """
         context = self.context
+        if context is not None and context.sending and not context.blocked:
+            context.quit_pending = self.quit  # the write does not block, and then asks for us
+            return
         if context is not None and not self.authenticating and not context.sending:
             reason = self.world.shmem.quit_reason
             words = PARTING_WORDS[reason]

@@ -43,6 +43,6 @@ def load_roles() -> dict[Kind, RoleClass]:
 def child_main(world: World, role: RoleClass, kind: Kind, birth: Birth) -> int:
     """Be that child; the exit code."""
     elog.become(info(kind).backend_type)
-    world.leave_postmaster()
+    world.leave_postmaster(is_logger=kind is Kind.LOGGER)
     gc.enable()
     return role(world, birth).live()

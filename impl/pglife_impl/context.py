@@ -74,7 +74,10 @@ class SessionContext:
         self.authenticated_superuser = False
         self.start_time = world.start_time
         self.on_reload: Callable[[], None] = lambda: None
-        self.sending = False  # for QUIT's handler: a write is under way
+        # For QUIT's handler, which may have a last word to send: not in the middle of a message.
+        self.sending = False
+        self.blocked = False  # the client does not read, so there is no use in waiting for it
+        self.quit_pending: Callable[[], None] | None = None
         self._unsent = bytearray()
         self._for_client = WaitSet(latch, [world.death_read, client.fileno()])
         self._without_client: WaitSet | None = None
@@ -139,14 +142,23 @@ class SessionContext:
                 del self._unsent[:sent]
         finally:
             self.sending = False
+            self._quit_now_if_asked()
+
+    def _quit_now_if_asked(self) -> None:
+        """QUIT came while a write was under way."""
+        if self.quit_pending is not None:
+            self.quit_pending()
 
     def _wait_until_writable(self) -> None:
+        self.blocked = True
+        self._quit_now_if_asked()
         poll = select.poll()
         poll.register(self.client.fileno(), select.POLLOUT)
         poll.register(self.latch.fd, select.POLLIN)
         poll.register(self.latch.signal_fd, select.POLLIN)
         poll.register(self.world.death_read, select.POLLIN)
         ready = {fd for fd, _ in poll.poll()}
+        self.blocked = False
         self.latch.reset()
         gone = self.world.death_read in ready
         if (self.interrupts.die or gone) and self.client.fileno() not in ready:

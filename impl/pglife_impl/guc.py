@@ -169,20 +169,16 @@ class Gucs:
         auto = os.path.join(os.path.dirname(self.config_file), "postgresql.auto.conf")
         if not parsed.errors and os.path.exists(auto):
             read_file(auto, parsed)
-        loaded.notes += parsed.notes
-        if parsed.errors:
-            loaded.lines += parsed.errors
-            loaded.verdict = self._contains_errors(starting, applied=False)
-            return loaded
-        last = self._last_of_each(parsed.items, loaded)
-        if loaded.lines and starting:
+        loaded.lines += parsed.notes + parsed.errors
+        last = {} if parsed.errors else self._last_of_each(parsed.items, loaded)
+        if parsed.errors or loaded.bad:
             loaded.verdict = self._contains_errors(starting, applied=False)
             return loaded
         if not starting:
             self._drop_removed(last, loaded)
         for item in last.values():
             self._use(item, loaded, starting=starting)
-        if loaded.lines:
+        if loaded.bad:
             loaded.verdict = self._contains_errors(starting, applied=True)
         return loaded
 
@@ -192,14 +188,15 @@ class Gucs:
             return text
         return f"{text}; {'unaffected' if applied else 'no'} changes were applied"
 
-    def _last_of_each(self, items: list[Item], loaded: Loaded) -> Mapping[str, Item]:
+    def _last_of_each(self, items: list[Item], loaded: Loaded) -> dict[str, Item]:
         last: dict[str, Item] = {}
         for item in items:
             try:
                 self.definition(item.name)
             except GucError as e:
-                loaded.lines.append(f'{e.message} in file "{item.file}" line {item.line}')
+                loaded.wrong(f'{e.message} in file "{item.file}" line {item.line}')
                 continue
+            last.pop(item.name.lower(), None)  # what counts is where it stands last
             last[item.name.lower()] = item
         return last
 
@@ -210,12 +207,12 @@ class Gucs:
                 continue
             definition = self.definitions[key]
             if definition.context is Context.POSTMASTER:
-                loaded.lines.append(_needs_restart(definition.name))
+                loaded.wrong(_needs_restart(definition.name))
                 continue
             del self.sources[key]
             self.values[key] = _boot(definition)
             self.reset_values.pop(key, None)
-            loaded.changes.append(
+            loaded.lines.append(
                 f'parameter "{definition.name}" removed from configuration file, reset to default'
             )
             loaded.changed.append(definition.name)
@@ -226,18 +223,18 @@ class Gucs:
         try:
             value = definition.parse(item.value)
         except GucError as e:
-            loaded.lines.append(e.message)
+            loaded.wrong(e.message)
             return
         if definition.context is Context.INTERNAL:
-            loaded.lines.append(f'parameter "{definition.name}" cannot be changed')
+            loaded.wrong(f'parameter "{definition.name}" cannot be changed')
             return
         fixed = definition.context is Context.POSTMASTER and not starting
         if fixed and self.sources.get(key, Source.DEFAULT) <= Source.FILE:
             if self.values[key] != value:
-                loaded.lines.append(_needs_restart(definition.name))
+                loaded.wrong(_needs_restart(definition.name))
             return
         if self._store(key, value, Source.FILE) and not starting:
-            loaded.changes.append(f'parameter "{definition.name}" changed to "{item.value}"')
+            loaded.lines.append(f'parameter "{definition.name}" changed to "{item.value}"')
             loaded.changed.append(definition.name)
 
     # --- sessions -----------------------------------------------------------------------------
@@ -314,11 +311,15 @@ class Loaded:
     """What reading the files came to."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []  # what is wrong, one log line each
-        self.notes: list[str] = []
-        self.changes: list[str] = []  # what a reload changed, one log line each
+        self.lines: list[str] = []  # for the log, in order
+        self.bad = False  # something is wrong with a setting
         self.changed: list[str] = []  # names
-        self.verdict = ""  # not empty: the file contains errors
+        self.verdict = ""  # not empty: the files contain errors
+
+    def wrong(self, line: str) -> None:
+        """Something that cannot be used."""
+        self.lines.append(line)
+        self.bad = True
 
 
 def _boot(definition: Definition) -> Value:

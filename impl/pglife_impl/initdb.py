@@ -45,6 +45,10 @@ log_timezone = '{zone}'
 datestyle = 'iso, mdy'
 timezone = '{zone}'
 client_encoding = 'UTF8'
+
+# The SQL parser, read once by the postmaster and not by each session. '' makes forks cheaper and
+# the first statement of each session dearer.
+shared_preload_libraries = 'pglife_sql'
 """
 HBA = """# TYPE  DATABASE        USER            ADDRESS                 METHOD
 local   all             all                                     trust

@@ -196,7 +196,7 @@ class Performer:
     def reread_configuration(self) -> None:
         """SG-02: what is wrong is said, the rest is used."""
         loaded = self.world.gucs.load(starting=False)
-        for line in loaded.lines + loaded.notes + loaded.changes:
+        for line in loaded.lines:
             elog.log(Level.LOG, line)
         if loaded.verdict:
             elog.log(Level.LOG, loaded.verdict)

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 
-from . import SERVER_VERSION, elog, signals
+from . import SERVER_VERSION, ImplError, elog, signals
 from .catalog import Catalog
 from .child import load_roles
 from .guc import Gucs
@@ -51,6 +51,11 @@ RECHECK_LOCK_FILE_S = 60
 TOUCH_SOCKETS_S = 58 * 60
 PAUSE_AFTER_ACCEPT_FAILURE_S = 0.1
 EXIT_FAILED_START = 1
+SQL_LIBRARY = "pglife_sql"
+
+
+class PreloadError(ImplError):
+    """shared_preload_libraries names what is not there."""
 
 
 def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
@@ -68,17 +73,33 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
     locks.put_line(Line.PORT, str(port))
     sockets = Sockets(port, data_directory, locks)
     try:
+        preload_libraries(gucs)
         postmaster = Postmaster(make_world(gucs, data_directory, locks, sockets))
         postmaster.start(arguments)
         while True:
             postmaster.turn()
     except Ending as end:
         return end.code
-    except (LockError, NoSockets) as e:
+    except (LockError, NoSockets, PreloadError) as e:
         elog.log(Level.FATAL, str(e), hint=getattr(e, "hint", ""))
         return EXIT_FAILED_START
     finally:
         end_of_life(locks, sockets)
+
+
+def preload_libraries(gucs: Gucs) -> None:
+    """shared_preload_libraries: what sessions will need, read once so that all share its pages.
+
+    DIFFERS: the one library there is, `pglife_sql`, is the SQL parser, which initdb's configuration
+    names. Without it each session reads the parser at its first statement, and forks are cheaper.
+    """
+    for name in gucs.text("shared_preload_libraries").split(","):
+        if name.strip() == SQL_LIBRARY:
+            from .session import parser  # tens of megabytes: only if asked for
+
+            assert parser
+        elif name.strip():
+            raise PreloadError(f'could not access file "{name.strip()}": No such file or directory')
 
 
 def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Sockets) -> World:

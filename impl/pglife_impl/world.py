@@ -42,13 +42,13 @@ class World:
     start_time: float = field(default_factory=time.time)
     logger_pipe: tuple[int, int] | None = None
 
-    def leave_postmaster(self) -> None:
-        """In a child: close what only the postmaster may hold."""
+    def leave_postmaster(self, *, is_logger: bool) -> None:
+        """In a child: close what only the postmaster may hold (and the logger: its pipe)."""
         self.sockets.close_all()
         self.wait_set.close()
         self.latch.close()
         os.close(self.death_write)
-        if self.logger_pipe is not None:
+        if self.logger_pipe is not None and not is_logger:
             os.close(self.logger_pipe[0])
 
     def signal_postmaster(self, reason: PmSignal) -> None:
