@@ -1,0 +1,68 @@
+"""Candidates for lemmas: small sets of facts that no reached state has together.
+
+Begin with   never_together.
+Owns         which sets are worth a try: minimal ones of one, two or three facts, not two about one
+             variable, not about parameters alone, and none whose absence is no surprise.
+
+Facts that are rare by themselves are rarely met together, even where nothing forbids it. So a set
+counts only if, going by how often its parts were seen, it should have been met several times.
+This keeps nearly all that is true and a small part of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pglife_spec.prove.lemmas import AtMost, Fact
+from pglife_spec.prove.sample import Sample
+
+Never = frozenset[int]
+"""Facts, by their place in the sample, that never hold together."""
+
+SURPRISE = 5
+
+
+def never_together(table: Sample, parameters: frozenset[str], largest: int = 3) -> list[Never]:
+    """The minimal sets of at most `largest` facts that share no reached state."""
+    where, subject = table.where, [_subject(f) for f in table.facts]
+    free = {at for at, name in enumerate(subject) if name in parameters}
+    seen = [bits.bit_count() for bits in where]
+    found: list[Never] = [frozenset({a}) for a in range(len(where)) if not where[a]]
+    live = [a for a in range(len(where)) if where[a]]
+    friends: dict[int, set[int]] = {a: set() for a in live}
+    together: list[tuple[int, int, int]] = []
+    for at, a in enumerate(live):
+        for b in live[:at]:
+            if subject[a] == subject[b]:
+                continue
+            both = where[a] & where[b]
+            if both:
+                friends[a].add(b)
+                together.append((a, b, both))
+            elif not {a, b} <= free and seen[a] * seen[b] > SURPRISE * table.states:
+                found.append(frozenset({a, b}))
+    if largest >= 3:
+        found.extend(_threes(where, friends, together, free, seen))
+    return found
+
+
+def _threes(
+    where: list[int],
+    friends: dict[int, set[int]],
+    together: list[tuple[int, int, int]],
+    free: set[int],
+    seen: list[int],
+) -> Iterator[Never]:
+    pairs = {frozenset({a, b}): both.bit_count() for a, b, both in together}
+    for a, b, both in together:
+        for c in friends[a] & friends[b]:
+            if both & where[c] or {a, b, c} <= free:
+                continue
+            ab, bc, ac = (pairs[frozenset(two)] for two in ((a, b), (b, c), (a, c)))
+            expected = min(ab * ac / seen[a], ab * bc / seen[b], ac * bc / seen[c])
+            if expected > SURPRISE:
+                yield frozenset({a, b, c})
+
+
+def _subject(fact: Fact) -> str:
+    return repr(fact) if isinstance(fact, AtMost) else fact.name
