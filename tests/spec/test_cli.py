@@ -12,6 +12,7 @@ from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY
 
 import pglife_spec
 from pglife_spec import cli
+from pglife_spec.prove.report import Obligation, ProofReport, Status
 
 PATIENT_TOY = replace(PATIENT, name="tiny-15")
 SMALL_TOY = replace(SMALL, name="tiny-18")
@@ -141,6 +142,25 @@ def test_a_report_with_something_wrong_has_status_1(pglife):
     status, out, _ = pglife("report", "--no-proof", "-c", "tiny-15")
     assert status == 1
     assert "FAILS after 5 steps" in out
+
+
+@pytest.mark.parametrize(("status_", "code"), [(Status.PROVED, 0), (Status.UNKNOWN, 1)])
+def test_only_a_whole_proof_has_status_0(pglife, monkeypatch, status_, code):
+    asked = []
+
+    def prove(machine, fixed):
+        asked.append(fixed)
+        cells = [Obligation(c.name, "leave", status_, 0.1) for c in machine.claims]
+        made = ProofReport(machine.name, fixed, obligations=cells)
+        made.summarize([c.name for c in machine.claims])
+        return made
+
+    monkeypatch.setattr(cli, "_prove", prove)
+    status, out, _ = pglife("prove", "--fix", "patient=true", "--fix", "max_connections=3")
+    assert status == code
+    assert asked == [{"patient": True, "max_connections": 3}]
+    assert f"{status_.value}" in out
+    assert "limit_is_kept" in out
 
 
 def test_the_command_runs_on_the_real_model():
