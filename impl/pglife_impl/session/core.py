@@ -306,6 +306,7 @@ class Session:
         if columns is None:
             ready.rows(run)
             return ready.tag
+        ready.fold(run)
         self.context.send(describe(columns))
         count = 0
         zone = run.zone

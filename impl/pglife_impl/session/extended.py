@@ -205,6 +205,8 @@ class ExtendedProtocol:
                 SqlState.PROTOCOL_VIOLATION,
                 f"bind message has {formats} result formats but query has {len(columns)} columns",
             )
+        if prepared.ready is not None:
+            prepared.ready.fold(Run(session, values))
         self._portals[message.portal] = Portal(prepared, values, message.result_formats)
         self._send(bind_complete())
 

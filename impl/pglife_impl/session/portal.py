@@ -16,7 +16,7 @@ from pglife_impl.protocol.backend import Column, data_row, row_description
 from pglife_impl.session import commands, tree, types
 from pglife_impl.session.analysis import Parameters
 from pglife_impl.session.query import OutputColumn, plan_query
-from pglife_impl.session.run import Row, Run
+from pglife_impl.session.run import Evaluate, Row, Run
 from pglife_impl.session.types import PgType, Value
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ class Ready:
     columns: tuple[OutputColumn, ...] | None
     rows: Callable[[Run], Iterator[Row]]
     parameter_types: list[PgType] = field(default_factory=list)
+    constants: tuple[Evaluate, ...] = ()
+
+    def fold(self, run: Run) -> None:
+        """Compute what does not depend on rows, as planning does: its errors come first."""
+        for constant in self.constants:
+            constant((), run)
 
 
 def make_ready(
@@ -47,8 +53,8 @@ def make_ready(
     tag = tree.command_tag(statement)
     if isinstance(statement, tree.Select | tree.Values):
         parameters = Parameters(list(declared or ()), allowed=declared is not None)
-        plan = plan_query(statement, parameters, session)
-        return Ready(statement, tag, plan.columns, plan.rows, parameters.final())
+        plan = plan_query(statement, parameters)
+        return Ready(statement, tag, plan.columns, plan.rows, parameters.final(), plan.constants)
     if isinstance(statement, tree.Show):
         return Ready(statement, tag, commands.show_columns(statement, session), _show(statement))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -22,11 +22,8 @@ from pglife_impl.session.functions import AGGREGATES
 from pglife_impl.session.names import column_name
 from pglife_impl.session.operators import sort_key
 from pglife_impl.session.relations import RELATIONS
-from pglife_impl.session.run import Row, Run
+from pglife_impl.session.run import Evaluate, Row, Run
 from pglife_impl.session.types import PgType, Value
-
-if TYPE_CHECKING:
-    from pglife_impl.session.core import Session
 
 
 @dataclass(frozen=True)
@@ -39,21 +36,22 @@ class OutputColumn:
 
 @dataclass(frozen=True)
 class Plan:
-    """A query that can be run."""
+    """A query that can be run. Constants are folded before it is, with the errors that has."""
 
     columns: tuple[OutputColumn, ...]
     rows: Callable[[Run], Iterator[Row]]
+    constants: tuple[Evaluate, ...] = ()
 
 
-def plan_query(query: tree.Query, parameters: Parameters, session: Session) -> Plan:
+def plan_query(query: tree.Query, parameters: Parameters) -> Plan:
     """Check a query and return how to run it."""
     if isinstance(query, tree.Values):
-        return _plan_values(query, parameters, session)
-    return _SelectPlanner(query, parameters, session).plan()
+        return _plan_values(query, parameters)
+    return _SelectPlanner(query, parameters).plan()
 
 
-def _plan_values(query: tree.Values, parameters: Parameters, session: Session) -> Plan:
-    analyzer = Analyzer(Scope(), parameters, lambda q: plan_query(q, parameters, session))
+def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
+    analyzer = Analyzer(Scope(), parameters, lambda q: plan_query(q, parameters))
     unify = analyzer._unified
     by_column = [unify(column, "VALUES") for column in zip(*query.rows, strict=True)]
     columns = tuple(
@@ -80,16 +78,15 @@ class _Joined:
 class _SelectPlanner:
     """Plans one SELECT."""
 
-    def __init__(self, query: tree.Select, parameters: Parameters, session: Session) -> None:
+    def __init__(self, query: tree.Select, parameters: Parameters) -> None:
         self.query = query
-        self.session = session
         self.parameters = parameters
         self.scope = Scope()
         self.analyzer = Analyzer(self.scope, parameters, self._subquery)
         self.sources: list[_Joined] = []
 
     def _subquery(self, query: tree.Query) -> Plan:
-        return plan_query(query, self.parameters, self.session)
+        return plan_query(query, self.parameters)
 
     def plan(self) -> Plan:
         """Check everything; return how to run it."""
@@ -110,10 +107,7 @@ class _SelectPlanner:
             OutputColumn(item.alias or column_name(item.expression), typed.type)
             for item, typed in zip(items, outputs, strict=True)
         )
-        for output in outputs:
-            if output.is_constant:
-                # PostgreSQL folds constants when it plans: their errors come before the columns.
-                output.evaluate((), Run(self.session))
+        constants = tuple(output.evaluate for output in outputs if output.is_constant)
         limit, offset = self._count(query.limit, "LIMIT"), self._count(query.offset, "OFFSET")
 
         def rows(run: Run) -> Iterator[Row]:
@@ -132,7 +126,7 @@ class _SelectPlanner:
             stop = None if count is None else start + count
             yield from (row for row, _ in islice(produced, start, stop))
 
-        return Plan(columns, rows)
+        return Plan(columns, rows, constants)
 
     def _source(self, source: tree.Source) -> _Joined:
         plan, default_name = self._source_plan(source)
@@ -167,7 +161,7 @@ class _SelectPlanner:
             columns = tuple(OutputColumn(name, of) for name, of in relation.columns)
             return Plan(columns, relation.rows), what
         if not isinstance(what, tree.Call):
-            return plan_query(what, self.parameters, self.session), "unnamed_subquery"
+            return plan_query(what, self.parameters), "unnamed_subquery"
         typed = self.analyzer.expression(what)
 
         def rows(run: Run) -> Iterator[Row]:

@@ -1,0 +1,332 @@
+"""A session without a process: a scripted client, a clock that jumps, rows of shared memory.
+
+Begin with   FakeContext, then converse().
+Owns         the order of events: each wait of the session takes the next one of the script.
+Leaves out   what is asserted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from pglife_impl.catalog import DatabaseDef, RoleDef
+from pglife_impl.context import ClientGone, Interrupts, Wake
+from pglife_impl.guc import Gucs
+from pglife_impl.kinds import Kind
+from pglife_impl.protocol.backend import parse_report
+from pglife_impl.protocol.frontend import Query, encode
+from pglife_impl.session.core import Session
+from pglife_impl.session.greeting import greet
+from pglife_impl.shmem import Activity
+
+EPOCH = 1_700_000_000.0
+OWN_PID = 4711
+OTHER_PID = 4712
+
+
+@dataclass(frozen=True)
+class Happens:
+    """Something that befalls the session while it waits; `after_s` of its waiting."""
+
+    act: Callable[[FakeContext], None]
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Says:
+    """The client sends bytes, when the session waits for it."""
+
+    data: bytes
+
+
+def sql(text: str) -> Says:
+    """The client sends a simple query."""
+    return Says(encode(Query(text)))
+
+
+def cancel(context: FakeContext) -> None:
+    """SIGINT."""
+    context.interrupts.cancel = True
+
+
+def die(context: FakeContext) -> None:
+    """SIGTERM."""
+    context.interrupts.die = True
+
+
+def postmaster_dies(context: FakeContext) -> None:
+    """The death pipe becomes readable."""
+    context.postmaster_alive = False
+
+
+def client_vanishes(context: FakeContext) -> None:
+    """The client hangs up."""
+    context.connected = False
+
+
+def row(pid: int, kind: Kind, **fields: Any) -> Activity:
+    """One row of shared memory."""
+    known: dict[str, Any] = {
+        "user": "",
+        "database": "",
+        "application_name": "",
+        "client": "",
+        "client_port": -1,
+        "state": "",
+        "query": "",
+        "backend_start": EPOCH,
+        "xact_start": 0.0,
+        "query_start": 0.0,
+        "state_change": 0.0,
+        "superuser": False,
+    }
+    return Activity(slot=pid, pid=pid, kind=kind, **{**known, **fields})
+
+
+class FakeCatalog:
+    """Roles and databases in memory."""
+
+    def __init__(self) -> None:
+        self.roles = {
+            "postgres": RoleDef(10, "postgres", superuser=True, login=True),
+            "bob": RoleDef(16384, "bob", login=True),
+            "pg_signal_backend": RoleDef(4200, "pg_signal_backend"),
+        }
+        self.databases = {"postgres": DatabaseDef(5, "postgres", "postgres")}
+        self._oid = 16384
+
+    def refresh(self) -> None:
+        """Nobody else changes it."""
+
+    def next_oid(self) -> int:
+        """A new oid."""
+        self._oid += 1
+        return self._oid
+
+    def put_role(self, role: RoleDef) -> None:
+        """Add or replace."""
+        self.roles[role.name] = role
+
+    def drop_role(self, name: str) -> None:
+        """Remove."""
+        del self.roles[name]
+
+    def put_database(self, database: DatabaseDef) -> None:
+        """Add or replace."""
+        self.databases[database.name] = database
+
+    def drop_database(self, name: str) -> None:
+        """Remove."""
+        del self.databases[name]
+
+
+class FakeShmem:
+    """Our own row and those given."""
+
+    in_recovery = False
+
+    def __init__(self, context: FakeContext) -> None:
+        self._context = context
+        self.others: list[Activity] = []
+
+    def activities(self) -> list[Activity]:
+        """All rows."""
+        context = self._context
+        mine = row(
+            context.pid,
+            Kind.BACKEND,
+            user=context.user,
+            database=context.database,
+            superuser=context.authenticated_superuser,
+            **context.columns,
+        )
+        return [mine, *self.others]
+
+    def activity_of(self, pid: int) -> Activity | None:
+        """The row of a process."""
+        return next((each for each in self.activities() if each.pid == pid), None)
+
+
+@dataclass
+class FakeContext:
+    """What backend.py gives a session, without a process."""
+
+    script: deque[Says | Happens] = field(default_factory=deque)
+    user: str = "postgres"
+    authenticated_superuser: bool = True
+    parameters: dict[str, str] = field(default_factory=dict)
+    pid: int = OWN_PID
+    database: str = "postgres"
+    cancel_key: bytes = b"\1\2\3\4"
+    start_time: float = EPOCH
+    connected: bool = True
+    postmaster_alive: bool = True
+    can_send: bool = True
+
+    def __post_init__(self) -> None:
+        self.clock = EPOCH
+        self.gucs = Gucs()
+        self.catalog = FakeCatalog()
+        self.columns: dict[str, Any] = {}
+        self.shmem = FakeShmem(self)
+        self.interrupts = Interrupts()
+        self.sent = b""
+        self.titles: list[str] = []
+        self.states: list[str] = []
+        self.logged: list[SimpleNamespace] = []
+        self.signals: list[tuple[int, int]] = []
+        self.living = {OTHER_PID}
+        self.reloads = 0
+        self.checkpoints = 0
+        self._inbox = b""
+
+    def now(self) -> float:
+        """The clock, which moves only while the session sleeps."""
+        return self.clock
+
+    def wait(self, timeout_s: float | None, *, readable: bool) -> Wake:
+        """Let the next event of the script happen, or the time pass."""
+        if not self.postmaster_alive:
+            return Wake.POSTMASTER_DEATH
+        event = self.script[0] if self.script else None
+        if isinstance(event, Says) and readable:
+            self.script.popleft()
+            self._inbox += event.data
+            return Wake.READABLE
+        if isinstance(event, Happens) and (timeout_s is None or event.after_s <= timeout_s):
+            self.script.popleft()
+            self.clock += event.after_s
+            event.act(self)
+            return Wake.LATCH if self.postmaster_alive else Wake.POSTMASTER_DEATH
+        if event is None and readable:
+            self.connected = False  # the script is over: the client hangs up
+            return Wake.READABLE
+        assert timeout_s is not None
+        self.clock += timeout_s
+        return Wake.TIMEOUT
+
+    def receive(self) -> bytes | None:
+        """What has come."""
+        data, self._inbox = self._inbox, b""
+        if data:
+            return data
+        return None if self.connected else b""
+
+    def send(self, data: bytes) -> None:
+        """Keep it for the test."""
+        if not self.can_send:
+            raise ClientGone("could not send data to client: Broken pipe")
+        self.sent += data
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def client_has_gone(self) -> bool:
+        """As the kernel would know."""
+        return not self.connected
+
+    def set_activity(self, text: str) -> None:
+        """Keep the title."""
+        self.titles.append(text)
+
+    def report(self, **columns: Any) -> None:
+        """Keep the row."""
+        self.columns |= columns
+        if "state" in columns:
+            self.states.append(columns["state"])
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """Keep the line."""
+        self.logged.append(SimpleNamespace(level=level, message=message, **fields))
+
+    def signal_backend(self, pid: int, signum: int) -> bool:
+        """Note it; only the living can be signalled."""
+        if signum:
+            self.signals.append((pid, signum))
+        return pid in self.living
+
+    def request_reload(self) -> bool:
+        """SIGHUP to the postmaster."""
+        return True
+
+    def reload(self) -> list[str]:
+        """Serve the reload."""
+        self.interrupts.reload = False
+        self.reloads += 1
+        return []
+
+    def request_checkpoint(self) -> None:
+        """Done at once."""
+        self.checkpoints += 1
+
+
+@dataclass
+class Conversation:
+    """What came of it."""
+
+    context: FakeContext
+    session: Session
+    code: int
+    messages: list[tuple[str, bytes]]
+
+    @property
+    def letters(self) -> str:
+        """The types of the messages, one letter each."""
+        return "".join(code for code, _ in self.messages)
+
+    @property
+    def reports(self) -> list[tuple[str, str, str]]:
+        """Severity, SQLSTATE and text of errors and notices."""
+        found = [parse_report(body) for code, body in self.messages if code in "EN"]
+        return [(report.severity, report.sqlstate, report.message) for report in found]
+
+    @property
+    def rows(self) -> list[tuple[str | None, ...]]:
+        """All data rows, as text."""
+        return [_cells(body) for code, body in self.messages if code == "D"]
+
+    @property
+    def tags(self) -> list[str]:
+        """All command tags."""
+        return [body[:-1].decode() for code, body in self.messages if code == "C"]
+
+    @property
+    def status(self) -> str:
+        """The bytes of all ReadyForQuery."""
+        return "".join(body.decode() for code, body in self.messages if code == "Z")
+
+
+def _cells(body: bytes) -> tuple[str | None, ...]:
+    cells: list[str | None] = []
+    at = 2
+    for _ in range(struct.unpack_from("!h", body)[0]):
+        length = struct.unpack_from("!i", body, at)[0]
+        at += 4
+        cells.append(None if length < 0 else body[at : at + length].decode())
+        at += max(length, 0)
+    return tuple(cells)
+
+
+def split(data: bytes) -> list[tuple[str, bytes]]:
+    """Cut what the server sent into messages."""
+    messages = []
+    while data:
+        length = struct.unpack_from("!i", data, 1)[0]
+        messages.append((chr(data[0]), data[5 : length + 1]))
+        data = data[length + 1 :]
+    return messages
+
+
+def converse(*events: Says | Happens | str, context: FakeContext | None = None) -> Conversation:
+    """Run a session over a script, at whose end the client leaves; a bare string is a query."""
+    context = context or FakeContext()
+    context.script.extend(sql(each) if isinstance(each, str) else each for each in events)
+    greet(context)  # type: ignore[arg-type]
+    session = Session(context, clock=context.now)  # type: ignore[arg-type]
+    code = session.run()
+    return Conversation(context, session, code, split(context.sent))
