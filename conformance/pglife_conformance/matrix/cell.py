@@ -1,0 +1,257 @@
+"""One cell of the matrix, played: enter, freeze, act, compare, let go, compare again.
+
+Begin with   play().
+Owns         what is compared: lines and steps of the postmaster, who is told what, who is there,
+             the pid file, what a new client hears, the rest of the life, exit status, control file.
+Leaves out   what it must be (rules.py, finale.py).
+Source       DESIGN section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pglife_conformance import deadlines
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.failures import Expectation, Inconclusive
+from pglife_conformance.frozen import Frozen
+from pglife_conformance.matrix.events import Event
+from pglife_conformance.matrix.finale import Finale, finale_of
+from pglife_conformance.matrix.roles import IGNORES, Role
+from pglife_conformance.matrix.rules import OPEN, Level, Standing
+from pglife_conformance.matrix.scene import Scene, Told
+from pglife_conformance.matrix.states import RECOVERY, STARTUP_CRASH, State
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.refusals import (
+    CANNOT_CONNECT_NOW,
+    IN_RECOVERY_MODE,
+    SHUTTING_DOWN,
+    STARTING_UP,
+)
+from pglife_conformance.story import Line, in_version, same_story, story_of
+
+NOT_ACCEPTING = "the database system is not accepting connections"
+_CLOCK = "issuing SIGKILL to recalcitrant children"
+
+
+def play(cluster: Cluster, state: State, event: Event) -> None:
+    """Play one cell; raises Expectation at the first difference."""
+    try:
+        _play(cluster, state, event)
+    except Inconclusive:
+        raise
+    except Expectation as problem:
+        if cluster.find_log(f"^{_CLOCK}$") is not None:
+            raise Inconclusive(
+                "a cell played within the five seconds of SL-05", f"too slow; {problem.observed}"
+            ) from problem
+        raise
+
+
+def _play(cluster: Cluster, state: State, event: Event) -> None:
+    standing = state.standing(cluster.target.version.major)
+    with state.enter(cluster) as held:
+        cluster.wait_for(
+            f"exactly these children in {state}: {_crew(standing)}",
+            lambda: held.crew() == +standing.crew,
+            describe=lambda: _crew_of(held.crew()),
+        )
+        with Frozen(cluster) as frozen:
+            scene = Scene(held, frozen)
+            mark = cluster.mark()
+            event.by_rules(standing)
+            event.happen(scene)
+            if standing.pm != "PM_NO_CHILDREN":
+                _expect_held(scene, state, standing, mark)
+            cluster.let_go_of_everything()
+    _expect_finale(cluster, state, standing, mark, scene.names)
+
+
+# While everybody is stopped.
+
+
+def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> None:
+    cluster = scene.cluster
+    lines = in_version(standing.lines, standing.major)
+    told = _told_by_rules(standing)
+    rest = Rest(cluster.pid)
+
+    def as_expected() -> bool:
+        return (
+            same_story(story_of(cluster, mark, scene.names), lines)
+            and scene.told() == told
+            and scene.held.crew() == +standing.crew
+            and rest.has_come()
+        )
+
+    cluster.wait_for(
+        f"lines {lines}; told {_words(told)}; children {_crew(standing)}",
+        as_expected,
+        describe=lambda: (
+            f"lines {story_of(cluster, mark, scene.names)}; told {_words(scene.told())}; "
+            f"children {_crew_of(scene.held.crew())}"
+        ),
+    )
+    _expect_pid_file(cluster, state, standing)
+    _expect_doors(cluster, standing)
+
+
+def _told_by_rules(standing: Standing) -> Told:
+    found = {
+        role: frozenset(int(number) for number in numbers - IGNORES.get(role, frozenset()))
+        for role, numbers in standing.told.items()
+        if standing.crew[role] - standing.born[role] > 0
+    }
+    return {role: numbers for role, numbers in found.items() if numbers}
+
+
+def _expect_pid_file(cluster: Cluster, state: State, standing: Standing) -> None:
+    """SH-02, SH-40, SH-41."""
+    if standing.level > Level.NO:
+        wanted = PidFileStatus.STOPPING
+    elif (standing.pm == "PM_STARTUP" and not standing.fatal) or _began_in_startup(state):
+        wanted = PidFileStatus.STARTING
+    elif state is RECOVERY:
+        wanted = PidFileStatus.STANDBY
+    else:
+        wanted = PidFileStatus.READY
+    found = cluster.pid_file_status()
+    if found is not wanted:
+        raise cluster.watcher.failure(f"the pid file says {wanted}", f"{found}")
+
+
+def _began_in_startup(state: State) -> bool:
+    return state.pm == "PM_STARTUP" and not state.fatal
+
+
+def refusal_by_rules(standing: Standing) -> str | None:
+    """CN-01 to CN-05; None where a client is let in."""
+    if standing.pm in OPEN:
+        return SHUTTING_DOWN if standing.doors_closed else None
+    if standing.level > Level.NO:
+        return SHUTTING_DOWN
+    if standing.pm == "PM_STARTUP" and not standing.fatal:
+        return STARTING_UP
+    if standing.pm == "PM_RECOVERY" and not standing.fatal:
+        return NOT_ACCEPTING
+    return IN_RECOVERY_MODE
+
+
+def _expect_doors(cluster: Cluster, standing: Standing) -> None:
+    """What a new client hears; whom nobody refuses needs a family that is not stopped."""
+    wanted = refusal_by_rules(standing)
+    if standing.pm == "PM_WAIT_DEAD_END":
+        expect_no_answer(cluster)
+        return
+    if wanted is None:
+        return
+    refusal = cluster.refusal_of_new_client()
+    if (refusal.severity, refusal.sqlstate, refusal.message) != (
+        "FATAL",
+        CANNOT_CONNECT_NOW,
+        wanted,
+    ):
+        raise cluster.watcher.failure(f"a new client hears {wanted!r}", str(refusal))
+
+
+def expect_no_answer(cluster: Cluster) -> None:
+    """SE-33: one can connect, but nobody is forked and nothing is said."""
+    before = [kid.key for kid in cluster.children()]
+    session = cluster.silent_client(wait_for_child=False)
+    session.client.send_startup({"user": "postgres", "database": "postgres"})
+    rest = Rest(cluster.pid)
+    cluster.wait_for("the postmaster to rest", rest.has_come)
+    if not session.is_silent() or [kid.key for kid in cluster.children()] != before:
+        raise cluster.watcher.failure(
+            "a new client is left alone in PM_WAIT_DEAD_END",
+            "it got an answer, or a child was forked for it",
+        )
+
+
+# After they have been let go.
+
+
+def _expect_finale(
+    cluster: Cluster, state: State, standing: Standing, mark: int, names: dict[int, str]
+) -> None:
+    if state is STARTUP_CRASH and Level.NO < standing.level < Level.IMMEDIATE:
+        # Whether this ends by itself is told elsewhere: real releases have a defect here.
+        return
+    finale = finale_of(standing, is_standby=state.is_standby)
+    lines: Sequence[Line] = in_version([*standing.lines, *finale.lines], standing.major)
+    if finale.exit_code is None:
+        _expect_life(cluster, state, standing, finale, mark, names, lines)
+        return
+    cluster.expect_exit(code=finale.exit_code, within=deadlines.SHUTDOWN_LIMIT)
+    told = story_of(cluster, mark, names)
+    if not same_story(told, lines):
+        raise cluster.watcher.failure(f"the whole story: {[str(x) for x in lines]}", str(told))
+    if cluster.pid_file() is not None:
+        raise cluster.watcher.failure("no postmaster.pid after the end", "it is there")
+    _expect_control_state(cluster, state, standing)
+
+
+def _expect_life(
+    cluster: Cluster,
+    state: State,
+    standing: Standing,
+    finale: Finale,
+    mark: int,
+    names: dict[int, str],
+    lines: Sequence[Line],
+) -> None:
+    """It lives on, and has told exactly this."""
+
+    def as_expected() -> bool:
+        told = story_of(cluster, mark, names)
+        if state.is_standby and finale.lines:
+            return same_story(told[: len(lines)], lines)
+        return same_story(told, lines)
+
+    cluster.wait_for(
+        f"the whole story: {[str(line) for line in lines]}",
+        as_expected,
+        deadlines.CRASH_RESTART_LIMIT,
+        describe=lambda: str(story_of(cluster, mark, names)),
+    )
+    if state.is_standby:
+        return
+    cluster.expect_ready(since=mark if finale.lines else 0)
+    with cluster.session() as session:
+        if session.query("select 1") != [("1",)]:
+            raise cluster.watcher.failure("a new session works", "it does not")
+
+
+def _expect_control_state(cluster: Cluster, state: State, standing: Standing) -> None:
+    """SH-07, SH-13, SH-14."""
+    if Need.CONTROL_FILE not in cluster.target.capabilities:
+        return
+    wanted = state.control
+    if not standing.fatal and standing.level < Level.IMMEDIATE:
+        in_recovery = state.is_standby
+        wanted = ControlState.SHUT_DOWN_IN_RECOVERY if in_recovery else ControlState.SHUT_DOWN
+    found = cluster.controldata_state()
+    if found is not wanted:
+        raise cluster.watcher.failure(f"control state {wanted.value!r}", repr(found.value))
+
+
+# Words.
+
+
+def _crew(standing: Standing) -> str:
+    return _crew_of(+standing.crew)
+
+
+def _crew_of(crew: dict[Role, int]) -> str:
+    return ", ".join(f"{number} {role}" for role, number in sorted(crew.items(), key=_by_name))
+
+
+def _by_name(item: tuple[Role, int]) -> str:
+    return item[0].value
+
+
+def _words(told: Told) -> str:
+    return str({str(role): sorted(numbers) for role, numbers in told.items()})

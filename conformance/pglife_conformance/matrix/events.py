@@ -1,0 +1,214 @@
+"""What is done to a postmaster in a cell of the matrix.
+
+Begin with   Event, then events_in().
+Owns         the events: what the suite does, and which rule says what follows.
+Leaves out   the comparing (cell.py).
+Source       sections 2.2, 3.3 and 3.4 of the rules.
+"""
+
+from __future__ import annotations
+
+import abc
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pglife_conformance.matrix import states
+from pglife_conformance.matrix.roles import Role
+from pglife_conformance.matrix.rules import Level, Standing
+from pglife_conformance.matrix.scene import Scene
+
+_HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
+
+
+class Event(abc.ABC):
+    """One kind of stimulus."""
+
+    rules: tuple[str, ...] = ()
+
+    @abc.abstractmethod
+    def happen(self, scene: Scene) -> None:
+        """Do it to the server."""
+
+    @abc.abstractmethod
+    def by_rules(self, standing: Standing) -> None:
+        """Do it to what the rules say the server is."""
+
+
+@dataclass(frozen=True)
+class Request(Event):
+    """A shutdown request stronger than the last one."""
+
+    level: Level
+    rules = ("SH-01", "SH-02", "SH-03", "SH-06", "SH-09")
+
+    def __str__(self) -> str:
+        return self.level.word
+
+    def happen(self, scene: Scene) -> None:
+        scene.cluster.request_shutdown(self.level.word)
+
+    def by_rules(self, standing: Standing) -> None:
+        standing.request(self.level)
+
+
+@dataclass(frozen=True)
+class Reload(Event):
+    """SIGHUP."""
+
+    rules = ("SG-02", "MM-22")
+
+    def __str__(self) -> str:
+        return "reload"
+
+    def happen(self, scene: Scene) -> None:
+        scene.cluster.reload()
+
+    def by_rules(self, standing: Standing) -> None:
+        standing.reload()
+
+
+@dataclass(frozen=True)
+class Harmless(Event):
+    """Signals that mean nothing, and requests that are no stronger than the last one."""
+
+    level: Level
+    rules = ("SH-01", "SG-05", "PG-25")
+
+    def __str__(self) -> str:
+        return "harmless"
+
+    def happen(self, scene: Scene) -> None:
+        for level in (Level.SMART, Level.FAST):
+            if level <= self.level:
+                scene.cluster.request_shutdown(level.word)
+                scene.wait_for_rest()
+        for number in _HARMLESS:
+            scene.cluster.signal_postmaster(number)
+            scene.wait_for_rest()
+
+    def by_rules(self, standing: Standing) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class Kill(Event):
+    """SIGKILL to a child."""
+
+    role: Role
+    rules = ("CR-01", "CR-02", "RP-02")
+
+    def __str__(self) -> str:
+        return f"kill_{self.role}".replace(" ", "_")
+
+    def happen(self, scene: Scene) -> None:
+        child = scene.child(self.role)
+        scene.cluster.signal_child(child, signal.SIGKILL)
+        scene.has_gone(child)
+
+    def by_rules(self, standing: Standing) -> None:
+        standing.killed(self.role, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Ends(Event):
+    """A child ends by itself, on a signal that somebody sends to it."""
+
+    role: Role
+    signal: signal.Signals
+    code: int
+    rules = ("SG-40", "SG-41", "SM-22")
+
+    def __str__(self) -> str:
+        return f"{self.role}_on_{self.signal.name}".replace(" ", "_")
+
+    def happen(self, scene: Scene) -> None:
+        child = scene.child(self.role)
+        scene.cluster.signal_child(child, self.signal)
+        scene.frozen.let_go(child)
+        scene.has_gone(child)
+
+    def by_rules(self, standing: Standing) -> None:
+        standing.exits(self.role, self.code)
+
+
+@dataclass(frozen=True)
+class UnaskedShutdownCheckpoint(Event):
+    """INT to the checkpointer of 18 outside of a shutdown."""
+
+    rules = ("SG-11", "TR18-25")
+
+    def __str__(self) -> str:
+        return "checkpointer_on_SIGINT"
+
+    def happen(self, scene: Scene) -> None:
+        child = scene.child(Role.CHECKPOINTER)
+        scene.cluster.signal_child(child, signal.SIGINT)
+        scene.frozen.let_go(child)
+        scene.has_gone(child)
+
+    def by_rules(self, standing: Standing) -> None:
+        standing.wal_shut_down_unexpectedly()
+        standing.told.pop(Role.CHECKPOINTER)
+        standing.crew[Role.CHECKPOINTER] = 0
+
+
+INT, QUIT, TERM, USR2 = signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR2
+
+ENDS = (
+    Ends(Role.BACKGROUND_WRITER, TERM, 0),
+    Ends(Role.BACKGROUND_WRITER, QUIT, 2),
+    Ends(Role.WALWRITER, TERM, 0),
+    Ends(Role.WALWRITER, INT, 0),
+    Ends(Role.AUTOVACUUM_LAUNCHER, TERM, 0),
+    Ends(Role.LOGICAL_REPLICATION_LAUNCHER, TERM, 1),
+    Ends(Role.LOGICAL_REPLICATION_LAUNCHER, QUIT, 2),
+    Ends(Role.IO_WORKER, INT, 0),
+    Ends(Role.IO_WORKER, USR2, 0),
+    Ends(Role.BACKEND, TERM, 1),
+    Ends(Role.BACKEND, QUIT, 2),
+    Ends(Role.SILENT, TERM, 1),
+    Ends(Role.SILENT, QUIT, 2),
+    Ends(Role.DEAD_END, TERM, 1),
+    Ends(Role.DEAD_END, QUIT, 2),
+    Ends(Role.CHECKPOINTER, USR2, 0),
+    Ends(Role.CHECKPOINTER, QUIT, 2),
+)
+"""Section 3.3, by signals whose effect nobody else has a part in."""
+
+_IN_SHUTDOWN = (
+    Ends(Role.IO_WORKER, INT, 0),
+    Ends(Role.DEAD_END, TERM, 1),
+    Ends(Role.DEAD_END, QUIT, 2),
+    Ends(Role.CHECKPOINTER, QUIT, 2),
+    Ends(Role.IO_WORKER, QUIT, 2),
+)
+_STILL_RUNNING = (states.RUN, states.RUN_SMART)
+
+
+def events_in(state: states.State) -> Iterator[Event]:
+    """The events of this state's row."""
+    for level in (Level.SMART, Level.FAST, Level.IMMEDIATE):
+        if level > state.level:
+            yield Request(level)
+    if state is states.RUN_ALONE:
+        return
+    yield Reload()
+    yield Harmless(state.level)
+    if state is states.STARTUP_CRASH:
+        # Further crashes there meet defects of real releases, which have scenarios of their own.
+        return
+    for role in Role:
+        if role in state.crew:
+            yield Kill(role)
+    yield from _ends_in(state)
+
+
+def _ends_in(state: states.State) -> Iterator[Event]:
+    if state is states.RUN:
+        yield UnaskedShutdownCheckpoint()
+    if state.pm in ("PM_RUN", "PM_HOT_STANDBY", "PM_RECOVERY", "PM_STARTUP"):
+        ends = ENDS if state in _STILL_RUNNING else ENDS[:1]
+        yield from (end for end in ends if end.role in state.crew)
+    elif not state.fatal:
+        yield from (end for end in _IN_SHUTDOWN if end.role in state.crew)

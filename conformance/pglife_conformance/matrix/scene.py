@@ -1,0 +1,55 @@
+"""A cell of the matrix while it is played: the cluster, its frozen family, who is who.
+
+Begin with   Scene.
+Owns         finding the child of a role; waiting until a death is reaped or nothing moves.
+Leaves out   expectations.
+Source       -
+"""
+
+from __future__ import annotations
+
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.frozen import Frozen
+from pglife_conformance.matrix.roles import IGNORES, Role
+from pglife_conformance.matrix.states import Held
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+
+Told = dict[Role, frozenset[int]]
+
+
+class Scene:
+    """One state, held, with everybody stopped."""
+
+    def __init__(self, held: Held, frozen: Frozen) -> None:
+        self.cluster: Cluster = held.cluster
+        self.held = held
+        self.frozen = frozen
+        self._roles = {child.key: held.role_of(child) for child in frozen.children}
+        self.names = {child.pid: str(held.role_of(child)) for child in frozen.children}
+
+    def child(self, role: Role) -> Child:
+        """The first child of this role."""
+        return next(kid for kid in self.frozen.children if self._roles[kid.key] is role)
+
+    def has_gone(self, child: Child) -> None:
+        """Wait until this child has ended and been reaped."""
+        self.cluster.wait_for(
+            f"the postmaster to take notice of the end of {child}",
+            lambda: not any(kid.key == child.key for kid in self.cluster.watcher.kids),
+        )
+
+    def wait_for_rest(self) -> None:
+        """Wait until the postmaster sleeps and has no signal pending."""
+        rest = Rest(self.cluster.pid)
+        self.cluster.wait_for("the postmaster to rest", rest.has_come)
+
+    def told(self) -> Told:
+        """What each role has been told; the children of one role must agree."""
+        found: Told = {}
+        for child, numbers in self.frozen.told().items():
+            role = self._roles[child.key]
+            heard = frozenset(int(number) for number in numbers - IGNORES.get(role, frozenset()))
+            if found.setdefault(role, heard) != heard:
+                return {role: frozenset({-1})}
+        return {role: numbers for role, numbers in found.items() if numbers}

@@ -1,0 +1,389 @@
+"""The states of the postmaster that can be held, and how each is entered.
+
+Begin with   STATES.
+Owns         for each state: its standing by the rules, its pins, what the control file says.
+Leaves out   what is done in them (events.py).
+Source       section 14.1; table 9.1 for who is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pglife_conformance import deadlines
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.matrix.roles import BY_KIND, Role
+from pglife_conformance.matrix.rules import Level, Standing
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.pins import (
+    Pin,
+    pin_wait_backends,
+    pin_wait_backends_after_crash,
+    pin_wait_checkpointer,
+    pin_wait_dead_end,
+    pin_wait_dead_end_after_crash,
+    pin_wait_io_workers,
+    pin_wait_xlog_shutdown,
+)
+from pglife_conformance.session import Session
+from pglife_conformance.startup_gate import pin_startup_after_crash, pin_startup_at_birth
+
+IO_WORKERS = 2
+
+
+@dataclass
+class Held:
+    """A cluster in a state, and what is known of its clients."""
+
+    cluster: Cluster
+    unknown: Role = Role.DEAD_END
+    """What a child is that has not said its name."""
+    sessions: list[Session] = field(default_factory=list)
+
+    def role_of(self, child: Child) -> Role:
+        """Who this child is."""
+        return BY_KIND.get(child.kind, self.unknown)
+
+    def crew(self) -> Counter[Role]:
+        """Who lives now."""
+        return Counter(self.role_of(child) for child in self.cluster.children())
+
+    def clients_leave(self) -> None:
+        """Every client says goodbye or hangs up."""
+        for session in self.sessions:
+            session.close()
+
+
+Enter = Callable[[Cluster], contextlib.AbstractContextManager[Held]]
+
+
+@dataclass(frozen=True)
+class State:
+    """A state by the rules, and the way into it."""
+
+    name: str
+    pm: str
+    enter: Enter
+    crew: frozenset[Role]
+    level: Level = Level.NO
+    fatal: bool = False
+    control: ControlState = ControlState.IN_PRODUCTION
+    io_workers: int = IO_WORKERS
+    settings: dict[str, str] = field(default_factory=dict)
+    needs: tuple[Need, ...] = ()
+    since: int = 0
+    gone_in_17: frozenset[Role] = frozenset()
+    rules: tuple[str, ...] = ()
+    starts_running: bool = True
+    is_standby: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def standing(self, major: int) -> Standing:
+        """The postmaster's variables here."""
+        crew = Counter(dict.fromkeys(self.crew, 1))
+        if major < 18:
+            crew -= Counter(dict.fromkeys({Role.IO_WORKER, *self.gone_in_17}, 1))
+        elif Role.IO_WORKER in self.crew:
+            crew[Role.IO_WORKER] = self.io_workers
+        return Standing(
+            major=major,
+            pm=self.pm,
+            level=self.level,
+            fatal=self.fatal,
+            crew=crew,
+            io_workers=IO_WORKERS if major >= 18 else 0,
+            doors_closed=self.level is Level.SMART and self.pm in ("PM_RUN", "PM_HOT_STANDBY"),
+        )
+
+
+def cluster_settings(state: State, major: int) -> dict[str, object]:
+    """What its cluster is configured with."""
+    own: dict[str, object] = {"io_workers": IO_WORKERS} if major >= 18 else {}
+    return own | state.settings
+
+
+# Ways in.
+
+
+@contextlib.contextmanager
+def _nobody_connected(cluster: Cluster) -> Iterator[Held]:
+    yield Held(cluster)
+
+
+@contextlib.contextmanager
+def _connected(cluster: Cluster) -> Iterator[Held]:
+    sessions = [cluster.session(), cluster.silent_client()]
+    yield Held(cluster, Role.SILENT, sessions)
+
+
+@contextlib.contextmanager
+def _smart_pending(cluster: Cluster) -> Iterator[Held]:
+    session = cluster.session()
+    mark = cluster.mark()
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    yield Held(cluster, Role.DEAD_END, [session, cluster.silent_client()])
+
+
+def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
+    @contextlib.contextmanager
+    def enter(cluster: Cluster) -> Iterator[Held]:
+        with pin(cluster):
+            yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
+
+    return enter
+
+
+def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
+    @contextlib.contextmanager
+    def enter(cluster: Cluster) -> Iterator[Held]:
+        with pin(cluster):
+            yield Held(cluster, Role.DEAD_END)
+
+    return enter
+
+
+@contextlib.contextmanager
+def _wait_backends_by_smart(cluster: Cluster) -> Iterator[Pin]:
+    """WAIT_BACKENDS of a smart shutdown without sessions, held by the background writer."""
+    with Pin(cluster, Kind.BACKGROUND_WRITER) as pin:
+        cluster.request_shutdown("smart")
+        cluster.wait_for(
+            "the end of the walwriter and the launchers",
+            lambda: (
+                not any(
+                    cluster.children(kind)
+                    for kind in (
+                        Kind.WALWRITER,
+                        Kind.AUTOVACUUM_LAUNCHER,
+                        Kind.LOGICAL_REPLICATION_LAUNCHER,
+                    )
+                )
+            ),
+        )
+        yield pin
+
+
+@contextlib.contextmanager
+def _wait_xlog_archival(cluster: Cluster) -> Iterator[Pin]:
+    """OB-09, but with the archiver itself stopped."""
+    with Pin(cluster, Kind.ARCHIVER) as pin:
+        cluster.request_shutdown("fast")
+        if cluster.target.version.major >= 18:
+            cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
+        else:
+            cluster.wait_for(
+                "the end of the checkpointer",
+                lambda: not cluster.children(Kind.CHECKPOINTER),
+                deadlines.SHUTDOWN_LIMIT,
+            )
+        yield pin
+
+
+@contextlib.contextmanager
+def _recovery(cluster: Cluster) -> Iterator[Held]:
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.wait_for(
+        "the pid file to say `standby`",
+        lambda: _pid_file_line_8(cluster) == "standby ",
+        deadlines.START_LIMIT,
+    )
+    yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
+
+
+@contextlib.contextmanager
+def _hot_standby(cluster: Cluster) -> Iterator[Held]:
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.expect_log(
+        "^database system is ready to accept read-only connections$", within=deadlines.START_LIMIT
+    )
+    yield Held(cluster, Role.SILENT, [cluster.session(), cluster.silent_client()])
+
+
+def _pid_file_line_8(cluster: Cluster) -> str:
+    pid_file = cluster.pid_file()
+    return pid_file.lines[7] if pid_file is not None and len(pid_file.lines) > 7 else ""
+
+
+# The table.
+
+_HELPERS = frozenset(
+    {
+        Role.CHECKPOINTER,
+        Role.BACKGROUND_WRITER,
+        Role.WALWRITER,
+        Role.AUTOVACUUM_LAUNCHER,
+        Role.LOGICAL_REPLICATION_LAUNCHER,
+        Role.IO_WORKER,
+    }
+)
+_EARLY = frozenset(
+    {Role.STARTUP, Role.CHECKPOINTER, Role.BACKGROUND_WRITER, Role.IO_WORKER, Role.DEAD_END}
+)
+_LATE = frozenset({Role.CHECKPOINTER, Role.IO_WORKER, Role.DEAD_END})
+_DEAD_END = frozenset({Role.DEAD_END})
+_STANDBY = {"autovacuum": "off"}
+
+STARTUP = State(
+    "STARTUP",
+    "PM_STARTUP",
+    _pinned(pin_startup_at_birth),
+    _EARLY,
+    control=ControlState.SHUT_DOWN,
+    rules=("OB-01", "CR-38"),
+    starts_running=False,
+)
+STARTUP_CRASH = State(
+    "STARTUP_after_crash",
+    "PM_STARTUP",
+    _pinned(pin_startup_after_crash),
+    _EARLY,
+    fatal=True,
+    rules=("OB-02", "MM-01"),
+)
+RECOVERY = State(
+    "RECOVERY",
+    "PM_RECOVERY",
+    _recovery,
+    _EARLY,
+    control=ControlState.IN_ARCHIVE_RECOVERY,
+    settings={"hot_standby": "off"},
+    needs=(Need.STANDBY,),
+    rules=("OB-03", "RC-06"),
+    starts_running=False,
+    is_standby=True,
+)
+HOT_STANDBY = State(
+    "HOT_STANDBY",
+    "PM_HOT_STANDBY",
+    _hot_standby,
+    frozenset({*_EARLY - _DEAD_END, Role.BACKEND, Role.SILENT}),
+    control=ControlState.IN_ARCHIVE_RECOVERY,
+    needs=(Need.STANDBY,),
+    rules=("OB-04",),
+    starts_running=False,
+    is_standby=True,
+)
+RUN = State("RUN", "PM_RUN", _connected, _HELPERS | {Role.BACKEND, Role.SILENT})
+RUN_ALONE = State("RUN_nobody_connected", "PM_RUN", _nobody_connected, _HELPERS)
+RUN_SMART = State(
+    "RUN_smart",
+    "PM_RUN",
+    _smart_pending,
+    _HELPERS | {Role.BACKEND, Role.DEAD_END},
+    level=Level.SMART,
+    rules=("OB-05", "SM-22"),
+)
+WAIT_BACKENDS = State(
+    "WAIT_BACKENDS",
+    "PM_WAIT_BACKENDS",
+    _pinned(pin_wait_backends),
+    _LATE | {Role.BACKEND},
+    level=Level.FAST,
+    rules=("OB-06", "CR-31"),
+)
+WAIT_BACKENDS_SMART = State(
+    "WAIT_BACKENDS_smart",
+    "PM_WAIT_BACKENDS",
+    _pinned(_wait_backends_by_smart),
+    _LATE | {Role.BACKGROUND_WRITER},
+    level=Level.SMART,
+    rules=("SH-08", "MM-22"),
+)
+WAIT_BACKENDS_CRASH = State(
+    "WAIT_BACKENDS_crash",
+    "PM_WAIT_BACKENDS",
+    _pinned(pin_wait_backends_after_crash),
+    frozenset({Role.BACKEND, Role.DEAD_END}),
+    fatal=True,
+    rules=("OB-07", "CR-03", "CR-36", "CR-37"),
+)
+WAIT_XLOG_SHUTDOWN = State(
+    "WAIT_XLOG_SHUTDOWN",
+    "PM_WAIT_XLOG_SHUTDOWN",
+    _pinned(pin_wait_xlog_shutdown),
+    _LATE,
+    level=Level.FAST,
+    rules=("OB-08", "CR-32"),
+)
+WAIT_XLOG_ARCHIVAL = State(
+    "WAIT_XLOG_ARCHIVAL",
+    "PM_WAIT_XLOG_ARCHIVAL",
+    _pinned(_wait_xlog_archival),
+    _LATE | {Role.ARCHIVER},
+    level=Level.FAST,
+    control=ControlState.SHUT_DOWN,
+    settings={"archive_mode": "on", "archive_command": "true"},
+    needs=(Need.ARCHIVER,),
+    gone_in_17=frozenset({Role.CHECKPOINTER}),
+    rules=("OB-09", "CR-33", "SH-14"),
+)
+WAIT_IO_WORKERS = State(
+    "WAIT_IO_WORKERS",
+    "PM_WAIT_IO_WORKERS",
+    _pinned(pin_wait_io_workers),
+    _LATE,
+    level=Level.FAST,
+    control=ControlState.SHUT_DOWN,
+    io_workers=1,
+    needs=(Need.IO_WORKERS,),
+    since=18,
+    rules=("OB-10", "CR-34"),
+)
+WAIT_CHECKPOINTER = State(
+    "WAIT_CHECKPOINTER",
+    "PM_WAIT_CHECKPOINTER",
+    _pinned(pin_wait_checkpointer),
+    frozenset({Role.CHECKPOINTER, Role.DEAD_END}),
+    level=Level.FAST,
+    control=ControlState.SHUT_DOWN,
+    needs=(Need.IO_WORKERS,),
+    since=18,
+    rules=("OB-11", "CR-34"),
+)
+WAIT_DEAD_END = State(
+    "WAIT_DEAD_END",
+    "PM_WAIT_DEAD_END",
+    _pinned_by_dead_end(pin_wait_dead_end),
+    _DEAD_END,
+    level=Level.FAST,
+    control=ControlState.SHUT_DOWN,
+    rules=("OB-12", "CR-35", "SE-33"),
+)
+WAIT_DEAD_END_CRASH = State(
+    "WAIT_DEAD_END_crash",
+    "PM_WAIT_DEAD_END",
+    _pinned_by_dead_end(pin_wait_dead_end_after_crash),
+    _DEAD_END,
+    fatal=True,
+    rules=("OB-12", "CR-36", "SE-33"),
+)
+
+STATES = (
+    STARTUP,
+    STARTUP_CRASH,
+    RECOVERY,
+    HOT_STANDBY,
+    RUN,
+    RUN_ALONE,
+    RUN_SMART,
+    WAIT_BACKENDS,
+    WAIT_BACKENDS_SMART,
+    WAIT_BACKENDS_CRASH,
+    WAIT_XLOG_SHUTDOWN,
+    WAIT_XLOG_ARCHIVAL,
+    WAIT_IO_WORKERS,
+    WAIT_CHECKPOINTER,
+    WAIT_DEAD_END,
+    WAIT_DEAD_END_CRASH,
+)
