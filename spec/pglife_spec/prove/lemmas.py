@@ -86,6 +86,11 @@ class Vocabulary:
         declared: tuple[Named, ...] = (*machine.params, *machine.variables)
         self._named = {d.name: d for d in declared}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Parameters, then variables, in order of declaration."""
+        return tuple(self._named)
+
     def sort(self, name: str) -> Sort:
         """The sort of a variable or parameter; LanguageError if there is none."""
         if name not in self._named:

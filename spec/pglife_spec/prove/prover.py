@@ -1,22 +1,68 @@
 """Proving a machine's claims for any number of children and any configuration.
 
-Begin with   prove.
-Owns         putting certificate check, counterexamples and report together.
+Begin with   prove; prove_each for several pinned versions at once.
+Owns         putting lemmas, certificate check, counterexamples and report together.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.queues import SimpleQueue
 
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Machine
 from pglife_spec.prove.counterexample import explain_all
 from pglife_spec.prove.induction import Failure, Induction, invariants
+from pglife_spec.prove.learn import learn, load, save
 from pglife_spec.prove.lemmas import Lemma, Vocabulary
 from pglife_spec.prove.report import COUNTS, ProofReport
 
 Progress = Callable[[str], None]
+Message = tuple[int, str, object]
+
+
+class ProofError(Exception):
+    """A proof could not be carried out, which says nothing about the machine."""
+
+
+def prove(
+    machine: Machine,
+    fixed: Mapping[str, Value] | None = None,
+    *,
+    lemmas: Iterable[Lemma] | None = None,
+    mine: bool = False,
+    keep: bool = False,
+    progress: Progress | None = None,
+) -> ProofReport:
+    """Prove all claims of a machine, with the lemmas on file as long as they do.
+
+    Args:
+        machine: the machine.
+        fixed: parameters with one value; the others stand for every value.
+        lemmas: helpers to use instead of those on file; then none are mined.
+        mine: learn lemmas anew even if those on file suffice.
+        keep: put newly learnt lemmas on file.
+        progress: told what is being worked on.
+    """
+    start = time.perf_counter()
+    pins = dict(fixed or {})
+    if lemmas is not None:
+        return check(machine, pins, lemmas, progress)
+    known, fresh = load(machine, pins)
+    report = None if mine else check(machine, pins, known, progress)
+    # Lemmas learnt from an older machine still prove what the solver accepts; if they do not, or
+    # nothing is known, learn again. What was learnt from this very machine is not learnt twice.
+    if report is None or not (report.proved or fresh):
+        learnt = learn(machine, pins, progress)
+        if keep:
+            save(machine, pins, learnt)
+        report = check(machine, pins, learnt, progress)
+        report.mined = True
+    report.seconds = time.perf_counter() - start
+    return report
 
 
 def check(
@@ -41,3 +87,43 @@ def check(
     report.summarize([claim.name for claim in machine.claims] + [COUNTS])
     report.seconds = time.perf_counter() - start
     return report
+
+
+def prove_each(
+    machine: Machine,
+    pins: Sequence[Mapping[str, Value]],
+    *,
+    mine: bool = False,
+    keep: bool = False,
+    progress: Callable[[int, str], None] | None = None,
+) -> list[ProofReport]:
+    """Prove a machine once for each set of pinned parameters, each in its own process."""
+    context = multiprocessing.get_context("fork")  # a machine holds functions: it cannot be sent
+    messages: SimpleQueue[Message] = context.SimpleQueue()
+
+    def work(at: int) -> None:
+        try:
+            tell = (lambda text: messages.put((at, "progress", text))) if progress else None
+            report = prove(machine, pins[at], mine=mine, keep=keep, progress=tell)
+            messages.put((at, "done", report))
+        except BaseException:
+            messages.put((at, "failed", traceback.format_exc()))
+
+    workers = [context.Process(target=work, args=(at,), daemon=True) for at in range(len(pins))]
+    for worker in workers:
+        worker.start()
+    reports: dict[int, ProofReport] = {}
+    try:
+        while len(reports) < len(pins):
+            at, what, content = messages.get()
+            if what == "failed":
+                raise ProofError(f"the proof for {dict(pins[at])} ended with\n{content}")
+            if isinstance(content, ProofReport):
+                reports[at] = content
+            elif progress:
+                progress(at, str(content))
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+    return [reports[at] for at in range(len(pins))]

@@ -12,13 +12,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pglife_spec.lang.expr import INT, EnumSort, LanguageError, Sort, Value
+from pglife_spec.lang.expr import INT, EnumSort, LanguageError, Param, Sort, Value, Var
 from pglife_spec.lang.interpret import holds, place, value_at
 from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.lang.python import Program, compile_machine
-from pglife_spec.prove.lemmas import Among, Fact, Some, Zero
+from pglife_spec.prove.lemmas import Among, Some, Zero
 
 BATCH = 50
+Single = Among | Zero | Some
+
 SMALL_INTS = (0, 1, 2, 3)
 TRIES = 200
 
@@ -86,11 +88,12 @@ def reached(program: Program, limit: int, seed: int = 1) -> list[int]:
     return sorted(seen)
 
 
-def single_facts(machine: Machine, fixed: Mapping[str, Value]) -> list[Fact]:
+def single_facts(machine: Machine, fixed: Mapping[str, Value]) -> list[Single]:
     """Each value of each finite variable and open parameter; each count zero or not."""
-    facts: list[Fact] = []
-    declared = [p for p in machine.params if p.name not in fixed]
-    for item in (*declared, *machine.variables):
+    facts: list[Single] = []
+    declared: list[Var | Param] = [p for p in machine.params if p.name not in fixed]
+    declared += machine.variables
+    for item in declared:
         if item.sort == INT:
             facts += [Zero(item.name), Some(item.name)]
             continue
@@ -118,7 +121,7 @@ class Sample:
             offset, mask = field.offset, field.mask
             columns[field.name] = bytes([s >> offset & mask for s in states])
         for at, fact in enumerate(self.facts):
-            column = columns.get(fact.name) if not _is_sum(fact) else None
+            column = columns.get(fact.name)
             if column is not None:
                 found = _bits(column, fact)
             else:
@@ -134,18 +137,14 @@ class Sample:
         return found
 
 
-def _is_sum(fact: Fact) -> bool:
-    return not isinstance(fact, Among | Zero | Some)
-
-
-def _bits(column: bytes, fact: Fact) -> int:
+def _bits(column: bytes, fact: Single) -> int:
     wanted = _wanted(fact)
     table = bytes(49 if wanted(code) else 48 for code in range(256))
     # The first state becomes the lowest bit.
     return int(column.translate(table)[::-1], 2)
 
 
-def _wanted(fact: Fact) -> Callable[[int], bool]:
+def _wanted(fact: Single) -> Callable[[int], bool]:
     match fact:
         case Among(_, codes):
             return codes.__contains__
@@ -155,7 +154,7 @@ def _wanted(fact: Fact) -> Callable[[int], bool]:
             return lambda code: code > 0
 
 
-def _holds(fact: Fact, params: Mapping[str, Value]) -> bool:
+def _holds(fact: Single, params: Mapping[str, Value]) -> bool:
     return _wanted(fact)(place(params[fact.name]))
 
 
