@@ -15,20 +15,33 @@ NAMELESS = "?column?"
 
 def column_name(node: tree.Expression) -> str:
     """Return the default name of an expression."""
+    return _strong_name(node) or _weak_name(node) or NAMELESS
+
+
+def _strong_name(node: tree.Expression) -> str:
+    """A name that shines through a cast."""
     match node:
         case tree.ColumnRef(name=name) | tree.Call(name=name):
             return name
-        case tree.Cast(argument=argument, type_name=type_name):
-            inner = column_name(argument)
-            is_weak = inner == NAMELESS or isinstance(argument, (tree.Case, tree.ArrayOf))
-            return types.type_named(type_name).name if is_weak else inner
-        case tree.Case(default=default):
-            named = isinstance(default, tree.ColumnRef)
-            return column_name(default) if named and default is not None else "case"
+        case tree.Cast(argument=argument):
+            return _strong_name(argument)
+        case tree.Case(default=default) if default is not None:
+            return _strong_name(default)
         case tree.Exists():
             return "exists"
         case tree.ArrayOf():
             return "array"
         case tree.Scalar(query=tree.Select(items=items)) if items:
-            return items[0].alias or column_name(items[0].expression)
-    return NAMELESS
+            name = items[0].alias or column_name(items[0].expression)
+            return "" if name == NAMELESS else name
+    return ""
+
+
+def _weak_name(node: tree.Expression) -> str:
+    """A name that the type of a cast around it replaces."""
+    match node:
+        case tree.Cast(type_name=type_name):
+            return types.type_named(type_name).name
+        case tree.Case():
+            return "case"
+    return ""

@@ -305,8 +305,19 @@ def _write_float(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "Infinity" if value > 0 else "-Infinity"
-    text = repr(value)
-    return text.removesuffix(".0")
+    if abs(value) < _FIRST_WITH_EXPONENT:
+        return repr(value).removesuffix(".0")
+    exponent = f"{value:e}".partition("e")[2]
+    shortest = repr(value)
+    if "e" in shortest:
+        return shortest
+    sign = "-" if value < 0 else ""
+    digits = shortest.lstrip("-").removesuffix(".0").replace(".", "").rstrip("0")
+    tail = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{exponent}"
+
+
+_FIRST_WITH_EXPONENT = 1e15
 
 
 def _write_moment(moment: datetime) -> str:
