@@ -30,6 +30,7 @@ DIRECTORIES = (
     "pg_tblspc",
     "pg_xact",
     "pg_notify",
+    "pg_logical",
     "pg_replslot",
     "pg_twophase",
 )

@@ -9,6 +9,7 @@ Source       postmaster/startup.c, access/transam/xlog.c: StartupXLOG(); rules S
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -33,6 +34,8 @@ RECOVERY_HINT = (
     "This probably means that some data is corrupted and you will have to use the last backup"
     " for recovery."
 )
+REPLICATION_ORIGINS = os.path.join("pg_logical", "replorigin_checkpoint")
+ORIGINS_MAGIC = 0x1257DADE
 
 
 class Startup(Role):
@@ -66,6 +69,8 @@ class Startup(Role):
             raise Leave(1) from e
         self.shmem.in_recovery = found.state is not DbState.SHUTDOWNED
         self.tell(found)
+        self.read_replication_origins()
+        self.serve()
         if self.shmem.in_recovery:
             self.recover(found)
         self.serve()
@@ -77,6 +82,20 @@ class Startup(Role):
         when = elog.timestamp(found.time, milliseconds=False)
         hint = RECOVERY_HINT if found.state is DbState.IN_CRASH_RECOVERY else ""
         elog.log(Level.LOG, WORDS[found.state].format(when), hint=hint)
+
+    def read_replication_origins(self) -> None:
+        """The file of replication origins, which no checkpoint of ours writes: if somebody has
+        put one there it must at least be one (origin.c: StartupReplicationOrigin())."""
+        elog.log(Level.DEBUG2, "starting up replication origin progress state")
+        try:
+            with open(REPLICATION_ORIGINS, "rb") as file:
+                magic = int.from_bytes(file.read(4), "little")
+        except FileNotFoundError:
+            return
+        if magic != ORIGINS_MAGIC:
+            wrong = f"replication checkpoint has wrong magic {magic} instead of {ORIGINS_MAGIC}"
+            elog.log(Level.PANIC, wrong)
+            raise Leave(1)
 
     def recover(self, found: Control) -> None:
         """TR-90, CR-23: any recovery tells the postmaster that it begins, even to find nothing."""
