@@ -23,12 +23,17 @@ from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.events import Stimulus
 from pglife_conformance.failures import Expectation, Inconclusive
-from pglife_conformance.observation.kinds import Kind, as_kind
-from pglife_conformance.observation.processes import Child, RunState
+from pglife_conformance.observation.kinds import Kind, as_kind, kind_of_title
+from pglife_conformance.observation.processes import (
+    Child,
+    RunState,
+    children_of,
+    read_title,
+)
 from pglife_conformance.refusals import IN_RECOVERY_MODE
 from pglife_conformance.session import Session
 
-_STARTUP_ATTEMPTS = 8
+_STARTUP_ATTEMPTS = 12
 _STARTUP_PAUSE_S = 0.0003
 _PADDING_FILES = 3000
 _ARCHIVE_HOLD = "pglife_hold_archive"
@@ -264,8 +269,10 @@ def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -
     _make_startup_linger(cluster)
     for _ in range(_STARTUP_ATTEMPTS):
         mark = cluster.mark()
-        cluster.crash(victim)
-        pin = _catch_startup(cluster, mark)
+        old = {kid.pid for kid in cluster.children()}
+        # No waiting for its end: that takes longer than the process lives that we are after.
+        cluster.signal_child(victim, signal.SIGKILL)
+        pin = _catch_startup(cluster, old)
         if pin is None:
             cluster.expect_ready(since=mark)
             continue
@@ -292,23 +299,38 @@ def _make_startup_linger(cluster: Cluster) -> None:
     cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
 
 
-def _catch_startup(cluster: Cluster, mark: int) -> Pin | None:
+def _catch_startup(cluster: Cluster, old: set[int]) -> Pin | None:
+    """Stop it the moment its title is seen; None if it was missed."""
+    pid = _stop_at_sight(cluster, old)
+    child = next((kid for kid in cluster.children(Kind.STARTUP) if kid.pid == pid), None)
+    if child is None:
+        return None
+    try:
+        pin = Pin(cluster, child)
+    except Expectation:
+        return None
+    if _is_past_startup(cluster):
+        pin.release()
+        return None
+    return pin
+
+
+def _stop_at_sight(cluster: Cluster, old: set[int]) -> int | None:
+    """A look at nothing but titles, for milliseconds count; the recorders hear of it later."""
     until = time.monotonic() + deadlines.CRASH_RESTART_LIMIT * cluster.scale
+    seen = set(old)
     while time.monotonic() < until:
-        child = next(iter(cluster.children(Kind.STARTUP)), None)
-        if child is None:
-            if cluster.find_log("ready to accept connections", since=mark):
+        for pid in children_of(cluster.pid):
+            kind = Kind.UNKNOWN if pid in seen else kind_of_title(read_title(pid))
+            if kind is Kind.STARTUP:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    return pid
+            if kind is Kind.WALWRITER:
                 return None
-            time.sleep(_STARTUP_PAUSE_S)
-            continue
-        try:
-            pin = Pin(cluster, child)
-        except Expectation:
-            return None
-        if _is_past_startup(cluster):
-            pin.release()
-            return None
-        return pin
+            if kind is not Kind.UNKNOWN:
+                seen.add(pid)
+        time.sleep(_STARTUP_PAUSE_S)
     return None
 
 

@@ -112,10 +112,14 @@ def test_a_claim_that_nothing_happens(cluster: Cluster) -> None:
         cluster.expect_still("the server runs", cluster.is_running)
 
 
-@settings(**ARCHIVER_HELD)
-def test_an_archive_command_that_sleeps(cluster: Cluster, target: Target) -> None:
+@pytest.fixture
+def has_archiver(target: Target) -> None:
     if Need.ARCHIVER not in target.capabilities:
         pytest.skip("no archiver (PR-07)")
+
+
+@settings(**ARCHIVER_HELD)
+def test_an_archive_command_that_sleeps(has_archiver: None, cluster: Cluster) -> None:
     with pin_wait_xlog_archival(cluster) as archiver:
         assert cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
         assert any(kid.key == archiver.key for kid in cluster.children())
