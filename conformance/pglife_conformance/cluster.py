@@ -100,6 +100,8 @@ class Cluster:
         if words.get("logging_collector") == "on":
             words |= {"log_filename": COLLECTED_LOG, "log_rotation_age": "0"}
             self.watcher.log.follow(self.data / "log" / COLLECTED_LOG)
+        if "cluster_name" in words:
+            self.watcher.cluster_name = words["cluster_name"]
         if words.get("listen_addresses"):
             words.setdefault("port", str(_free_port()))
         self.settings |= words

@@ -81,7 +81,7 @@ class Watcher:
         self.seen_pids: set[int] = set()
         self._data = data
         self._scale = scale
-        self._cluster_name = cluster_name
+        self.cluster_name = cluster_name
         self._family: Family | None = None
         self._alarm = Alarm()
 
@@ -92,7 +92,7 @@ class Watcher:
         if self._family is not None:
             self._family.close()
         self.postmaster = postmaster
-        self._family = Family(postmaster.pid, self._cluster_name)
+        self._family = Family(postmaster.pid, self.cluster_name)
         self._alarm.watch(self._data)
 
     def also_watch(self, path: Path) -> None:

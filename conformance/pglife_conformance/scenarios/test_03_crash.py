@@ -1,19 +1,28 @@
-"""Crashes: restart, no restart, who survives, the clock of five seconds.
+"""Crashes as clients and operators meet them.
 
-Source       rules CR-01 to CR-25, SL-05; postmaster.c: HandleChildCrash().
+Source       rules CR-02, CR-04, CR-22, CR-25, CR-26, SE-24; postmaster.c: HandleChildCrash(),
+             PostmasterStateMachine(), tcop/postgres.c: quickdie().
 """
 
 from __future__ import annotations
 
-import time
+import pytest
 
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.deadlines import SIGKILL_CLOCK
+from pglife_conformance.crashes import (
+    SHUT_DOWN,
+    TERMINATING,
+    Before,
+    expect_crash_restart,
+    expect_postmaster_lines,
+    killed_line,
+    quoted,
+)
 from pglife_conformance.needs import Need
+from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.pid_file import PidFileStatus
-from pglife_conformance.pins import pin_startup, pin_wait_backends_after_crash
+from pglife_conformance.pins import pin_wait_backends_after_crash
 from pglife_conformance.refusals import (
     CANNOT_CONNECT_NOW,
     CRASH_SHUTDOWN,
@@ -22,84 +31,107 @@ from pglife_conformance.refusals import (
 )
 
 SOURCE = "postmaster.c: HandleChildCrash()"
+SM = "postmaster.c: PostmasterStateMachine()"
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION]
 
+SE_24_DETAIL = (
+    "The postmaster has commanded this server process to roll back the current transaction and "
+    "exit, because another server process exited abnormally and possibly corrupted shared memory."
+)
+SE_24_HINT = "In a moment you should be able to reconnect to the database and repeat your command."
 
-@claim("CR-02", "CR-20", "CR-25", "SE-24", source=SOURCE, needs=CRASH)
-def test_crash_of_a_child_restarts_everybody(cluster: Cluster) -> None:
-    """A killed child takes all others with it, and all come again under new pids."""
-    session = cluster.session()
-    before = cluster.children()
-    mark = cluster.mark()
+
+@claim("SE-24", "CR-02", "CR-20", source="tcop/postgres.c: quickdie()", needs=CRASH)
+def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
+    """A session hears WARNING 57P02 with its DETAIL and HINT, or nothing, and then the end."""
+    sessions = [cluster.session() for _ in range(3)]
+    before = Before.of(cluster)
     victim = cluster.crash(Kind.WALWRITER)
-    told = session.expect_farewell()
-    if told is not None:
-        assert (told.severity, told.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
-        assert told.message == TERMINATED_BY_CRASH
-    cluster.expect_ready(since=mark)
-    lines = [record.message for record in cluster.log(mark) if record.level == "LOG"]
-    died = f"WAL writer process (PID {victim.pid}) was terminated by signal 9: Killed"
-    assert lines[:2] == [died, "terminating any other active server processes"]
-    assert "all server processes terminated; reinitializing" in lines
-    assert not {kid.key for kid in before} & {kid.key for kid in cluster.children()}
+    for session in sessions:
+        for told in session.expect_end():
+            assert (told.severity, told.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
+            assert told.message == TERMINATED_BY_CRASH
+            assert (told.detail, told.hint) == (SE_24_DETAIL, SE_24_HINT)
+    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    cluster.expect_no_log(TERMINATED_BY_CRASH, since=before.mark)
 
 
-@claim("CR-22", source="postmaster.c: PostmasterStateMachine()", needs=CRASH)
-@settings(restart_after_crash="off")
-def test_no_restart_after_crash_if_told_so(cluster: Cluster) -> None:
-    """With restart_after_crash off the postmaster exits 1 when all children are gone."""
+@claim("CR-04", "CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
+def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
+    """While the children of a crashed server end, new clients hear `in recovery mode`."""
     mark = cluster.mark()
-    cluster.crash(Kind.WALWRITER)
+    with pin_wait_backends_after_crash(cluster):
+        for _ in range(2):
+            refusal = cluster.refusal_of_new_client()
+            assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
+            assert refusal.message == IN_RECOVERY_MODE
+    cluster.expect_ready(since=mark)
+
+
+@claim("CR-22", "INV-70", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@settings(restart_after_crash="off")
+@pytest.mark.parametrize("kind", [Kind.WALWRITER, Kind.CHECKPOINTER], ids=str)
+def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None:
+    """With restart_after_crash off the postmaster exits 1 when all children are gone."""
+    cluster.session()
+    mark = cluster.mark()
+    victim = cluster.crash(kind)
     cluster.expect_exit(code=1)
-    cluster.expect_log('^shutting down because "?restart_after_crash"? is off$', since=mark)
+    reason = f"shutting down because {quoted('restart_after_crash', cluster)} is off"
+    lines = [killed_line(cluster, victim), TERMINATING, reason, SHUT_DOWN]
+    expect_postmaster_lines(cluster, lines, mark)
     assert cluster.children() == []
+    assert cluster.pid_file() is None
+    assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
 @claim("LG-02", "CR-25", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER])
 @settings(logging_collector="on")
 def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
     """The logger keeps its pid over a crash restart."""
-    logger = cluster.child(Kind.LOGGER)
+    before = Before.of(cluster)
+    victim = cluster.crash(Kind.WALWRITER)
+    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    assert len(cluster.children(Kind.LOGGER)) == 1
+
+
+@claim("CR-26", "INV-67", source="xlog.c: StartupXLOG()", needs=[*CRASH, Need.FULL_SQL])
+def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
+    """Committed rows survive a crash; uncommitted ones do not, nor rows of unlogged tables."""
+    with cluster.session() as session:
+        session.query("create table kept (a int)")
+        session.query("create unlogged table emptied (a int)")
+        session.query("insert into kept values (1), (2)")
+        session.query("insert into emptied values (1)")
+    open_session = cluster.session()
+    open_session.query("begin")
+    open_session.query("insert into kept values (3)")
+    mark = cluster.mark()
+    cluster.crash(open_session.child)
+    cluster.expect_ready(since=mark)
+    with cluster.session() as session:
+        assert session.query("select a from kept order by a") == [("1",), ("2",)]
+        assert session.query("select count(*) from emptied") == [("0",)]
+
+
+@claim(
+    "CR-21", "SV-30", source="postmaster.c: PostmasterStateMachine()", needs=[*CRASH, Need.FULL_SQL]
+)
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> None:
+    """remove_temp_files_after_crash says whether the files of the dead go at the restart."""
+    cluster = stopped_cluster
+    cluster.configure(remove_temp_files_after_crash=value)
+    cluster.start()
+    place = cluster.data / "base" / "pgsql_tmp"
+    place.mkdir(exist_ok=True)
+    left = place / "pgsql_tmp4711.0"
+    left.touch()
+    for path in (place, left):
+        cluster.target.user.owns(path)
     mark = cluster.mark()
     cluster.crash(Kind.WALWRITER)
     cluster.expect_ready(since=mark)
-    assert [kid.key for kid in cluster.children(Kind.LOGGER)] == [logger.key]
-
-
-@claim("CR-44", source="postmaster.c: process_pm_child_exit()", needs=[*CRASH, Need.LOGGER])
-@settings(logging_collector="on")
-def test_death_of_the_logger_is_no_crash(cluster: Cluster) -> None:
-    """A killed logger is replaced; everybody else stays."""
-    others = [kid.key for kid in cluster.children() if kid.kind is not Kind.LOGGER]
-    victim = cluster.crash(Kind.LOGGER)
-    cluster.wait_for(
-        "a new logger",
-        lambda: any(kid.key != victim.key for kid in cluster.children(Kind.LOGGER)),
-    )
-    assert [kid.key for kid in cluster.children() if kid.kind is not Kind.LOGGER] == others
-
-
-@claim("CR-07", "SL-05", source="postmaster.c: ServerLoop()", needs=CRASH)
-def test_children_that_survive_sigquit_are_killed(cluster: Cluster) -> None:
-    """Five seconds after a crash whoever is left is killed, and the cluster comes back."""
-    mark = cluster.mark()
-    with pin_wait_backends_after_crash(cluster) as pin:
-        began = time.monotonic()
-        refusal = cluster.refusal_of_new_client()
-        assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, IN_RECOVERY_MODE)
-        assert cluster.pid_file_status() is PidFileStatus.READY
-        cluster.expect_log("^issuing SIGKILL to recalcitrant children$", since=mark)
-        assert time.monotonic() - began >= SIGKILL_CLOCK - 1.5
-        cluster.expect_death(pin.child)
-    cluster.expect_ready(since=mark)
-
-
-@claim("CR-04", "SH-41", "MM-01", source="postmaster.c: canAcceptConnections()", needs=CRASH)
-def test_clients_hear_of_recovery_while_a_crashed_server_starts(cluster: Cluster) -> None:
-    """In PM_STARTUP after a crash clients hear `in recovery mode`; the pid file says `ready`."""
-    mark = cluster.mark()
-    with pin_startup(cluster):
-        refusal = cluster.refusal_of_new_client()
-        assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, IN_RECOVERY_MODE)
-        assert cluster.pid_file_status() is PidFileStatus.READY
-    cluster.expect_ready(since=mark)
+    assert left.exists() is (value == "off")
+    cluster.restart()
+    assert not left.exists()

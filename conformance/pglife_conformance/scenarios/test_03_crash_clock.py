@@ -1,0 +1,166 @@
+"""The clock of five seconds: who is left after QUIT is killed, once.
+
+Source       rules CR-06 to CR-09, CR-37, SL-04 to SL-06; postmaster.c: ServerLoop(),
+             DetermineSleepTime(), TerminateChildren().
+
+Each of these takes five seconds, so there are few, and each looks at much.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from pglife_conformance.claims import claim, settings
+from pglife_conformance.cluster import READY_LINE, Cluster
+from pglife_conformance.crashes import (
+    REINITIALIZING,
+    SHUT_DOWN,
+    SIGKILL_ROUND,
+    TERMINATING,
+    expect_family,
+    expect_postmaster_lines,
+    killed_line,
+    postmaster_lines,
+)
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.pins import Pin
+
+CLOCK = "postmaster.c: ServerLoop()"
+CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
+
+NOT_BEFORE_S = 4.0
+"""Five seconds as whole seconds of time() (SL-05)."""
+AT_LATEST_S = 20.0
+AT_LATEST_15_S = 90.0
+"""Until 15 the postmaster may sleep its minute first (SL-06)."""
+
+
+def expect_round(cluster: Cluster, mark: int, began: float, line: str = SIGKILL_ROUND) -> None:
+    """Wait for the SIGKILL round and check that it did not come too early."""
+    limit = AT_LATEST_S if cluster.target.version.major >= 16 else AT_LATEST_15_S
+    cluster.expect_log(f"^{line}$", since=mark, within=limit)
+    assert time.monotonic() - began >= NOT_BEFORE_S
+
+
+@claim("CR-07", "SL-05", "CR-03", "CR-09", source=CLOCK, needs=CRASH)
+def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
+    """After five seconds every child that is left is killed, and the restart follows."""
+    session = cluster.session()
+    silent = cluster.silent_client()
+    kinds = [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.LOGICAL_REPLICATION_LAUNCHER]
+    stubborn = [cluster.child(kind) for kind in kinds] + [session.child, silent.child]
+    if Need.IO_WORKERS in cluster.target.capabilities:
+        stubborn.append(cluster.child(Kind.IO_WORKER))
+    pins = [Pin(cluster, child) for child in stubborn]
+    mark = cluster.mark()
+    began = time.monotonic()
+    victim = cluster.crash(Kind.WALWRITER)
+    cluster.expect_log(f"^{TERMINATING}$", since=mark)
+    keys = sorted(child.key for child in stubborn)
+    cluster.wait_for("the end of all others", lambda: _keys(cluster) == keys)
+    assert all(signal.SIGQUIT in orders_pending(child) for child in stubborn)
+    expect_round(cluster, mark, began)
+    for pin in pins:
+        cluster.expect_death(pin.child)
+    cluster.expect_ready(since=mark)
+    died = killed_line(cluster, victim)
+    lines = [died, TERMINATING, SIGKILL_ROUND, REINITIALIZING, READY_LINE]
+    expect_postmaster_lines(cluster, lines, mark)
+    expect_family(cluster)
+
+
+def _keys(cluster: Cluster) -> list[tuple[int, int]]:
+    return sorted(kid.key for kid in cluster.children())
+
+
+@claim("SL-05", "CR-07", "TR18-18", "SM-23", source=CLOCK, needs=CRASH)
+def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> None:
+    """The same after an immediate request; until 17 a dead-end child is spared. Exit 0."""
+    session = cluster.session()
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$")
+    refused = cluster.silent_client()
+    pins = [Pin(cluster, session.child), Pin(cluster, refused.child)]
+    mark = cluster.mark()
+    began = time.monotonic()
+    cluster.request_shutdown("immediate")
+    expect_round(cluster, mark, began)
+    cluster.expect_death(pins[0].child)
+    if cluster.target.version.major <= 17:
+        cluster.expect_still("the dead-end child there", pins[1].is_there, 0.3)
+        pins[1].release()
+        refused.vanish()
+    cluster.expect_exit(code=0)
+    lines = ["received immediate shutdown request", SIGKILL_ROUND, SHUT_DOWN]
+    expect_postmaster_lines(cluster, lines, mark)
+
+
+@claim("CR-06", "SL-05", source=CLOCK, needs=CRASH, since=16, why="there is no such setting before")
+@settings(send_abort_for_kill="on")
+def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
+    """With send_abort_for_kill the round sends ABRT, which a stopped child keeps; and only once."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child) as pin:
+        began = time.monotonic()
+        victim = cluster.crash(Kind.WALWRITER)
+        expect_round(cluster, mark, began, "issuing SIGABRT to recalcitrant children")
+        cluster.wait_for(
+            "QUIT and ABRT pending",
+            lambda: orders_pending(pin.child) == {signal.SIGQUIT, signal.SIGABRT},
+        )
+    cluster.expect_ready(since=mark)
+    lines = postmaster_lines(cluster, mark)
+    round_line = "issuing SIGABRT to recalcitrant children"
+    died = killed_line(cluster, victim)
+    assert lines == [died, TERMINATING, round_line, REINITIALIZING, READY_LINE]
+
+
+@claim("CR-37", "TR18-18", "SL-05", source=CLOCK, needs=CRASH)
+def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
+    """An immediate request during a crash: killed five seconds after the request, exit 1."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child) as pin:
+        cluster.crash(Kind.WALWRITER)
+        crashed = time.monotonic()
+        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        cluster.wait_for("2.2 seconds after the crash", lambda: time.monotonic() > crashed + 2.2)
+        began = time.monotonic()
+        cluster.request_shutdown("immediate")
+        expect_round(cluster, mark, began)
+        cluster.expect_death(pin.child)
+    cluster.expect_exit(code=1)
+    lines = postmaster_lines(cluster, mark)
+    assert lines[1:] == [
+        TERMINATING,
+        "received immediate shutdown request",
+        SIGKILL_ROUND,
+        "abnormal database system shutdown",
+        SHUT_DOWN,
+    ]
+
+
+@claim("CR-31", "SL-05", source=CLOCK, needs=CRASH)
+def test_crash_during_a_shutdown_has_its_clock_too(cluster: Cluster) -> None:
+    """A crash during a fast shutdown: whoever does not end is killed, and the end is an exit 1."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child):
+        cluster.request_shutdown("fast")
+        cluster.expect_log("^aborting any active transactions$", since=mark)
+        began = time.monotonic()
+        victim = cluster.crash(Kind.CHECKPOINTER)
+        expect_round(cluster, mark, began)
+        cluster.expect_exit(code=1)
+    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    assert lines[2:] == [
+        killed_line(cluster, victim),
+        TERMINATING,
+        SIGKILL_ROUND,
+        "abnormal database system shutdown",
+        SHUT_DOWN,
+    ]
