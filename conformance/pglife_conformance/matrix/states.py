@@ -232,7 +232,8 @@ _EARLY = frozenset(
 )
 _LATE = frozenset({Role.CHECKPOINTER, Role.IO_WORKER, Role.DEAD_END})
 _DEAD_END = frozenset({Role.DEAD_END})
-_STANDBY = {"autovacuum": "off"}
+_AS_AT_INITDB = {"max_connections": "100"}
+"""RC-07: what a standby needs at least."""
 
 STARTUP = State(
     "STARTUP",
@@ -257,7 +258,7 @@ RECOVERY = State(
     _recovery,
     _EARLY,
     control=ControlState.IN_ARCHIVE_RECOVERY,
-    settings={"hot_standby": "off"},
+    settings={"hot_standby": "off"} | _AS_AT_INITDB,
     needs=(Need.STANDBY,),
     rules=("OB-03", "RC-06"),
     starts_running=False,
@@ -269,6 +270,7 @@ HOT_STANDBY = State(
     _hot_standby,
     frozenset({*_EARLY - _DEAD_END, Role.BACKEND, Role.SILENT}),
     control=ControlState.IN_ARCHIVE_RECOVERY,
+    settings=_AS_AT_INITDB,
     needs=(Need.STANDBY,),
     rules=("OB-04",),
     starts_running=False,
