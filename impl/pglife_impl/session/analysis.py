@@ -9,14 +9,15 @@ Source       parser/parse_expr.c, parse_relation.c, parse_coerce.c, parse_agg.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session import functions, operators, tree, types
-from pglife_impl.session.run import Evaluate, Row, Run
+from pglife_impl.session.run import Row, Run
+from pglife_impl.session.scope import Parameters, Scope, Typed, constant
 from pglife_impl.session.types import Category, PgType, Value
 
 if TYPE_CHECKING:
@@ -25,96 +26,8 @@ if TYPE_CHECKING:
 SubqueryPlanner = Callable[[tree.Query], "Plan"]
 
 
-@dataclass(frozen=True)
-class Typed:
-    """An expression that knows its type. A literal or parameter of unknown type says so."""
-
-    type: PgType
-    evaluate: Evaluate
-    literal: str | None = None
-    parameter: int | None = None
-    position: int | None = None
-    returns_set: bool = False
-    is_constant: bool = False
-
-
-@dataclass
-class Parameters:
-    """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
-
-    types: list[PgType | None] = field(default_factory=list)
-    allowed: bool = True
-
-    def use(self, number: int) -> PgType | None:
-        """Note that a parameter is used; return its type if it has one yet."""
-        while len(self.types) < number:
-            self.types.append(None)
-        return self.types[number - 1]
-
-    def decide(self, number: int, of: PgType) -> None:
-        """A parameter's type is known now."""
-        self.types[number - 1] = of
-
-    def final(self) -> list[PgType]:
-        """Return all types; what nothing decided is text, as PostgreSQL has it."""
-        return [types.TEXT if each is None else each for each in self.types]
-
-
-@dataclass(frozen=True)
-class ScopeColumn:
-    """A column that can be named."""
-
-    table: str
-    name: str
-    type: PgType
-    index: int
-
-
-@dataclass
-class Scope:
-    """The columns in sight."""
-
-    columns: list[ScopeColumn] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
-
-    def find(self, reference: tree.ColumnRef) -> ScopeColumn:
-        """Return the column that is meant."""
-        if reference.table is not None and reference.table not in self.tables:
-            raise error(
-                SqlState.UNDEFINED_TABLE,
-                f'missing FROM-clause entry for table "{reference.table}"',
-                position=reference.position,
-            )
-        found = [
-            column
-            for column in self.columns
-            if column.name == reference.name and reference.table in (None, column.table)
-        ]
-        if not found:
-            shown = f"{reference.table}.{reference.name}" if reference.table else None
-            raise error(
-                SqlState.UNDEFINED_COLUMN,
-                f"column {shown} does not exist"
-                if shown
-                else f'column "{reference.name}" does not exist',
-                position=reference.position,
-            )
-        if len(found) > 1:
-            raise error(
-                SqlState.AMBIGUOUS_COLUMN,
-                f'column reference "{reference.name}" is ambiguous',
-                position=reference.position,
-            )
-        return found[0]
-
-
 def _null(row: Row, run: Run) -> Value:
     return None
-
-
-def constant(value: Value, of: PgType, position: int | None = None) -> Typed:
-    """Return an expression that is always the same."""
-    return Typed(of, lambda row, run: value, position=position, is_constant=True)
 
 
 class Analyzer:
@@ -319,7 +232,7 @@ class Analyzer:
         """COALESCE and its kin: grammar, not functions, because their arguments share a type."""
         if not node.arguments or (node.name == "nullif" and len(node.arguments) != len("ab")):
             raise functions.no_such_function(node.name, ())
-        arguments = self._unified(node.arguments, node.name.upper())
+        arguments = self.unified(node.arguments, node.name.upper())
         evaluators = [argument.evaluate for argument in arguments]
 
         def coalesce(row: Row, run: Run) -> Value:
@@ -337,7 +250,7 @@ class Analyzer:
         evaluate = {"coalesce": coalesce, "nullif": nullif}.get(node.name, extreme)
         return Typed(arguments[0].type, evaluate, position=node.position)
 
-    def _unified(self, nodes: Sequence[tree.Expression], what: str) -> list[Typed]:
+    def unified(self, nodes: Sequence[tree.Expression], what: str) -> list[Typed]:
         """Type several expressions that must come to one type (parse_coerce.c)."""
         typed = [self.expression(node) for node in nodes]
         common: PgType = types.UNKNOWN
@@ -459,7 +372,7 @@ class Analyzer:
         return Typed(types.BOOL, evaluate, position=node.position)
 
     def _array(self, node: tree.ArrayOf) -> Typed:
-        items = self._unified(node.items, "ARRAY")
+        items = self.unified(node.items, "ARRAY")
         element = items[0].type if items else types.TEXT
         array = types.ARRAYS.get(element, types.TEXT_ARRAY)
         parts = [item.evaluate for item in items]
@@ -474,7 +387,7 @@ class Analyzer:
                 sides = (self.expression(node.operand), self.expression(condition))
                 tests.append(self._apply("=", *sides, node.position).evaluate)
         default = node.default or tree.Constant(None)
-        results = self._unified([*(result for _, result in node.branches), default], "CASE")
+        results = self.unified([*(result for _, result in node.branches), default], "CASE")
         outcomes = [result.evaluate for result in results]
 
         def evaluate(row: Row, run: Run) -> Value:

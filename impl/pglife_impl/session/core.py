@@ -118,9 +118,13 @@ class Session:
                         return code
         except SqlError as problem:
             self._say_goodbye(problem.report)
-        except ClientGone:
-            # What was lost cannot be told to the client, only to the log.
-            self._log(interrupts.client_lost().report)
+        except ClientGone as problem:
+            # What was lost cannot be told to the client, only to the log (SE-41).
+            if self.context.interrupts.die:
+                self._log(interrupts.administrator_command().report)
+            else:
+                self.context.log("LOG", str(problem), sqlstate=SqlState.CONNECTION_FAILURE)
+                self._log(interrupts.client_lost().report)
         except PostmasterDied:
             pass
         return EXIT_FATAL

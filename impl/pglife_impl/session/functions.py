@@ -95,10 +95,11 @@ def _set_config(run: Run, name: str, value: str | None, local: bool | None) -> V
     return run.session.settings.show(name)
 
 
-def _generate_series(run: Run, start: int, stop: int, step: int = 1) -> Value:
+def _generate_series(run: Run, start: int, stop: int, step: int = 1) -> Any:
+    """Return a range and not a list: a long series must be neither stored nor uninterruptible."""
     if step == 0:
         raise error(SqlState.INVALID_PARAMETER_VALUE, "step size cannot equal zero")
-    return list(range(start, stop + (1 if step > 0 else -1), step))
+    return range(start, stop + (1 if step > 0 else -1), step)
 
 
 def _extract(run: Run, field: str, value: Any) -> Value:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from pglife_impl.protocol.backend import Column, data_row, row_description
 from pglife_impl.session import commands, tree, types
-from pglife_impl.session.analysis import Parameters
 from pglife_impl.session.query import OutputColumn, plan_query
 from pglife_impl.session.run import Evaluate, Row, Run
+from pglife_impl.session.scope import Parameters
 from pglife_impl.session.types import PgType, Value
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ from typing import Any
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session import tree, types
-from pglife_impl.session.analysis import Analyzer, Parameters, Scope, ScopeColumn, Typed
+from pglife_impl.session.analysis import Analyzer
 from pglife_impl.session.functions import AGGREGATES
 from pglife_impl.session.names import column_name
 from pglife_impl.session.operators import sort_key
 from pglife_impl.session.relations import RELATIONS
 from pglife_impl.session.run import Evaluate, Row, Run
-from pglife_impl.session.types import PgType, Value
+from pglife_impl.session.scope import Parameters, Scope, ScopeColumn, Typed
+from pglife_impl.session.types import PgType
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def plan_query(query: tree.Query, parameters: Parameters) -> Plan:
 
 def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
     analyzer = Analyzer(Scope(), parameters, lambda q: plan_query(q, parameters))
-    unify = analyzer._unified
+    unify = analyzer.unified
     by_column = [unify(column, "VALUES") for column in zip(*query.rows, strict=True)]
     columns = tuple(
         OutputColumn(f"column{number}", cells[0].type) for number, cells in enumerate(by_column, 1)
@@ -121,8 +122,8 @@ class _SelectPlanner:
                 produced = _distinct(produced)
             if orders:
                 produced = _sorted(produced, query.order)
-            start = _evaluate_count(offset, run) or 0
-            count = _evaluate_count(limit, run)
+            start = _evaluate_count(offset, run, "OFFSET") or 0
+            count = _evaluate_count(limit, run, "LIMIT")
             stop = None if count is None else start + count
             yield from (row for row, _ in islice(produced, start, stop))
 
@@ -133,7 +134,7 @@ class _SelectPlanner:
         name = source.alias or default_name
         if name in self.scope.tables:
             raise error(
-                SqlState.DUPLICATE_OBJECT,
+                SqlState.DUPLICATE_ALIAS,
                 f'table name "{name}" specified more than once',
                 position=source.position,
             )
@@ -243,12 +244,17 @@ class _SelectPlanner:
                 yield row
 
 
-def _evaluate_count(typed: Typed | None, run: Run) -> int | None:
+def _evaluate_count(typed: Typed | None, run: Run, clause: str) -> int | None:
     value = None if typed is None else typed.evaluate((), run)
     if not isinstance(value, int):
         return None
     if value < 0:
-        raise error(SqlState.INVALID_PARAMETER_VALUE, "LIMIT must not be negative")
+        raise error(
+            SqlState.INVALID_ROW_COUNT_IN_LIMIT_CLAUSE
+            if clause == "LIMIT"
+            else SqlState.INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
+            f"{clause} must not be negative",
+        )
     return value
 
 
@@ -265,7 +271,7 @@ def _only(source: _Joined, run: Run) -> Iterator[Row]:
 
 
 def _join(left: Iterable[Row], source: _Joined, run: Run) -> Iterator[Row]:
-    right = [tuple(row) for row in source.plan.rows(run)]
+    right = [tuple(row) for row in _interruptible(source.plan.rows(run), run)]
     nulls = (None,) * len(source.plan.columns)
     for row in left:
         found = False
@@ -277,6 +283,12 @@ def _join(left: Iterable[Row], source: _Joined, run: Run) -> Iterator[Row]:
                 yield combined
         if not found and source.kind is tree.JoinKind.LEFT:
             yield (*row, *nulls)
+
+
+def _interruptible(rows: Iterable[Row], run: Run) -> Iterator[Row]:
+    for row in rows:
+        run.session.check_for_interrupts()
+        yield row
 
 
 def _projected(
@@ -292,17 +304,14 @@ def _projected(
         yield from ((each, keys) for each in _unrolled(values, outputs))
 
 
-def _unrolled(values: Sequence[Value], outputs: Sequence[Typed]) -> Iterator[Row]:
+def _unrolled(values: Sequence[Any], outputs: Sequence[Typed]) -> Iterator[Row]:
     """Set-returning functions in the select list run side by side, the short ones end in nulls."""
-    sets = [
-        value if output.returns_set and isinstance(value, list) else None
-        for value, output in zip(values, outputs, strict=True)
-    ]
-    longest = max(len(each) for each in sets if each is not None)
+    is_set = [output.returns_set for output in outputs]
+    longest = max(len(value) for value, each in zip(values, is_set, strict=True) if each)
     for number in range(longest):
         yield tuple(
-            value if each is None else (each[number] if number < len(each) else None)  # type: ignore[misc]
-            for value, each in zip(values, sets, strict=True)
+            (value[number] if number < len(value) else None) if each else value
+            for value, each in zip(values, is_set, strict=True)
         )
 
 

@@ -163,8 +163,9 @@ def zone_named(name: str) -> ZoneInfo:
 
 
 def _bad_input(text: str, target: PgType) -> SqlError:
+    is_time = target.category in (Category.MOMENT, Category.SPAN)
     return error(
-        SqlState.INVALID_TEXT_REPRESENTATION,
+        SqlState.INVALID_DATETIME_FORMAT if is_time else SqlState.INVALID_TEXT_REPRESENTATION,
         f'invalid input syntax for type {target.shown}: "{text}"',
     )
 
