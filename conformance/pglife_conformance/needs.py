@@ -28,6 +28,7 @@ class Need(StrEnum):
     WALSUMMARIZER = "walsummarizer"
     PG_CTL = "pg_ctl"
     CONTROL_FILE = "control_file"
+    PASSWORD = "password"
     TCP = "tcp"
     PROTOCOL_3_2 = "protocol_3_2"
     EXTENDED_QUERY = "extended_query"
@@ -63,6 +64,7 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.WALSUMMARIZER: NeedFacts("summarize_wal starts a walsummarizer", "WS-02"),
     Need.PG_CTL: NeedFacts("pg_ctl with PostgreSQL's words and exit codes", "section 4.4"),
     Need.CONTROL_FILE: NeedFacts("pg_controldata tells the cluster state", "CT-20"),
+    Need.PASSWORD: NeedFacts("pg_hba.conf may ask a client for a password", "SG-29"),
     Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),
     Need.PROTOCOL_3_2: NeedFacts("protocol 3.2 with cancel keys of 32 bytes", "CN-45"),
     Need.EXTENDED_QUERY: NeedFacts("Parse, Bind, Execute", "SE-09"),
