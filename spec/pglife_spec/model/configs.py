@@ -67,7 +67,13 @@ _ALL = [
         config(f"small-{version}", version),
         config(f"small-{version}-repaired", version, repaired=True),
         config(f"no-restart-{version}", version, restart_after_crash=False),
-        config(f"forks-fail-{version}", version, fork_faults=True, io_workers=0),
+        config(
+            f"forks-fail-{version}",
+            version,
+            fork_faults=True,
+            io_workers=0,
+            bounds={"backend": 0, "dead_end": 0},
+        ),
         config(
             f"full-{version}",
             version,
