@@ -206,6 +206,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("pglife")
     for line in summary_lines(reports, config.stash[_LEFT_OUT]):
         terminalreporter.write_line(line)
+    state = _state_if_any(config)
+    if state is not None and state.keep_clusters:
+        terminalreporter.write_line(f"clusters kept in {state.run.place}")
 
 
 @pytest.hookimpl(trylast=True)

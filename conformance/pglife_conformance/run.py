@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pglife_conformance.cleanup import end_processes, stop_postmasters
+from pglife_conformance.failures import UnusableTarget
 from pglife_conformance.observation.leftovers import Process, processes_in, sysv_segments_of
 from pglife_conformance.privilege import ServerUser
 
@@ -50,6 +51,8 @@ class Run:
         """Make the directory and hold its lock until the process ends."""
         base = registry()
         base.mkdir(mode=0o711, exist_ok=True)
+        if base.is_symlink() or base.stat().st_uid != os.getuid():
+            raise UnusableTarget(f"{base} is not ours; set TMPDIR to a place of your own")
         run_id = f"{os.getpid()}-{secrets.token_hex(3)}"
         directory = base / run_id
         directory.mkdir(mode=0o711)
@@ -83,8 +86,13 @@ class Run:
             file.writelines(f"{segment}\n" for segment in segments)
 
     def end(self, keep: bool) -> None:
-        """End what is left of this run and let go of its place."""
+        """End what is left of this run and let go of its place.
+
+        Without its lock a run is none of a later sweep's business: what is kept stays kept.
+        """
         wipe(self.directory, keep=keep)
+        if keep:
+            (self.directory / _LOCK).unlink()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

@@ -187,6 +187,18 @@ def test_kills(cluster):
     assert processes_in(runner.directory) == []
 
 
+def test_clusters_are_kept_on_request(runner: Runner) -> None:
+    runner.write(PASSING)
+    done = runner.run("--keep-clusters")
+    kept = re.search(r"clusters kept in (.*)", done.stdout)
+    assert kept is not None
+    logs = list(Path(kept[1]).glob("c*/stderr"))
+    assert len(logs) == 1
+    assert "ready to accept connections" in logs[0].read_text(encoding="utf-8")
+    runner.run()
+    assert logs[0].exists()
+
+
 def wait_for_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
