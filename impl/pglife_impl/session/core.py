@@ -439,6 +439,8 @@ class Session:
     # --- words ----------------------------------------------------------------------------------
 
     def _log(self, report: Report) -> None:
+        """Write to the server log; the statement is named from ERROR on."""
+        is_error = report.severity in (Severity.ERROR, Severity.FATAL)
         place = "" if report.position is None else f" at character {report.position}"
         self.context.log(
             report.severity.value,
@@ -446,7 +448,7 @@ class Session:
             sqlstate=report.sqlstate,
             detail=report.detail,
             hint=report.hint,
-            statement=self._query,
+            statement=self._query if is_error else "",
         )
 
     def notice(self, report: Report) -> None:

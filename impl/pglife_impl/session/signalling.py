@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pglife_impl.admission import has_privileges_of
 from pglife_impl.kinds import Attached, info
+from pglife_impl.pm_events import PmSignal
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error, warning
 
@@ -139,11 +140,15 @@ def reload_conf(run: Run) -> bool:
 
 
 def rotate_logfile(run: Run) -> bool:
-    """pg_rotate_logfile(): not offered yet by the process side."""
+    """pg_rotate_logfile(): by way of the postmaster (PG-05)."""
     _superuser_only(run, "pg_rotate_logfile")
-    raise error(
-        SqlState.FEATURE_NOT_SUPPORTED, "pg_rotate_logfile() is not supported by this server"
-    )
+    session = run.session
+    if not session.settings.gucs.get("logging_collector"):
+        text = "rotation not possible because log collection not active"
+        session.notice(warning(SqlState.WARNING, text))
+        return False
+    session.context.world.signal_postmaster(PmSignal.ROTATE_LOGFILE)
+    return True
 
 
 def _superuser_only(run: Run, function: str) -> None:
