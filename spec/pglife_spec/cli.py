@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pglife_spec.prove.report import ProofReport
 
 OK, WRONG, MISUSED = 0, 1, 2
+VERSION = "version"
+"""The parameter that tells releases apart."""
 
 app = typer.Typer(
     name="pglife",
@@ -186,27 +188,46 @@ def _file_name(name: str) -> str:
 def prove(
     version: Annotated[
         Version | None,
-        typer.Option("--version-of-postgres", "-V", help="Only this release; else all at once."),
+        typer.Option("--version-of-postgres", "-V", help="Only this release; else every one."),
     ] = None,
     fixed: Annotated[
         list[str] | None, typer.Option("--fix", help="Pin a parameter: NAME=VALUE.")
     ] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Learn the lemmas anew.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Put lemmas learnt on file.")] = False,
 ) -> None:
     """Prove every claim for any number of children and any configuration."""
-    machine = _machine()
-    pinned = _pinned(machine, fixed or [])
-    if version is not None:
-        pinned["version"] = int(version.value)
-    proof = _prove(machine, pinned)
-    show.show_proof(_out(), proof)
-    raise typer.Exit(OK if proof.proved else WRONG)
+    machine, out = _machine(), _out()
+    proofs = _prove(machine, _pins(machine, version, fixed or []), mine=mine, keep=keep)
+    for proof in proofs:
+        show.show_proof(out, proof)
+    raise typer.Exit(OK if all(p.proved for p in proofs) else WRONG)
 
 
-def _prove(machine: Machine, fixed: dict[str, Value]) -> ProofReport:
-    from pglife_spec.prove.prover import prove as prove_claims
+def _pins(machine: Machine, version: Version | None, fixed: list[str]) -> list[dict[str, Value]]:
+    """What each proof pins: a machine that knows releases is proved for each on its own."""
+    given = _pinned(machine, fixed)
+    if VERSION not in {p.name for p in machine.params} or VERSION in given:
+        return [given]
+    return [{**given, VERSION: int(v.value)} for v in Version if version in (None, v)]
+
+
+def _prove(
+    machine: Machine, pins: list[dict[str, Value]], *, mine: bool = False, keep: bool = False
+) -> list[ProofReport]:
+    from pglife_spec.prove import ProofError, prove_each
 
     with show.working(f"proving {len(machine.claims)} claims") as say:
-        return prove_claims(machine, fixed, progress=say)
+        doing = [""] * len(pins)
+
+        def tell(at: int, text: str) -> None:
+            doing[at] = text
+            say("; ".join(filter(None, doing)))
+
+        try:
+            return prove_each(machine, pins, mine=mine, keep=keep, progress=tell)
+        except ProofError as error:
+            raise MisuseError(str(error)) from error
 
 
 def _pinned(machine: Machine, given: list[str]) -> dict[str, Value]:
@@ -355,13 +376,13 @@ def report(
     machine, known = _machine(), _configs()
     names = config or [n for n in known if n.startswith("tiny-")]
     chosen = [_config(name, Version.V18) for name in names]
-    proved = _prove(machine, {}) if proof else None
+    proofs = _prove(machine, _pins(machine, None, [])) if proof else []
     with show.working("collecting") as say:
         said = collect(
             machine,
             chosen,
             final=_final(),
-            proof=proved,
+            proofs=proofs,
             mutants=_mutants(),
             witness_configs=[c for n, c in known.items() if n.startswith(("small-", "forks-"))],
             say=say,

@@ -148,12 +148,12 @@ def test_a_report_with_something_wrong_has_status_1(pglife):
 def test_only_a_whole_proof_has_status_0(pglife, monkeypatch, status_, code):
     asked = []
 
-    def prove(machine, fixed):
-        asked.append(fixed)
+    def prove(machine, pins, mine, keep):
+        asked.extend(pins)
         cells = [Obligation(c.name, "leave", status_, 0.1) for c in machine.claims]
-        made = ProofReport(machine.name, fixed, obligations=cells)
+        made = ProofReport(machine.name, pins[0], obligations=cells)
         made.summarize([c.name for c in machine.claims])
-        return made
+        return [made]
 
     monkeypatch.setattr(cli, "_prove", prove)
     status, out, _ = pglife("prove", "--fix", "patient=true", "--fix", "max_connections=3")

@@ -24,7 +24,7 @@ def proof(status=Status.PROVED):
 
 @pytest.fixture(scope="module")
 def report():
-    return collect(TOY, [SMALL, PATIENT], final=GONE, proof=proof(), mutants=[MUTANT])
+    return collect(TOY, [SMALL, PATIENT], final=GONE, proofs=[proof()], mutants=[MUTANT])
 
 
 def test_a_report_knows_method_time_witness_and_mutants(report):
@@ -43,7 +43,7 @@ def test_a_report_knows_verdicts_and_the_shortest_lasso(report):
     config, lasso = entry.lasso
     assert (config.name, len(lasso)) == ("patient", 5)
     assert not report.good
-    assert collect(TOY, [SMALL], final=GONE, proof=proof()).good
+    assert collect(TOY, [SMALL], final=GONE, proofs=[proof()]).good
 
 
 def test_without_a_proof_claims_are_explored():
@@ -53,11 +53,11 @@ def test_without_a_proof_claims_are_explored():
 
 
 def test_an_unknown_or_violated_claim_is_not_good():
-    unknown = collect(TOY, [SMALL], final=GONE, proof=proof(Status.UNKNOWN))
+    unknown = collect(TOY, [SMALL], final=GONE, proofs=[proof(), proof(Status.UNKNOWN)])
     assert {e.status for e in unknown.claims} == {"unknown"}
     assert not unknown.good
     wrong = replace(TOY, claims=(replace(TOY.claims[0], holds=clients <= 1),))
-    said = collect(wrong, [SMALL], final=GONE, proof=proof())
+    said = collect(wrong, [SMALL], final=GONE, proofs=[proof()])
     assert said.claims[0].status == "violated"
     assert said.claims[0].details == ["violated after start_up, connect, connect"]
     assert not said.good

@@ -58,7 +58,7 @@ class ClaimEntry:
         claim: its statement.
         status: proved, counterexample, unknown, or explored where no proof was asked for.
         method: by which method, in words.
-        seconds: its share of the proof.
+        seconds: its share of all proofs.
         witness: a shortest way to a state that the claim is about.
         where: the configuration of the witness.
         mutants: the wrong models that break it.
@@ -137,7 +137,7 @@ def collect(
     configs: Sequence[Config],
     *,
     final: Expr | None = None,
-    proof: ProofReport | None = None,
+    proofs: Sequence[ProofReport] = (),
     mutants: Iterable[Mutant] = (),
     witness_configs: Sequence[Config] = (),
     say: Say = lambda _: None,
@@ -148,7 +148,7 @@ def collect(
         machine: the machine.
         configs: each is explored to the end, and its liveness properties are checked.
         final: where having no step left is right.
-        proof: what the prover says of the claims.
+        proofs: what the prover says of the claims, for each set of pinned parameters.
         mutants: wrong models, each filed under the claim that it breaks.
         witness_configs: explored one after the other, only for claims still without a witness.
         say: told what is being done.
@@ -159,8 +159,7 @@ def collect(
         [PropertyEntry(p) for p in machine.properties],
     )
     _file_mutants(report, mutants)
-    if proof is not None:
-        _add_proof(report, proof)
+    _add_proofs(report, proofs)
     for config in configs:
         found = explore(machine, config, final=final, progress=_telling(say, config))
         _add_exploration(report, found)
@@ -185,20 +184,22 @@ def _file_mutants(report: Report, mutants: Iterable[Mutant]) -> None:
             entries[mutant.killed_by].mutants.append(mutant)
 
 
-def _add_proof(report: Report, proof: ProofReport) -> None:
-    pins = ", ".join(f"{k} = {v}" for k, v in proof.fixed.items())
-    report.lemmas = list(proof.lemmas)
-    report.obligations = len(proof.obligations)
-    report.proof_seconds = proof.seconds
-    said = {c.name: c for c in proof.claims}
+def _add_proofs(report: Report, proofs: Sequence[ProofReport]) -> None:
+    """A claim is proved if every proof has it; else it is what the first says that has not."""
+    pins = "; ".join(", ".join(f"{k} = {v}" for k, v in p.fixed.items()) for p in proofs)
+    method = f"inductive, any number of children, any configuration{f' ({pins})' if pins else ''}"
+    report.lemmas = [lemma for p in proofs for lemma in p.lemmas]
+    report.obligations = sum(len(p.obligations) for p in proofs)
+    report.proof_seconds = max((p.seconds for p in proofs), default=0.0)
     for entry in report.claims:
-        if entry.claim.name not in said:
+        said = [c for p in proofs for c in p.claims if c.name == entry.claim.name]
+        if not said:
             continue
-        claim = said[entry.claim.name]
-        entry.status = claim.status.value
-        entry.seconds = claim.seconds
-        entry.method = f"inductive, any number of children, {pins or 'any configuration'}"
-        entry.details = [x.text() for x in proof.counterexamples if x.claim == entry.claim.name]
+        entry.method = method
+        entry.seconds = sum(c.seconds for c in said)
+        entry.status = next((c.status.value for c in said if c.status.value != "proved"), "proved")
+        examples = [x for p in proofs for x in p.counterexamples]
+        entry.details = [x.text() for x in examples if x.claim == entry.claim.name]
 
 
 def _add_exploration(report: Report, found: Exploration) -> None:
