@@ -176,3 +176,10 @@ def test_the_command_runs_on_the_real_model():
     assert ran.returncode == 0, ran.stderr
     assert "tiny-18" in ran.stdout
     assert "z3" not in ran.stderr
+
+
+def test_the_prover_runs_behind_the_command(pglife):
+    status, out, err = pglife("prove")
+    assert (status, err) == (0, "")
+    assert "every configuration" in out
+    assert "proved" in out
