@@ -193,15 +193,15 @@ class Cluster:
         self.expect_exit(code=0)
         self.start()
 
-    def pg_ctl(self, *args: str, within: float = PROGRAM_LIMIT_S) -> Finished:
+    def pg_ctl(self, *args: str, within: float = PROGRAM_LIMIT_S, **env: str) -> Finished:
         """Run pg_ctl on this cluster and wait for it; a server it has started becomes ours."""
-        return self.finish_pg_ctl(self.begin_pg_ctl(*args), within)
+        return self.finish_pg_ctl(self.begin_pg_ctl(*args, **env), within)
 
-    def begin_pg_ctl(self, *args: str) -> RunningProgram:
+    def begin_pg_ctl(self, *args: str, **env: str) -> RunningProgram:
         """Start pg_ctl on this cluster and do not wait; finish_pg_ctl() does."""
         self.watcher.stimulus(Stimulus.PG_CTL, args=args)
-        where = ["-D", str(self.data)]
-        program = self.target.begin(Program.PG_CTL, [*args, *where], run_id=self.run.id)
+        words = [*args, "-D", str(self.data)]
+        program = self.target.begin(Program.PG_CTL, words, run_id=self.run.id, env=env)
         self.at_end.append(program.abandon)
         return program
 
@@ -491,9 +491,7 @@ class Cluster:
 
 
 def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)
 
 
 def _free_port() -> int:

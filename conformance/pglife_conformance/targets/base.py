@@ -130,6 +130,7 @@ class Target(abc.ABC):
         run_id: str = "",
         stdout: int,
         stderr: int,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a program as the server's user, in a process group of its own.
 
@@ -138,7 +139,7 @@ class Target(abc.ABC):
         keep_reading = not self.user.can_read(self.paths_to_read())
         return subprocess.Popen(
             [*self.command(program), *args],
-            env=self.environment(run_id),
+            env={**self.environment(run_id), **(env or {})},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -147,7 +148,14 @@ class Target(abc.ABC):
             process_group=0,
         )
 
-    def begin(self, program: Program, args: Sequence[str], *, run_id: str = "") -> RunningProgram:
+    def begin(
+        self,
+        program: Program,
+        args: Sequence[str],
+        *,
+        run_id: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> RunningProgram:
         """Start a program whose output is kept until it has ended."""
         # Files and not pipes: a server started by pg_ctl inherits them, and a pipe would not
         # come to its end before that server does.
@@ -155,7 +163,7 @@ class Target(abc.ABC):
         out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             process = self.start(
-                program, args, run_id=run_id, stdout=out.fileno(), stderr=err.fileno()
+                program, args, run_id=run_id, stdout=out.fileno(), stderr=err.fileno(), env=env
             )
         except OSError as problem:
             raise UnusableTarget(f"--target {self.name}: {program}: {problem}") from problem
