@@ -66,6 +66,10 @@ class Frozen:
             if child.key in there
         }
 
+    def already_told(self) -> dict[Child, Signals]:
+        """What waited for each when all were stopped; only who was stopped before has any."""
+        return {child: self._before[child.key] for child in self.children}
+
     def let_go(self, child: Child) -> None:
         """CONT to one of them."""
         self._continue(child)

@@ -56,6 +56,10 @@ class StartupGate:
         self._cluster.wait_for(f"{child} at the gate", is_here, deadlines.START_LIMIT)
         return child
 
+    def wait_for_somebody(self) -> None:
+        """Until the log says that a startup process has arrived, whosever child it is."""
+        self._cluster.expect_log(_AT_THE_GATE, within=deadlines.START_LIMIT)
+
     def open(self) -> None:
         """Let the startup process pass, and every one after it."""
         if not self._path.is_fifo():
@@ -66,6 +70,9 @@ class StartupGate:
         self._path.unlink()
         os.write(gate, _NO_ORIGINS)
         os.close(gate)
+
+
+_AT_THE_GATE = "^starting up replication origin progress state$"
 
 
 def has_gate(cluster: Cluster) -> bool:

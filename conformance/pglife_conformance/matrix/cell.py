@@ -61,6 +61,7 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
         )
         with Frozen(cluster) as frozen:
             scene = Scene(held, frozen)
+            _expect_already_told(scene, state, standing.major)
             mark = cluster.mark()
             event.by_rules(standing)
             event.happen(scene)
@@ -68,15 +69,27 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
                 _expect_held(scene, state, standing, mark)
             cluster.let_go_of_everything()
     _expect_finale(cluster, state, standing, mark, scene.names)
+    if not cluster.is_running() and Need.CONTROL_FILE in cluster.target.capabilities:
+        _expect_control_state(cluster, control_by_rules(state, event, standing))
 
 
 # While everybody is stopped.
 
 
+def _expect_already_told(scene: Scene, state: State, major: int) -> None:
+    """The state was entered by telling those who hold it."""
+    wanted = state.already_told(major)
+    scene.cluster.wait_for(
+        f"in {state} already told: {_words(wanted)}",
+        lambda: scene.already_told() == wanted,
+        describe=lambda: _words(scene.already_told()),
+    )
+
+
 def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> None:
     cluster = scene.cluster
     lines = in_version(standing.lines, standing.major)
-    told = _told_by_rules(standing)
+    told = _told_by_rules(standing, scene.already_told())
     rest = Rest(cluster.pid)
 
     def as_expected() -> bool:
@@ -99,9 +112,10 @@ def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> N
     _expect_doors(cluster, standing)
 
 
-def _told_by_rules(standing: Standing) -> Told:
+def _told_by_rules(standing: Standing, already: Told) -> Told:
     found = {
         role: frozenset(int(number) for number in numbers - IGNORES.get(role, frozenset()))
+        - already.get(role, frozenset())
         for role, numbers in standing.told.items()
         if standing.crew[role] - standing.born[role] > 0
     }
@@ -191,7 +205,6 @@ def _expect_finale(
         raise cluster.watcher.failure(f"the whole story: {[str(x) for x in lines]}", str(told))
     if cluster.pid_file() is not None:
         raise cluster.watcher.failure("no postmaster.pid after the end", "it is there")
-    _expect_control_state(cluster, state, standing)
 
 
 def _expect_life(
@@ -225,14 +238,16 @@ def _expect_life(
             raise cluster.watcher.failure("a new session works", "it does not")
 
 
-def _expect_control_state(cluster: Cluster, state: State, standing: Standing) -> None:
-    """SH-07, SH-13, SH-14."""
-    if Need.CONTROL_FILE not in cluster.target.capabilities:
-        return
-    wanted = state.control
+def control_by_rules(state: State, event: Event, standing: Standing) -> ControlState:
+    """SH-07, SH-13, SH-14; SG-11 for a checkpointer of 17 and before."""
     if not standing.fatal and standing.level < Level.IMMEDIATE:
-        in_recovery = state.is_standby
-        wanted = ControlState.SHUT_DOWN_IN_RECOVERY if in_recovery else ControlState.SHUT_DOWN
+        return ControlState.SHUT_DOWN_IN_RECOVERY if state.is_standby else ControlState.SHUT_DOWN
+    if event.writes_shutdown_checkpoint(standing.major):
+        return ControlState.SHUT_DOWN
+    return state.control
+
+
+def _expect_control_state(cluster: Cluster, wanted: ControlState) -> None:
     found = cluster.controldata_state()
     if found is not wanted:
         raise cluster.watcher.failure(f"control state {wanted.value!r}", repr(found.value))

@@ -18,6 +18,7 @@ from pglife_conformance.matrix.roles import Role
 from pglife_conformance.matrix.rules import Level, Standing
 from pglife_conformance.matrix.scene import Scene
 
+INT, QUIT, TERM, USR2 = signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR2
 _HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
 
 
@@ -25,6 +26,15 @@ class Event(abc.ABC):
     """One kind of stimulus."""
 
     rules: tuple[str, ...] = ()
+
+    @property
+    def since(self) -> int:
+        """The first release in which it can happen."""
+        return 0
+
+    def writes_shutdown_checkpoint(self, major: int) -> bool:
+        """Whether a checkpointer that dies of it has written one before."""
+        return False
 
     @abc.abstractmethod
     def happen(self, scene: Scene) -> None:
@@ -101,6 +111,10 @@ class Kill(Event):
     def __str__(self) -> str:
         return f"kill_{self.role}".replace(" ", "_")
 
+    @property
+    def since(self) -> int:
+        return 18 if self.role is Role.IO_WORKER else 0
+
     def happen(self, scene: Scene) -> None:
         child = scene.child(self.role)
         scene.cluster.signal_child(child, signal.SIGKILL)
@@ -122,6 +136,14 @@ class Ends(Event):
     def __str__(self) -> str:
         return f"{self.role}_on_{self.signal.name}".replace(" ", "_")
 
+    @property
+    def since(self) -> int:
+        return 18 if self.role is Role.IO_WORKER else 0
+
+    def writes_shutdown_checkpoint(self, major: int) -> bool:
+        # SG-11: USR2 is what orders it there; in 18 it orders the exit.
+        return self.role is Role.CHECKPOINTER and self.signal is USR2 and major < 18
+
     def happen(self, scene: Scene) -> None:
         child = scene.child(self.role)
         scene.cluster.signal_child(child, self.signal)
@@ -138,6 +160,13 @@ class UnaskedShutdownCheckpoint(Event):
 
     rules = ("SG-11", "TR18-25")
 
+    @property
+    def since(self) -> int:
+        return 18
+
+    def writes_shutdown_checkpoint(self, major: int) -> bool:
+        return True
+
     def __str__(self) -> str:
         return "checkpointer_on_SIGINT"
 
@@ -152,8 +181,6 @@ class UnaskedShutdownCheckpoint(Event):
         standing.told.pop(Role.CHECKPOINTER)
         standing.crew[Role.CHECKPOINTER] = 0
 
-
-INT, QUIT, TERM, USR2 = signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR2
 
 ENDS = (
     Ends(Role.BACKGROUND_WRITER, TERM, 0),

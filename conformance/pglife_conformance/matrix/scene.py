@@ -9,7 +9,7 @@ Source       -
 from __future__ import annotations
 
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.frozen import Frozen
+from pglife_conformance.frozen import Frozen, Signals
 from pglife_conformance.matrix.roles import IGNORES, Role
 from pglife_conformance.matrix.states import Held
 from pglife_conformance.observation.processes import Child
@@ -45,9 +45,16 @@ class Scene:
         self.cluster.wait_for("the postmaster to rest", rest.has_come)
 
     def told(self) -> Told:
-        """What each role has been told; the children of one role must agree."""
+        """What each role has been told since; the children of one role must agree."""
+        return self._by_role(self.frozen.told())
+
+    def already_told(self) -> Told:
+        """What each role had been told before it was stopped."""
+        return self._by_role(self.frozen.already_told())
+
+    def _by_role(self, told: dict[Child, Signals]) -> Told:
         found: Told = {}
-        for child, numbers in self.frozen.told().items():
+        for child, numbers in told.items():
             role = self._roles[child.key]
             heard = frozenset(int(number) for number in numbers - IGNORES.get(role, frozenset()))
             if found.setdefault(role, heard) != heard:

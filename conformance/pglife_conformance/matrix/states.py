@@ -12,6 +12,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals
 
 from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
@@ -80,11 +81,20 @@ class State:
     since: int = 0
     gone_in_17: frozenset[Role] = frozenset()
     rules: tuple[str, ...] = ()
+    pending: dict[Role, Signals] = field(default_factory=dict)
+    """What whoever holds the state has been told and cannot hear."""
+    pending_17: dict[Role, Signals] | None = None
+    """The same before 18, where it differs."""
     starts_running: bool = True
     is_standby: bool = False
 
     def __str__(self) -> str:
         return self.name
+
+    def already_told(self, major: int) -> dict[Role, frozenset[int]]:
+        """Pending signals by role, on entry."""
+        told = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
+        return {role: frozenset({int(number)}) for role, number in told.items()}
 
     def standing(self, major: int) -> Standing:
         """The postmaster's variables here."""
@@ -292,6 +302,7 @@ WAIT_BACKENDS = State(
     _pinned(pin_wait_backends),
     _LATE | {Role.BACKEND},
     level=Level.FAST,
+    pending={Role.BACKEND: SIGTERM},
     rules=("OB-06", "CR-31"),
 )
 WAIT_BACKENDS_SMART = State(
@@ -300,6 +311,7 @@ WAIT_BACKENDS_SMART = State(
     _pinned(_wait_backends_by_smart),
     _LATE | {Role.BACKGROUND_WRITER},
     level=Level.SMART,
+    pending={Role.BACKGROUND_WRITER: SIGTERM},
     rules=("SH-08", "MM-22"),
 )
 WAIT_BACKENDS_CRASH = State(
@@ -308,6 +320,7 @@ WAIT_BACKENDS_CRASH = State(
     _pinned(pin_wait_backends_after_crash),
     frozenset({Role.BACKEND, Role.DEAD_END}),
     fatal=True,
+    pending={Role.BACKEND: SIGQUIT},
     rules=("OB-07", "CR-03", "CR-36", "CR-37"),
 )
 WAIT_XLOG_SHUTDOWN = State(
@@ -316,6 +329,8 @@ WAIT_XLOG_SHUTDOWN = State(
     _pinned(pin_wait_xlog_shutdown),
     _LATE,
     level=Level.FAST,
+    pending={Role.CHECKPOINTER: SIGINT},
+    pending_17={Role.CHECKPOINTER: SIGUSR2},
     rules=("OB-08", "CR-32"),
 )
 WAIT_XLOG_ARCHIVAL = State(
@@ -328,6 +343,7 @@ WAIT_XLOG_ARCHIVAL = State(
     settings={"archive_mode": "on", "archive_command": "true"},
     needs=(Need.ARCHIVER,),
     gone_in_17=frozenset({Role.CHECKPOINTER}),
+    pending={Role.ARCHIVER: SIGUSR2},
     rules=("OB-09", "CR-33", "SH-14"),
 )
 WAIT_IO_WORKERS = State(
@@ -340,6 +356,7 @@ WAIT_IO_WORKERS = State(
     io_workers=1,
     needs=(Need.IO_WORKERS,),
     since=18,
+    pending={Role.IO_WORKER: SIGUSR2},
     rules=("OB-10", "CR-34"),
 )
 WAIT_CHECKPOINTER = State(
@@ -351,6 +368,7 @@ WAIT_CHECKPOINTER = State(
     control=ControlState.SHUT_DOWN,
     needs=(Need.IO_WORKERS,),
     since=18,
+    pending={Role.CHECKPOINTER: SIGUSR2},
     rules=("OB-11", "CR-34"),
 )
 WAIT_DEAD_END = State(
@@ -360,6 +378,8 @@ WAIT_DEAD_END = State(
     _DEAD_END,
     level=Level.FAST,
     control=ControlState.SHUT_DOWN,
+    pending={Role.DEAD_END: SIGTERM},
+    pending_17={},
     rules=("OB-12", "CR-35", "SE-33"),
 )
 WAIT_DEAD_END_CRASH = State(
@@ -368,6 +388,8 @@ WAIT_DEAD_END_CRASH = State(
     _pinned_by_dead_end(pin_wait_dead_end_after_crash),
     _DEAD_END,
     fatal=True,
+    pending={Role.DEAD_END: SIGQUIT},
+    pending_17={},
     rules=("OB-12", "CR-36", "SE-33"),
 )
 

@@ -9,9 +9,12 @@ Source       rules of sections 2.4, 2.5, 2.7, 2.8, 3.4, 4.1 and 5; pglife_confor
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
-from pglife_conformance.claims import claim
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from pglife_conformance.claims import Claim
 from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.matrix.cell import play
 from pglife_conformance.matrix.events import Event, events_in
@@ -23,20 +26,28 @@ SOURCE = "postmaster.c: PostmasterStateMachine(), process_pm_child_exit(), Handl
 NEEDS = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 
-def _scenario(state: State) -> object:
-    @claim(
-        "SH-01",
-        "SH-03",
-        "CR-02",
-        "RP-02",
-        "SM-02",
-        *state.rules,
+def _cell(state: State, event: Event) -> ParameterSet:
+    """One cell, as a claim of its own."""
+    made = Claim(
+        rules=(*event.rules, *state.rules),
         source=SOURCE,
-        needs=[*NEEDS, *state.needs],
-        since=state.since,
-        why="earlier releases have no such state",
+        needs=frozenset({*NEEDS, *state.needs}),
+        since=max(state.since, event.since, _first_release(state, event)),
+        why="earlier releases have no such state, or no such process in it",
     )
-    @pytest.mark.parametrize("event", list(events_in(state)), ids=str)
+    marks = [pytest.mark.claim(made)]
+    if state.is_standby:
+        marks.append(pytest.mark.unmonitored("standbys are beyond the model"))
+    return pytest.param(event, marks=marks, id=str(event))
+
+
+def _first_release(state: State, event: Event) -> int:
+    role = getattr(event, "role", None)
+    return 18 if role in state.gone_in_17 else 0
+
+
+def _scenario(state: State) -> Callable[..., None]:
+    @pytest.mark.parametrize("event", [_cell(state, event) for event in events_in(state)])
     def scenario(make_cluster: MakeCluster, target: Target, event: Event) -> None:
         """In this state this event does what the rules say and nothing else."""
         cluster = make_cluster(**cluster_settings(state, target.version.major))
@@ -45,9 +56,8 @@ def _scenario(state: State) -> object:
         play(cluster, state, event)
 
     scenario.__name__ = scenario.__qualname__ = f"test_in_{state.name.lower()}"
-    if state.is_standby:
-        return pytest.mark.unmonitored("standbys are beyond the model")(scenario)
-    return scenario
+    made: Callable[..., None] = scenario
+    return made
 
 
 globals().update({f"test_in_{state.name.lower()}": _scenario(state) for state in STATES})
