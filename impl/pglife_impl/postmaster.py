@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 
-from . import SERVER_VERSION, ImplError, elog, signals
+from . import SERVER_VERSION, ImplError, elog, signals, titles
 from .catalog import Catalog
 from .child import load_roles
 from .guc import Gucs
@@ -151,6 +151,7 @@ class Postmaster:
 
     def start(self, arguments: list[str]) -> None:
         """ST-03, from the signal handlers to the first children."""
+        titles.name_command()
         self.install_handlers()
         for trigger in ("promote", "logrotate"):
             remove_quietly(trigger)  # TF-04

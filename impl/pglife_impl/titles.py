@@ -16,8 +16,12 @@ _fixed = ""
 _shows_activity = True
 
 
-def _find_setter() -> Callable[[str], None]:
-    """setproctitle's C function, without the package around it.
+COMMAND_NAME = "postgres"  # what ps -C and pstree call every process, as PostgreSQL's
+
+
+def _find_setters() -> tuple[Callable[[str], None], Callable[[str], None]]:
+    """setproctitle's two C functions, without the package around them: for the title, which also
+    overwrites the short command name, and for that name alone.
 
     The package imports logging, whose hooks run at each fork and double its cost, so the extension
     module is loaded by itself. The ordinary import is the way out if its layout ever changes.
@@ -33,14 +37,23 @@ def _find_setter() -> Callable[[str], None]:
             except ImportError:
                 continue
             loader.exec_module(module)
-            setter: Callable[[str], None] = module.setproctitle
-            return setter
-    from setproctitle import setproctitle
+            return module.setproctitle, module.setthreadtitle
+    import setproctitle
 
-    return setproctitle
+    return setproctitle.setproctitle, setproctitle.setthreadtitle
 
 
-_set = _find_setter()
+_set_title, _set_name = _find_setters()
+
+
+def _set(title: str) -> None:
+    _set_title(title)
+    _set_name(COMMAND_NAME)
+
+
+def name_command() -> None:
+    """In the postmaster, whose title stays its command line (TI-01): the short name alone."""
+    _set_name(COMMAND_NAME)
 
 
 def init(title: str, *, cluster_name: str, update: bool) -> None:

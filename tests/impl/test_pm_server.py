@@ -159,9 +159,9 @@ def hold_startup_after_a_crash(cluster: Cluster) -> int:
         os.chown(control, 65534, 65534)
     control.with_name("saved").write_bytes(saved)
     cluster.kill("walwriter ", signal.SIGKILL)
-    cluster.wait(lambda: "startup" in cluster.family(), "the startup process waits")
+    cluster.wait(lambda: "startup " in cluster.family(), "the startup process waits")
     cluster.wait(lambda: "background writer " in cluster.family(), "the others are there")
-    return cluster.family()["startup"]
+    return cluster.family()["startup "]
 
 
 def let_startup_go(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ import signal
 import time
 from dataclasses import replace
 
-from .. import control, elog
+from .. import control, elog, titles
 from ..checkpoint import Flag, request
 from ..control import Control, ControlError, DbState
 from ..kinds import Kind
@@ -36,6 +36,7 @@ RECOVERY_HINT = (
 )
 REPLICATION_ORIGINS = os.path.join("pg_logical", "replorigin_checkpoint")
 ORIGINS_MAGIC = 0x1257DADE
+SEGMENT_SIZE = 16 * 1024 * 1024
 
 
 class Startup(Role):
@@ -56,10 +57,6 @@ class Startup(Role):
         signal.SIGUSR2: Reaction.LOOK,
     }
 
-    def title(self) -> str:
-        """`startup`, and no space after it until it has something to tell (TI-02)."""
-        return "startup"
-
     def turn(self) -> None:
         """All of it: one straight line, with a look at signals wherever it waits."""
         try:
@@ -67,6 +64,7 @@ class Startup(Role):
         except ControlError as e:
             elog.log(Level.PANIC, str(e))
             raise Leave(1) from e
+        titles.activity(f"recovering {segment_name(found.redo)}")  # it reads that (TI-35)
         self.shmem.in_recovery = found.state is not DbState.SHUTDOWNED
         self.tell(found)
         self.read_replication_origins()
@@ -128,3 +126,10 @@ class Startup(Role):
             max_wal_senders=self.gucs.integer("max_wal_senders"),
         )
         limits.write(".", sync=self.gucs.boolean("fsync"))
+
+
+def segment_name(lsn: int) -> str:
+    """The WAL segment that holds a location, on the first timeline."""
+    segment = lsn // SEGMENT_SIZE
+    per_log = (1 << 32) // SEGMENT_SIZE
+    return f"{1:08X}{segment // per_log:08X}{segment % per_log:08X}"
