@@ -279,7 +279,6 @@ def _clock(record: LogRecord) -> float:
 @claim("CR-20", "CR-24", "IO-03", "PR-02", "PR-04", "ST-04", source=LAUNCH, needs=CRASH)
 def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash: io workers, then startup, checkpointer, background writer."""
-    mark = cluster.mark()
     wanted = [Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
     if Need.IO_WORKERS in cluster.target.capabilities:
         wanted = [Kind.IO_WORKER] * 3 + wanted
@@ -289,14 +288,15 @@ def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
         return [kid.kind for kid in sorted(kids, key=lambda kid: (kid.start_time, kid.pid))]
 
     with pin_startup_after_crash(cluster, Kind.WALWRITER):
+        held = cluster.mark()
         cluster.wait_for(
             f"these children in this order: {[kind.value for kind in wanted]}",
             lambda: there() == wanted,
             describe=lambda: str(there()),
         )
         cluster.expect_still("nobody else", lambda: there() == wanted, 0.1)
-        cluster.expect_no_log(f"^{READY_LINE}$", since=mark)
-    cluster.expect_ready(since=mark)
+        cluster.expect_no_log(f"^{READY_LINE}$", since=held)
+    cluster.expect_ready(since=held)
     expect_family(cluster)
 
 
