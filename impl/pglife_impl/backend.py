@@ -7,7 +7,7 @@ Source       tcop/backend_startup.c: BackendMain(), BackendInitialize(); utils/i
              InitPostgres(); tcop/postgres.c: quickdie(); rules CN-10..23, CN-40..48, SE-20..27,
              SG-28..30, TI-20..23.
 
-DIFFERS: every connection is trusted; pg_hba.conf is written by initdb and not yet read.
+DIFFERS: pg_hba.conf knows trust and reject only; any other method is refused when it is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import socket
 import time
 from typing import ClassVar, NoReturn
 
-from . import admission, elog, session, signals, titles
+from . import admission, elog, hba, session, signals, titles
 from .checkpoint import CheckpointFailed
 from .context import ClientGone, SessionContext
 from .kinds import Kind
@@ -30,7 +30,6 @@ from .protocol import (
     Report,
     Severity,
     SqlError,
-    SqlState,
     StartupKind,
     StartupPacket,
     authentication_ok,
@@ -42,66 +41,21 @@ from .protocol import (
     parse_startup,
     startup_refusal,
 )
+from .refusals import (
+    HOT_STANDBY_DISABLED,
+    NO_REPLICATION,
+    NOT_CONSISTENT,
+    PARTING_WORDS,
+    REFUSALS,
+    TOO_MANY_CLIENTS,
+    not_authorized,
+)
 from .shmem import CancelMatch, SlotFlag
 from .world import Birth, World
 
 EXIT_DONE = 0
 EXIT_FATAL = 1
 LOG_ALL = {"on", "true", "yes", "1", "all"}
-
-REFUSALS = {
-    Cac.STARTUP: Report(
-        Severity.FATAL, SqlState.CANNOT_CONNECT_NOW, "the database system is starting up"
-    ),
-    Cac.SHUTDOWN: Report(
-        Severity.FATAL, SqlState.CANNOT_CONNECT_NOW, "the database system is shutting down"
-    ),
-    Cac.RECOVERY: Report(
-        Severity.FATAL, SqlState.CANNOT_CONNECT_NOW, "the database system is in recovery mode"
-    ),
-    Cac.TOO_MANY: Report(
-        Severity.FATAL, SqlState.TOO_MANY_CONNECTIONS, "sorry, too many clients already"
-    ),
-}
-NOT_CONSISTENT = Report(
-    Severity.FATAL,
-    SqlState.CANNOT_CONNECT_NOW,
-    "the database system is not yet accepting connections",
-    "Consistent recovery state has not been yet reached.",
-)
-HOT_STANDBY_DISABLED = Report(
-    Severity.FATAL,
-    SqlState.CANNOT_CONNECT_NOW,
-    "the database system is not accepting connections",
-    "Hot standby mode is disabled.",
-)
-TOO_MANY_CLIENTS = REFUSALS[Cac.TOO_MANY]
-NO_REPLICATION = Report(
-    Severity.FATAL,
-    SqlState.FEATURE_NOT_SUPPORTED,
-    "replication connections are not supported by this server",
-)
-PARTING_WORDS = {
-    QuitReason.NOT_SENT: Report(
-        Severity.WARNING,
-        SqlState.ADMIN_SHUTDOWN,
-        "terminating connection because of unexpected SIGQUIT signal",
-    ),
-    QuitReason.FOR_STOP: Report(
-        Severity.WARNING,
-        SqlState.ADMIN_SHUTDOWN,
-        "terminating connection due to immediate shutdown command",
-    ),
-    QuitReason.FOR_CRASH: Report(
-        Severity.WARNING,
-        SqlState.CRASH_SHUTDOWN,
-        "terminating connection because of crash of another server process",
-        "The postmaster has commanded this server process to roll back the current transaction"
-        " and exit, because another server process exited abnormally and possibly corrupted"
-        " shared memory.",
-        "In a moment you should be able to reconnect to the database and repeat your command.",
-    ),
-}
 
 
 class Ended(Exception):
@@ -132,6 +86,8 @@ class Backend:
         self.latch = Latch()
         self.context: SessionContext | None = None
         self.authenticating = True
+        self.admitted = False
+        self.began = self.authenticated = 0.0
 
     def live(self) -> int:
         """The whole life; the exit code."""
@@ -309,6 +265,7 @@ class Backend:
             self.authenticate(context)
             self.admit(context)
             context.send(session.greet(context))
+            self.admitted = True
             if self._logs("setup_durations"):
                 self._log_setup()
             return session.run(context)
@@ -395,12 +352,16 @@ class Backend:
     def authenticate(self, context: SessionContext) -> None:
         """CN-16, CN-21: everybody is trusted; the client learns it before anything is checked."""
         titles.activity("authentication")
+        self.began = time.time()
+        line = self.hba_line(context)
         if self._logs("authentication"):
             # trust names no identity, so PostgreSQL prints the role and says that it was trusted
             elog.log(
                 Level.LOG,
-                f'connection authenticated: user="{context.user}" method=trust',
+                f'connection authenticated: user="{context.user}" method={line.method}'
+                f" ({context.gucs.text('hba_file')}:{line.number})",
             )
+        self.authenticated = time.time()
         context.send(authentication_ok())
         self.authenticating = False
         if self._logs("authorization"):
@@ -411,6 +372,19 @@ class Backend:
                 f"connection authorized: user={context.user} database={context.database}{shown}",
             )
         titles.activity("startup")
+
+    def hba_line(self, context: SessionContext) -> hba.Line:
+        """CN-17: the line that lets this client in, or the refusal."""
+        where = (
+            f'host "{elog.me.host}", user "{context.user}", database "{context.database}",'
+            " no encryption"
+        )
+        line = hba.first_match(self.world.hba, elog.me.host, context.user, context.database)
+        if line is None:
+            raise SqlError(not_authorized(f"no pg_hba.conf entry for {where}"))
+        if line.method != hba.TRUST:
+            raise SqlError(not_authorized(f"pg_hba.conf rejects connection for {where}"))
+        return line
 
     def admit(self, context: SessionContext) -> None:
         """CN-19, CN-33..53, then the row of pg_stat_activity shows who it is."""
@@ -439,10 +413,19 @@ class Backend:
         )
 
     def _log_setup(self) -> None:
-        total = (time.time() - self.birth.created) * 1000
+        """CN-22: how long it took, in milliseconds."""
+        total, fork, authentication = (
+            1000 * seconds
+            for seconds in (
+                time.time() - self.birth.created,
+                elog.me.start_time - self.birth.created,
+                self.authenticated - self.began,
+            )
+        )
         elog.log(
             Level.LOG,
-            f"connection ready: setup total={total:.3f} ms, fork=0.000 ms, authentication=0.000 ms",
+            f"connection ready: setup total={total:.3f} ms, fork={fork:.3f} ms,"
+            f" authentication={authentication:.3f} ms",
         )
 
     def quit(self) -> None:
@@ -474,7 +457,7 @@ class Backend:
             return
         context.shmem.release(context.slot)
         context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
-        if self.world.gucs.boolean("log_disconnections"):
+        if self.admitted and self.world.gucs.boolean("log_disconnections"):
             self._log_disconnection(context)
 
     def _log_disconnection(self, context: SessionContext) -> None:

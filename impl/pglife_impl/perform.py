@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from . import elog
+from . import elog, hba
 from .child import RoleClass, child_main
 from .fork import fork_child
 from .kinds import Attached, Kind, info
@@ -201,6 +201,12 @@ class Performer:
         if loaded.verdict:
             elog.log(Level.LOG, loaded.verdict)
         elog.configure(self.world.gucs)
+        path = self.world.gucs.text("hba_file")
+        try:
+            self.world.hba = hba.load(path)
+        except hba.HbaError as e:
+            elog.log(Level.LOG, str(e))
+            elog.log(Level.LOG, f"{path} was not reloaded")
         self.config = config_of(self.world.gucs)
 
     def reinitialize(self) -> None:

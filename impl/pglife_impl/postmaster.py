@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 
-from . import SERVER_VERSION, ImplError, elog, signals, titles
+from . import SERVER_VERSION, ImplError, elog, hba, signals, titles
 from .catalog import Catalog
 from .child import load_roles
 from .guc import Gucs
@@ -54,8 +54,8 @@ EXIT_FAILED_START = 1
 SQL_LIBRARY = "pglife_sql"
 
 
-class PreloadError(ImplError):
-    """shared_preload_libraries names what is not there."""
+class StartError(ImplError):
+    """What a configuration file names is not there, or cannot be used."""
 
 
 def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
@@ -80,7 +80,7 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
             postmaster.turn()
     except Ending as end:
         return end.code
-    except (LockError, NoSockets, PreloadError) as e:
+    except (LockError, NoSockets, StartError) as e:
         elog.log(Level.FATAL, str(e), hint=getattr(e, "hint", ""))
         return EXIT_FAILED_START
     finally:
@@ -99,7 +99,7 @@ def preload_libraries(gucs: Gucs) -> None:
 
             assert parser
         elif name.strip():
-            raise PreloadError(f'could not access file "{name.strip()}": No such file or directory')
+            raise StartError(f'could not access file "{name.strip()}": No such file or directory')
 
 
 def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Sockets) -> World:
@@ -164,6 +164,7 @@ class Postmaster:
         write_options_file(arguments)
         write_external_pid_file(gucs)
         self.world.catalog.refresh()
+        self.load_hba(gucs.text("hba_file"))
         locks.put_line(Line.STATUS, PidStatus.STARTING.value)
         self.listeners = fds(sockets.opened)
         for fd in self.listeners:
@@ -173,6 +174,14 @@ class Postmaster:
         gc.freeze()
         gc.disable()
         self.handle(Born())
+
+    def load_hba(self, path: str) -> None:
+        """Without it nobody could come in, so there is no use in starting."""
+        try:
+            self.world.hba = hba.load(path)
+        except hba.HbaError as e:
+            elog.log(Level.LOG, str(e))
+            raise StartError(f"could not load {path}") from e
 
     def install_handlers(self) -> None:
         """2.2. Handlers only set flags; the loop decides."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from .catalog import Catalog
 from .guc import Gucs
+from .hba import Line
 from .latch import Latch, WaitSet
 from .lockfile import LockFiles
 from .pm_events import PmSignal
@@ -41,6 +42,7 @@ class World:
     postmaster_pid: int = field(default_factory=os.getpid)
     start_time: float = field(default_factory=time.time)
     logger_pipe: tuple[int, int] | None = None
+    hba: list[Line] = field(default_factory=list)
 
     def leave_postmaster(self, *, is_logger: bool) -> None:
         """In a child: close what only the postmaster may hold (and the logger: its pipe)."""

@@ -9,6 +9,7 @@ Source       postmaster/checkpointer.c: CheckpointerMain(); access/transam/xlog.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -83,6 +84,17 @@ class Checkpointer(Role):
                 now = self.shmem.checkpoint_counters()
                 now = replace(now, done=counters.started, failed=now.failed + failed)
                 self.shmem.put_checkpoint_counters(now)
+            self.wake_waiters()
+
+    def wake_waiters(self) -> None:
+        """Whoever asked sleeps on its latch. We do not keep a list: a wake too many is harmless,
+        and checkpoints are rare."""
+        for row in self.shmem.activities():
+            if row.kind in (Kind.STARTUP, Kind.BACKEND):
+                try:
+                    os.kill(row.pid, signal.SIGURG)
+                except OSError:
+                    continue  # it has just gone
 
     def shut_xlog_down(self) -> None:
         """SH-13..16: the last checkpoint; after it nobody writes WAL."""
