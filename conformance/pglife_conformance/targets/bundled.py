@@ -40,6 +40,7 @@ class Bundled(Target):
     def __init__(self, path: Path) -> None:
         super().__init__("bundled")
         self._path = path
+        self._repairs: frozenset[str] | None = None
 
     @classmethod
     def find(cls) -> Bundled:
@@ -66,8 +67,13 @@ class Bundled(Target):
         return {"PYTHONPATH": str(self._path), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def has_repair(self, name: str) -> bool:
-        """It does right what real releases do wrong: all repairs are on."""
-        return True
+        """It says itself which defects of real releases it does not have."""
+        if self._repairs is None:
+            done = self.run(Program.POSTGRES, ["--repairs"])
+            if done.code != 0:
+                raise UnusableTarget(f"--target bundled: `postgres --repairs` exits {done.code}")
+            self._repairs = frozenset(done.out.split())
+        return name in self._repairs
 
     @property
     def capabilities(self) -> frozenset[Need]:
