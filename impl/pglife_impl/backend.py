@@ -87,6 +87,7 @@ class Backend:
         self.context: SessionContext | None = None
         self.authenticating = True
         self.admitted = False
+        self.unread = b""
         self.began = self.authenticated = 0.0
 
     def live(self) -> int:
@@ -142,6 +143,7 @@ class Backend:
                         self._tell(
                             negotiate_protocol_version(packet.protocol, packet.unknown_options)
                         )
+                    self.unread = buffer[packet.consumed :]
                     return packet
 
     def name_client(self) -> None:
@@ -302,6 +304,7 @@ class Backend:
             self.fatal(TOO_MANY_CLIENTS)
         context = SessionContext(self.world, self.client, self.latch)
         context.slot = slot
+        context.unread = self.unread
         context.protocol = packet.protocol
         context.parameters = packet.parameters
         context.user = packet.parameters["user"]

@@ -78,6 +78,7 @@ class SessionContext:
         self.sending = False
         self.blocked = False  # the client does not read, so there is no use in waiting for it
         self.quit_pending: Callable[[], None] | None = None
+        self.unread = b""  # what came in one piece with the startup packet
         self._unsent = bytearray()
         self._for_client = WaitSet(latch, [world.death_read, client.fileno()])
         self._without_client: WaitSet | None = None
@@ -86,6 +87,8 @@ class SessionContext:
 
     def wait(self, timeout_s: float | None, *, readable: bool) -> Wake:
         """Sleep until something happens; the latch is reset. Look at interrupts afterwards."""
+        if readable and self.unread:
+            return Wake.READABLE
         if readable:
             waits = self._for_client
         else:
@@ -107,6 +110,9 @@ class SessionContext:
 
     def receive(self) -> bytes | None:
         """What the client has sent: b"" at end of file, None if there is nothing now."""
+        if self.unread:
+            early, self.unread = self.unread, b""
+            return early
         try:
             return self.client.recv(RECEIVE_SIZE, socket.MSG_DONTWAIT)
         except BlockingIOError:

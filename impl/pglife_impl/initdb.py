@@ -47,9 +47,9 @@ datestyle = 'iso, mdy'
 timezone = '{zone}'
 client_encoding = 'UTF8'
 
-# The SQL parser, read once by the postmaster and not by each session. '' makes forks cheaper and
-# the first statement of each session dearer.
-shared_preload_libraries = 'pglife_sql'
+# The SQL parser, read once by the postmaster and not by each session at its first statement. With
+# it sessions are cheap from the first statement on, and start and forks are dearer.
+#shared_preload_libraries = 'pglife_sql'
 """
 HBA = """# TYPE  DATABASE        USER            ADDRESS                 METHOD
 local   all             all                                     trust

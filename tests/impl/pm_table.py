@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -9,11 +10,22 @@ from typing import Any
 
 from pglife_impl.kinds import Kind
 from pglife_impl.pm_decide import decide
-from pglife_impl.pm_events import Event, Fork, Forked, ForkFailed, Log, Request, SignalChild
+from pglife_impl.pm_events import (
+    ChildExited,
+    Event,
+    Fork,
+    Forked,
+    ForkFailed,
+    Log,
+    Request,
+    SignalChild,
+)
 from pglife_impl.pm_state import PM, Child, Config, PmState, Shutdown, StartupStatus, newborn
 
 NOW = 1_000_000.0
 CONFIG = Config()
+FAMILY = "io_worker*3 checkpointer bg_writer wal_writer autovac_launcher bg_worker"
+EVERYBODY = set(f"{FAMILY} backend dead_end_backend".replace("*3", "").split())
 
 
 def table(text: str) -> list[Any]:
@@ -110,10 +122,8 @@ class Story:
 
     def signals(self) -> set[tuple[str, str]]:
         """Who was sent what: (kind, signal)."""
-        from signal import Signals
-
         return {
-            (r.kind.name.lower(), Signals(r.signum).name.removeprefix("SIG"))
+            (r.kind.name.lower(), signal.Signals(r.signum).name.removeprefix("SIG"))
             for r in self.of(SignalChild)
         }
 
@@ -133,3 +143,14 @@ class Story:
     def forked(self) -> list[str]:
         """The kinds forked, in order."""
         return [r.kind.name.lower() for r in self.of(Fork)]
+
+
+def status(text: str) -> int:
+    """A wait status: "0", "1", "2" exit codes, "KILL" a signal."""
+    return int(text) << 8 if text.isdigit() else int(signal.Signals[f"SIG{text}"])
+
+
+def exited(pm: PmState, kind: str, how: str, *, clean: bool = True) -> ChildExited:
+    """The death of the first child of that kind."""
+    pid = next(c.pid for c in pm.children.values() if c.kind is Kind[kind.upper()])
+    return ChildExited(pid, status(how), clean, NOW)

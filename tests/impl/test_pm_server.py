@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import struct
 from pathlib import Path
 
+import psycopg
 import pytest
-from pm_server import Cluster, run
+from pm_server import IMPL, Cluster, run
 
 HELPERS = {
     "io worker 0",
@@ -262,6 +264,17 @@ def test_titles_follow_the_session(cluster: Cluster) -> None:
     assert cluster.states() == ["STARTUP", "RUN"]
 
 
+def test_a_query_may_come_in_one_piece_with_the_startup_packet(cluster: Cluster) -> None:
+    cluster.start()
+    client = cluster.connect(silent=True)
+    pairs = b"user\0postgres\0\0"
+    startup = struct.pack("!II", len(pairs) + 8, 3 << 16) + pairs
+    query = b"select 1\0"
+    client.socket.sendall(startup + b"Q" + struct.pack("!I", len(query) + 4) + query)
+    client.ready()
+    assert [kind for kind, _ in client.until("Z")] == ["T", "D", "C", "Z"]
+
+
 PARTINGS = [
     (signal.SIGINT, "FATAL", "57P01", "terminating connection due to administrator command"),
     (
@@ -398,3 +411,62 @@ def test_the_logging_collector_survives_a_crash(cluster: Cluster) -> None:
     assert cluster.exit_code() == 0
     cluster.wait(lambda: "database system is shut down" in file.read_text(), "the last line")
     assert (cluster.data / "current_logfiles").read_text() == "stderr log/x.log\n"
+
+
+def test_tcp_clients_are_served_and_named(cluster: Cluster) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cluster.start("-h", "127.0.0.1", "-p", str(port))
+    assert cluster.pid_line(6) == "127.0.0.1"
+    with psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres") as link:
+        assert link.execute("select 1").fetchone() == (1,)
+        ours = link.pgconn.socket
+        mine = socket.socket(fileno=os.dup(ours)).getsockname()[1]
+        title = f"postgres postgres 127.0.0.1({mine}) idle in transaction"
+        cluster.wait(lambda: title in cluster.family(), title)
+
+
+@pytest.mark.parametrize("preload", ["", "pglife_sql"])
+def test_the_sql_parser_may_be_preloaded(cluster: Cluster, preload: str) -> None:
+    cluster.start("-c", f"shared_preload_libraries={preload}")
+    client = cluster.connect().ready()
+    client.query("select 40 + 2")
+    row = next(body for kind, body in client.until("Z") if kind == "D")
+    assert row.endswith(b"42")
+
+
+def test_a_library_that_is_not_there_is_refused(cluster: Cluster) -> None:
+    cluster.start("-c", "shared_preload_libraries=nosuch", until_ready=False)
+    assert cluster.exit_code() == 1
+    assert 'FATAL:  could not access file "nosuch": No such file or directory' in cluster.log()
+    assert not (cluster.data / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize("how", ["deleted", "overwritten"])
+def test_a_postmaster_that_lost_its_pid_file_ends(
+    cluster: Cluster, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SL-09 with its minute made a second: by a module of the test, put before the server's."""
+    hurry = cluster.home / "hurry"
+    hurry.mkdir()
+    (hurry / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if any('pglife_impl.postgres' in a for a in sys.orig_argv):\n"
+        "    import pglife_impl.postmaster as p, pglife_impl.pm_launch as l\n"
+        "    p.RECHECK_LOCK_FILE_S = 1\n"
+        "    l.LONGEST_SLEEP_S = 1.0\n"
+    )
+    if os.geteuid() == 0:
+        hurry.chmod(0o755)
+    monkeypatch.setattr("pm_server.IMPL", f"{hurry}:{IMPL}")
+    cluster.start()
+    path = cluster.data / "postmaster.pid"
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_text("1\n")
+    assert cluster.exit_code() == 0
+    line = "performing immediate shutdown because data directory lock file is invalid"
+    assert line in cluster.log()
+    assert not path.exists()
