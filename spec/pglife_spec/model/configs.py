@@ -64,6 +64,7 @@ _ALL = [
             io_workers=0,
             bounds={"dead_end": 0},
         ),
+        config(f"doors-{version}", version, io_workers=0, bounds={"backend": 0}),
         config(f"small-{version}", version),
         config(f"small-{version}-repaired", version, repaired=True),
         config(f"no-restart-{version}", version, restart_after_crash=False),

@@ -1,0 +1,106 @@
+"""The model of the postmaster: its size, its claims, their witnesses, the mutants that kill them."""
+
+from __future__ import annotations
+
+import pytest
+from pglife_spec.explore.liveness import check_property
+from pglife_spec.explore.search import Exploration, explore
+from pglife_spec.lang.machine import Mutant
+from pglife_spec.model.build import build
+from pglife_spec.model.claims.common import GONE
+from pglife_spec.model.configs import CONFIGS
+from pglife_spec.model.mutants import MUTANTS
+
+MACHINE = build()
+
+#: Reachable states, their depth, and the steps between them. A change here is a change of the model.
+SIZES = {
+    "tiny-15": (64324, 30, 351009),
+    "tiny-15-repaired": (40435, 27, 205494),
+    "tiny-18": (121996, 31, 669968),
+    "tiny-18-repaired": (44932, 26, 221218),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(SIZES))
+def explored(request: pytest.FixtureRequest) -> Exploration:
+    return explore(MACHINE, CONFIGS[request.param], final=GONE)
+
+
+def test_no_claim_fails_and_nobody_is_stuck(explored: Exploration) -> None:
+    """Claims hold as stated, exceptions included; only an ended postmaster has no step left."""
+    assert explored.complete
+    assert not explored.violated
+    assert not explored.underflows
+    assert not explored.deadlocks
+    assert explored.finals > 0
+
+
+def test_sizes_are_pinned(explored: Exploration) -> None:
+    """The number of states and steps is what it was when somebody last looked at the change."""
+    found = (explored.states, explored.depth, explored.transitions)
+    assert found == SIZES[explored.program.config.name]
+
+
+def test_liveness_fails_only_as_declared(explored: Exploration) -> None:
+    """With all repairs on every property holds; a real release breaks those with an exception."""
+    repaired = explored.program.config.name.endswith("repaired")
+    for prop in MACHINE.properties:
+        verdict = check_property(explored, prop)
+        if repaired:
+            assert verdict.holds, prop.name
+        elif not verdict.holds:
+            assert prop.exception, prop.name
+
+
+def test_real_releases_break_what_was_seen_on_live_servers() -> None:
+    """A fast shutdown in the PM_STARTUP after a crash never ends, on 15 and on 18."""
+    prop = next(p for p in MACHINE.properties if p.name == "every_fast_shutdown_ends")
+    for name in ("tiny-15", "tiny-18"):
+        verdict = check_property(explore(MACHINE, CONFIGS[name]), prop)
+        assert verdict.lasso is not None, name
+
+
+@pytest.mark.parametrize("version", [15, 18])
+def test_every_claim_has_a_witness(version: int) -> None:
+    """Somewhere each claim has something to say."""
+    missing = {claim.name for claim in MACHINE.claims}
+    for name in (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired"):
+        wanted = [c for c in MACHINE.claims if c.name in missing]
+        found = explore(MACHINE, CONFIGS[name], claims=wanted, until_witnessed=True, limit=300_000)
+        missing -= set(found.witnessed)
+    assert not missing
+
+
+def test_every_claim_has_a_mutant() -> None:
+    assert {m.killed_by for m in MUTANTS} == {c.name for c in MACHINE.claims}
+    assert len(MACHINE.claims) >= 30
+    assert len(MACHINE.properties) >= 5
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_a_mutant_is_killed(mutant: Mutant) -> None:
+    """The wrong model breaks the claim, by a trace from the beginning."""
+    claim = next(c for c in MACHINE.claims if c.name == mutant.killed_by)
+    wrong = mutant.apply(MACHINE)
+    found = explore(
+        wrong, CONFIGS[mutant.config], claims=[claim], stop_at_violation=True, limit=600_000
+    )
+    assert claim.name in found.violated
+
+
+def test_every_rule_that_an_action_cites_is_written_like_one() -> None:
+    """Rule ids read as in the catalogue of rules; a source names a file and a function."""
+    for action in MACHINE.actions:
+        assert action.doc.endswith("."), action.name
+        assert action.rules, action.name
+        for rule in action.rules:
+            head = rule.split("-")[0].rstrip("0123456789")
+            assert head in _SERIES or rule in _FAIRNESS, (action.name, rule)
+
+
+_SERIES = frozenset(
+    "SV SL ST TR SM PM PR RP SG TI SH CT CR CN SE TO PG TF IO WS AR BW CK AV LG RC BG INV HB MM "
+    "OB".split()
+)
+_FAIRNESS = frozenset({"F1", "F2", "F3", "F4", "F5", "F6", "F7"})
