@@ -1,0 +1,192 @@
+"""What a reviewer would otherwise say again and again: sizes, imports, and generated pages.
+
+Begin with   the tests; each is one rule of the house.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "pglife_spec": ROOT / "spec" / "pglife_spec",
+    "pglife_impl": ROOT / "impl" / "pglife_impl",
+    "pglife_conformance": ROOT / "conformance" / "pglife_conformance",
+}
+LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
+
+
+def modules(*packages: str) -> Iterator[Path]:
+    for name in packages or PACKAGES:
+        yield from sorted(PACKAGES[name].rglob("*.py"))
+
+
+def everything() -> Iterator[Path]:
+    yield from modules()
+    yield from sorted((ROOT / "tests").rglob("*.py"))
+
+
+def said(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes: Iterator[ast.AST] = iter(tree.body) if top_level_only else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.add(node.module)
+    return found
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def test_modules_are_short_and_orient() -> None:
+    wrong = []
+    for path in everything():
+        text = path.read_text()
+        if text.count("\n") > LONGEST_MODULE:
+            wrong.append(f"{said(path)}: more than {LONGEST_MODULE} lines")
+        if path in set(modules()) and text.strip() and not ast.get_docstring(ast.parse(text)):
+            wrong.append(f"{said(path)}: no docstring that orients")
+    assert not wrong
+
+
+def test_functions_are_short() -> None:
+    wrong = []
+    for path in everything():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+                length = (node.end_lineno or node.lineno) - first + 1
+                if length > LONGEST_FUNCTION:
+                    wrong.append(f"{said(path)}: {node.name} has {length} lines")
+    assert not wrong
+
+
+def test_dependencies_point_one_way() -> None:
+    """Two tellings of the story stay two: the server knows neither spec nor suite."""
+    forbidden = {
+        "pglife_spec": {"pglife_impl", "pglife_conformance"},
+        "pglife_impl": {"pglife_spec", "pglife_conformance"},
+        "pglife_conformance": {"pglife_impl"},
+    }
+    wrong = [
+        f"{said(path)} imports {name}"
+        for package, never in forbidden.items()
+        for path in modules(package)
+        for name in roots(imports(path)) & never
+    ]
+    assert not wrong
+
+
+def test_only_the_prover_imports_z3() -> None:
+    prover = PACKAGES["pglife_spec"] / "prove"
+    wrong = [
+        said(path)
+        for path in modules()
+        if "z3" in roots(imports(path)) and prover not in path.parents
+    ]
+    assert not wrong
+
+
+def test_the_plugin_is_light() -> None:
+    """It loads in every pytest run where we are installed."""
+    names = roots(imports(PACKAGES["pglife_conformance"] / "plugin.py", top_level_only=True))
+    assert names - set(sys.stdlib_module_names) <= {"pytest"}
+
+
+@pytest.mark.parametrize("call", ["os.fork", "signal.signal", "os.waitpid"])
+def test_one_module_each_may_make_the_call(call: str) -> None:
+    users = [
+        said(path)
+        for path in modules("pglife_impl")
+        if any(
+            isinstance(node, ast.Call) and ast.unparse(node.func) == call
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+    ]
+    assert len(users) <= 1, users
+
+
+def sleeps(tree: ast.AST) -> set[int]:
+    return {
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep")
+    }
+
+
+def test_nobody_sleeps_for_luck() -> None:
+    """Waits are for evidence, with a deadline: a pause stands only in a loop that looks again."""
+    wrong = []
+    for path in modules("pglife_conformance"):
+        tree = ast.parse(path.read_text())
+        loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For)]
+        in_loops = set().union(*map(sleeps, loops)) if loops else set()
+        wrong += [f"{said(path)}:{line}" for line in sleeps(tree) - in_loops]
+    assert not wrong
+
+
+def test_nothing_committed_names_a_machine() -> None:
+    """No paths of a machine, no hosts of a package index, no folder beside the checkout."""
+    pattern = re.compile(r"/work/(?!\{)|/opt/p|/root/|shared/|pypi\.|deb\.debian|files\.python")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    wrong = []
+    for name in files:
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt"} and path != Path(__file__).resolve():
+            wrong += [
+                f"{name}:{number}: {line.strip()}"
+                for number, line in enumerate(path.read_text().splitlines(), 1)
+                if pattern.search(line)
+            ]
+    assert not wrong
+
+
+def differences() -> str:
+    """docs/differences.md, from the DIFFERS: comments of the server."""
+    lines = [
+        "# Where the bundled server parts from PostgreSQL",
+        "",
+        "Collected from the `DIFFERS:` comments in `impl/`; "
+        "`python tests/test_tidy.py` writes this page.",
+        "",
+    ]
+    for path in modules("pglife_impl"):
+        text = path.read_text().splitlines()
+        for number, line in enumerate(text):
+            if not line.strip().lstrip("# ").startswith("DIFFERS:"):
+                continue
+            words = [line.split("DIFFERS:", 1)[1].strip()]
+            in_comment = line.strip().startswith("#")
+            for more in text[number + 1 :]:
+                stripped = more.strip()
+                if stripped.startswith("#") != in_comment or stripped in ("", '"""'):
+                    break
+                words.append(stripped.lstrip("# "))
+            lines.append(f"- `{path.relative_to(PACKAGES['pglife_impl'])}`: {' '.join(words)}")
+    return "\n".join(lines) + "\n"
+
+
+def test_differences_are_collected() -> None:
+    page = ROOT / "docs" / "differences.md"
+    assert page.read_text() == differences(), "run python tests/test_tidy.py"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "differences.md").write_text(differences())
