@@ -278,6 +278,9 @@ class Backend:
             return EXIT_FATAL
         except ClientGone:
             return EXIT_DONE
+        except OSError as e:
+            elog.log(Level.FATAL, str(e))  # the catalog cannot be read, above all
+            return EXIT_FATAL
         except CheckpointFailed as e:
             elog.log(Level.FATAL, str(e))
             return EXIT_FATAL

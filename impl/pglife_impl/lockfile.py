@@ -21,6 +21,8 @@ import time
 from enum import IntEnum
 
 from . import ImplError
+from .elog import log
+from .pm_events import Level
 
 PID_FILE = "postmaster.pid"
 
@@ -148,15 +150,20 @@ class LockFiles:
         except OSError:
             return  # somebody took the file away: SL-09 will see it
         try:
-            data = os.read(fd, 65536).decode("utf-8", "surrogateescape")
-            lines = data.split("\n")[:-1] if data.endswith("\n") else data.split("\n")
-            lines += [""] * (line - len(lines))
-            lines[line - 1] = text
-            new = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-            os.pwrite(fd, new, 0)
-            os.ftruncate(fd, len(new))
+            self._rewrite(fd, line, text)
+        except OSError as e:  # a full disk is no reason to end a server
+            log(Level.LOG, f'could not write to file "{PID_FILE}": {e.strerror}')
         finally:
             os.close(fd)
+
+    def _rewrite(self, fd: int, line: Line, text: str) -> None:
+        data = os.read(fd, 65536).decode("utf-8", "surrogateescape")
+        lines = data.split("\n")[:-1] if data.endswith("\n") else data.split("\n")
+        lines += [""] * (line - len(lines))
+        lines[line - 1] = text
+        new = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+        os.pwrite(fd, new, 0)
+        os.ftruncate(fd, len(new))
 
     def still_ours(self) -> bool:
         """SL-09: is postmaster.pid there, and our pid in it? Odd read errors count as yes."""

@@ -89,7 +89,11 @@ def start(step: Step, kind: Kind) -> bool:
 
 
 def wanted(pm: PmState, config: Config, kind: Kind) -> bool:
-    """The guards of table 3.1 for singletons."""
+    """The guards of table 3.1 for singletons.
+
+    DIFFERS: archive_mode and summarize_wal are checked and then without effect: there is no WAL
+    yet, so nobody archives or summarizes it.
+    """
     match kind:
         case Kind.LOGGER:
             return config.logging_collector

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 
+from .. import titles
 from ..kinds import Kind
 from ..role import Reaction, Role
 
@@ -33,10 +34,11 @@ class IoWorker(Role):
         signal.SIGUSR2: Reaction.STOP,
     }
 
-    def title(self) -> str:
-        """`io worker N`, N being the lowest number that was free (TI-34)."""
+    def begin(self) -> None:
+        """`io worker N`, N being the lowest number that was free (TI-34). To PostgreSQL the number
+        is the activity, so update_process_title = off hides it."""
         assert self.proc is not None
-        return f"{super().title()}{self.shmem.io_worker_number(self.proc)}"
+        titles.activity(str(self.shmem.io_worker_number(self.proc)))
 
     def turn(self) -> None:
         """The queue is empty: sleep until woken."""
