@@ -11,6 +11,8 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import (
@@ -31,6 +33,8 @@ from pglife_conformance.pins import Pin
 CLOCK = "postmaster.c: ServerLoop()"
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
+MANY_STOPPED = pytest.mark.unmonitored("with so many stopped the model has too many ways to go on")
+
 NOT_BEFORE_S = 4.0
 """Five seconds as whole seconds of time() (SL-05)."""
 AT_LATEST_S = 20.0
@@ -46,6 +50,7 @@ def expect_round(cluster: Cluster, mark: int, began: float, line: str = SIGKILL_
 
 
 @claim("CR-07", "SL-05", "CR-03", "CR-09", source=CLOCK, needs=CRASH)
+@MANY_STOPPED
 def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
     """After five seconds every child that is left is killed, and the restart follows."""
     session = cluster.session()
@@ -77,6 +82,7 @@ def _keys(cluster: Cluster) -> list[tuple[int, int]]:
 
 
 @claim("SL-05", "CR-07", "TR18-18", "SM-23", source=CLOCK, needs=CRASH)
+@MANY_STOPPED
 def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> None:
     """The same after an immediate request; until 17 a dead-end child is spared. Exit 0."""
     session = cluster.session()

@@ -14,9 +14,11 @@ from collections.abc import Iterator
 import pytest
 
 from pglife_conformance.claims import claim, settings
-from pglife_conformance.cluster import Cluster
+from pglife_conformance.client import Tag
+from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import (
     SHUT_DOWN,
+    STARTUP_FAILED,
     TERMINATING,
     Before,
     exited_line,
@@ -37,6 +39,7 @@ from pglife_conformance.refusals import (
     TERMINATED_BY_ADMINISTRATOR,
 )
 from pglife_conformance.session import Outcome, ServerError, Session
+from pglife_conformance.startup_gate import StartupGate
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
@@ -56,6 +59,60 @@ def outlives(cluster: Cluster, child: Child, names: str) -> None:
         "nobody ends", lambda: {kid.key for kid in cluster.children()} == everybody, 0.1
     )
     expect_undisturbed(cluster, before)
+
+
+# Startup process, held at the gate but not stopped. It has redo before it.
+
+
+@contextlib.contextmanager
+def waiting_startup(cluster: Cluster) -> Iterator[Child]:
+    """A startup process that waits before redo."""
+    cluster.start()
+    with cluster.session() as session:
+        session.query("create table something as select 1")
+    cluster.request_shutdown("immediate")
+    cluster.expect_exit(code=0)
+    gate = StartupGate(cluster)
+    mark = cluster.mark()
+    cluster.start(wait=False)
+    yield gate.wait_for_startup(mark)
+    gate.open()
+
+
+@claim("SG-10", source="startup.c: StartupProcessMain()", needs=[*SIGNALS, Need.RESTORE_COMMAND])
+@OUT_OF_MODEL
+def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> None:
+    """The startup process takes HUP, INT, USR1, USR2, ALRM and PIPE, and recovery goes on."""
+    cluster = stopped_cluster
+    with waiting_startup(cluster) as child:
+        mark = cluster.mark()
+        for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE"):
+            cluster.signal_child(child, signal.Signals[f"SIG{name}"])
+            rest = Rest(child.pid)
+            cluster.wait_for(f"{child} to come to rest after {name}", rest.has_come)
+        assert [kid.key for kid in cluster.children(Kind.STARTUP)] == [child.key]
+    cluster.expect_ready(since=mark)
+    expect_postmaster_lines(cluster, [READY_LINE], mark)
+
+
+@claim(
+    "SG-10",
+    "PR-20",
+    "RP-10",
+    source="startup.c: ProcessStartupProcInterrupts()",
+    needs=[*SIGNALS, Need.RESTORE_COMMAND],
+)
+@OUT_OF_MODEL
+def test_term_ends_a_startup_process_and_with_it_the_server(stopped_cluster: Cluster) -> None:
+    """TERM makes the startup process exit 1 in redo; unasked, that ends the postmaster with 1."""
+    cluster = stopped_cluster
+    with waiting_startup(cluster) as child:
+        mark = cluster.mark()
+        cluster.signal_child(child, signal.SIGTERM)
+    cluster.expect_exit(code=1)
+    line = exited_line(cluster, child, 1)
+    expect_postmaster_lines(cluster, [line, TERMINATING, STARTUP_FAILED, SHUT_DOWN], mark)
+    assert cluster.pid_file() is None
 
 
 # Archiver. Its restart is throttled to once in ten seconds, so nobody waits for it here.
@@ -379,10 +436,11 @@ def asked_client(cluster: Cluster) -> Session:
     session = cluster.silent_client()
     session.client.send_startup({"user": "asked", "database": "postgres"})
     child = session.child
-    cluster.wait_for(
-        "a child in authentication",
-        lambda: cluster.child_with_pid(child.pid).title.endswith(" authentication"),
-    )
+    asked = session.receive()
+    assert asked is not None
+    assert asked.tag is Tag.AUTHENTICATION
+    rest = Rest(child.pid)
+    cluster.wait_for("a child that waits for the password", rest.has_come)
     return session
 
 
