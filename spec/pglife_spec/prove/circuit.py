@@ -48,11 +48,22 @@ def _sum(constant: int, parts: dict[tuple[int, Lit], int]) -> Sum:
     for (counter, guard), factor in parts.items():
         if factor == 0 or guard == FALSE:
             continue
+        if kept.get((counter, -guard)) == factor:  # here or there: everywhere
+            del kept[counter, -guard]
+            guard = TRUE
         if counter == 0 and guard == TRUE:
             constant += factor
         else:
             kept[counter, guard] = kept.get((counter, guard), 0) + factor
     return Sum(constant, tuple(sorted((k, f) for k, f in kept.items() if f)))
+
+
+def _by_factor(value: Sum) -> dict[tuple[int, int], tuple[Lit, ...]]:
+    """The guards of a sum's parts, by counter and coefficient."""
+    guards: dict[tuple[int, int], tuple[Lit, ...]] = {}
+    for (counter, guard), factor in value.parts:
+        guards[counter, factor] = (*guards.get((counter, factor), ()), guard)
+    return guards
 
 
 def add(left: Sum, right: Sum, sign: int = 1) -> Sum:
@@ -133,7 +144,11 @@ class Circuit:
         return self.choose(left, right, -right)
 
     def choose_sum(self, cond: Lit, then: Sum, other: Sum) -> Sum:
-        """`then` where the condition holds, else `other`; what both share stays unguarded."""
+        """`then` where the condition holds, else `other`.
+
+        A counter that both add, each under its own guard, stays one part under one guard: what
+        moves from one counter to another then cancels out in their sum.
+        """
         if cond == TRUE or then == other:
             return then
         if cond == FALSE:
@@ -143,17 +158,18 @@ class Circuit:
         def put(counter: int, guard: Lit, factor: int) -> None:
             parts[counter, guard] = parts.get((counter, guard), 0) + factor
 
-        # The difference of the constants is one guarded part, so that `x + 1 or x` stays near x.
         put(0, cond, then.constant - other.constant)
-        left, right = dict(then.parts), dict(other.parts)
-        for key in {**left, **right}:
-            common = left.get(key, 0) if left.get(key) == right.get(key) else 0
-            counter, guard = key
-            if common:
-                put(counter, guard, common)
+        sides = (_by_factor(then), _by_factor(other))
+        for key in {**sides[0], **sides[1]}:
+            yes, no = (side.get(key, ()) for side in sides)
+            if len(yes) <= 1 and len(no) <= 1:
+                guard = self.choose(cond, yes[0] if yes else FALSE, no[0] if no else FALSE)
+                put(key[0], guard, key[1])
                 continue
-            put(counter, self.conj((cond, guard)), left.get(key, 0))
-            put(counter, self.conj((-cond, guard)), right.get(key, 0))
+            for guard in yes:
+                put(key[0], self.conj((cond, guard)), key[1])
+            for guard in no:
+                put(key[0], self.conj((-cond, guard)), key[1])
         return _sum(other.constant, parts)
 
     def is_zero(self, value: Sum) -> Lit:

@@ -60,7 +60,7 @@ def explain(proof: Induction, failure: Failure, quiet: Mapping[str, Value]) -> C
     return Counterexample(
         claim=cell.claim,
         action=cell.action,
-        params=_telling(params, proof, cell.claim, action),
+        params=params,
         before=state,
         after=after,
         evidence=taken.evidence if taken else (),
@@ -80,26 +80,17 @@ def _shrink(
     proof: Induction, failure: Failure, quiet: Mapping[str, Value]
 ) -> tuple[dict[str, Value], dict[str, Value]]:
     """A model of the failed query with as many quiet values and small numbers as may be."""
-    solver, symbols = proof.solver, proof.symbols
     cell = failure.obligation
-    solver.push()
-    try:
-        if cell.action == INIT:
-            solver.add(proof.circuit.z3(proof.init))
-        else:
-            guard = symbols.step(proof.machine.action(cell.action)).guard
-            solver.add(proof.circuit.z3(guard))
-        solver.add(failure.query)
-        for wishes in _wishes(proof, quiet):
-            for wish in wishes:
-                if solver.check(wish) == z3.sat:
-                    solver.add(wish)
-                    break
-        if solver.check() != z3.sat:
-            raise EvaluatorsDisagreeError(f"{cell.claim}, {cell.action}: satisfiable no longer")
-        return symbols.values(solver.model())
-    finally:
-        solver.pop()
+    solver = proof.solver_for(cell.action)
+    solver.add(failure.query)
+    for wishes in _wishes(proof, quiet):
+        for wish in wishes:
+            if solver.check(wish) == z3.sat:
+                solver.add(wish)
+                break
+    if solver.check() != z3.sat:
+        raise EvaluatorsDisagreeError(f"{cell.claim}, {cell.action}: satisfiable no longer")
+    return proof.symbols.values(solver.model())
 
 
 def _wishes(proof: Induction, quiet: Mapping[str, Value]) -> list[list[z3.BoolRef]]:
@@ -174,16 +165,8 @@ def _initial(
     if not is_initial(proof.machine, state, params) or holds(kept, state, params):
         raise EvaluatorsDisagreeError(f"the initial state found against {claim} is none: {state}")
     about = names_in(kept)
-    shown = {name: value for name, value in params.items() if name in about}
     relevant = frozenset(about & set(state))
-    return Counterexample(claim, INIT, shown, state, state, (), relevant)
-
-
-def _telling(
-    params: Mapping[str, Value], proof: Induction, claim: str, action: Action
-) -> dict[str, Value]:
-    """The parameters worth showing: those that are not false or zero."""
-    return {name: value for name, value in params.items() if value}
+    return Counterexample(claim, INIT, params, state, state, (), relevant)
 
 
 def explain_all(proof: Induction, failures: Sequence[Failure]) -> list[Counterexample]:

@@ -71,14 +71,22 @@ class Induction:
         self.solver = new_solver()
         self.solver.add(*self.symbols.typing)
         self._reads = {inv.name: names_in(inv.holds) for inv in kept}
-        self._assume(machine.assumptions)
+        self._base = [self.circuit.z3(self.symbols.read(a)) for a in machine.assumptions]
+        self.solver.add(*self._base)
         self._before_lits = {inv.name: self.symbols.read(inv.holds) for inv in kept}
         self.init = self.circuit.conj(map(self.symbols.read, machine.init))
         self.disabled: list[str] = []
 
-    def _assume(self, exprs: Iterable[Expr]) -> None:
-        for expr in exprs:
-            self.solver.add(self.circuit.z3(self.symbols.read(expr)))
+    def solver_for(self, action: str) -> z3.Solver:
+        """A new solver that knows what is assumed before an action, and that it is enabled."""
+        solver = new_solver()
+        solver.add(*self.symbols.typing, *self._base)
+        if action == INIT:
+            solver.add(self.circuit.z3(self.init))
+            return solver
+        solver.add(*(self.circuit.z3(lit) for lit in self._before_lits.values()))
+        solver.add(self.circuit.z3(self.symbols.step(self.machine.action(action)).guard))
+        return solver
 
     def check(
         self, progress: Callable[[str], None] | None = None

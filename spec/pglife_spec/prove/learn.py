@@ -21,7 +21,7 @@ from pglife_spec.prove.sample import configurations, sample
 Progress = Callable[[str], None]
 
 CONFIGURATIONS = 32
-STATES = 20_000
+STATES = 15_000
 HERE = Path(__file__).parent
 
 
@@ -32,9 +32,8 @@ def learn(
     configs = configurations(machine, fixed, CONFIGURATIONS)
     table = sample(machine, fixed, configs, STATES, progress)
     candidates = never_together(table, frozenset(p.name for p in machine.params))
-    filter_ = Houdini(machine, fixed, table.facts)
-    pool = filter_.survivors((sum(1 << at for at in never) for never in candidates), progress)
-    taken = filter_.needed(pool, progress)
+    masks = (sum(1 << at for at in never) for never in candidates)
+    taken = Houdini(machine, fixed, table.facts, masks).suffice(progress)
     words = Vocabulary(machine)
     never = (frozenset[Fact](table.facts[at] for at in bits(mask)) for mask in taken)
     return gather(never, {name: words.size(name) for name in words.names})

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pglife_spec.prove.lemmas import AtMost, Fact
 from pglife_spec.prove.sample import Sample
 
 Never = frozenset[int]
@@ -23,11 +22,15 @@ SURPRISE = 5
 
 
 def never_together(table: Sample, parameters: frozenset[str], largest: int = 3) -> list[Never]:
-    """The minimal sets of at most `largest` facts that share no reached state."""
-    where, subject = table.where, [_subject(f) for f in table.facts]
+    """The minimal sets of at most `largest` facts that share no reached state.
+
+    Small sets come first, and among those of one size the ones whose absence surprises most.
+    """
+    where, subject = table.where, [f.name for f in table.facts]
     free = {at for at, name in enumerate(subject) if name in parameters}
     seen = [bits.bit_count() for bits in where]
-    found: list[Never] = [frozenset({a}) for a in range(len(where)) if not where[a]]
+    alone = [frozenset({a}) for a in range(len(where)) if not where[a]]
+    found: list[tuple[float, Never]] = []
     live = [a for a in range(len(where)) if where[a]]
     friends: dict[int, set[int]] = {a: set() for a in live}
     together: list[tuple[int, int, int]] = []
@@ -40,10 +43,11 @@ def never_together(table: Sample, parameters: frozenset[str], largest: int = 3) 
                 friends[a].add(b)
                 together.append((a, b, both))
             elif not {a, b} <= free and seen[a] * seen[b] > SURPRISE * table.states:
-                found.append(frozenset({a, b}))
+                found.append((seen[a] * seen[b] / table.states, frozenset({a, b})))
     if largest >= 3:
         found.extend(_threes(where, friends, together, free, seen))
-    return found
+    found.sort(key=lambda one: (len(one[1]), -one[0], sorted(one[1])))
+    return alone + [never for _, never in found]
 
 
 def _threes(
@@ -52,7 +56,7 @@ def _threes(
     together: list[tuple[int, int, int]],
     free: set[int],
     seen: list[int],
-) -> Iterator[Never]:
+) -> Iterator[tuple[float, Never]]:
     pairs = {frozenset({a, b}): both.bit_count() for a, b, both in together}
     for a, b, both in together:
         for c in friends[a] & friends[b]:
@@ -61,8 +65,4 @@ def _threes(
             ab, bc, ac = (pairs[frozenset(two)] for two in ((a, b), (b, c), (a, c)))
             expected = min(ab * ac / seen[a], ab * bc / seen[b], ac * bc / seen[c])
             if expected > SURPRISE:
-                yield frozenset({a, b, c})
-
-
-def _subject(fact: Fact) -> str:
-    return repr(fact) if isinstance(fact, AtMost) else fact.name
+                yield expected, frozenset({a, b, c})

@@ -66,7 +66,7 @@ class Counterexample:
         if self.action == INIT:
             lines = [f"{self.claim} does not hold initially"]
         names = [name for name in self.before if name in self.relevant]
-        lines += [f"  with    {name} = {_show(self.params[name])}" for name in self.params]
+        lines += [f"  with    {name} = {_show(v)}" for name, v in self.params.items() if v]
         lines += [f"  before  {name} = {_show(self.before[name])}" for name in names]
         changed = [n for n in self.after if self.after[n] != self.before[n]]
         lines += [

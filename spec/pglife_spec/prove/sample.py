@@ -105,9 +105,9 @@ def single_facts(machine: Machine, fixed: Mapping[str, Value]) -> list[Single]:
 class Sample:
     """For each fact, the set of reached states in which it holds, as the bits of one int."""
 
-    def __init__(self, machine: Machine, fixed: Mapping[str, Value]) -> None:
+    def __init__(self, machine: Machine, facts: Sequence[Single]) -> None:
         self.machine = machine
-        self.facts = single_facts(machine, fixed)
+        self.facts = list(facts)
         self.index = {fact: at for at, fact in enumerate(self.facts)}
         self.where = [0] * len(self.facts)
         self.states = 0
@@ -129,11 +129,13 @@ class Sample:
             self.where[at] |= found << self.states
         self.states += count
 
-    def rare(self, chosen: Iterable[int]) -> int:
+    def together(self, chosen: Iterable[int]) -> int:
         """The states in which all of these facts hold."""
         found = (1 << self.states) - 1
         for at in chosen:
             found &= self.where[at]
+            if not found:
+                break
         return found
 
 
@@ -166,7 +168,7 @@ def sample(
     progress: Callable[[str], None] | None = None,
 ) -> Sample:
     """The facts of all states reached in these configurations, at most `limit` in each."""
-    table = Sample(machine, fixed)
+    table = Sample(machine, single_facts(machine, fixed))
     for config in configs:
         if progress:
             progress(config.name)
