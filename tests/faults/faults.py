@@ -1,0 +1,365 @@
+"""Faults of the bundled server: each one wrong token, and the scenarios that must trip over it.
+
+Begin with   FAULTS.
+Owns         the text to replace, what replaces it, and by what words the fault is noticed.
+Leaves out   planting them and running the scenarios (planting.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One wrong server.
+
+    Args:
+        name: what goes wrong, as an identifier.
+        doc: the same as a sentence.
+        module: where, below pglife_impl.
+        old: the text, which must occur there exactly once.
+        new: what it becomes.
+        scenario: who must trip over it: `test_name[id]`, or `test_module.py::test_name[id]` where
+            the function is made by its module.
+        told: a part of the failure's text, so that no other failure passes for this one.
+    """
+
+    name: str
+    doc: str
+    module: str
+    old: str
+    new: str
+    scenario: str
+    told: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+FAULTS = [
+    Fault(
+        "one_child_slot_too_many",
+        "One client more than max_connections allows gets a child slot.",
+        "kinds.py",
+        "2 * (max_connections + max_wal_senders)",
+        "2 * (max_connections + max_wal_senders) + 1",
+        "test_killed_dead_end_child_is_a_crash",
+        "dead-end client backend (PID",
+    ),
+    Fault(
+        "siblings_are_not_told",
+        "After a crash nobody is told to quit.",
+        "pm_machine.py",
+        "signal.SIGABRT if abort else signal.SIGQUIT",
+        "signal.SIGABRT if abort else signal.SIGURG",
+        "test_crash_tells_everybody_to_quit",
+        "SIGQUIT",
+    ),
+    Fault(
+        "smart_accepts",
+        "A smart shutdown does not close the doors.",
+        "pm_shutdown.py",
+        "step.set(conns_allowed=False)",
+        "step.set(conns_allowed=True)",
+        "test_smart_shutdown_ends_with_the_last_session",
+        "a new client is refused",
+    ),
+    Fault(
+        "smart_does_not_wait",
+        "A smart shutdown goes on although sessions are left.",
+        "pm_machine.py",
+        "step.pm.count({Kind.BACKEND}) == 0",
+        "step.pm.count({Kind.BACKEND}) >= 0",
+        "test_smart_shutdown_ends_with_the_last_session",
+        "",
+    ),
+    Fault(
+        "immediate_is_fast",
+        "SIGQUIT is taken for a request for a fast shutdown.",
+        "postmaster.py",
+        "self.note_shutdown(Shutdown.IMMEDIATE)",
+        "self.note_shutdown(Shutdown.FAST)",
+        "test_shutdown_without_sessions[immediate]",
+        "aborting any active transactions",
+    ),
+    Fault(
+        "no_sigkill",
+        "The round that should kill only asks to terminate.",
+        "pm_launch.py",
+        "step.terminate_children(signum)",
+        "step.terminate_children(signal.SIGTERM)",
+        "test_crash_during_a_shutdown_has_its_clock_too",
+        "the postmaster's exit",
+    ),
+    Fault(
+        "sigkill_too_early",
+        "Children get one second instead of five.",
+        "pm_launch.py",
+        "SIGKILL_CHILDREN_AFTER_S = 5",
+        "SIGKILL_CHILDREN_AFTER_S = 1",
+        "test_crash_during_a_shutdown_has_its_clock_too",
+        "NOT_BEFORE_S",
+    ),
+    Fault(
+        "pid_file_left",
+        "The postmaster leaves postmaster.pid behind.",
+        "lockfile.py",
+        "for path in reversed(self.paths):",
+        "for path in reversed(self.paths[1:]):",
+        "test_shutdown_without_sessions[fast]",
+        "cluster.pid_file() is None",
+    ),
+    Fault(
+        "socket_lock_left",
+        "The postmaster leaves the lock file of its socket behind.",
+        "lockfile.py",
+        "for path in reversed(self.paths):",
+        "for path in reversed(self.paths[:1]):",
+        "test_shutdown_without_sessions[fast]",
+        "nothing is left of the server after its end",
+    ),
+    Fault(
+        "wrong_sqlstate_in_recovery",
+        "A client refused because of a crash hears 57P01 instead of 57P03.",
+        "refusals.py",
+        'SqlState.CANNOT_CONNECT_NOW, "the database system is in recovery mode"',
+        'SqlState.ADMIN_SHUTDOWN, "the database system is in recovery mode"',
+        "test_new_clients_are_refused_while_children_end",
+        "57P01",
+    ),
+    Fault(
+        "wrong_sqlstate_at_shutdown",
+        "A session ended by a fast shutdown hears 57P02 instead of 57P01.",
+        "session/interrupts.py",
+        'fatal(SqlState.ADMIN_SHUTDOWN, "terminating connection due to administrator command")',
+        'fatal(SqlState.CRASH_SHUTDOWN, "terminating connection due to administrator command")',
+        "test_fast_shutdown_tells_each_session[idle]",
+        "57P02",
+    ),
+    Fault(
+        "background_writer_not_restarted",
+        "A background writer that ends in PM_RUN is not replaced.",
+        "pm_launch.py",
+        "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY, PM.RUN)",
+        "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY)",
+        "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
+        "another background writer",
+    ),
+    Fault(
+        "checkpointer_leaves_first",
+        "The checkpointer is told to go together with the io workers.",
+        "pm_machine.py",
+        "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
+        "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER, Kind.CHECKPOINTER})",
+        "test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer",
+        "",
+    ),
+    Fault(
+        "io_workers_told_too_early",
+        "The io workers are told to end before the shutdown checkpoint.",
+        "pm_machine.py",
+        "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER})",
+        "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER, Kind.IO_WORKER})",
+        "test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer",
+        "",
+    ),
+    Fault(
+        "io_workers_not_told",
+        "In PM_WAIT_IO_WORKERS nobody tells the io workers to end.",
+        "pm_machine.py",
+        "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
+        "step.signal_children(signal.SIGURG, {Kind.IO_WORKER})",
+        "test_shutdown_without_sessions[fast]",
+        "the postmaster's exit",
+    ),
+    Fault(
+        "fatal_error_not_set",
+        "FatalError is not set by a crash.",
+        "pm_machine.py",
+        "step.set(fatal_error=True)",
+        "step.set(fatal_error=False)",
+        "test_crash_while_a_smart_shutdown_waits",
+        "",
+    ),
+    Fault(
+        "restart_after_crash_ignored",
+        "The server comes again although restart_after_crash is off.",
+        "pm_machine.py",
+        "elif not step.config.restart_after_crash:",
+        "elif False:",
+        "test_no_restart_after_crash_if_told_so[walwriter]",
+        "the postmaster's exit",
+    ),
+    Fault(
+        "logger_death_is_a_crash",
+        "The death of the logger takes everybody along.",
+        "pm_reap.py",
+        "logger_exited(step, event)",
+        "child_crashed(step, event, name)",
+        "test_killed_logger_is_replaced_and_named[SIGKILL]",
+        "terminating any other active server processes",
+    ),
+    Fault(
+        "background_writer_exit_0_is_a_crash",
+        "A background writer that ends with 0 takes everybody along.",
+        "kinds.py",
+        '"background writer ",\n        Attached.AUXILIARY,\n        ONLY_0',
+        '"background writer ",\n        Attached.AUXILIARY,\n        NO_EXIT',
+        "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
+        "nobody else ends",
+    ),
+    Fault(
+        "session_exit_1_is_a_crash",
+        "A session that ends with FATAL takes everybody along.",
+        "kinds.py",
+        '"backend",\n        "",\n        Attached.BACKEND,\n        ZERO_OR_1',
+        '"backend",\n        "",\n        Attached.BACKEND,\n        ONLY_0',
+        "test_term_ends_a_session_with_1",
+        "nobody else ends",
+    ),
+    Fault(
+        "session_leaves_its_slot_dirty",
+        "A session that says goodbye does not give its child slot back.",
+        "backend.py",
+        "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)",
+        "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)",
+        "test_smart_shutdown_ends_with_the_last_session",
+        "exit status 0 of the postmaster",
+    ),
+    Fault(
+        "wrong_refusal_after_a_crash",
+        "In PM_STARTUP after a crash clients hear that the system is starting up.",
+        "pm_admit.py",
+        "if not pm.fatal_error and pm.state is PM.STARTUP:",
+        "if pm.state is PM.STARTUP:",
+        "test_clients_are_refused_until_a_crashed_server_runs",
+        "the database system is starting up",
+    ),
+    Fault(
+        "ready_while_stopping",
+        "The pid file says `ready` while the server stops.",
+        "pm_shutdown.py",
+        "step.pid_status(PidStatus.STOPPING)",
+        "step.pid_status(PidStatus.READY)",
+        "test_smart_shutdown_ends_with_the_last_session",
+        "PidFileStatus.STOPPING",
+    ),
+    Fault(
+        "exit_0_after_a_crash_in_shutdown",
+        "A shutdown in which a child crashed ends with status 0.",
+        "pm_machine.py",
+        "step.ask(Exit(ExitCode.ABNORMAL))",
+        "step.ask(Exit(ExitCode.NORMAL))",
+        "test_crash_while_a_smart_shutdown_waits",
+        "exit status 1 of the postmaster",
+    ),
+    Fault(
+        "dead_end_children_not_told",
+        "At the end nobody tells the dead-end children to go.",
+        "pm_machine.py",
+        "step.signal_children(signal.SIGTERM, ALL_BUT_LOGGER)",
+        "step.signal_children(signal.SIGURG, ALL_BUT_LOGGER)",
+        "test_05_matrix.py::test_in_run_smart[fast]",
+        "",
+    ),
+    Fault(
+        "reload_during_fast",
+        "SIGHUP is honoured during a fast shutdown.",
+        "pm_shutdown.py",
+        "if step.pm.shutdown > Shutdown.SMART:",
+        "if step.pm.shutdown > Shutdown.FAST:",
+        "test_reload_beside_a_fast_request",
+        "received SIGHUP",
+    ),
+    Fault(
+        "second_request_ignored",
+        "After a first shutdown request a stronger one is ignored.",
+        "pm_shutdown.py",
+        "if level <= step.pm.shutdown:",
+        "if step.pm.shutdown:",
+        "test_requests_only_get_stronger[fast-immediate]",
+        "received immediate shutdown request",
+    ),
+    Fault(
+        "title_without_its_space",
+        "The walwriter's title lacks the space before its activity.",
+        "kinds.py",
+        '"walwriter ",',
+        '"walwriter",',
+        "test_titles_of_background_processes",
+        "postgres: walwriter'",
+    ),
+    Fault(
+        "cancel_ends_the_session",
+        "A cancelled statement takes its session along.",
+        "session/interrupts.py",
+        "Interrupt.CANCEL: lambda: error(",
+        "Interrupt.CANCEL: lambda: fatal(",
+        "test_int_cancels_the_running_statement",
+        "",
+    ),
+    Fault(
+        "launcher_forgotten_after_a_crash",
+        "The logical replication launcher does not come again after a crash.",
+        "pm_machine.py",
+        "if w.restart_s >= 0",
+        "if w.restart_s < 0",
+        "test_killed_background_process_takes_everybody_along[walwriter]",
+        "the server to be ready with its whole family",
+    ),
+    Fault(
+        "shutdown_checkpoint_unrecorded",
+        "The shutdown checkpoint leaves the control file at `shutting down`.",
+        "roles/checkpointer.py",
+        "Flag.IMMEDIATE, DbState.SHUTDOWNED)",
+        "Flag.IMMEDIATE, DbState.SHUTDOWNING)",
+        "test_shutdown_without_sessions[fast]",
+        "ControlState.SHUTTING_DOWN",
+    ),
+    Fault(
+        "checkpointer_obeys_term",
+        "The checkpointer ends on TERM.",
+        "roles/checkpointer.py",
+        "signal.SIGTERM: Reaction.IGNORE",
+        "signal.SIGTERM: Reaction.STOP",
+        "test_signals_that_a_background_process_outlives[checkpointer]",
+        "",
+    ),
+    Fault(
+        "io_worker_obeys_term",
+        "An io worker ends on TERM.",
+        "roles/io_worker.py",
+        "signal.SIGTERM: Reaction.IGNORE",
+        "signal.SIGTERM: Reaction.STOP",
+        "test_signals_that_an_io_worker_outlives",
+        "",
+    ),
+    Fault(
+        "pmstate_line_missing",
+        "Steps of pmState are told at debug3 only.",
+        "pm_step.py",
+        'self.log(Level.DEBUG1, f"updating PMState',
+        'self.log(Level.DEBUG3, f"updating PMState',
+        "test_shutdown_without_sessions[fast]",
+        "the model does not explain what was seen",
+    ),
+    Fault(
+        "wrong_parting_words",
+        "Sessions hear of an immediate shutdown where there was a crash.",
+        "pm_machine.py",
+        "step.quit_reason(reason)",
+        "step.quit_reason(QuitReason.FOR_STOP)",
+        "test_sessions_are_warned_of_a_crash_elsewhere",
+        "57P01",
+    ),
+    Fault(
+        "every_death_is_announced",
+        "Deaths that the crash itself caused are told as crashes.",
+        "pm_reap.py",
+        "if pm_machine.dying(step) and not (",
+        "if False and not (",
+        "test_deaths_reaped_together_are_one_crash",
+        "exactly these lines of the postmaster",
+    ),
+]
