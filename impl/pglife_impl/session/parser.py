@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from sqlglot import exp
@@ -47,6 +48,7 @@ class _Parser(PostgresParser):
 
 
 _DIALECT = _Dialect()
+REMEMBERED = 100
 _QUERY_WORDS = frozenset(("select", "values", "with", "table", "("))
 _TEXTUAL = frozenset(
     (
@@ -59,13 +61,18 @@ _TEXTUAL = frozenset(
 )
 
 
-def parse_statements(sql: str) -> list[tree.Statement]:
-    """Return the statements of a query string; SqlError 42601 if any of it is wrong."""
+@lru_cache(maxsize=REMEMBERED)
+def parse_statements(sql: str) -> tuple[tree.Statement, ...]:
+    """Return the statements of a query string; SqlError 42601 if any of it is wrong.
+
+    Statements are constants, so those of the last strings are remembered: a client that asks the
+    same thing again and again does not wait for the library each time.
+    """
     try:
         tokens = _DIALECT.tokenize(sql)
     except TokenError:
         raise unterminated(sql) from None
-    return [_statement(sql, group) for group in _split(tokens)]
+    return tuple(_statement(sql, group) for group in _split(tokens))
 
 
 def _split(tokens: Iterable[Token]) -> Iterator[list[Token]]:
