@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from enum import IntEnum
 
@@ -55,6 +56,7 @@ class LockFiles:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.orphan_fd = -1
+        self.external_pid_file = ""
 
     def take_data_directory(self, data_directory: str) -> None:
         """Create postmaster.pid, or say who has it. The caller has made it its working directory.
@@ -108,10 +110,10 @@ class LockFiles:
                 "Either another server is starting, or the lock file is the remnant of a"
                 " previous server startup crash.",
             )
-        try:
-            other = int(lines[0])
-        except ValueError:
-            raise LockError(f'bogus data in lock file "{shown}": "{lines[0]}"') from None
+        other = _leading_number(lines[0])
+        if other == 0:
+            content = "\n".join(lines)
+            raise LockError(f'bogus data in lock file "{shown}": "{content}"')
         if alive(abs(other)):
             raise LockError(
                 f'lock file "{shown}" already exists', _who_has_it(other, subject, is_socket)
@@ -209,6 +211,12 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _leading_number(text: str) -> int:
+    """As atoi reads it: what does not begin with a number is 0."""
+    match = re.match(r"\s*([+-]?\d+)", text)
+    return int(match[1]) if match else 0
 
 
 def _family() -> set[int]:

@@ -126,6 +126,8 @@ def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Socke
 
 def end_of_life(locks: LockFiles, sockets: Sockets | None) -> None:
     """SH-11, SH-12: sockets, then lock files, the pid file last; then the last line."""
+    if locks.external_pid_file:
+        remove_quietly(locks.external_pid_file)
     if sockets is not None:
         sockets.unlink_all()
     if locks.paths:
@@ -153,8 +155,8 @@ class Postmaster:
         """ST-03, from the signal handlers to the first children."""
         titles.name_command()
         self.install_handlers()
-        for trigger in ("promote", "logrotate"):
-            remove_quietly(trigger)  # TF-04
+        for leftover in ("promote", "logrotate", "current_logfiles"):
+            remove_quietly(leftover)  # TF-04
         self.handle(LoggerWanted())
         elog.log(Level.LOG, f"starting PostgreSQL {describe_build()}")
         gucs, sockets, locks = self.world.gucs, self.world.sockets, self.world.locks
@@ -162,7 +164,7 @@ class Postmaster:
         locks.put_line(Line.SOCKET_DIRECTORY, sockets.first_directory)
         locks.put_line(Line.LISTEN_ADDRESS, sockets.first_address)
         write_options_file(arguments)
-        write_external_pid_file(gucs)
+        locks.external_pid_file = write_external_pid_file(gucs)
         self.world.catalog.refresh()
         self.load_hba(gucs.text("hba_file"))
         locks.put_line(Line.STATUS, PidStatus.STARTING.value)
@@ -324,13 +326,15 @@ def write_options_file(arguments: list[str]) -> None:
         file.write(f"{program} {quoted}".rstrip() + "\n")
 
 
-def write_external_pid_file(gucs: Gucs) -> None:
-    """external_pid_file, if somebody wants one."""
+def write_external_pid_file(gucs: Gucs) -> str:
+    """external_pid_file, if somebody wants one; where it is. It goes when we go."""
     path = gucs.text("external_pid_file")
     if not path:
-        return
+        return ""
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"{os.getpid()}\n")
+        os.chmod(path, 0o644)
     except OSError as e:
         elog.write(f'postgres: could not write external PID file "{path}": {e.strerror}\n')
+    return path
