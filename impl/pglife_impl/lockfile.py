@@ -55,6 +55,7 @@ class LockFiles:
 
     def __init__(self) -> None:
         self.paths: list[str] = []
+        self.start_time = int(time.time())  # of this postmaster, in every lock file
         self.orphan_fd = -1
         self.external_pid_file = ""
 
@@ -66,14 +67,13 @@ class LockFiles:
         self.orphan_fd = os.open(
             os.path.join("global", "pglife.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
-        start = int(time.time())
-        content = f"{os.getpid()}\n{data_directory}\n{start}\n"
+        content = f"{os.getpid()}\n{data_directory}\n{self.start_time}\n"
         self._create(PID_FILE, content, data_directory, is_socket=False)
         self._no_orphans(data_directory)
 
     def take_socket(self, socket_path: str, data_directory: str, port: int) -> None:
         """Create the lock file beside a Unix socket."""
-        content = f"{os.getpid()}\n{data_directory}\n{int(time.time())}\n{port}\n"
+        content = f"{os.getpid()}\n{data_directory}\n{self.start_time}\n{port}\n"
         directory = os.path.dirname(socket_path)
         self._create(f"{socket_path}.lock", content + f"{directory}\n", socket_path, is_socket=True)
 
