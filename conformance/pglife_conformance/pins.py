@@ -47,6 +47,8 @@ class Pin:
         if not isinstance(child, Child) and as_kind(child) is Kind.IO_WORKER:
             child = idle_io_worker(cluster)
         self.child = cluster.signal_child(child, signal.SIGSTOP)
+        self.client: Session | None = None
+        """Whose child it is, where a recipe knows it."""
         self._held = True
         cluster.at_end.append(self.release)
         self._confirm()
@@ -210,6 +212,7 @@ def pin_wait_dead_end(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
     with pin_wait_backends(cluster, mode) as backend:
         dead_end = cluster.silent_client()
         with Pin(cluster, dead_end.child) as pin:
+            pin.client = dead_end
             backend.release()
             cluster.wait_for(
                 "nobody but the stopped dead-end child and the logger",
@@ -249,6 +252,7 @@ def pin_wait_dead_end_after_crash(
     with pin_wait_backends_after_crash(cluster, victim) as backend:
         dead_end = cluster.silent_client()
         with Pin(cluster, dead_end.child) as pin:
+            pin.client = dead_end
             backend.release()
             cluster.wait_for(
                 "nobody but the stopped dead-end child and the logger",
