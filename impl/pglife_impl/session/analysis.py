@@ -93,6 +93,12 @@ class Analyzer:
         if typed.literal is not None:
             return self._read_literal(typed, typed.literal, target)
         source, evaluate = typed.type, typed.evaluate
+        if not types.can_be_cast(source, target):
+            raise error(
+                SqlState.CANNOT_COERCE,
+                f"cannot cast type {source} to {target}",
+                position=typed.position,
+            )
 
         def converted(row: Row, run: Run) -> Value:
             return types.coerce(evaluate(row, run), source, target, run.zone)

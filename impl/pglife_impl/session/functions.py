@@ -22,6 +22,7 @@ from pglife_impl.session.operators import sort_key
 from pglife_impl.session.run import Run
 from pglife_impl.session.types import PgType, Value
 
+MOST_CONCATENATED = 10
 ANY = PgType("any", 2276, 4, types.Category.OTHER, "any")
 
 
@@ -115,8 +116,10 @@ def _timezone(run: Run, zone: str, value: datetime) -> Value:
     return value.astimezone(types.zone_named(zone)).replace(tzinfo=None)
 
 
-def _concat(run: Run, *values: str | None) -> Value:
-    return "".join(value for value in values if value is not None)
+def _concat(run: Run, *values: Value) -> Value:
+    """Join what there is, each as its type prints it."""
+    present = (value for value in values if value is not None)
+    return "".join(types.write_text(value, types.TEXT, run.zone) for value in present)
 
 
 def _integer_overloads(call: Callable[..., Value]) -> tuple[Function, ...]:
@@ -199,7 +202,8 @@ FUNCTIONS: dict[str, tuple[Function, ...]] = {
     "upper": _of_text(lambda run, text: text.upper()),
     "lower": _of_text(lambda run, text: text.lower()),
     "concat": tuple(
-        Function((types.TEXT,) * count, types.TEXT, _concat, strict=False) for count in range(1, 8)
+        Function((ANY,) * count, types.TEXT, _concat, strict=False)
+        for count in range(1, MOST_CONCATENATED)
     ),
     "abs": _integer_overloads(lambda run, value: abs(value)),
 }

@@ -131,6 +131,8 @@ def like_to_regex(pattern: str) -> str:
 
 
 def _joining(left: PgType, right: PgType) -> Operator | None:
+    if Category.ARRAY in (left.category, right.category):
+        return None  # arrays are joined as arrays, which is not offered here
     if any(side.category is Category.TEXT or side is types.UNKNOWN for side in (left, right)):
         return Operator(types.TEXT, types.TEXT, types.TEXT, lambda a, b: a + b)
     return None
@@ -154,6 +156,8 @@ def _moment_arithmetic(name: str, left: PgType, right: PgType) -> Operator | Non
     if left is types.INTERVAL and right in (types.INTERVAL, types.UNKNOWN) and name in "+-":
         sign = 1 if name == "+" else -1
         return Operator(types.INTERVAL, types.INTERVAL, types.INTERVAL, lambda a, b: a + sign * b)
+    if right is types.INTERVAL and left.category is Category.NUMBER and name == "*":
+        return Operator(types.FLOAT8, right, right, lambda factor, span: span * factor)
     if left is types.INTERVAL and right.category is Category.NUMBER and name in "*/":
         return Operator(types.INTERVAL, types.FLOAT8, types.INTERVAL, _scale_interval(name))
     return None

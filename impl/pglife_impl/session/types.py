@@ -109,6 +109,16 @@ def coerces_implicitly(source: PgType, target: PgType) -> bool:
     return source.category is Category.TEXT
 
 
+def can_be_cast(source: PgType, target: PgType) -> bool:
+    """Is there a cast at all, asked for or not? Text turns into everything and back."""
+    same = source.category is target.category and source.category is not Category.OTHER
+    textual = Category.TEXT in (source.category, target.category)
+    to_bool = {source.category, target.category} == {Category.NUMBER, Category.BOOLEAN}
+    if to_bool:
+        return INT4 in (source, target)
+    return same or textual or source is UNKNOWN or source is target
+
+
 def check_integer(value: int, target: PgType) -> int:
     """Return the value, or complain that the type cannot hold it."""
     if target is OID:
