@@ -22,6 +22,7 @@ from pglife_conformance.crashes import (
     expect_crash_restart,
     expect_family,
     expect_undisturbed,
+    postmaster_lines,
 )
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
@@ -348,3 +349,20 @@ def test_signals_that_the_postmaster_overlooks(cluster: Cluster) -> None:
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
     expect_undisturbed(cluster, before)
+
+
+@claim("SG-02", source="postmaster.c: process_pm_reload_request()", needs=[Need.OS_SIGNALS])
+def test_reload_keeps_the_old_rules_if_the_new_ones_are_bad(cluster: Cluster) -> None:
+    """A bad pg_hba.conf is told and not taken; clients come in as before."""
+    before = Before.of(cluster)
+    path = cluster.write_file("pg_hba.conf", "this is no rule\n")
+    cluster.reload()
+    reloaded = "received SIGHUP, reloading configuration files"
+    shown = path if cluster.target.version.major >= 18 else path.name
+    refused = f"{shown} was not reloaded"
+    cluster.expect_log("pg_hba.conf was not reloaded$", since=before.mark)
+    with cluster.session() as session:
+        assert session.query("select 1") == [("1",)]
+    lines = postmaster_lines(cluster, before.mark)
+    assert (lines[0], lines[-1]) == (reloaded, refused)
+    assert {kid.key for kid in before.kids} <= {kid.key for kid in cluster.children()}

@@ -1,0 +1,48 @@
+"""The postmaster looks after its lock file: without it the data directory is not its own.
+
+Source       rules SL-09, CR-40, SH-12; miscinit.c: RecheckDataDirLockFile(),
+             postmaster.c: ServerLoop().
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pglife_conformance.claims import claim
+from pglife_conformance.crashes import SHUT_DOWN, expect_postmaster_lines
+from pglife_conformance.fixtures import MakeCluster
+
+RECHECKED_EVERY_S = 60.0
+AT_LATEST_S = 150.0
+INVALID = "performing immediate shutdown because data directory lock file is invalid"
+
+
+@claim("SL-09", "CR-40", "SH-12", source="miscinit.c: RecheckDataDirLockFile()")
+@pytest.mark.slow
+@pytest.mark.unmonitored("the model has no clock of a minute")
+def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) -> None:
+    """A pid file that is gone or names another pid: immediate shutdown within a minute, exit 0."""
+    gone, other, good = make_cluster(), make_cluster(), make_cluster()
+    for cluster in (gone, other, good):
+        cluster.start()
+    marks = {cluster: cluster.mark() for cluster in (gone, other, good)}
+    began = time.monotonic()
+    (gone.data / "postmaster.pid").unlink()
+    text = (other.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    other.write_file("postmaster.pid", "\n".join(["1", *text[1:]]) + "\n")
+    lines = (good.data / "postmaster.pid").read_text(encoding="utf-8")
+    good.write_file("postmaster.pid", lines + "and more\n")
+    for cluster in (gone, other):
+        cluster.expect_exit(code=0, within=AT_LATEST_S)
+        told = [INVALID, "received immediate shutdown request", SHUT_DOWN]
+        expect_postmaster_lines(cluster, told, marks[cluster])
+        assert cluster.pid_file() is None
+    good.wait_for(
+        "more than its minute",
+        lambda: time.monotonic() > began + 1.2 * RECHECKED_EVERY_S,
+        AT_LATEST_S,
+    )
+    assert good.is_running()
+    expect_postmaster_lines(good, [], marks[good])
