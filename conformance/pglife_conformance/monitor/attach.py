@@ -40,7 +40,10 @@ def judge(item: pytest.Item) -> None:
     Raises:
         Impossible: if the model does not explain it.
     """
-    for monitor in item.stash.get(_MONITORS, []):
+    monitors = item.stash.get(_MONITORS, [])
+    # A monitor holds many states: it is let go with the scenario.
+    item.stash[_MONITORS] = []
+    for monitor in monitors:
         monitor.judge()
         if monitor.open_because is not None:
             item.user_properties.append(("monitor", f"open: {monitor.open_because}"))
