@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,9 @@ def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
     cluster = stopped_cluster
     gate = StartupGate(cluster)
     option = () if how == "PGCTLTIMEOUT" else ("-t", "1")
-    environment = {} if how == "-t" else {"PGCTLTIMEOUT": "1" if how == "PGCTLTIMEOUT" else "60"}
+    environment: dict[str, Any] = {}
+    if how != "-t":
+        environment["PGCTLTIMEOUT"] = "1" if how == "PGCTLTIMEOUT" else "60"
     done = cluster.pg_ctl("start", *option, *log_option(cluster), **environment)
     assert (done.code, done.err) == (1, "pg_ctl: server did not start in time\n")
     # One dot at once and then one a second: in one second no second one.
@@ -231,7 +234,7 @@ def test_stop_asks_in_the_mode_it_is_told(
 @pytest.mark.parametrize("how", ["-t", "PGCTLTIMEOUT"])
 def test_smart_stop_that_takes_too_long(cluster: Cluster, how: str) -> None:
     """When the time is over stop exits 1 with a hint; the request stays in force."""
-    environment = {} if how == "-t" else {"PGCTLTIMEOUT": "1"}
+    environment: dict[str, Any] = {} if how == "-t" else {"PGCTLTIMEOUT": "1"}
     with cluster.session() as session:
         option = ("-t", "1") if how == "-t" else ()
         done = cluster.pg_ctl("stop", "-m", "smart", *option, **environment)
