@@ -128,18 +128,19 @@ def _caught_at_birth(cluster: Cluster) -> Pin:
 
 
 def _catch(cluster: Cluster, mark: int) -> Pin | None:
-    def seen() -> Child | str | None:
-        if cluster.find_log("ready to accept connections", since=mark):
-            return "missed"
-        return next(
-            (k for k in cluster.watcher.kids if k.kind is Kind.STARTUP and k.is_alive), None
-        )
+    def startup() -> list[Child]:
+        kids = cluster.watcher.kids
+        return [kid for kid in kids if kid.kind is Kind.STARTUP and kid.is_alive]
 
-    child = cluster.wait_for("the startup process", seen, deadlines.START_LIMIT)
-    if isinstance(child, str):
+    def seen() -> bool:
+        return bool(startup() or cluster.find_log("ready to accept connections", since=mark))
+
+    cluster.wait_for("the startup process", seen, deadlines.START_LIMIT)
+    found = startup()
+    if not found:
         return None
     try:
-        pin = Pin(cluster, child)
+        pin = Pin(cluster, found[0])
     except Expectation:
         return None
     if cluster.find_log("updating PMState from PM_STARTUP", since=mark):

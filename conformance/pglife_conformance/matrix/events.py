@@ -238,4 +238,6 @@ def _ends_in(state: states.State) -> Iterator[Event]:
         ends = ENDS if state in _STILL_RUNNING else ENDS[:1]
         yield from (end for end in ends if end.role in state.crew)
     elif not state.fatal:
-        yield from (end for end in _IN_SHUTDOWN if end.role in state.crew)
+        # Whoever has been told to end already would hear two signals at once.
+        ends = (end for end in _IN_SHUTDOWN if end.role not in state.pending)
+        yield from (end for end in ends if end.role in state.crew)
