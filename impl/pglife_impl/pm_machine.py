@@ -70,7 +70,11 @@ def targets(step: Step) -> frozenset[Kind]:
 
 
 def wait_backends(step: Step) -> None:
-    """SM-03..06: when they are gone, on to the end, or to the shutdown checkpoint."""
+    """SM-03..06: when they are gone, on to the end, or to the shutdown checkpoint.
+
+    DIFFERS: sigkill_reaches_dead_end. A dead-end child that came after the only SIGKILL round gets
+    SIGQUIT here and, in PostgreSQL, no SIGKILL if it does not heed it. We arm the clock again.
+    """
     if step.pm.state is not PM.WAIT_BACKENDS or step.pm.awaiting_shutdown_checkpointer:
         return
     if step.pm.count(targets(step)):
@@ -79,6 +83,8 @@ def wait_backends(step: Step) -> None:
         step.advance_to(PM.WAIT_DEAD_END)
         step.stop_accepting()
         step.signal_children(signal.SIGQUIT, {Kind.DEAD_END_BACKEND})
+        if step.pm.count({Kind.DEAD_END_BACKEND}) and step.pm.abort_start_time == 0:
+            step.set(abort_start_time=int(step.now))
     elif step.pm.pid_of(Kind.CHECKPOINTER):
         ask_for_shutdown_checkpoint(step)
     else:

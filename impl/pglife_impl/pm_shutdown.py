@@ -137,9 +137,15 @@ def want_autovacuum_launcher(step: Step) -> None:
 
 
 def xlog_is_shutdown(step: Step) -> None:
-    """TR18-24, -25: the checkpointer has written the shutdown checkpoint."""
+    """TR18-24, -25: the checkpointer has written the shutdown checkpoint.
+
+    DIFFERS: xlog_shutdown_in_crash_startup_is_crash. In the PM_STARTUP after a crash FatalError is
+    left over, and PostgreSQL ignores the message; but this checkpointer serves no request any more,
+    so that recovery waits for its last checkpoint for ever. We start over, as at any other time.
+    """
+    leftover = step.pm.fatal_error and step.pm.state is PM.STARTUP
     if step.pm.state is PM.WAIT_XLOG_SHUTDOWN:
         step.advance_to(PM.WAIT_XLOG_ARCHIVAL)
-    elif not pm_machine.dying(step):
+    elif not pm_machine.dying(step) or (leftover and step.pm.shutdown < Shutdown.IMMEDIATE):
         step.log(Level.LOG, "WAL was shut down unexpectedly")
         pm_machine.handle_fatal_error(step, QuitReason.FOR_CRASH, consider_abort=False)

@@ -228,7 +228,11 @@ class Postmaster:
     # --- the loop ---------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """SL-01: wait, handle what came, launch what is missing, look at the clocks."""
+        """SL-01: wait, handle what came, launch what is missing, look at the clocks.
+
+        DIFFERS: no_accept_after_wait_dead_end. PostgreSQL serves the clients of this turn's events
+        also if the state that was entered meanwhile takes none; nobody signals their children.
+        """
         ready = self.world.wait_set.wait(sleep_time(self.pm, time.time()))
         for fd in ready:
             if fd == self.world.latch.fd:

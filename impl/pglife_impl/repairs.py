@@ -22,6 +22,17 @@ REPAIRS: dict[str, str] = {
         "A startup process that exits 0 after a crash has been handled does not open the"
         " server; the reinitialisation goes on."
     ),
+    "xlog_shutdown_in_crash_startup_is_crash": (
+        "A checkpointer that reports the shutdown checkpoint in PM_STARTUP while FatalError is"
+        " left over is handled as at any other wrong time."
+    ),
+    "sigkill_reaches_dead_end": (
+        "The SIGKILL clock is armed for dead-end children that PM_WAIT_DEAD_END tells to quit."
+    ),
+    "no_accept_after_wait_dead_end": (
+        "No client is served in the turn that has entered PM_WAIT_DEAD_END, although its"
+        " connection was noticed before."
+    ),
     "startup_exit_signals_others": (
         "When the end of the startup process leads into a shutdown, whoever was not told to"
         " stop is told."

@@ -42,6 +42,7 @@ from pglife_spec.model.state import (
     REAPING,
     RECOVERY_STARTED,
     REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_XLOG_IN_CRASH_STARTUP,
     SHUTDOWN,
     STARTUP_STATUS,
     V15,
@@ -286,12 +287,17 @@ def _recovery_started() -> Effects:
 def _xlog_is_shutdown() -> Effects:
     """TR18-24, TR18-25."""
     unexpected = flatten([log("WAL was shut down unexpectedly"), handle_fatal_error()])
+    afresh = (
+        REPAIR_XLOG_IN_CRASH_STARTUP
+        & state_is(PM.PM_STARTUP)
+        & (SHUTDOWN != Shutdown.ImmediateShutdown)
+    )
     return flatten(
         [
             when(
                 state_is(PM.PM_WAIT_XLOG_SHUTDOWN),
                 advance_to(PM.PM_WAIT_XLOG_ARCHIVAL),
-                when(~CRASHY, unexpected),
+                when(~CRASHY | afresh, unexpected),
             ),
             state_machine(),
         ]

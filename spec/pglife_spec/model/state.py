@@ -89,6 +89,12 @@ REPAIR_STARTUP_FORK_FAILURE = Param(
     "a startup process that cannot be forked is handled as one that failed",
 )
 
+REPAIR_XLOG_IN_CRASH_STARTUP = Param(
+    "repair.xlog_shutdown_in_crash_startup_is_crash",
+    BOOL,
+    "a shutdown checkpoint reported in the PM_STARTUP after a crash is a crash, as elsewhere",
+)
+
 REPAIRS = (
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REPAIR_CRASH_IN_CRASH_STARTUP,
@@ -97,6 +103,7 @@ REPAIRS = (
     REPAIR_KILL_DEAD_END,
     REPAIR_LAST_ACCEPT,
     REPAIR_STARTUP_FORK_FAILURE,
+    REPAIR_XLOG_IN_CRASH_STARTUP,
 )
 
 PARAMS = (
