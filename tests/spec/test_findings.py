@@ -15,14 +15,12 @@ import pytest
 
 from pglife_spec.explore import check_property, explore
 from pglife_spec.explore.search import Exploration
-from pglife_spec.lang.expr import show
 from pglife_spec.lang.fold import Pool
-from pglife_spec.lang.machine import Claim, Config, Effect, Machine, Property, When
-from pglife_spec.lang.mutate import rewrite
+from pglife_spec.lang.machine import Claim, Config
 from pglife_spec.model.build import build
 from pglife_spec.model.configs import config
-from pglife_spec.model.state import CRASHY, FATAL_ERROR, REPAIRS, SHUTDOWN, alive, state_is
-from pglife_spec.model.words import PM, Kind, Shutdown
+from pglife_spec.model.state import REPAIRS, alive
+from pglife_spec.model.words import Kind
 
 SHUTDOWN_QUITS = "startup_shutdown_after_crash_quits"
 NEW_CRASH = "crash_during_fatal_error_in_startup"
@@ -30,6 +28,7 @@ GOES_ON = "checkpointer_fork_failure_advances"
 NOT_RUN = "startup_exit_in_crash_not_run"
 KILL_ALL = "sigkill_reaches_dead_end"
 NO_ACCEPT = "no_accept_after_wait_dead_end"
+XLOG_CRASH = "xlog_shutdown_in_crash_startup_is_crash"
 FORK_CRASH = "startup_fork_failure_is_crash"
 PREFIX = "repair."
 ALL = frozenset(param.name.removeprefix(PREFIX) for param in REPAIRS)
@@ -63,14 +62,20 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.number}-{self.version}-{self.check}"
 
-    def breaks(self, repairs: Iterable[str]) -> bool:
+    def fails(self, on: Iterable[str]) -> bool:
         """Whether the check fails with these repairs on."""
-        on = frozenset(repairs)
-        if self.check in CLAIMS:
-            found = search(self.version, on, self.bounds, self.params)
-            return self.check in found.violated
-        found = search(self.version, on, self.bounds, self.params)
-        return not check_property(found, PROPERTIES[self.check]).holds
+        if self.check in PROPERTIES:
+            return not self.holds(on)
+        found = search(self.version, frozenset(on), self.bounds, self.params, stop_at=self.check)
+        return self.check in found.violated
+
+    def holds(self, on: Iterable[str]) -> bool:
+        """Whether it holds with these."""
+        found = search(self.version, frozenset(on), self.bounds, self.params)
+        assert found.complete
+        if self.check in PROPERTIES:
+            return check_property(found, PROPERTIES[self.check]).holds
+        return self.check not in found.violated
 
 
 FAST, SMART = "every_fast_shutdown_ends", "every_smart_shutdown_ends"
@@ -126,90 +131,81 @@ def unconditional(claims: Iterable[Claim]) -> list[Claim]:
 
 @cache
 def search(
-    version: int, on: frozenset[str], bounds: Bounds = NOBODY, params: Params = ()
+    version: int,
+    on: frozenset[str],
+    bounds: Bounds = NOBODY,
+    params: Params = (),
+    stop_at: str = "",
 ) -> Exploration:
-    """The machine explored; with refused clients, which make it large, up to a claim's failure."""
+    """The machine explored with all claims of the findings, or up to one claim's failure."""
     used = {finding.check for finding in FINDINGS} & CLAIMS.keys()
-    claims = unconditional(CLAIMS[name] for name in sorted(used))
-    if bounds is ONE_REFUSED:
-        claims = [claim for claim in claims if claim.name in (SEASON, LAST_WAIT)]
+    names = [stop_at] if stop_at else sorted(used)
     return explore(
         MACHINE,
         configured(version, on, bounds, params),
-        claims=claims,
-        stop_at_violation=bounds is ONE_REFUSED,
+        claims=unconditional(CLAIMS[name] for name in names),
+        stop_at_violation=bool(stop_at),
     )
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=str)
+#: With forks that fail a real release has lassos of other findings; there only the need is tested.
+IN_REAL = [f for f in FINDINGS if f.check in CLAIMS or not f.params]
+
+
+@pytest.mark.parametrize("finding", IN_REAL, ids=str)
 def test_a_real_release_breaks_it(finding):
-    assert finding.breaks(())
+    assert finding.fails(())
 
 
 @pytest.mark.parametrize("finding", FINDINGS, ids=str)
 def test_the_repair_is_needed(finding):
-    assert finding.breaks(ALL - {finding.repair})
+    assert finding.fails(ALL - {finding.repair})
 
 
 @pytest.mark.parametrize("finding", FINDINGS, ids=str)
 def test_the_repairs_are_enough(finding):
     assert finding.repair in finding.enough
-    assert not finding.breaks(finding.enough)
+    assert finding.holds(finding.enough)
 
 
 # F06: the check is of a step, not of a state.
 
 
-def survivors_of_a_round(on: frozenset[str]) -> int:
-    """How often somebody other than the logger lives right after SIGKILL was sent, in 15."""
-    found = search(15, on, ONE_REFUSED, NO_RESTART)
-    assert found.complete
+FEW = 20_000
+
+
+def survivors_of_a_round(*on: str) -> int:
+    """How often somebody other than the logger lives right after SIGKILL was sent, in 15.
+
+    Looked for in the states nearest to the start: the step is the same in all.
+    """
+    machine = configured(15, frozenset(on), ONE_REFUSED, NO_RESTART)
+    found = explore(MACHINE, machine, claims=(), limit=FEW)
     program = found.program
     (the_round,) = [i for i, a in enumerate(program.actions) if a.name == "issue_sigkill"]
-    others = [alive(kind) for kind in Kind if kind is not Kind.LOGGER]
-    lives = program.checks(others)
-    afters = (program.step(the_round, state) for state in found.parents)
+    lives = program.checks([alive(kind) for kind in Kind if kind is not Kind.LOGGER])
+    afters = [program.step(the_round, state) for state in found.parents]
+    assert any(after >= 0 for after in afters)
     return sum(1 for after in afters if after >= 0 and lives(after))
 
 
 def test_f06_the_round_spares_refused_clients_up_to_17():
-    assert survivors_of_a_round(frozenset()) > 0
-    assert survivors_of_a_round(frozenset({KILL_ALL})) == 0
+    assert survivors_of_a_round() > 0
+    assert survivors_of_a_round(KILL_ALL) == 0
 
 
-def test_f06_a_refused_client_that_stays_holds_an_immediate_shutdown():
-    found = search(15, frozenset(), ONE_REFUSED, NO_RESTART)
-    verdict = check_property(found, PROPERTIES["every_immediate_shutdown_ends"])
-    assert verdict.lasso is not None
-    assert verdict.lasso.moments[-1].state["dead_end.running"] == 1
+# F08: it takes somebody who sends the checkpointer signals by hand.
 
 
-# F08: no switch of the model mends it yet; the mended machine is made here.
-
-
-def heeding_xlog_shutdown(machine: Machine) -> Machine:
-    """XLOG_IS_SHUTDOWN in the PM_STARTUP after a crash is a new crash."""
-    left_over = state_is(PM.PM_STARTUP) & FATAL_ERROR
-    heeded = ~CRASHY | (left_over & (SHUTDOWN == Shutdown.NoShutdown))
-
-    def change(effect: Effect) -> Effect:
-        if isinstance(effect, When) and show(effect.cond) == show(~CRASHY):
-            return When(heeded, effect.then, effect.other)
-        return effect
-
-    return rewrite(machine, change, {"process_pmsignal"})
-
-
-def recovery_ends(machine: Machine) -> bool:
-    """18 with all repairs and somebody who sends the checkpointer signals by hand."""
-    found = explore(machine, configured(18, ALL, NOBODY, STRAY), claims=())
-    prop: Property = PROPERTIES[RECOVERY]
-    return check_property(found, prop).holds
+def recovery_ends(on: Iterable[str]) -> bool:
+    """18 with these repairs and signals by hand."""
+    found = explore(MACHINE, configured(18, frozenset(on), NOBODY, STRAY), claims=())
+    return check_property(found, PROPERTIES[RECOVERY]).holds
 
 
 def test_f08_a_checkpointer_out_of_service_holds_recovery():
-    assert not recovery_ends(MACHINE)
+    assert not recovery_ends(ALL - {XLOG_CRASH})
 
 
 def test_f08_it_is_mended_by_taking_it_for_a_crash():
-    assert recovery_ends(heeding_xlog_shutdown(MACHINE))
+    assert recovery_ends(ALL)
