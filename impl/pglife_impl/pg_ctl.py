@@ -305,7 +305,7 @@ def do_start(call: Call) -> None:
 
 def do_stop(call: Call) -> None:
     """CT-08, CT-09, CT-10."""
-    pid = server_pid(call, "stop")
+    pid = server_pid(call, "stop server")
     send(pid, MODES[call.mode], "stop")
     if not call.wait:
         say("server shutting down\n")
@@ -355,7 +355,7 @@ def do_restart(call: Call) -> None:
 
 def do_reload(call: Call) -> None:
     """CT-12."""
-    send(server_pid(call, "reload"), signal.SIGHUP, "reload")
+    send(server_pid(call, "reload server"), signal.SIGHUP, "reload")
     say("server signaled\n")
 
 
@@ -403,7 +403,7 @@ def write_trigger(call: Call, name: str, what: str) -> str:
 
 def do_promote(call: Call) -> None:
     """CT-13; this server is never in archive recovery yet, so it always refuses."""
-    pid = server_pid(call, "promote")
+    pid = server_pid(call, "promote server")
     if control_state(call) is not DbState.IN_ARCHIVE_RECOVERY:
         raise Failed("pg_ctl: cannot promote server; server is not in standby mode")
     write_trigger(call, "promote", "promote")

@@ -14,9 +14,19 @@ import signal
 from dataclasses import replace
 
 from . import pm_machine
-from .kinds import Kind, info
+from .kinds import ALL_BUT_LOGGER, Kind, info
 from .pm_events import Exit, ExitCode, Forked, ForkFailed, Level
-from .pm_state import PM, Child, Config, PmState, Shutdown, StartTime, StartupStatus, Worker
+from .pm_state import (
+    PM,
+    Child,
+    Config,
+    PmState,
+    QuitReason,
+    Shutdown,
+    StartTime,
+    StartupStatus,
+    Worker,
+)
 from .pm_step import Step
 
 SIGKILL_CHILDREN_AFTER_S = 5
@@ -146,14 +156,29 @@ def fork_failed(step: Step, event: ForkFailed) -> None:
     else:
         name = info(event.kind).fork_name
         step.log(Level.LOG, f'could not fork "{name}" process: {event.error}')
-        if event.kind is Kind.STARTUP:  # ST-07
-            step.ask(Exit(ExitCode.ABNORMAL))
-            step.over = True
+        if event.kind is Kind.STARTUP:
+            startup_not_forked(step)
         elif step.pm.awaiting_shutdown_checkpointer:
             pm_machine.checkpointer_not_forked(step)
         else:
             step.set(plan=step.pm.plan[1:])
             follow_plan(step)
+
+
+def startup_not_forked(step: Step) -> None:
+    """ST-07: without a startup process there is nothing to go on for.
+
+    DIFFERS: startup_fork_failure_is_crash. PostgreSQL exits on the spot and leaves the children
+    that it has forked before as orphans, attached to the shared memory. We treat it as a startup
+    process that failed: they are told to quit, and the end comes when they have gone.
+    """
+    step.set(plan=())
+    if step.pm.count(ALL_BUT_LOGGER) == 0:
+        step.ask(Exit(ExitCode.ABNORMAL))
+        step.over = True
+        return
+    step.set(startup_status=StartupStatus.CRASHED)
+    pm_machine.handle_fatal_error(step, QuitReason.FOR_CRASH, consider_abort=False)
 
 
 # --- io workers -----------------------------------------------------------------------------

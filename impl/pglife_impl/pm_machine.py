@@ -41,6 +41,13 @@ def run(step: Step) -> None:
     no_children(step)
 
 
+def starting_after_a_crash(step: Step) -> bool:
+    """PM_STARTUP with FatalError left over from the previous generation (MM-01): nothing has
+    crashed in this one, and nobody has been told to quit."""
+    leftover = step.pm.fatal_error and step.pm.state is PM.STARTUP
+    return leftover and step.pm.shutdown < Shutdown.IMMEDIATE
+
+
 def dying(step: Step) -> bool:
     """Is everybody to go at once, the checkpointer and the io workers too?"""
     return step.pm.fatal_error or step.pm.shutdown >= Shutdown.IMMEDIATE

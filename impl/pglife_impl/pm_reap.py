@@ -65,8 +65,7 @@ def child_crashed(step: Step, event: ChildExited, name: str) -> None:
     with a memory that is to be distrusted, and if it was the startup process nobody ends the
     wait. No signal has been sent in this generation, so we treat it as the new crash it is.
     """
-    leftover = step.pm.fatal_error and step.pm.state is PM.STARTUP
-    if pm_machine.dying(step) and not (leftover and step.pm.shutdown < Shutdown.IMMEDIATE):
+    if pm_machine.dying(step) and not pm_machine.starting_after_a_crash(step):
         return
     step.ask(LogChildExit(Level.LOG, name, event.pid, event.status))
     step.log(Level.LOG, "terminating any other active server processes")

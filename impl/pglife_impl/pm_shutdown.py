@@ -35,7 +35,7 @@ def shutdown_requested(step: Step, level: Shutdown) -> None:
     step.pid_status(PidStatus.STOPPING)
     if level is Shutdown.IMMEDIATE:
         stop_at_once(step)
-    elif step.pm.state is PM.STARTUP and step.pm.fatal_error:
+    elif pm_machine.starting_after_a_crash(step):
         stop_while_starting_after_a_crash(step)
     elif step.pm.state in (PM.STARTUP, PM.RECOVERY):
         step.advance_to(PM.STOP_BACKENDS)  # there are no sessions to wait for: SH-05
@@ -143,9 +143,8 @@ def xlog_is_shutdown(step: Step) -> None:
     left over, and PostgreSQL ignores the message; but this checkpointer serves no request any more,
     so that recovery waits for its last checkpoint for ever. We start over, as at any other time.
     """
-    leftover = step.pm.fatal_error and step.pm.state is PM.STARTUP
     if step.pm.state is PM.WAIT_XLOG_SHUTDOWN:
         step.advance_to(PM.WAIT_XLOG_ARCHIVAL)
-    elif not pm_machine.dying(step) or (leftover and step.pm.shutdown < Shutdown.IMMEDIATE):
+    elif not pm_machine.dying(step) or pm_machine.starting_after_a_crash(step):
         step.log(Level.LOG, "WAL was shut down unexpectedly")
         pm_machine.handle_fatal_error(step, QuitReason.FOR_CRASH, consider_abort=False)

@@ -33,6 +33,10 @@ REPAIRS: dict[str, str] = {
         "No client is served in the turn that has entered PM_WAIT_DEAD_END, although its"
         " connection was noticed before."
     ),
+    "startup_fork_failure_is_crash": (
+        "A startup process that cannot be forked is handled as one that failed: whoever else"
+        " has been forked is told to quit and waited for."
+    ),
     "startup_exit_signals_others": (
         "When the end of the startup process leads into a shutdown, whoever was not told to"
         " stop is told."

@@ -43,10 +43,16 @@ class PostmasterLife(RuleBasedStateMachine):
         self.now = NOW
         self.story = Story(newborn(CONFIG), CONFIG).tell(Born())
         self.strongest = Shutdown.NO
+        self.told: dict[int, set[int]] = {}  # every signal that a child was ever sent
 
     def tell(self, *events: Event) -> None:
         self.story.requests.clear()
         self.story.tell(*events)
+        self.note_signals()
+
+    def note_signals(self) -> None:
+        for request in self.story.of(SignalChild):
+            self.told.setdefault(request.pid, set()).add(request.signum)
 
     @property
     def over(self) -> bool:
@@ -226,11 +232,9 @@ def test_every_shutdown_ends_if_children_do_as_they_are_told(
     if life.over:
         return
     story = life.story
-    told: dict[int, set[int]] = {}
-    story.requests.clear()
-    story.tell(ShutdownRequested(level, life.now))
+    life.tell(ShutdownRequested(level, life.now))
     for _ in range(60):
-        obey(story, told, life)
+        obey(story, life)
         if life.over:
             return
     raise AssertionError(f"still in {story.pm.state} with {story.pm.children}")
@@ -244,17 +248,16 @@ USUAL = {signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL}
 EXITS = {signal.SIGTERM: 0, signal.SIGUSR2: 0, signal.SIGQUIT: 2 << 8, signal.SIGKILL: 9}
 
 
-def obey(story: Story, told: dict[int, set[int]], life: PostmasterLife) -> None:
+def obey(story: Story, life: PostmasterLife) -> None:
     """One round: everybody does what the signals that were sent so far ask for."""
-    for request in story.of(SignalChild):
-        told.setdefault(request.pid, set()).add(request.signum)
+    life.note_signals()
     requests = list(story.requests)
     story.requests.clear()
     if any(isinstance(r, Exit) for r in requests):
         story.requests.extend(requests)
         return
     for pid, child in list(story.pm.children.items()):
-        heard = told.get(pid, set())
+        heard = life.told.get(pid, set())
         if child.kind is Kind.CHECKPOINTER and signal.SIGINT in heard:
             heard.discard(signal.SIGINT)
             flags = frozenset({PmSignal.XLOG_IS_SHUTDOWN})

@@ -9,7 +9,17 @@ from pm_server import run
 from pm_table import CONFIG, NOW, Story, postmaster
 
 from pglife_impl.kinds import Kind
-from pglife_impl.pm_events import ChildExited, Exit, ReapingDone, Reinitialize, ShutdownRequested
+from pglife_impl.pm_events import (
+    Born,
+    ChildExited,
+    Exit,
+    PmSignal,
+    PmSignalsSeen,
+    ReapingDone,
+    Reinitialize,
+    ShutdownRequested,
+    TurnEnded,
+)
 from pglife_impl.pm_state import PM, PmState, Shutdown, StartupStatus
 from pglife_impl.repairs import REPAIRS
 
@@ -113,6 +123,43 @@ def test_startup_exit_signals_others() -> None:
     )
     assert story.told("TERM") == {"bg_writer", "backend"}
     assert story.states() == ["STOP_BACKENDS", "WAIT_BACKENDS"]
+
+
+def test_sigkill_reaches_dead_end() -> None:
+    """A client refused after the only round: its child has a clock too."""
+    before = postmaster(
+        "WAIT_BACKENDS", "backend dead_end_backend", fatal_error=True, abort_start_time=0
+    )
+    story = Story(before).tell(
+        ChildExited(pid_of(before, Kind.BACKEND), KILLED, True, NOW), ReapingDone(NOW)
+    )
+    assert story.pm.state is PM.WAIT_DEAD_END
+    story.tell(TurnEnded(NOW + 5))
+    assert story.told("KILL") == {"dead_end_backend"}
+
+
+def test_startup_fork_failure_is_crash() -> None:
+    """Whoever has been forked before is told, and waited for."""
+    story = Story(postmaster("INIT"), failing="startup").tell(Born())
+    assert story.told("QUIT") == {"io_worker", "checkpointer", "bg_writer"}
+    assert story.of(Exit) == []
+    everybody_quits(story)
+    assert [r.code.value for r in story.of(Exit)] == [1]
+    assert "shutting down due to startup process failure" in story.lines()
+
+
+def test_startup_fork_failure_is_crash_only_if_somebody_is_there() -> None:
+    story = Story(postmaster("INIT"), failing="io_worker checkpointer bg_writer startup")
+    assert [r.code.value for r in story.tell(Born()).of(Exit)] == [1]
+
+
+def test_xlog_shutdown_in_crash_startup_is_crash() -> None:
+    flags = frozenset({PmSignal.XLOG_IS_SHUTDOWN})
+    story = Story(after_a_crash()).tell(PmSignalsSeen(flags, False, False, NOW))
+    assert "WAL was shut down unexpectedly" in story.lines()
+    assert story.told("QUIT") == {"io_worker", "checkpointer", "bg_writer", "startup"}
+    everybody_quits(story)
+    assert story.pm.state is PM.STARTUP
 
 
 def test_the_repairs_are_data() -> None:
