@@ -239,5 +239,5 @@ def _ends_in(state: states.State) -> Iterator[Event]:
         yield from (end for end in ends if end.role in state.crew)
     elif not state.fatal:
         # Whoever has been told to end already would hear two signals at once.
-        ends = (end for end in _IN_SHUTDOWN if end.role not in state.pending)
-        yield from (end for end in ends if end.role in state.crew)
+        hearing = state.crew - set(state.pending)
+        yield from (end for end in _IN_SHUTDOWN if end.role in hearing)
