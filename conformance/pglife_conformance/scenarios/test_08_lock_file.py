@@ -11,11 +11,15 @@ import time
 import pytest
 
 from pglife_conformance.claims import claim
-from pglife_conformance.crashes import SHUT_DOWN, expect_postmaster_lines
+from pglife_conformance.crashes import SHUT_DOWN, expect_postmaster_lines, postmaster_lines
 from pglife_conformance.fixtures import MakeCluster
 
 RECHECKED_EVERY_S = 60.0
 AT_LATEST_S = 150.0
+REASONS = (
+    'could not open file "postmaster.pid": ',
+    'lock file "postmaster.pid" contains wrong PID: 1 instead of ',
+)
 INVALID = "performing immediate shutdown because data directory lock file is invalid"
 
 
@@ -36,8 +40,12 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
     good.write_file("postmaster.pid", lines + "and more\n")
     for cluster in (gone, other):
         cluster.expect_exit(code=0, within=AT_LATEST_S)
-        told = [INVALID, "received immediate shutdown request", SHUT_DOWN]
-        expect_postmaster_lines(cluster, told, marks[cluster])
+        told = [
+            line
+            for line in postmaster_lines(cluster, marks[cluster])
+            if not line.startswith(REASONS)
+        ]
+        assert told == [INVALID, "received immediate shutdown request", SHUT_DOWN]
         assert cluster.pid_file() is None
     good.wait_for(
         "more than its minute",
