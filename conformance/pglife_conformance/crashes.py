@@ -320,8 +320,3 @@ def expect_abnormal_end(
 def quoted(setting: str, cluster: Cluster) -> str:
     """A setting as log lines name it: in quotes since 16 or 17."""
     return f'"{setting}"' if cluster.target.version.major >= 16 else setting
-
-
-def crash_pattern(line: str) -> str:
-    """A log line as a pattern for expect_log."""
-    return f"^{re.escape(line)}$"
