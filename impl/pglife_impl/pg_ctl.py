@@ -270,7 +270,7 @@ def server_pid(call: Call, verb: str) -> int:
     if pid == 0:
         no_pid_file(call)
     if pid < 0:
-        raise Failed(f"pg_ctl: cannot {verb} server; single-user server is running (PID: {-pid})")
+        raise Failed(f"pg_ctl: cannot {verb}; single-user server is running (PID: {-pid})")
     return pid
 
 

@@ -167,7 +167,8 @@ def hold_startup_after_a_crash(cluster: Cluster) -> int:
     control.with_name("saved").write_bytes(saved)
     cluster.kill("walwriter ", signal.SIGKILL)
     cluster.wait(lambda: "startup " in cluster.family(), "the startup process waits")
-    cluster.wait(lambda: "background writer " in cluster.family(), "the others are there")
+    others = {"checkpointer ", "background writer ", "io worker 0", "io worker 1"}
+    cluster.wait(lambda: others <= set(cluster.family()), "the others are there")
     return cluster.family()["startup "]
 
 
