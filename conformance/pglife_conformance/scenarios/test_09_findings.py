@@ -266,7 +266,7 @@ def test_checkpointer_shuts_wal_down_while_a_crashed_server_starts_up(cluster: C
                 "a new crash", f"the message that {checkpointer} is out of service went unheard"
             )
     cluster.expect_ready(since=mark)
-    told = ["WAL was shut down unexpectedly", TERMINATING, REINITIALIZING, READY_LINE]
+    told = ["WAL was shut down unexpectedly", REINITIALIZING, READY_LINE]
     expect_postmaster_lines(cluster, told, mark)
 
 
