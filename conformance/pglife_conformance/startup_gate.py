@@ -23,9 +23,10 @@ from pglife_conformance.failures import Expectation, Inconclusive
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.pins import Pin, pin_startup
+from pglife_conformance.pins import Pin, _stop_at_sight, pin_startup
+from pglife_conformance.refusals import STARTING_UP
 
-_ATTEMPTS = 5
+_ATTEMPTS = 12
 
 _NO_ORIGINS = bytes.fromhex("deda571236b2006a")
 """The file's magic word and its checksum, with no origin between them."""
@@ -118,7 +119,7 @@ def _caught_at_birth(cluster: Cluster) -> Pin:
     for _ in range(_ATTEMPTS):
         mark = cluster.mark()
         cluster.start(wait=False)
-        pin = _catch(cluster, mark)
+        pin = _catch(cluster)
         if pin is not None:
             return pin
         cluster.expect_ready(since=mark)
@@ -127,23 +128,16 @@ def _caught_at_birth(cluster: Cluster) -> Pin:
     raise Inconclusive("the startup process stopped as it appears", f"missed {_ATTEMPTS} times")
 
 
-def _catch(cluster: Cluster, mark: int) -> Pin | None:
-    def startup() -> list[Child]:
-        kids = cluster.watcher.kids
-        return [kid for kid in kids if kid.kind is Kind.STARTUP and kid.is_alive]
-
-    def seen() -> bool:
-        return bool(startup() or cluster.find_log("ready to accept connections", since=mark))
-
-    cluster.wait_for("the startup process", seen, deadlines.START_LIMIT)
-    found = startup()
-    if not found:
+def _catch(cluster: Cluster) -> Pin | None:
+    pid = _stop_at_sight(cluster, set())
+    child = next((kid for kid in cluster.children(Kind.STARTUP) if kid.pid == pid), None)
+    if child is None:
         return None
     try:
-        pin = Pin(cluster, found[0])
+        pin = Pin(cluster, child)
     except Expectation:
         return None
-    if cluster.find_log("updating PMState from PM_STARTUP", since=mark):
+    if cluster.refusal_of_new_client().message != STARTING_UP:
         pin.release()
         return None
     return pin

@@ -34,6 +34,7 @@ from pglife_conformance.refusals import (
 from pglife_conformance.story import Line, in_version, same_story, story_of
 
 NOT_ACCEPTING = "the database system is not accepting connections"
+_REPAIR = "startup_shutdown_after_crash_quits"
 _CLOCK = "issuing SIGKILL to recalcitrant children"
 
 
@@ -53,6 +54,7 @@ def play(cluster: Cluster, state: State, event: Event) -> None:
 
 def _play(cluster: Cluster, state: State, event: Event) -> None:
     standing = state.standing(cluster.target.version.major)
+    standing.quits_in_crash_startup = cluster.target.has_repair(_REPAIR)
     with state.enter(cluster) as held:
         cluster.wait_for(
             f"exactly these children in {state}: {_crew(standing)}",
@@ -191,7 +193,8 @@ def expect_no_answer(cluster: Cluster) -> None:
 def _expect_finale(
     cluster: Cluster, state: State, standing: Standing, mark: int, names: dict[int, str]
 ) -> None:
-    if state is STARTUP_CRASH and Level.NO < standing.level < Level.IMMEDIATE:
+    is_asked = state is STARTUP_CRASH and Level.NO < standing.level < Level.IMMEDIATE
+    if is_asked and not standing.quits_in_crash_startup:
         # Whether this ends by itself is told elsewhere: real releases have a defect here.
         return
     finale = finale_of(standing, is_standby=state.is_standby)

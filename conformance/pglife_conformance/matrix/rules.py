@@ -67,6 +67,8 @@ class Standing:
     io_workers: int = 0
     doors_closed: bool = False
     startup_crashed: bool = False
+    quits_in_crash_startup: bool = False
+    """A repair that a target may declare: startup_shutdown_after_crash_quits."""
     lines: list[str] = field(default_factory=list)
     told: dict[Role, set[Signals]] = field(default_factory=dict)
     born: Counter[Role] = field(default_factory=Counter)
@@ -114,6 +116,9 @@ class Standing:
             # SM-23: the dead-end children only since 18.
             spared = set() if self.major >= 18 else {Role.DEAD_END}
             self._tell(SIGQUIT, EVERYBODY - spared)
+            self._to("PM_WAIT_BACKENDS")
+        elif self.pm in STARTING and self.fatal and self.quits_in_crash_startup:
+            self._tell(SIGQUIT, EVERYBODY)
             self._to("PM_WAIT_BACKENDS")
         elif self.pm in STARTING:
             self._to("PM_STOP_BACKENDS")
