@@ -332,7 +332,7 @@ def live(maker: Maker, *, lives: int, steps: int, same: bool = True) -> list[str
     """
     reasons: list[str | None] = []
     machine = type("Server", (LiveServer,), {"maker": maker, "open_because": reasons})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             derandomize=same,

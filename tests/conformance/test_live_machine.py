@@ -39,7 +39,7 @@ def test_random_lives_are_explained(
     reasons = live(maker, lives=4, steps=12)
     until = time.monotonic() + 60 * MINUTES / len(CONFIGURATIONS)
     while time.monotonic() < until:
-        reasons += live(maker, lives=10, steps=25, same=False)
+        reasons += live(maker, lives=2, steps=25, same=False)
     assert len(reasons) >= 4
     # A verdict may be open from where the model has no word for what was done.
     assert reasons.count(None) * 2 > len(reasons), reasons

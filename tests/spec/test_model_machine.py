@@ -106,7 +106,7 @@ def life_of(machine: Machine, config: str, claims: Sequence[Claim]) -> type[Life
 
 def live(life: type[Life], *, examples: int, steps: int) -> None:
     """The same lives each time."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         life,
         settings=settings(
             derandomize=True,
