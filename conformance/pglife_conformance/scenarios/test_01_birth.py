@@ -92,7 +92,10 @@ def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) ->
         assert pid_file is not None
         assert pid_file.lines[7:] == ("starting",)
         assert pid_file.pid == cluster.pid
-        assert in_order_of_birth(cluster) == [*first_helpers(cluster), Kind.STARTUP]
+        first = [*first_helpers(cluster), Kind.STARTUP]
+        cluster.wait_for(
+            "exactly the first children, in order", lambda: in_order_of_birth(cluster) == first
+        )
         refusal = cluster.refusal_of_new_client()
         assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, STARTING_UP)
         assert (cluster.data / "postmaster.opts").exists()

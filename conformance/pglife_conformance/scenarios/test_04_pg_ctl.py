@@ -206,6 +206,9 @@ def test_kill_that_cannot(stopped_cluster: Cluster) -> None:
 )
 def test_bad_command_lines(stopped_cluster: Cluster, args: list[str], told: str) -> None:
     """A command line that pg_ctl does not understand exits 1 with advice."""
+    if stopped_cluster.target.version.major < 17:
+        # Earlier releases name the first word of all, not the first that is too many.
+        told = told.replace('"again"', '"status"')
     done = stopped_cluster.pg_ctl(*args)
     assert (done.code, done.out, done.err) == (1, "", f"pg_ctl: {told}\n{ADVICE}")
 
