@@ -78,7 +78,7 @@ _AT_THE_GATE = "^starting up replication origin progress state$"
 
 def has_gate(cluster: Cluster) -> bool:
     """Whether the target's startup process reads that file."""
-    return Need.RESTORE_COMMAND in cluster.target.capabilities
+    return Need.STARTUP_GATE in cluster.target.capabilities
 
 
 @contextlib.contextmanager

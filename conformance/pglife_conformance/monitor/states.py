@@ -183,7 +183,7 @@ class Tracker:
         seen: set[tuple[Element, int, bool]] = set()
         stack: list[tuple[Element, int, bool]] = []
         for element in elements:
-            self._keep_promise(element, lines, stack, ended)
+            self._keep_promise(element, lines, facts, stack, ended)
         while stack:
             node = stack.pop()
             if node in seen:
@@ -206,10 +206,11 @@ class Tracker:
         self,
         element: Element,
         lines: tuple[Label, ...],
+        facts: Facts,
         stack: list[tuple[Element, int, bool]],
         ended: set[Element],
     ) -> None:
-        """A step in flight goes on: its labels come first."""
+        """A step in flight goes on: its labels come first; the facts may lie before its end."""
         promised = element.promised
         length = min(len(promised), len(lines))
         if not all(agree(promised[i], lines[i]) for i in range(length)):
@@ -219,6 +220,8 @@ class Tracker:
             ended.add(landed)
         else:
             stack.append((landed, length, False))
+            if length and facts.midway(landed.state, landed.state):
+                stack.append((landed, length, True))
 
     def _expand(
         self,

@@ -8,9 +8,13 @@ Source       rules TI-01 to TI-32 (init_ps_display and set_ps_display in each pr
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 
 PREFIX = "postgres: "
+
+#: User, database, and where from: a title read while it is being written has less (TI-20).
+_SESSION = re.compile(r".+ .+ (\[local\]|\S+\(\d+\))( .*)?", re.DOTALL)
 
 
 class Kind(Enum):
@@ -76,7 +80,7 @@ def kind_of_title(title: str, cluster_name: str = "") -> Kind:
     for words, kind in _BY_FIRST_WORDS:
         if rest == words or rest.startswith(words + " "):
             return kind
-    return Kind.CLIENT_BACKEND
+    return Kind.CLIENT_BACKEND if _SESSION.fullmatch(rest) else Kind.UNKNOWN
 
 
 def as_kind(name: Kind | str) -> Kind:

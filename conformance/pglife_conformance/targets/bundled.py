@@ -30,6 +30,7 @@ _CAPABILITIES = frozenset(
         Need.TCP,
         Need.PROTOCOL_3_2,
         Need.SQL_FUNCTIONS,
+        Need.STARTUP_GATE,
     }
 )
 
