@@ -83,6 +83,9 @@ class Circuit:
         self._z3: dict[Lit, z3.BoolRef] = {TRUE: z3.BoolVal(True), FALSE: z3.BoolVal(False)}
         self._counters: list[z3.ArithRef] = [z3.IntVal(1)]
         self._compared: dict[Sum, Lit] = {}
+        #: Knows what holds in every query; used to see that guards exclude each other.
+        self.background = z3.SimpleSolver()
+        self._impossible: dict[Lit, bool] = {TRUE: False, FALSE: True}
 
     def atom(self, term: z3.BoolRef) -> Lit:
         """A new node for a z3 Boolean; the caller keeps from asking twice."""
@@ -196,7 +199,35 @@ class Circuit:
             return self.conj(self.at_most_zero(Sum(0, ((key, 1),))) for key, _ in value.parts)
         known = self._compared.get(value)
         if known is None:
-            known = self._compared[value] = self._compare(value, splits)
+            tidy = self._gather(value)
+            again = tidy != value
+            known = self.at_most_zero(tidy, splits) if again else self._compare(value, splits)
+            self._compared[value] = known
+        return known
+
+    def _gather(self, value: Sum) -> Sum:
+        """A counter added under several guards that exclude each other is added under any.
+
+        So children that a step moves from one state to another, some here and some there by its
+        many branches, count the same before and after without the solver's arithmetic.
+        """
+        parts: dict[tuple[int, Lit], int] = {}
+        for (counter, factor), guards in _by_factor(value).items():
+            some, *others = guards
+            for guard in others:
+                if self._never(self.conj((some, guard))):
+                    some = self.disj((some, guard))
+                else:
+                    parts[counter, guard] = parts.get((counter, guard), 0) + factor
+            if len(guards) > 1 and self._never(-some):
+                some = TRUE
+            parts[counter, some] = parts.get((counter, some), 0) + factor
+        return _sum(value.constant, parts)
+
+    def _never(self, lit: Lit) -> bool:
+        known = self._impossible.get(lit)
+        if known is None:
+            known = self._impossible[lit] = self.background.check(self.z3(lit)) == z3.unsat
         return known
 
     def _compare(self, value: Sum, splits: int) -> Lit:

@@ -62,8 +62,9 @@ class Houdini:
         self._solver = new_solver()
         self._solver.add(*self._symbols.typing)
         self._assume(self._symbols.read(a) for a in machine.assumptions)
-        self._pool = self._initially(list(candidates))
+        pool = self._initially(list(candidates))
         self._assume(self._symbols.read(c.holds) for c in machine.claims)
+        self._pool = pool
         self._taken: dict[Mask, z3.BoolRef] = {}
         everything = range(len(self._steps))
         # For each action: what it is known to keep, with whose help, and which claims are lost.
@@ -96,6 +97,41 @@ class Houdini:
 
     def _clause(self, mask: Mask, lits: Sequence[Lit]) -> Lit:
         return -self._circuit.conj(lits[at] for at in bits(mask))
+
+    def settle(self, masks: Iterable[Mask], progress: Progress | None = None) -> list[Mask]:
+        """Find which of these hold together, and rely on them from then on.
+
+        Plain Houdini: whatever a step breaks is set aside, until every step keeps what is left.
+        """
+        small = self._initially(list(masks))
+        count = -1
+        while count != len(small):
+            count = len(small)
+            self._solver.push()
+            self._assume(self._clause(m, self._before) for m in small)
+            for at, step in enumerate(self._steps):
+                if progress:
+                    progress(f"{len(small)} lemmas may hold; {step.action.name}")
+                small = self._kept_by(at, small)
+            self._solver.pop()
+        self._assume(self._clause(m, self._before) for m in small)
+        settled = set(small)
+        self._pool = [m for m in self._pool if m not in settled]
+        return small
+
+    def _kept_by(self, at: int, masks: list[Mask]) -> list[Mask]:
+        """Those that a step keeps, where all that the solver knows holds before it."""
+        step, after = self._steps[at], self._after[at]
+        moved = sum(1 << bit for bit, lit in enumerate(after) if lit != self._before[bit])
+        goals = {m: self._clause(m, after) for m in masks if m & moved}
+        while True:
+            bad = self._circuit.conj((step.guard, -self._circuit.conj(goals.values())))
+            if bad == FALSE or self._solver.check(self._circuit.z3(bad)) == z3.unsat:
+                return masks
+            state, params = self._symbols.values(self._solver.model())
+            seen = self._mask_of({**take(step.action, state, params).after, **params})
+            masks = [m for m in masks if m & seen != m]
+            goals = {m: lit for m, lit in goals.items() if m & seen != m}
 
     def suffice(self, progress: Progress | None = None) -> list[Mask]:
         """Few candidates that are inductive together with the claims, and prove those they can."""

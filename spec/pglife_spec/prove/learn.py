@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pglife_spec.lang.expr import LanguageError, Value, show
 from pglife_spec.lang.machine import Assign, Effect, Emit, Machine, When
-from pglife_spec.prove.houdini import Houdini, bits
+from pglife_spec.prove.houdini import Houdini, Mask, bits
 from pglife_spec.prove.lemmas import Fact, Lemma, Vocabulary, gather
 from pglife_spec.prove.mine import never_together
-from pglife_spec.prove.sample import configurations, sample
+from pglife_spec.prove.sample import Sample, configurations, sample
 
 Progress = Callable[[str], None]
 
@@ -32,11 +32,32 @@ def learn(
     configs = configurations(machine, fixed, CONFIGURATIONS)
     table = sample(machine, fixed, configs, STATES, progress)
     candidates = never_together(table, frozenset(p.name for p in machine.params))
-    masks = (sum(1 << at for at in never) for never in candidates)
-    taken = Houdini(machine, fixed, table.facts, masks).suffice(progress)
+    masks = [sum(1 << at for at in never) for never in candidates]
+    # Sets of two facts are few and mostly true, so they are all tried; larger ones on demand.
+    small = [m for m in masks if m.bit_count() <= 2]
+    first = Houdini(machine, fixed, table.facts, masks)
+    pool = first.settle([*small, *hints(machine, table)], progress)
+    pool += first.suffice(progress)
+    # What was learnt holds together; a second round takes of it only what is needed.
+    taken = Houdini(machine, fixed, table.facts, pool).suffice(progress)
     words = Vocabulary(machine)
     never = (frozenset[Fact](table.facts[at] for at in bits(mask)) for mask in taken)
     return gather(never, {name: words.size(name) for name in words.names})
+
+
+def hints(machine: Machine, table: Sample) -> list[Mask]:
+    """Candidates that a person wrote down for a machine, where there is a file of them."""
+    path = HERE / f"hints_{machine.name}.txt"
+    if not path.exists():
+        return []
+    words = Vocabulary(machine)
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    found: dict[Mask, None] = {}
+    for line in lines:
+        for never in words.never(words.parse(line)):
+            if all(fact in table.index for fact in never):
+                found[sum(1 << table.index[fact] for fact in never)] = None
+    return list(found)
 
 
 def fingerprint(machine: Machine, fixed: Mapping[str, Value]) -> str:

@@ -9,6 +9,7 @@ A lemma reads `pmState = PM_RUN and backend.running > 0 -> checkpointer in {RUNN
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -125,6 +126,22 @@ class Vocabulary:
     def _total(self, names: Iterable[str], plus: int) -> Expr:
         parts: list[Expr] = [self._named[name] for name in names]
         return total([*parts, const(plus)] if plus or not parts else parts)
+
+    def never(self, lemma: Lemma) -> list[frozenset[Fact]]:
+        """A lemma as sets of single facts that never hold together."""
+        facts = [*lemma.given, *map(self._denial, lemma.then)]
+        choices = [self._singles(fact) for fact in facts]
+        return [frozenset(chosen) for chosen in itertools.product(*choices)]
+
+    def _denial(self, fact: Fact) -> Fact:
+        if isinstance(fact, Among):
+            return Among(fact.name, frozenset(range(self.size(fact.name))) - fact.codes)
+        return _opposite(fact)
+
+    def _singles(self, fact: Fact) -> list[Fact]:
+        if isinstance(fact, Among):
+            return [Among(fact.name, frozenset({code})) for code in sorted(fact.codes)]
+        return [fact]
 
     def show(self, lemma: Lemma) -> str:
         """A lemma as one line of text."""

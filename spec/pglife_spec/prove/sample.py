@@ -16,7 +16,7 @@ from pglife_spec.lang.expr import INT, EnumSort, LanguageError, Param, Sort, Val
 from pglife_spec.lang.interpret import holds, place, value_at
 from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.lang.python import Program, compile_machine
-from pglife_spec.prove.lemmas import Among, Some, Zero
+from pglife_spec.prove.lemmas import Among, Fact, Some, Zero
 
 BATCH = 50
 Single = Among | Zero | Some
@@ -108,7 +108,7 @@ class Sample:
     def __init__(self, machine: Machine, facts: Sequence[Single]) -> None:
         self.machine = machine
         self.facts = list(facts)
-        self.index = {fact: at for at, fact in enumerate(self.facts)}
+        self.index: dict[Fact, int] = {fact: at for at, fact in enumerate(self.facts)}
         self.where = [0] * len(self.facts)
         self.states = 0
 

@@ -174,6 +174,7 @@ class Symbols:
             for p in machine.params
         }
         self.before: Env = {v.name: self._unknown(v.name, v.sort) for v in machine.variables}
+        self.circuit.background.add(*self.typing)
         self._reader = Terms(self.circuit, self.params, self.before)
 
     def _unknown(self, name: str, sort: Sort) -> Term:
