@@ -114,3 +114,18 @@ def test_a_guarded_step_of_a_counter_keeps_to_the_counter(circuit):
     stepped = circuit.choose_sum(a, add(x, number(1)), x)
     assert circuit.is_zero(stepped) == circuit.conj((-a, circuit.is_zero(x)))
     assert circuit.choose_sum(TRUE, x, number(0)) == x
+
+
+def test_what_moves_between_counters_cancels_out_in_their_sum(circuit):
+    """Some go from x to y where `a`, the rest to z where `b`; as many as before are left."""
+    x, y, z = (circuit.counter(name) for name in "xyz")
+    a, b = circuit.atom(z3.Bool("a")), circuit.atom(z3.Bool("b"))
+    here, there = a, circuit.conj((-a, b))
+    moved = {
+        "x": circuit.choose_sum(circuit.disj((here, there)), number(0), x),
+        "y": circuit.choose_sum(here, add(y, x), y),
+        "z": circuit.choose_sum(there, add(z, x), z),
+    }
+    before = add(add(add(x, y), z), number(3), -1)
+    after = add(add(add(moved["x"], moved["y"]), moved["z"]), number(3), -1)
+    assert circuit.at_most_zero(after) == circuit.at_most_zero(before)
