@@ -187,13 +187,22 @@ def pytest_runtest_makereport(
     if item.get_closest_marker("claim") is None:
         return report
     from pglife_conformance.claims import claim_of
-    from pglife_conformance.verdicts import claim_sentence, failure_text, verdict_of
+    from pglife_conformance.verdicts import (
+        Verdict,
+        claim_sentence,
+        failure_text,
+        leave_open,
+        verdict_of,
+    )
 
     claim = claim_of(item)
     if claim is None or (report.when != "call" and report.passed):
         return report
     problem = call.excinfo.value if call.excinfo is not None else None
-    report.pglife_verdict = str(verdict_of(report, problem))  # type: ignore[attr-defined]
+    verdict = verdict_of(report, problem)
+    report.pglife_verdict = str(verdict)  # type: ignore[attr-defined]
+    if verdict is Verdict.INCONCLUSIVE:
+        leave_open(report, problem)
     if report.failed:
         evidence = [cluster.watcher.evidence() for cluster in _state(item.config).clusters_of(item)]
         text = failure_text(item.name, claim, problem, _replay(item), evidence)

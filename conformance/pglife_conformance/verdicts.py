@@ -35,13 +35,23 @@ _RANK = {verdict: rank for rank, verdict in enumerate(Verdict)}
 
 def verdict_of(report: pytest.TestReport, problem: BaseException | None) -> Verdict:
     """The verdict of one phase of a scenario."""
+    if isinstance(problem, Inconclusive):
+        return Verdict.INCONCLUSIVE
     if report.skipped:
         return Verdict.XFAIL if hasattr(report, "wasxfail") else Verdict.SKIP
     if report.passed:
         return Verdict.PASS
-    if isinstance(problem, Inconclusive):
-        return Verdict.INCONCLUSIVE
     return Verdict.HANG if isinstance(problem, Hang) else Verdict.FAIL
+
+
+def leave_open(report: pytest.TestReport, problem: BaseException | None) -> None:
+    """A scenario that never reached its moment says nothing about the server: neither that it is
+    wrong, nor, where a defect is known, that it still has it. It is reported with its reason."""
+    report.outcome = "skipped"
+    report.__dict__.pop("wasxfail", None)
+    path, line, _ = report.location
+    reason = " ".join(str(problem).split("\nprocesses\n")[0].split())
+    report.longrepr = (path, (line or 0) + 1, f"Skipped: INCONCLUSIVE: {reason}")
 
 
 def failure_text(
@@ -82,6 +92,8 @@ def summary_lines(reports: Iterable[pytest.TestReport], left_out: dict[str, str]
             reasons[f"XFAIL {report.wasxfail.removeprefix('reason: ')}"].append(name)
         elif verdict is Verdict.SKIP:
             reasons[f"SKIP {_skip_reason(report)}"].append(name)
+        elif verdict is Verdict.INCONCLUSIVE:
+            reasons[_skip_reason(report)].append(name)
     for name, reason in left_out.items():
         reasons[f"NOT OF THIS VERSION {reason}"].append(name)
     if not worst and not left_out:
