@@ -22,6 +22,7 @@ import z3  # type: ignore[import-untyped]
 Lit = int
 TRUE: Lit = 1
 FALSE: Lit = -1
+#: How many guards of a sum are taken apart into cases before its comparison is left to arithmetic.
 MAX_SPLITS = 4
 
 

@@ -1,8 +1,11 @@
 """Finding lemmas, and keeping them in a file until the machine changes.
 
-Begin with   lemmas_for.
-Owns         the lemma files lemmas_*.txt beside this module: a fingerprint of the machine, then
-             one lemma a line. They are generated, and committed so that a proof is a mere check.
+Begin with   learn, then load and save.
+Owns         the files beside this module. lemmas_*.txt: a fingerprint of the machine, then one
+             lemma a line; generated, and committed so that a proof is a mere check.
+             hints_*.txt: candidates that a person wrote down, for laws about three and more facts,
+             which no sample tells from chance; they pass the same filter as what was mined.
+Leaves out   whether lemmas are true: only the check in prover.py says so.
 """
 
 from __future__ import annotations
@@ -54,7 +57,11 @@ def hints(machine: Machine, table: Sample) -> list[Mask]:
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     found: dict[Mask, None] = {}
     for line in lines:
-        for never in words.never(words.parse(line)):
+        try:
+            lemma = words.parse(line)
+        except LanguageError:
+            continue  # it speaks of what the machine no longer has
+        for never in words.never(lemma):
             if all(fact in table.index for fact in never):
                 found[sum(1 << table.index[fact] for fact in never)] = None
     return list(found)

@@ -18,6 +18,7 @@ from pglife_spec.prove.sample import Sample
 Never = frozenset[int]
 """Facts, by their place in the sample, that never hold together."""
 
+#: How often a set should have been met by chance before its absence counts.
 SURPRISE = 5
 
 

@@ -18,6 +18,7 @@ from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.lang.python import Program, compile_machine
 from pglife_spec.prove.lemmas import Among, Fact, Some, Zero
 
+#: States that are expanded before another group has its turn.
 BATCH = 50
 Single = Among | Zero | Some
 
