@@ -24,7 +24,6 @@ from pglife_conformance.failures import Expectation, ProgramTooSlow
 from pglife_conformance.family import family_when_running, is_complete
 from pglife_conformance.observation.control_file import ControlState, parse_control_state
 from pglife_conformance.observation.kinds import Kind, as_kind
-from pglife_conformance.observation.leftovers import posix_segments_of
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import PidFile, PidFileStatus, read_pid_file
 from pglife_conformance.observation.processes import Child, read_stat
@@ -83,7 +82,6 @@ class Cluster:
         self.watcher = Watcher(self.data, LogTail(self.stderr), scale)
         self.watcher.also_watch(self.stderr)
         self.postmaster_pids: set[int] = set()
-        self.segments: set[Path] = set()
         self.was_killed = False
         self._sessions: list[Session] = []
         self.at_end: list[Callable[[], None]] = []
@@ -159,11 +157,7 @@ class Cluster:
             record = self.find_log(f"^{READY_LINE}$", since=since)
             return record if record and is_complete(self.watcher.kids, wanted) else None
 
-        record = self.wait_for("the server to be ready with its whole family", ready, within)
-        found = posix_segments_of(self.pid)
-        self.run.note_segments(found - self.segments)
-        self.segments |= found
-        return record
+        return self.wait_for("the server to be ready with its whole family", ready, within)
 
     # Requests to the postmaster.
 

@@ -30,7 +30,6 @@ from pglife_conformance.privilege import ServerUser
 
 _LOCK = "lock"
 _POSTMASTERS = "postmasters"
-_SEGMENTS = "segments"
 _PLACE = "place"
 _PLENTY = 4 << 30
 
@@ -57,7 +56,6 @@ class Run:
         directory = base / run_id
         directory.mkdir(mode=0o711)
         (directory / _POSTMASTERS).touch()
-        (directory / _SEGMENTS).touch()
         # Locked before it has its name: a sweep never finds it free while we live.
         nameless = directory / "lock.new"
         lock = os.open(nameless, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -79,11 +77,6 @@ class Run:
         """Remember who made shared memory, for a sweep after our death."""
         with (self.directory / _POSTMASTERS).open("a", encoding="ascii") as file:
             file.write(f"{pid}\n")
-
-    def note_segments(self, segments: set[Path]) -> None:
-        """Remember files of POSIX shared memory, likewise."""
-        with (self.directory / _SEGMENTS).open("a", encoding="utf-8") as file:
-            file.writelines(f"{segment}\n" for segment in segments)
 
     def end(self, keep: bool) -> None:
         """End what is left of this run and let go of its place.
@@ -163,9 +156,6 @@ def wipe(directory: Path, *, keep: bool) -> None:
     with contextlib.suppress(OSError):
         for segment in sysv_segments_of(makers):
             segment.remove()
-    with contextlib.suppress(OSError):
-        for name in (directory / _SEGMENTS).read_text().splitlines():
-            Path(name).unlink(missing_ok=True)
     if not keep:
         for place in places:
             shutil.rmtree(place, ignore_errors=True)

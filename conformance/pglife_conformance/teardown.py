@@ -13,14 +13,13 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pglife_conformance.cleanup import end_processes
 from pglife_conformance.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
 from pglife_conformance.failures import Expectation, Leftover
 from pglife_conformance.observation.leftovers import (
-    posix_segments_of,
+    dynamic_segments_in,
     processes_in,
     sysv_segments_of,
 )
@@ -39,15 +38,12 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     """
     cluster.watcher.recorders.clear()
     cluster.let_go_of_everything()
-    segments = _note_segments(cluster)
     was_killed = cluster.was_killed or not _stop_politely(cluster)
     if was_killed:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
-    left = _leftovers(cluster, segments)
+    left = _leftovers(cluster)
     for segment in sysv_segments_of(cluster.postmaster_pids):
         segment.remove()
-    for path in segments:
-        path.unlink(missing_ok=True)
     _reap(cluster)
     cluster.watcher.close()
     if not keep:
@@ -58,13 +54,6 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
             "; ".join(left),
             cluster.watcher.evidence(),
         )
-
-
-def _note_segments(cluster: Cluster) -> set[Path]:
-    postmaster = cluster.watcher.postmaster
-    if postmaster is not None and postmaster.exit_code() is None:
-        cluster.segments |= posix_segments_of(postmaster.pid)
-    return cluster.segments
 
 
 def _stop_politely(cluster: Cluster) -> bool:
@@ -81,7 +70,7 @@ def _stop_politely(cluster: Cluster) -> bool:
     return postmaster.exit_code() is not None
 
 
-def _leftovers(cluster: Cluster, segments: set[Path]) -> list[str]:
+def _leftovers(cluster: Cluster) -> list[str]:
     """What is there although the postmaster has gone; processes get a moment to follow it.
 
     The logger ends at end of file on its pipe, after the postmaster (LG-03).
@@ -94,7 +83,7 @@ def _leftovers(cluster: Cluster, segments: set[Path]) -> list[str]:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
     left += [str(segment) for segment in sysv_segments_of(cluster.postmaster_pids)]
-    left += [f"shared memory {path}" for path in segments if path.exists()]
+    left += [f"dynamic shared memory {name}" for name in dynamic_segments_in(cluster.data)]
     return left
 
 

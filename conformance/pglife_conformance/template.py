@@ -24,6 +24,8 @@ COMMON_SETTINGS: dict[str, str] = {
     "max_connections": "20",
     "shared_buffers": "2MB",
     "fsync": "off",
+    # In the data directory, which goes as a whole: a killed server leaves nothing in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     "log_min_messages": "debug2",
     "log_line_prefix": "%m [%p] ",
     "log_timezone": "UTC",

@@ -1,9 +1,9 @@
 """What a dead server may leave behind: processes, sockets, shared memory.
 
-Begin with   processes_in(), sysv_segments_of(), posix_segments_of().
+Begin with   processes_in(), sysv_segments_of(), dynamic_segments_in().
 Owns         the finding; cleanup.py judges and removes.
 Leaves out   files in the data directory, which goes as a whole.
-Source       SH-12, SH-44; /proc/sysvipc/shm, /dev/shm, /proc/PID/cwd.
+Source       SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
 """
 
 from __future__ import annotations
@@ -95,11 +95,9 @@ def sysv_segments_of(creators: set[int]) -> list[SysvSegment]:
     return [SysvSegment(int(row[1]), int(row[4])) for row in words if int(row[4]) in creators]
 
 
-def posix_segments_of(pid: int) -> set[Path]:
-    """Files of POSIX shared memory that a process has mapped."""
+def dynamic_segments_in(data: Path) -> list[str]:
+    """Files of dynamic shared memory in a data directory (dynamic_shared_memory_type = mmap)."""
     try:
-        maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return set()
-    names = (line.rsplit(maxsplit=1)[-1] for line in maps.splitlines() if "/dev/shm/" in line)
-    return {Path(name) for name in names if name.startswith("/dev/shm/PostgreSQL.")}
+        return sorted(os.listdir(data / "pg_dynshmem"))
+    except FileNotFoundError:
+        return []
