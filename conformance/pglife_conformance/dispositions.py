@@ -1,0 +1,30 @@
+"""Signals as a program expects them at its start, whoever started the suite.
+
+Begin with   begin_afresh().
+Owns         dispositions and the mask in a forked child, before exec.
+Leaves out   the user that it becomes (privilege.py).
+Source       signal(7): what is ignored stays ignored across exec. A shell without job control
+             starts background commands with INT and QUIT ignored, nohup with HUP.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+_MAY_BE_IGNORED = sorted(
+    signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, signal.NSIG))
+)
+
+
+def begin_afresh(become: Callable[[], None] | None) -> Callable[[], None]:
+    """What a forked child does before exec: default signals, none blocked, then `become`."""
+
+    def begin() -> None:
+        for number in _MAY_BE_IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if become is not None:
+            become()
+
+    return begin
