@@ -78,7 +78,7 @@ class Cluster:
         self.stderr = self.directory / "stderr"
         self.stderr.touch()
         target.user.owns(self.stderr)
-        template.copy_to(self.data)
+        template.copy_to(self.data, target.user)
         self.watcher = Watcher(self.data, LogTail(self.stderr), scale)
         self.watcher.also_watch(self.stderr)
         self.postmaster_pids: set[int] = set()

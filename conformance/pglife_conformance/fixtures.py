@@ -14,7 +14,7 @@ import pytest
 
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.failures import SuiteError
-from pglife_conformance.privilege import adopt_orphans
+from pglife_conformance.privilege import adopt_orphans, counted_user
 from pglife_conformance.selftest import prove_that_deaths_are_seen
 from pglife_conformance.state import SuiteState, suite_state
 from pglife_conformance.targets.base import Target
@@ -63,8 +63,11 @@ def make_cluster(
     """A function that makes clusters, not started, with these settings."""
     made: list[Cluster] = []
 
-    def make(**settings: object) -> Cluster:
-        cluster = Cluster(pglife_state.target, template, pglife_state.run, scale=pglife_state.scale)
+    def make(*, counted: bool = False, **settings: object) -> Cluster:
+        target = pglife_state.target
+        if counted:
+            target = target.run_as(counted_user(target.user))
+        cluster = Cluster(target, template, pglife_state.run, scale=pglife_state.scale)
         if settings:
             cluster.configure(**settings)
         for recorder in pglife_state.recorders_for(request.node, cluster):
@@ -87,10 +90,20 @@ def make_cluster(
 @pytest.fixture
 def stopped_cluster(request: pytest.FixtureRequest, make_cluster: MakeCluster) -> Cluster:
     """A cluster with the settings of the scenario's marker, never started."""
+    return make_cluster(**_marked_settings(request))
+
+
+@pytest.fixture
+def counted_cluster(request: pytest.FixtureRequest, make_cluster: MakeCluster) -> Cluster:
+    """The same, and its processes are counted alone (Need.COUNTED_PROCESSES)."""
+    return make_cluster(counted=True, **_marked_settings(request))
+
+
+def _marked_settings(request: pytest.FixtureRequest) -> dict[str, object]:
     settings: dict[str, object] = {}
     for marker in reversed(list(request.node.iter_markers("settings"))):
         settings |= marker.kwargs
-    return make_cluster(**settings)
+    return settings
 
 
 @pytest.fixture

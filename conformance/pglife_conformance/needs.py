@@ -39,6 +39,7 @@ class Need(StrEnum):
     RESTORE_COMMAND = "restore_command"
     STARTUP_GATE = "startup_gate"
     SYSV_SHM = "sysv_shm"
+    COUNTED_PROCESSES = "counted_processes"
 
 
 @dataclass(frozen=True)
@@ -78,4 +79,7 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.RESTORE_COMMAND: NeedFacts("archive recovery with a restore_command", "OB-01"),
     Need.STARTUP_GATE: NeedFacts("the startup process reads pg_logical's origins", "OB-01"),
     Need.SYSV_SHM: NeedFacts("a System V segment guards the data directory", "SH-45"),
+    Need.COUNTED_PROCESSES: NeedFacts(
+        "a limit of processes counts one server's alone: root, or user namespaces", "OB-13"
+    ),
 }

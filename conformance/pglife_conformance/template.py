@@ -67,6 +67,9 @@ class Template:
                 f"{(done.err or done.out).strip()[-300:]}"
             )
 
-    def copy_to(self, data: Path) -> None:
+    def copy_to(self, data: Path, user: ServerUser) -> None:
         """A data directory of its own; `cp` keeps owner and mode and is faster than we are."""
         subprocess.run(["cp", "-a", os.fspath(self.data), os.fspath(data)], check=True)
+        if user.uid != self.user.uid:
+            owner = f"{user.uid}:{user.gid}"
+            subprocess.run(["chown", "-R", owner, os.fspath(data)], check=True)

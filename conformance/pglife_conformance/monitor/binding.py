@@ -117,7 +117,7 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         "hot_standby": _switch(settings, "hot_standby", "on"),
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
         "child_slots": slots,
-        "fork_faults": False,
+        "fork_faults": True,
         "reloads": True,
         "stray_signals": True,
     }

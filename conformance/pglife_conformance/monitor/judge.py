@@ -120,6 +120,8 @@ class Monitor:
                 self._connect(-1)
             case Stimulus.PG_CTL:
                 self._pg_ctl(data["args"])
+            case Stimulus.FORK_LIMIT:
+                self._fork_limit(data["room"])
             case Stimulus.CHANGE_FILE:
                 raise OutOfScope(f"a change of {data['path']}")
             case _:
@@ -164,6 +166,13 @@ class Monitor:
             self._elements = move(self._elements, action)
         else:
             self._elements = self._live().grant(self._elements, [action])
+
+    def _fork_limit(self, room: int | None) -> None:
+        """From some moment on every fork fails, or none does."""
+        if room:
+            raise OutOfScope(f"a limit that lets {room} children live")
+        action = "fork_begins_to_fail" if room == 0 else "fork_works_again"
+        self._elements = self._live().grant(self._elements, [action])
 
     def _reload(self, data: Mapping[str, Any]) -> None:
         if data.get("settings"):

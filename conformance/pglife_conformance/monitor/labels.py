@@ -38,6 +38,7 @@ _REWORDED = {
     ),
     "issuing SIGABRT to recalcitrant children": "issuing SIGKILL to recalcitrant children",
 }
+_NO_STARTUP = re.compile(r'could not fork "?startup"? process: .*')
 _PMSTATE = re.compile(r"updating PMState from (PM_\w+) to (PM_\w+)")
 _DEATH = re.compile(
     r"(?P<name>.+) \(PID \d+\) "
@@ -79,6 +80,8 @@ def label_of(record: LogRecord) -> Label | None:
     message = _REWORDED.get(record.message, record.message)
     if message in _PLAIN:
         return ("log", message)
+    if _NO_STARTUP.fullmatch(message):
+        return ("log", 'could not fork "startup" process')
     died = _DEATH.fullmatch(message)
     return _death(died["name"], died["code"]) if died else None
 

@@ -13,7 +13,6 @@ is alive is looked for by itself.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from collections.abc import Iterable
@@ -228,11 +227,8 @@ class Family:
         """A child that has outlived its postmaster is still of the family, until it ends."""
         if not known or (stat.pid, stat.start_time) not in self._known:
             return False
-        if _state(stat.state) is RunState.ZOMBIE and stat.ppid == os.getpid():
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(stat.pid, os.WNOHANG)
-            return False
-        return True
+        # Ours by adoption. Its status stays to be taken, as evidence that the postmaster did not.
+        return not (_state(stat.state) is RunState.ZOMBIE and stat.ppid == os.getpid())
 
     def _watch(self, child: Child) -> None:
         try:

@@ -8,6 +8,7 @@ import pytest
 
 from pglife_conformance.fixtures import (
     cluster,
+    counted_cluster,
     make_cluster,
     pglife_state,
     stopped_cluster,
@@ -18,6 +19,7 @@ from pglife_conformance.monitor import attach
 
 __all__ = [
     "cluster",
+    "counted_cluster",
     "make_cluster",
     "pglife_state",
     "stopped_cluster",

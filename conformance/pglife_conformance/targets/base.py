@@ -9,6 +9,7 @@ Source       DESIGN section 4 (Target).
 from __future__ import annotations
 
 import abc
+import copy
 import os
 import re
 import signal
@@ -18,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
+from pglife_conformance.dispositions import begin_afresh
 from pglife_conformance.failures import ProgramTooSlow, UnusableTarget
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
-from pglife_conformance.privilege import ServerUser, server_user
+from pglife_conformance.privilege import ServerUser, can_be_counted, server_user
 
 PROGRAM_LIMIT_S = 120.0
 _VERSION = re.compile(r"(\d+)(?:\.(\d+)|(devel|beta\d+|rc\d+))?")
@@ -88,6 +90,17 @@ class Target(abc.ABC):
     def capabilities(self) -> frozenset[Need]:
         """What the target can do."""
 
+    @property
+    def allowed_here(self) -> frozenset[Need]:
+        """Needs that any target meets if the machine lets the suite have it."""
+        return frozenset({Need.COUNTED_PROCESSES} if can_be_counted(self.user) else ())
+
+    def run_as(self, user: ServerUser) -> Self:
+        """The same target, whose programs run as this user."""
+        other = copy.copy(self)
+        other.user = user
+        return other
+
     def has_repair(self, name: str) -> bool:
         """Whether the target declares a defect of real releases repaired; real ones do not."""
         return False
@@ -144,7 +157,7 @@ class Target(abc.ABC):
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            preexec_fn=self.user.becoming(keep_reading),
+            preexec_fn=begin_afresh(self.user.becoming(keep_reading)),
             process_group=0,
         )
 

@@ -62,4 +62,5 @@ class BinDirectory(Target):
     @property
     def capabilities(self) -> frozenset[Need]:
         major = self.version.major
-        return frozenset(need for need in Need if major >= _SINCE.get(need, 0))
+        able = {need for need in Need if major >= _SINCE.get(need, 0)}
+        return frozenset(able - {Need.COUNTED_PROCESSES}) | self.allowed_here

@@ -78,4 +78,4 @@ class Bundled(Target):
 
     @property
     def capabilities(self) -> frozenset[Need]:
-        return _CAPABILITIES
+        return _CAPABILITIES | self.allowed_here
