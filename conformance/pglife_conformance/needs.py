@@ -27,6 +27,7 @@ class Need(StrEnum):
     STANDBY = "standby"
     WALSUMMARIZER = "walsummarizer"
     PG_CTL = "pg_ctl"
+    PG_CTL_ANY_PROGRAM = "pg_ctl_any_program"
     CONTROL_FILE = "control_file"
     PASSWORD = "password"
     TCP = "tcp"
@@ -65,6 +66,10 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.STANDBY: NeedFacts("standby.signal makes a standby", "section 9"),
     Need.WALSUMMARIZER: NeedFacts("summarize_wal starts a walsummarizer", "WS-02"),
     Need.PG_CTL: NeedFacts("pg_ctl with PostgreSQL's words and exit codes", "section 4.4"),
+    Need.PG_CTL_ANY_PROGRAM: NeedFacts(
+        "pg_ctl -p starts any program, pg_ctl init too; a directory may have configuration alone",
+        "section 4.4",
+    ),
     Need.CONTROL_FILE: NeedFacts("pg_controldata tells the cluster state", "CT-20"),
     Need.PASSWORD: NeedFacts("pg_hba.conf may ask a client for a password", "SG-29"),
     Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),

@@ -56,6 +56,10 @@ class ControlError(ImplError):
     """The control file is missing, unreadable or broken."""
 
 
+class BrokenControl(ControlError):
+    """Its checksum is wrong: programs word that each in their own way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """The contents of the control file."""
@@ -130,7 +134,7 @@ def read(data_directory: str) -> Control:
     if magic != MAGIC or version != VERSION:
         raise ControlError("database files are incompatible with server")
     if crc != zlib.crc32(body):
-        raise ControlError("incorrect checksum in control file")
+        raise BrokenControl("incorrect checksum in control file")
     return Control(system_identifier, DbState(state), *rest)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from . import SERVER_VERSION, ctl_start
-from .control import ControlError, DbState
+from .control import BrokenControl, ControlError, DbState
 from .control import read as read_control
 from .ctl_start import Failed, say, warn
 
@@ -231,7 +231,7 @@ def recorded_pid(call: Call, *, for_status: bool = False) -> int:
         raise Failed(f'pg_ctl: directory "{directory}" does not exist', code) from None
     except OSError as e:
         raise Failed(f'pg_ctl: could not access directory "{directory}": {e.strerror}', code) from e
-    if not os.path.exists(os.path.join(directory, "PG_VERSION")):
+    if not os.path.lexists(os.path.join(directory, "PG_VERSION")):
         raise Failed(f'pg_ctl: directory "{directory}" is not a database cluster directory', code)
     try:
         with open(call.pid_file, encoding="utf-8", errors="surrogateescape") as file:
@@ -426,6 +426,8 @@ def control_state(call: Call) -> DbState:
     """What the control file says; the end of this command if it cannot be read."""
     try:
         return read_control(call.data_directory).state
+    except BrokenControl:
+        raise Failed("pg_ctl: control file appears to be corrupt") from None
     except ControlError as e:
         raise Failed(f"pg_ctl: {e}") from e
 
