@@ -8,6 +8,7 @@ Source       DESIGN section 2 (Houses).
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import sys
 import sysconfig
@@ -52,6 +53,8 @@ class Bundled(Target):
         package = Path(next(iter(spec.submodule_search_locations)))
         if not (package / "postgres.py").exists():
             raise UnusableTarget("--target bundled: pglife_impl has no program postgres")
+        # Else each process that it forks, and each start, would compile what it imports.
+        compileall.compile_dir(package, quiet=2)
         target = cls(package.parent)
         _ = target.version
         return target
