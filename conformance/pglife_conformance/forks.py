@@ -21,14 +21,14 @@ from pglife_conformance.failures import Inconclusive
 def room_for(cluster: Cluster, children: int) -> None:
     """From now on the postmaster can fork while it has fewer children than this."""
     assert cluster.target.user.is_counted, "a counted_cluster"
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children)
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children, since_start=False)
     if not cluster.target.user.limit_processes(cluster.pid, 1 + children):
         raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
 
 
 def room_for_all(cluster: Cluster) -> None:
     """The limit is taken away."""
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None)
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None, since_start=False)
     cluster.target.user.limit_processes(cluster.pid, None)
 
 
@@ -41,4 +41,4 @@ def start_with_room(cluster: Cluster, children: int) -> None:
         cluster.start(wait=False)
     finally:
         cluster.target.user = user
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children)
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children, since_start=True)

@@ -359,13 +359,13 @@ def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
         user.limit_processes(pid, None)
 
     cluster.at_end.append(give_back)
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=0)
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=0, since_start=False)
     if not user.limit_processes(pid, 0):
         raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
     try:
         yield
     finally:
-        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None)
+        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None, since_start=False)
         give_back()
 
 

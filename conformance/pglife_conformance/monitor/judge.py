@@ -121,7 +121,7 @@ class Monitor:
             case Stimulus.PG_CTL:
                 self._pg_ctl(data["args"])
             case Stimulus.FORK_LIMIT:
-                self._fork_limit(data["room"])
+                self._fork_limit(data["room"], since_start=data["since_start"])
             case Stimulus.CHANGE_FILE:
                 raise OutOfScope(f"a change of {data['path']}")
             case _:
@@ -167,9 +167,9 @@ class Monitor:
         else:
             self._elements = self._live().grant(self._elements, [action])
 
-    def _fork_limit(self, room: int | None) -> None:
+    def _fork_limit(self, room: int | None, *, since_start: bool) -> None:
         """From some moment on every fork fails, or none does."""
-        if room:
+        if room or since_start:
             raise OutOfScope(f"a limit that lets {room} children live")
         action = "fork_begins_to_fail" if room == 0 else "fork_works_again"
         self._elements = self._live().grant(self._elements, [action])
