@@ -10,6 +10,7 @@ Source       section 9; RC-05, RC-07, RC-15, WS-20: two copies of one initdb are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
@@ -22,7 +23,7 @@ READ_ONLY_LINE = "database system is ready to accept read-only connections"
 SLOT = "pglife"
 
 _AS_AT_INITDB = {"max_connections": "100"}
-ARCHIVES_ALWAYS = {"archive_mode": "always", "archive_command": "true"}
+ARCHIVES_ALWAYS: dict[str, Any] = {"archive_mode": "always", "archive_command": "true"}
 
 
 @dataclass
@@ -76,4 +77,19 @@ def walsender(cluster: Cluster) -> Session:
     session = cluster.session(parameters={"replication": "true"})
     session.query("IDENTIFY_SYSTEM")
     assert session.child.kind is Kind.WALSENDER
+    return session
+
+
+def unconfirming_receiver(cluster: Cluster) -> Session:
+    """A client that streams WAL and never confirms any, so that its walsender may not end.
+
+    Its cluster has wal_sender_timeout = 0. Unlike a stopped walsender this one hears what the
+    checkpointer tells it before the shutdown checkpoint.
+    """
+    session = walsender(cluster)
+    (identified,) = session.query("IDENTIFY_SYSTEM")
+    mark = cluster.mark()
+    session.send_query(f"START_REPLICATION PHYSICAL {identified[2]}")
+    session.receive()
+    cluster.expect_log("has now caught up with upstream server$", since=mark)
     return session
