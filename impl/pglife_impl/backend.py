@@ -18,7 +18,7 @@ import socket
 import time
 from typing import ClassVar, NoReturn
 
-from . import admission, elog, hba, session, signals, titles
+from . import admission, arrival, elog, hba, session, signals, titles
 from .checkpoint import CheckpointFailed
 from .context import ClientGone, SessionContext
 from .kinds import Kind
@@ -55,7 +55,6 @@ from .world import Birth, World
 
 EXIT_DONE = 0
 EXIT_FATAL = 1
-LOG_ALL = {"on", "true", "yes", "1", "all"}
 
 
 class Ended(Exception):
@@ -106,6 +105,7 @@ class Backend:
 
     def read_startup_packet(self) -> StartupPacket:
         """CN-11..13: nobody knows this client yet. TERM and the timer end it without a word."""
+        arrival.delay(self.world.gucs)
         signals.install(
             {
                 signal.SIGTERM: _exit_silently,
@@ -114,7 +114,10 @@ class Backend:
             }
         )
         signals.unblock(signal.SIGTERM, signal.SIGALRM)
-        self.name_client()
+        try:
+            arrival.announce(self.client, self.world.gucs)
+        except OSError:
+            raise Ended(EXIT_DONE) from None
         signals.alarm(self.world.gucs.integer("authentication_timeout"))
         buffer = b""
         ssl_done = gss_done = False
@@ -130,10 +133,13 @@ class Backend:
                     ssl_done = ssl_done or packet.kind is StartupKind.SSL_REQUEST
                     gss_done = gss_done or packet.kind is StartupKind.GSSENC_REQUEST
                     buffer = buffer[packet.consumed :]
+                    is_ssl = packet.kind is StartupKind.SSL_REQUEST
+                    arrival.trace(self.world.gucs, "SSLRequest" if is_ssl else "GSSENCRequest")
                     self._tell(b"N")
                 case StartupKind.CANCEL:
                     self.cancel(packet)
                 case StartupKind.DIRECT_TLS:
+                    arrival.trace(self.world.gucs, "direct SSL connection")
                     raise Ended(EXIT_DONE)
                 case StartupKind.BAD:
                     self.refuse_packet(packet)
@@ -145,27 +151,6 @@ class Backend:
                         )
                     self.unread = buffer[packet.consumed :]
                     return packet
-
-    def name_client(self) -> None:
-        """Where the client is, for title and log; `connection received` if wanted (CN-22)."""
-        if self.client.family == socket.AF_UNIX:
-            elog.me.host = "[local]"
-        else:
-            try:
-                elog.me.host, elog.me.port = self.client.getpeername()[:2]
-            except OSError:
-                raise Ended(EXIT_DONE) from None
-        if self._logs("receipt"):
-            port = f" port={elog.me.port}" if elog.me.port else ""
-            elog.log(Level.LOG, f"connection received: host={elog.me.host}{port}")
-
-    def _logs(self, aspect: str) -> bool:
-        """Does log_connections, a list of aspects, name this one?"""
-        text = self.world.gucs.text("log_connections").lower()
-        words = {word.strip() for word in text.split(",")}
-        if aspect == "setup_durations":
-            return bool(words & {"all", aspect})
-        return bool(words & (LOG_ALL | {aspect}))
 
     def _receive(self) -> bytes:
         """Wait on the latch and not in recv(), where a signal that comes just before the call
@@ -268,7 +253,7 @@ class Backend:
             self.admit(context)
             context.send(session.greet(context))
             self.admitted = True
-            if self._logs("setup_durations"):
+            if arrival.logs(self.world.gucs, "setup_durations"):
                 self._log_setup()
             return session.run(context)
         except SqlError as e:
@@ -360,7 +345,7 @@ class Backend:
         titles.activity("authentication")
         self.began = time.time()
         line = self.hba_line(context)
-        if self._logs("authentication"):
+        if arrival.logs(self.world.gucs, "authentication"):
             # trust names no identity, so PostgreSQL prints the role and says that it was trusted
             elog.log(
                 Level.LOG,
@@ -370,7 +355,7 @@ class Backend:
         self.authenticated = time.time()
         context.send(authentication_ok())
         self.authenticating = False
-        if self._logs("authorization"):
+        if arrival.logs(self.world.gucs, "authorization"):
             name = context.parameters.get("application_name", "")
             shown = f" application_name={name}" if name else ""
             elog.log(
@@ -385,7 +370,8 @@ class Backend:
             f'host "{elog.me.host}", user "{context.user}", database "{context.database}",'
             " no encryption"
         )
-        line = hba.first_match(self.world.hba, elog.me.host, context.user, context.database)
+        address = elog.me.host if not elog.me.port else self.client.getpeername()[0]
+        line = hba.first_match(self.world.hba, address, context.user, context.database)
         if line is None:
             raise SqlError(not_authorized(f"no pg_hba.conf entry for {where}"))
         if line.method != hba.TRUST:

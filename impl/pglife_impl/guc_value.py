@@ -53,6 +53,8 @@ TIME_UNITS = {"us": 1, "ms": 1000, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10
 TIME_UNITS["d"] = 24 * TIME_UNITS["h"]
 MEMORY_HINT = 'Valid units for this parameter are "B", "kB", "MB", "GB", and "TB".'
 TIME_HINT = 'Valid units for this parameter are "us", "ms", "s", "min", "h", and "d".'
+ALONE = frozenset({"off", "false", "no", "0", "on", "true", "yes", "1"})
+ASPECTS = frozenset({"receipt", "authentication", "authorization", "setup_durations", "all"})
 NUMBER = re.compile(r"\s*([+-]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))\s*(\S*)\s*$")
 
 
@@ -164,6 +166,8 @@ class Definition:
             for word in text.split(","):
                 if word.strip().lower() not in ("stderr", "csvlog", "jsonlog", "syslog"):
                     raise self._invalid(text, detail=f'Unrecognized key word: "{word.strip()}".')
+        if self.name == "log_connections" and (detail := complaint_about_aspects(text)):
+            raise self._invalid(text, detail=detail)
         return text
 
     def show(self, value: Value) -> str:
@@ -184,6 +188,18 @@ class Definition:
 
     def _plain_unit(self) -> str:
         return self.unit if self.unit in TIME_UNITS else ""
+
+
+def complaint_about_aspects(text: str) -> str:
+    """What is wrong with a list of aspects for log_connections (CN-22); nothing if it is good."""
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(words):
+        return 'Invalid list syntax in parameter "log_connections".'
+    if words and words[0].lower() in ALONE:
+        alone = f'Cannot specify log_connections option "{words[0]}" in a list with other options.'
+        return alone if len(words) > 1 else ""
+    wrong = next((word for word in words if word.lower() not in ASPECTS), None)
+    return "" if wrong is None else f'Invalid option "{wrong}".'
 
 
 def base_unit(unit: str) -> tuple[dict[str, int], int] | None:

@@ -129,13 +129,7 @@ def test_direct_tls_without_tls(cluster: Cluster) -> None:
     assert (almost.answer, almost.said, almost.exit_code) == (b"", INVALID_LENGTH, 0)
 
 
-@claim(
-    "CN-41",
-    "CN-43",
-    source="backend_startup.c: ProcessSSLStartup()",
-    since=17,
-    needs=[Need.FULL_SQL],
-)
+@claim("CN-41", "CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
 @settings(trace_connection_negotiation="on")
 def test_negotiation_can_be_traced(cluster: Cluster) -> None:
     """trace_connection_negotiation logs each answer to a request for encryption."""
