@@ -10,17 +10,18 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from pglife_conformance.events import Answer, AnswerKind, Observation, Stimulus
 from pglife_conformance.monitor.binding import BYSTANDERS, MODEL_KIND, Binding, OutOfScope
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
+from pglife_conformance.monitor.readings import readings_of
 from pglife_conformance.monitor.states import ADMITTED, PENDING, Element, Facts, TooMany, Tracker
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_spec.model.state import EXIT, LIFE, STATE, none_recorded, number
-from pglife_spec.model.words import PM, SINGLETONS, Exit
+from pglife_spec.lang.python import Program
+from pglife_spec.model.state import EXIT, LIFE, STATE
+from pglife_spec.model.words import SINGLETONS
 from pglife_spec.model.words import Kind as ModelKind
 
 _DEADLY = frozenset(
@@ -63,8 +64,8 @@ class Monitor:
         """Why the verdict is open from some moment on; None while everything is judged."""
         self.looks = 0
         self._tracker: Tracker | None = None
+        self._latest: Tracker | None = None
         self._elements: set[Element] = set()
-        self._recorded: Callable[[int], tuple[int, ...]] = lambda _state: ()
         self._heard: set[int] = set()
         self._spoken = False
         self._log_lags = False
@@ -96,6 +97,17 @@ class Monitor:
             self.open_because = "too many explanations to follow"
         except UnknownDeath as name:
             self.open_because = f"the model does not tell of the death of a {name}"
+
+    def explanations(self) -> tuple[Program, set[int]]:
+        """The model of the last start, and its states that explain all that was judged so far.
+
+        Raises:
+            TooMany: if there are more than can be followed.
+        """
+        live = self._latest
+        if live is None:
+            raise AssertionError("nothing was started")
+        return live.program, {element.state for element in live.closure(self._elements)}
 
     # What was done.
 
@@ -133,27 +145,11 @@ class Monitor:
         binding = Binding.of(data["version"], data["settings"], self._repairs())
         program = binding.program()
         visible = {"log", "pmstate"} if binding.version >= 18 else {"log"}
-        self._tracker = Tracker(program, frozenset(visible))
+        self._tracker = self._latest = Tracker(program, frozenset(visible))
         self._spoken = False
         self._log_lags = binding.config.params["logging_collector"] is True
         self._elements = {Element(state) for state in program.initial}
-        self._exit = {
-            0: program.predicate(EXIT == Exit.EXITED_0),
-            1: program.predicate(EXIT == Exit.EXITED_1),
-        }
-        self._is_starting = program.predicate(STATE == PM.PM_STARTUP)
-        one = [
-            program.predicate(~none_recorded(kind))
-            if kind in SINGLETONS
-            else program.evaluate(number(kind))
-            for kind in ModelKind
-        ]
-
-        @cache
-        def recorded(state: int) -> tuple[int, ...]:
-            return tuple(int(there(state)) for there in one)  # type: ignore[arg-type]
-
-        self._recorded = recorded
+        self._readings = readings_of(program)
 
     def _live(self) -> Tracker:
         assert self._tracker is not None
@@ -247,7 +243,7 @@ class Monitor:
             modelled = child.kind in MODEL_KIND or child.kind is Kind.UNKNOWN
             if not modelled and child.kind not in BYSTANDERS:
                 raise OutOfScope(f"a {child.kind}")
-        if seen.exit_code is not None and seen.exit_code not in self._exit:
+        if seen.exit_code is not None and seen.exit_code not in self._readings.ended:
             raise OutOfScope(f"a postmaster that ended with {seen.exit_code}")
         lines = tuple(label for record in seen.log if (label := label_of(record)) is not None)
         self.looks += 1
@@ -269,7 +265,7 @@ class Monitor:
             # Lines go through the logger, and may come later than what they tell of.
             return Facts(lambda _state: True, lambda _before, _after: True)
         if seen.exit_code is not None:
-            ended = self._exit[seen.exit_code]
+            ended = self._readings.ended[seen.exit_code]
             return Facts(ended, lambda _before, after: ended(after))
         counts = dict.fromkeys(ModelKind, 0)
         unknown = 0
@@ -279,21 +275,13 @@ class Monitor:
             elif child.kind in MODEL_KIND:
                 counts[MODEL_KIND[child.kind]] += 1
         titled = tuple(counts[kind] for kind in ModelKind)
-        recorded = self._recorded
+        readings = self._readings
 
         def exactly(state: int) -> bool:
-            hidden = 0
-            for there, shown in zip(recorded(state), titled, strict=True):
-                if there < shown:
-                    return False
-                hidden += there - shown
-            return hidden <= unknown or self._is_starting(state)
+            return readings.agrees(state, titled, unknown)
 
         def midway(before: int, after: int) -> bool:
-            return exactly(after) or all(
-                shown <= max(old, new)
-                for old, new, shown in zip(recorded(before), recorded(after), titled, strict=True)
-            )
+            return exactly(after) or readings.agrees_midway(before, after, titled)
 
         return Facts(exactly, midway)
 

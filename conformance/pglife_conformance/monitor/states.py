@@ -17,8 +17,9 @@ of eight children has 3 to the 8th power of ways to be half over, with it 2 to t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import NamedTuple
 
 from pglife_conformance.monitor.labels import Label, agree
 from pglife_spec.lang.machine import Action, Actor, Emit, When
@@ -46,8 +47,7 @@ class TooMany(Exception):
     """More candidates than LIMIT."""
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One explanation of all that was seen so far.
 
     Args:
@@ -87,8 +87,32 @@ def _emits(action: Action, *kinds: str) -> bool:
     return False
 
 
-class Tracker:
-    """Moves sets of elements of one program."""
+class Move(NamedTuple):
+    """One step from a state.
+
+    Args:
+        action: its index.
+        after: the state after it.
+        labels: what it says, of what is visible.
+        changes_kids: whether a look may fall between its words and its forks or reapings.
+    """
+
+    action: int
+    after: int
+    labels: tuple[Label, ...]
+    changes_kids: bool
+
+
+class Moves(NamedTuple):
+    """The steps from a state, by what it takes that one happens."""
+
+    unasked: tuple[Move, ...] = ()
+    admissions: tuple[Move, ...] = ()
+    by_token: tuple[Move, ...] = ()
+
+
+class Steps:
+    """What can be said of one program once, and is asked by every server that runs it."""
 
     def __init__(self, program: Program, visible: frozenset[str]) -> None:
         self.program = program
@@ -105,7 +129,7 @@ class Tracker:
             for a in actions
         ]
         self._quits = self._reaps_of_quits()
-        self._steps: dict[int, list[tuple[int, int, tuple[Label, ...]]]] = {}
+        self._known: dict[int, Moves] = {}
 
     def _reaps_of_quits(self) -> dict[int, int]:
         """For each child's death by SIGQUIT the action that reaps it."""
@@ -120,65 +144,88 @@ class Tracker:
             if action.family == "child_quits"
         }
 
-    def _moves(self, state: int) -> list[tuple[int, int, tuple[Label, ...]]]:
-        """Every step from a state: action, next state, visible labels."""
-        known = self._steps.get(state)
+    def of(self, state: int) -> Moves:
+        """Every step from a state."""
+        known = self._known.get(state)
         if known is None:
-            known = []
-            for action, after in self.program.successors(state):
-                labels: tuple[Label, ...] = ()
-                before = state
-                if action in self._quits:
-                    before, action = after, self._quits[action]
-                    after = self.program.step(action, before)
-                    if after < 0:
-                        continue
-                if self._speaks[action]:
-                    evidence = self.program.emissions(action, before)[1]
-                    labels = tuple(
-                        tuple(str(part) for part in item)
-                        for item in evidence
-                        if item[0] in self._visible
-                    )
-                known.append((action, after, labels))
-            if len(self._steps) > LIMIT:
-                self._steps.clear()
-            self._steps[state] = known
+            if len(self._known) > LIMIT:
+                self._known.clear()
+            known = self._known[state] = self._find(state)
         return known
 
-    def _next(self, element: Element) -> Iterable[tuple[int, Element, tuple[Label, ...]]]:
-        """Every step that may happen unasked, or by a token or a client that is waiting."""
-        for action, after, labels in self._moves(element.state):
+    def _find(self, state: int) -> Moves:
+        unasked, admissions, by_token = [], [], []
+        for action, after in self.program.successors(state):
+            before = state
+            if action in self._quits:
+                before, action = after, self._quits[action]
+                after = self.program.step(action, before)
+                if after < 0:
+                    continue
+            move = Move(action, after, self._labels(action, before), self._changes_kids[action])
             if self._internal[action]:
-                yield action, replace(element, state=after), labels
+                unasked.append(move)
             elif self._admission[action]:
-                yield from self._admissions(element, action, after, labels)
+                admissions.append(move)
             else:
-                for place, token in enumerate(element.tokens):
-                    if action in token:
-                        rest = element.tokens[:place] + element.tokens[place + 1 :]
-                        yield action, replace(element, state=after, tokens=rest), labels
+                by_token.append(move)
+        return Moves(tuple(unasked), tuple(admissions), tuple(by_token))
+
+    def _labels(self, action: int, before: int) -> tuple[Label, ...]:
+        if not self._speaks[action]:
+            return ()
+        evidence = self.program.emissions(action, before)[1]
+        return tuple(
+            tuple(str(part) for part in item) for item in evidence if item[0] in self._visible
+        )
+
+    def decision(self, action: int, before: int) -> Outcome:
+        """What an admission tells its client."""
+        evidence = self.program.emissions(action, before)[1]
+        return next((str(item[1]) for item in evidence if item[0] == "refusal"), ADMITTED)
+
+
+#: One for each program: scenarios by the hundred run the same.
+steps_of = cache(Steps)
+
+
+class Tracker:
+    """Moves sets of elements of one program."""
+
+    def __init__(self, program: Program, visible: frozenset[str]) -> None:
+        self.program = program
+        self._steps = steps_of(program, visible)
+
+    def _next(self, element: Element) -> Iterable[tuple[Move, Element]]:
+        """Every step that may happen unasked, or by a token or a client that is waiting."""
+        state, promised, clients, tokens = element
+        moves = self._steps.of(state)
+        for move in moves.unasked:
+            yield move, Element(move.after, promised, clients, tokens)
+        if clients:
+            for move in moves.admissions:
+                yield from self._admissions(element, move)
+        if tokens:
+            for move in moves.by_token:
+                for place, token in enumerate(tokens):
+                    if move.action in token:
+                        rest = tokens[:place] + tokens[place + 1 :]
+                        yield move, Element(move.after, promised, clients, rest)
                         break
 
-    def _admissions(
-        self, element: Element, action: int, after: int, labels: tuple[Label, ...]
-    ) -> Iterable[tuple[int, Element, tuple[Label, ...]]]:
-        evidence = self.program.emissions(action, element.state)[1]
-        outcome = next((str(item[1]) for item in evidence if item[0] == "refusal"), ADMITTED)
+    def _admissions(self, element: Element, move: Move) -> Iterable[tuple[Move, Element]]:
         for place, (client, decided) in enumerate(element.clients):
             if decided == PENDING:
-                clients = (
-                    *element.clients[:place],
-                    (client, outcome),
-                    *element.clients[place + 1 :],
-                )
-                yield action, replace(element, state=after, clients=clients), labels
+                told = (client, self._steps.decision(move.action, element.state))
+                clients = (*element.clients[:place], told, *element.clients[place + 1 :])
+                yield move, Element(move.after, element.promised, clients, element.tokens)
                 return
 
     def after_look(
         self, elements: Iterable[Element], lines: tuple[Label, ...], facts: Facts
     ) -> set[Element]:
         """The elements that explain these lines, and facts that held at some moment among them."""
+        facts = Facts(cache(facts.exactly), facts.midway)
         ended: set[Element] = set()
         seen: set[tuple[Element, int, bool]] = set()
         stack: list[tuple[Element, int, bool]] = []
@@ -215,7 +262,7 @@ class Tracker:
         length = min(len(promised), len(lines))
         if not all(agree(promised[i], lines[i]) for i in range(length)):
             return
-        landed = replace(element, promised=promised[length:])
+        landed = element._replace(promised=promised[length:])
         if landed.promised:
             ended.add(landed)
         else:
@@ -233,23 +280,22 @@ class Tracker:
         stack: list[tuple[Element, int, bool]],
         ended: set[Element],
     ) -> None:
-        for action, after, labels in self._next(element):
-            rest = len(lines) - at
+        rest = len(lines) - at
+        for (_, _, labels, changes_kids), after in self._next(element):
+            if not labels:
+                stack.append((after, at, agreed))
+                continue
             common = min(len(labels), rest)
             if not all(agree(labels[i], lines[at + i]) for i in range(common)):
                 continue
+            # The moment of the facts may lie between this step's line and its fork.
+            midway = changes_kids and not agreed and facts.midway(element.state, after.state)
             if len(labels) <= rest:
                 stack.append((after, at + len(labels), agreed))
-                # The moment of the facts may lie between this step's line and its fork.
-                midway = not agreed and labels and self._changes_kids[action]
-                if midway and facts.midway(element.state, after.state):
+                if midway:
                     stack.append((after, at + len(labels), True))
-            elif rest or (
-                self._changes_kids[action]
-                and not agreed
-                and facts.midway(element.state, after.state)
-            ):
-                ended.add(replace(after, promised=labels[rest:]))
+            elif rest or midway:
+                ended.add(after._replace(promised=labels[rest:]))
 
     def closure(self, elements: Iterable[Element]) -> set[Element]:
         """Everything that can have happened since, without leaving a line."""
@@ -259,8 +305,8 @@ class Tracker:
             element = stack.pop()
             if element.promised:
                 continue
-            for _, after, labels in self._next(element):
-                if not labels and after not in found:
+            for move, after in self._next(element):
+                if not move.labels and after not in found:
                     found.add(after)
                     stack.append(after)
             if len(found) > LIMIT:
@@ -273,14 +319,14 @@ class Tracker:
         moved: set[Element] = set()
         for element in self.closure(elements):
             after = self.program.step(index, element.state)
-            moved.add(replace(element, state=after) if after >= 0 else element)
+            moved.add(element._replace(state=after) if after >= 0 else element)
         return moved
 
     def grant(self, elements: Iterable[Element], actions: Iterable[str]) -> set[Element]:
         """Somebody outside has caused one of these actions to happen, now or later, once."""
         token = frozenset(self.program.index(name) for name in actions)
         return {
-            replace(e, tokens=(*e.tokens, token)) if token else e for e in self.closure(elements)
+            e._replace(tokens=(*e.tokens, token)) if token else e for e in self.closure(elements)
         }
 
     @cached_property
