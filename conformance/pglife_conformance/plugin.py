@@ -10,6 +10,7 @@ Source       DESIGN sections 2 and 4.
 
 from __future__ import annotations
 
+import pathlib
 import random
 import shlex
 from collections.abc import Generator, Sequence
@@ -28,6 +29,7 @@ pytest.register_assert_rewrite(
     "pglife_conformance.selftest",
 )
 
+_PLAYER = "pglife_conformance/scenarios/test_10_traces.py"
 _SCENARIOS = "pglife_conformance/scenarios/"
 _LEFT_OUT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _SHOWN = pytest.StashKey[bool]()
@@ -59,9 +61,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--pglife-trace",
-        default=None,
-        metavar="FILE",
-        help="play this ITF trace against the target",
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="play this ITF trace against the target, and do nothing else; may be repeated; "
+        "`--trace FILE.json` is the same (a --trace without such a file is pdb's)",
     )
     group.addoption(
         "--slow",
@@ -75,8 +79,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """`--trace FILE.json` is ours; pytest has a --trace too, which takes no file."""
+    given = early_config.known_args_namespace.file_or_dir
+    for place in reversed(range(len(args) - 1)):
+        file = args[place + 1]
+        if args[place] == "--trace" and file.endswith(".json"):
+            args[place : place + 2] = [f"--pglife-trace={file}"]
+            if file in given:
+                given.remove(file)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers, and a seed that xdist's workers share."""
+    """Markers, a seed that xdist's workers share, traces that are none refused."""
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
     config.addinivalue_line("markers", "slow: takes a minute; only with --slow")
@@ -89,6 +105,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.target != _DEFAULT_TARGET and not _is_worker(config):
         # Asked for by name: say so at once if it is no use, and in xdist only once.
         _resolve(config)
+    if config.option.pglife_trace and not _is_worker(config):
+        _check_traces(config)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -97,8 +115,22 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["pglife_seed"] = node.config.option.pglife_seed
 
 
+def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
+    """With traces only the scenario that plays them, without traces all but that one."""
+    if collection_path.suffix != ".py" or not collection_path.name.startswith("test_"):
+        return None
+    plays = collection_path.as_posix().endswith(_PLAYER)
+    return True if plays != bool(config.option.pglife_trace) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not about this version, skip what needs more than the target has."""
+    if config.option.pglife_trace and not _is_worker(config):
+        items[:] = [item for item in items if item.path.as_posix().endswith(_PLAYER)]
+        if not items:
+            raise pytest.UsageError(
+                "--trace: nothing here plays traces; say `pytest conformance/ --trace FILE.json`"
+            )
     if not any(item.get_closest_marker("claim") for item in items):
         return
     from pglife_conformance.claims import claim_of
@@ -223,6 +255,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     terminalreporter.section("pglife")
     for line in summary_lines(reports, config.stash[_LEFT_OUT]):
         terminalreporter.write_line(line)
+    for told in (
+        dict(report.user_properties).get("trace") for report in reports if _is_test(report)
+    ):
+        if told is not None:
+            terminalreporter.write_line(str(told))
     state = _state_if_any(config)
     if state is not None and state.keep_clusters:
         terminalreporter.write_line(f"clusters kept in {state.run.place}")
@@ -268,6 +305,24 @@ def _resolve(config: pytest.Config) -> Target:
         raise pytest.UsageError(str(problem)) from None
 
 
+def _is_test(report: object) -> bool:
+    return isinstance(report, pytest.TestReport) and report.when == "call"
+
+
+def _check_traces(config: pytest.Config) -> None:
+    """Each must be a run of the model; the workers of xdist find them wherever they work."""
+    from pglife_conformance.play.script import UnfitTrace, read_script
+
+    config.option.pglife_trace = [
+        str((config.invocation_params.dir / name).resolve()) for name in config.option.pglife_trace
+    ]
+    for name in config.option.pglife_trace:
+        try:
+            read_script(pathlib.Path(name))
+        except UnfitTrace as problem:
+            raise pytest.UsageError(f"--trace: {problem}") from None
+
+
 def _header(config: pytest.Config, target: Target) -> list[str]:
     from pglife_conformance.needs import Need
 
@@ -281,6 +336,8 @@ def _header(config: pytest.Config, target: Target) -> list[str]:
 def _replay(item: pytest.Item) -> str:
     option = item.config.option
     words = ["pytest", item.nodeid, "--target", option.target]
+    for name in option.pglife_trace:
+        words += ["--trace", name]
     words += ["--pglife-seed", str(option.pglife_seed)]
     if option.deadline_scale != 1.0:
         words += ["--deadline-scale", str(option.deadline_scale)]
