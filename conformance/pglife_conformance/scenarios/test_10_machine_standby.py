@@ -8,6 +8,7 @@ Source       rules PR-02 to PR-10, RP-14 to RP-20, SG-19, RC-06, RC-10, RC-15, T
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -288,7 +289,10 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
 def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     """A startup process that exits 3 is a smart shutdown, but everybody is told TERM at once,
     archiver and walsender too; a reload is obeyed and a fast request is heard."""
-    target = {"recovery_target_name": "here", "recovery_target_action": "shutdown"}
+    target: dict[str, Any] = {
+        "recovery_target_name": "here",
+        "recovery_target_action": "shutdown",
+    }
     pair = start_pair(make_cluster, **target, **ARCHIVES_ALWAYS)
     standby = pair.standby
     held = [standby.session().child, walsender(standby).child]
