@@ -81,7 +81,7 @@ class LockFiles:
         shown = path if is_socket else PID_FILE
         for _ in range(100):
             try:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             except FileExistsError:
                 self._remove_if_stale(path, shown, subject, is_socket=is_socket)
                 continue

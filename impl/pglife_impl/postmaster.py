@@ -13,6 +13,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import time
 from collections import deque
@@ -61,7 +62,8 @@ class StartError(ImplError):
 def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
     """Be the postmaster of that data directory; the exit code."""
     os.chdir(data_directory)
-    os.umask(0o077)
+    # The group may read what we make if it may read the directory (ST-01).
+    os.umask(0o027 if os.stat(".").st_mode & stat.S_IRGRP else 0o077)
     locks = LockFiles()
     try:
         locks.take_data_directory(data_directory)

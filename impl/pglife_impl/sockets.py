@@ -40,7 +40,7 @@ class Sockets:
 
     def open_all(self, addresses: str, directories: str) -> None:
         """Open what the settings name; NoSockets if a whole family is missing (ST-06)."""
-        names = _list(addresses)
+        names = _list("listen_addresses", addresses)
         for name in names:
             before = len(self.opened)
             self._open_tcp(name)
@@ -50,7 +50,7 @@ class Sockets:
                 self.first_address = name
         if names and not self.opened:
             raise NoSockets("could not create any TCP/IP sockets")
-        unix = _list(directories)
+        unix = _list("unix_socket_directories", directories)
         for directory in unix:
             if not self._open_unix(directory):
                 log(
@@ -148,8 +148,10 @@ class Sockets:
                 continue
 
 
-def _list(text: str) -> list[str]:
-    """A comma-separated list, blanks around the names dropped."""
+def _list(setting: str, text: str) -> list[str]:
+    """A comma-separated list, blanks around the names dropped; NoSockets if it is none."""
+    if text.count('"') % 2:
+        raise NoSockets(f'invalid list syntax in parameter "{setting}"')
     return [name.strip().strip('"') for name in text.split(",") if name.strip()]
 
 

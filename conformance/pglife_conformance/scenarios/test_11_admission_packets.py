@@ -189,7 +189,16 @@ def test_minor_protocol_versions(cluster: Cluster) -> None:
 def test_layout_of_a_startup_packet(cluster: Cluster) -> None:
     """Names and values in pairs and one zero byte at the very end, else FATAL 08P01."""
     user = b"user\0postgres\0"
-    for body in (b"", b"user", b"user\0", user, user + b"\0\0", user + b"database\0", user + b"xx"):
+    for body in (
+        b"",
+        b"user",
+        b"user\0",
+        user,
+        user + b"\0\0",
+        user + b"\0\0\0",
+        user + b"database\0",
+        user + b"xx",
+    ):
         found = knock(cluster, packet(PROTOCOL_3_0, body))
         assert (found.error.sqlstate, found.error.message) == ("08P01", LAYOUT), body
         assert found.exit_code == 1
@@ -207,7 +216,7 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
         assert session.introduce(packet_of_user) is Outcome.ADMITTED
         assert session.child.title.startswith("postgres: postgres postgres [local]")
         session.close()
-    for length in (62, 63, 64, 70):
+    for length in (1, 62, 63, 64, 70):
         cut = "n" * min(length, 63)
         refusal = cluster.refusal_of_new_client(user="n" * length)
         assert (refusal.sqlstate, refusal.message) == ("28000", f'role "{cut}" does not exist')
@@ -220,6 +229,7 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
 def test_who_asks_for_replication_gets_a_walsender(cluster: Cluster) -> None:
     """`replication` makes a walsender, with a database if it says so, or is no good value."""
     database = "postgres " if cluster.target.version.major >= 16 else ""
+    observer = cluster.session()
     for value, title in (
         ("true", "walsender postgres [local]"),
         ("1", "walsender postgres [local]"),
@@ -231,6 +241,9 @@ def test_who_asks_for_replication_gets_a_walsender(cluster: Cluster) -> None:
     ):
         with cluster.session(parameters={"replication": value}) as session:
             assert session.child.title.startswith(f"postgres: {title}"), value
+            kind = "walsender" if title.startswith("walsender") else "client backend"
+            asked = f"select backend_type from pg_stat_activity where pid = {session.backend_pid}"
+            assert observer.query(asked) == [(kind,)], value
     with cluster.session(database="nowhere", parameters={"replication": "true"}) as session:
         assert session.child.title.startswith("postgres: walsender postgres [local]")
     refusal = cluster.attempt(parameters={"replication": "perhaps"}).refusal
