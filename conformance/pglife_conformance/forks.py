@@ -36,9 +36,9 @@ def start_with_room(cluster: Cluster, children: int) -> None:
     """Start a server that can have so many children; does not wait."""
     user = cluster.target.user
     assert user.is_counted, "a counted_cluster"
+    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children, since_start=True)
     cluster.target.user = replace(user, limit_at_start=1 + children)
     try:
         cluster.start(wait=False)
     finally:
         cluster.target.user = user
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=children, since_start=True)

@@ -112,6 +112,8 @@ class Monitor:
     # What was done.
 
     def _do(self, name: Stimulus, data: Mapping[str, Any]) -> None:
+        if name is Stimulus.FORK_LIMIT and data["since_start"]:
+            raise OutOfScope("a limit of processes before the first fork")
         if name is Stimulus.START:
             self._start(data)
             return
@@ -133,7 +135,7 @@ class Monitor:
             case Stimulus.PG_CTL:
                 self._pg_ctl(data["args"])
             case Stimulus.FORK_LIMIT:
-                self._fork_limit(data["room"], since_start=data["since_start"])
+                self._fork_limit(data["room"])
             case Stimulus.CHANGE_FILE:
                 raise OutOfScope(f"a change of {data['path']}")
             case _:
@@ -163,9 +165,9 @@ class Monitor:
         else:
             self._elements = self._live().grant(self._elements, [action])
 
-    def _fork_limit(self, room: int | None, *, since_start: bool) -> None:
+    def _fork_limit(self, room: int | None) -> None:
         """From some moment on every fork fails, or none does."""
-        if room or since_start:
+        if room:
             raise OutOfScope(f"a limit that lets {room} children live")
         action = "fork_begins_to_fail" if room == 0 else "fork_works_again"
         self._elements = self._live().grant(self._elements, [action])
