@@ -52,6 +52,11 @@ def _reload(stage: Stage, _choices: Choices) -> None:
 
 def _crash(stage: Stage, choices: Choices) -> None:
     found = stage.cluster.children(_kind(choices))
+    if _kind(choices) is Kind.LOGGER and stage.is_over():
+        stage.cluster.wait_for(
+            "the end of the logger, by itself", lambda: not stage.cluster.children(Kind.LOGGER)
+        )
+        return
     if not found:
         raise Inconclusive(f"a {_kind(choices)} to kill", "there is none")
     stage.cluster.crash(found[-1])
@@ -108,15 +113,13 @@ def _client_leaves(stage: Stage, _choices: Choices) -> None:
 
 def _refused_goes(stage: Stage, _choices: Choices) -> None:
     """The silent client says who it is, and is told why it is refused."""
-    if not stage.refused:
-        raise Inconclusive("a refused client that goes", "there is none")
-    session = stage.refused.pop()
-    found = stage.cluster.children(Kind.UNKNOWN)
-    for child in found:
-        stage.let_go(child)
+    child = stage.one("dead_end_backend")
+    session = stage.refused.pop(child.key, None)
+    if session is None:
+        raise Inconclusive(f"the client of {child}", "it is not known which it is")
+    stage.let_go(child)
     session.introduce({"user": "postgres", "database": "postgres"})
-    for child in found[:1]:
-        stage.cluster.expect_death(child)
+    stage.cluster.expect_death(child)
 
 
 # The startup process.

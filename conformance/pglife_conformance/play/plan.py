@@ -32,13 +32,16 @@ from pglife_spec.model.state import (
     PID_FILE,
     RECOVERED,
     REDO,
+    REQUEST,
     SHUTDOWN,
     STATE,
 )
-from pglife_spec.model.words import Control, Kind, Life
+from pglife_spec.model.words import Control, Exit, Kind, Life, Shutdown
 
 ADMISSIONS = frozenset({"admit_client", "refuse_client", "client_meets_fork_failure"})
 LAST_CLIENT = "serve_last_client"
+_LOGGER_ENDS = "child_crashes(logger)"
+"""Of all children it alone ends after the postmaster, by itself (LG-03)."""
 _POSTMASTER = (STATE, SHUTDOWN, FATAL_ERROR, CONNS_ALLOWED, EXIT, PID_FILE)
 _REQUESTS = frozenset({"operator_requests_shutdown", "operator_requests_reload"})
 
@@ -90,6 +93,8 @@ class Obstacle:
     index: int
     action: str
     reason: str
+    place: int
+    """How many steps were taken before."""
 
     def __str__(self) -> str:
         return f"step {self.index}, {self.action}: {self.reason}"
@@ -152,7 +157,7 @@ def make_plan(script: Script) -> Plan:
 
 
 def _badness(plan: Plan) -> tuple[float, int, int]:
-    missed = -plan.obstacle.index if plan.obstacle is not None else -float("inf")
+    missed = -plan.obstacle.place if plan.obstacle is not None else -float("inf")
     return missed, len(plan.other_end), len(plan.unasked)
 
 
@@ -240,10 +245,13 @@ class _Planner:
         self.lines = lines
         self.made = Plan(initial)
         self.state = initial
+        self.place = 0
         self.deeds: list[Deed] = []
         self.done: Counter[str] = Counter()
         """Steps taken that the trace has not come to yet."""
         self._redo = self.program.predicate(REDO)
+        self._is_alive = self.program.predicate(EXIT == Exit.ALIVE)
+        self._requested = self.program.predicate(REQUEST != Shutdown.NoShutdown)
         self._quitting = self.program.predicate(LIFE[Kind.STARTUP] == Life.QUITTING)
         self._recovered = self.program.predicate(RECOVERED)
         self._clean = self.program.predicate(CONTROL == Control.SHUT_DOWN)
@@ -252,19 +260,25 @@ class _Planner:
         """The plan for these lines, with its obstacle if there is one."""
         try:
             for place, line in enumerate(self.lines):
-                self._take(line, place)
+                self.place = place
+                self._take(line)
         except _Stuck as stuck:
             self.made.obstacle = stuck.obstacle
-        self.made.last_deeds = tuple(self.deeds)
-        self.made.last = self.state
         if self.made.obstacle is None:
+            if end_differs(self.script, self.state) and not self._is_at_rest():
+                self._turn(self.lines[-1])
             self.made.unasked = list(self.done.elements())
             self.made.other_end = end_differs(self.script, self.state)
             if self.made.unasked:
                 self.made.notes.append(f"besides, as servers do: {', '.join(self.made.unasked)}")
+        self.made.last_deeds = tuple(self.deeds)
+        self.made.last = self.state
         return self.made
 
-    def _take(self, line: Line, place: int) -> None:
+    def _is_at_rest(self) -> bool:
+        return not self.deeds and self.eager.is_idle(self.state)
+
+    def _take(self, line: Line) -> None:
         name = line.played
         action = self.program.machine.action(name)
         if self.done[name] > 0:
@@ -276,7 +290,7 @@ class _Planner:
         elif action.family == LAST_CLIENT:
             raise self._stuck(line, "it was not noticed before PM_WAIT_DEAD_END was entered")
         else:
-            self._deed(line, action, place)
+            self._deed(line, action)
 
     def _postmaster(self, line: Line) -> None:
         if line.played == CLOCK:
@@ -298,7 +312,7 @@ class _Planner:
         self.done[CLOCK] -= 1
 
     def _client(self, line: Line) -> None:
-        if self.deeds or not self.eager.is_idle(self.state):
+        if not self._is_at_rest():
             self._turn(line)
         why = self.program.why_not(line.played, self.state)
         if why is not None:
@@ -307,8 +321,8 @@ class _Planner:
         self.done[line.played] -= 1
 
     def _turn(self, line: Line, first: str | None = None) -> None:
-        steps = self.eager.run(self.state, first=first)
-        self.done.update(steps.actions)
+        extras = self._extras()
+        steps = self.eager.run(self.state, first=first, free=extras)
         client = first if first is not None and first != CLOCK else None
         turn = Turn(
             line.index,
@@ -318,16 +332,32 @@ class _Planner:
             steps,
             client,
             first == CLOCK,
-            held_kinds(steps),
+            held_kinds(steps) - extras,
         )
         self.made.turns.append(turn)
+        self.done.update(steps.actions)
         self.deeds.clear()
         self.state = steps.after
 
-    def _deed(self, line: Line, action: Action, place: int) -> None:
+    def _extras(self) -> frozenset[str]:
+        """Kinds that were launched unasked and that the rest of the trace does not know: nobody
+        holds them, and they do what they are told."""
+        launched = {
+            str(self.program.machine.action(name).choices.get("kind", ""))
+            for name, number in self.done.items()
+            if number > 0 and name.startswith("launch")
+        }
+        rest = [line.played for line in self.lines[self.place :]]
+        return frozenset(
+            kind.upper() for kind in launched if kind and not any(f"({kind}" in n for n in rest)
+        )
+
+    def _deed(self, line: Line, action: Action) -> None:
+        if not self._is_alive(self.state) and line.played != _LOGGER_ENDS:
+            raise self._stuck(line, "the postmaster has ended")
         does = self._realised(line, action)
         after = _walk(self.program, self.state, does)
-        if after is None and (self.deeds or not self.eager.is_idle(self.state)):
+        if after is None and not self._is_at_rest():
             self._turn(line)
             does = self._realised(line, action)
             after = _walk(self.program, self.state, does)
@@ -344,6 +374,8 @@ class _Planner:
         """What happens in the model if the player brings this about."""
         state = self.state
         match action.family:
+            case "operator_requests_shutdown" if self._is_second_request(state):
+                raise self._stuck(line, "15 handles each pending request, the model the strongest")
             case "startup_fails":
                 raise self._stuck(line, "nobody outside can make it give up with exit code 1")
             case "processes_become_scarce":
@@ -366,6 +398,10 @@ class _Planner:
             case _:
                 return [action.name]
 
+    def _is_second_request(self, state: int) -> bool:
+        """Up to 17 each signal has its own call of the handler, in the order of their numbers."""
+        return self.script.version < 18 and self._requested(state)
+
     def _startup_told(self, line: Line, action: Action) -> list[str]:
         """It looks at SIGTERM in redo only."""
         if self._redo(self.state) or self._recovered(self.state):
@@ -375,4 +411,4 @@ class _Planner:
         return ["startup_begins_redo", action.name]
 
     def _stuck(self, line: Line, reason: str) -> _Stuck:
-        return _Stuck(Obstacle(line.index, line.action, reason))
+        return _Stuck(Obstacle(line.index, line.action, reason, self.place))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
+from pglife_conformance.crashes import SIGKILL_ROUND
 from pglife_conformance.failures import Expectation, Inconclusive
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.states import TooMany
@@ -145,6 +146,7 @@ class _Player:
         self._wait(expected, mark, needs_clock=turn.needs_clock)
         if forks_startup and not stage.is_over():
             stage.wait_at_gate(mark)
+        stage.note_refused()
         self._rest()
         stage.hold_postmaster()
         self._judge()
@@ -176,9 +178,11 @@ class _Player:
         different = expected.differences(self.cluster, mark)
         if different:
             self._judge()
+            late = not needs_clock and self.cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
             raise self._other_way(
                 "; ".join(wanted for wanted, _ in different),
-                "; ".join(found for _, found in different),
+                "; ".join(found for _, found in different)
+                + (" (its five seconds were over before the trace was)" if late else ""),
             )
 
     def _rest(self) -> None:
@@ -227,12 +231,12 @@ class _Player:
             program, states = self.monitor.explanations()
         except TooMany:
             raise self._other_way("a few explanations", "too many to follow") from None
-        vector = _vector(program)
-        if self._vector(state) not in {vector(other) for other in states}:
-            raise self._other_way(
-                _told(self.program, state),
-                f"explained by the model otherwise only, as {_told(program, min(states))}",
-            )
+        wanted, vector = self._vector(state), _vector(program)
+        vectors = {vector(other) for other in states}
+        if wanted not in vectors:
+            near = min(vectors, key=lambda other: (_distance(wanted, other), str(other)))
+            expected, explained = _unlike(wanted, near)
+            raise self._other_way(expected, f"explained otherwise only: {explained}")
 
     # Telling.
 
@@ -307,7 +311,10 @@ def _sleeps(pid: int) -> bool:
     return stat is None or stat.state not in "RD"
 
 
-def _vector(program: Program) -> Callable[[int], tuple[object, ...]]:
+Vector = tuple[object, ...]
+
+
+def _vector(program: Program) -> Callable[[int], Vector]:
     """What can be told of a state from outside."""
     variables = [program.evaluate(var) for var in _SEEN]
     there = [
@@ -317,12 +324,24 @@ def _vector(program: Program) -> Callable[[int], tuple[object, ...]]:
         for kind in Kind
     ]
 
-    def of(state: int) -> tuple[object, ...]:
+    def of(state: int) -> Vector:
         return tuple(f(state) for f in (*variables, *there))
 
     return of
 
 
-def _told(program: Program, state: int) -> str:
-    values = ((var.name, program.evaluate(var)(state)) for var in _SEEN)
-    return ", ".join(f"{name} = {getattr(value, 'name', value)}" for name, value in values)
+def _distance(one: Vector, other: Vector) -> int:
+    return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+def _unlike(one: Vector, other: Vector) -> tuple[str, str]:
+    """What differs, in words, on either side."""
+    names = [*(var.name for var in _SEEN), *(f"number of {kind.value}s" for kind in Kind)]
+    rows = [row for row in zip(names, one, other, strict=True) if row[1] != row[2]]
+    left = [f"{name} {_plain(value)}" for name, value, _ in rows]
+    right = [f"{name} {_plain(value)}" for name, _, value in rows]
+    return ", ".join(left), ", ".join(right)
+
+
+def _plain(value: object) -> str:
+    return str(getattr(value, "name", value))

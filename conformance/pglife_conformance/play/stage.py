@@ -42,8 +42,9 @@ class Stage:
         self.pins: dict[tuple[int, int], Pin] = {}
         self.sessions: list[Session] = []
         """Clients that were admitted and are there."""
-        self.refused: list[Session] = []
-        """Silent clients, each with its dead-end child."""
+        self.refused: dict[tuple[int, int], Session] = {}
+        """Silent clients by the key of the dead-end child that each has."""
+        self._newcomer: Session | None = None
         self.gate: StartupGate | None = None
         self._held = False
 
@@ -157,8 +158,15 @@ class Stage:
             self.sessions.append(session)
         else:
             session = self.cluster.silent_client(wait_for_child=False)
-            self.refused.append(session)
+            self._newcomer = session
         return session
+
+    def note_refused(self) -> None:
+        """After the turn: the one dead-end child that nobody has is the newcomer's."""
+        session, self._newcomer = self._newcomer, None
+        if session is not None:
+            found = self.cluster.children(Kind.UNKNOWN)
+            self.refused |= {kid.key: session for kid in found if kid.key not in self.refused}
 
 
 _HEEDLESS = frozenset({Kind.CHECKPOINTER, Kind.IO_WORKER})
