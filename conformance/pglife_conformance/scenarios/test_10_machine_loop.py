@@ -31,6 +31,7 @@ from pglife_conformance.scenarios.test_09_findings_forks import (
     open_without_checkpointer,
 )
 from pglife_conformance.scenarios.test_10_machine_waits import wait_for_rest
+from pglife_conformance.standbys import stop
 
 LOOP = "postmaster.c: ServerLoop()"
 SLEEP = "postmaster.c: DetermineSleepTime()"
@@ -143,6 +144,7 @@ def test_postmaster_sleeps_until_its_clock_whoever_wakes_it(cluster: Cluster) ->
         assert time.monotonic() - began <= AT_LATEST_S * cluster.scale
         assert cpu_s(cluster) - used <= 0.4
     cluster.expect_ready(since=mark)
+    stop(cluster)
 
 
 @claim("SL-09", source=LOOP)

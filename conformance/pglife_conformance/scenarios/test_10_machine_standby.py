@@ -39,6 +39,7 @@ from pglife_conformance.standbys import (
     READ_ONLY_LINE,
     Pair,
     start_pair,
+    stop,
     walsender,
 )
 from pglife_conformance.startup_gate import pin_startup_at_birth
@@ -96,6 +97,7 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     standby.expect_death(victim)
     another(standby, victim)
     expect_postmaster_lines(standby, [], mark)
+    stop(standby)
 
 
 @claim("RP-15", "SG-18", "CR-02", source=REAPER, needs=CRASH)
@@ -108,6 +110,7 @@ def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) ->
     standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark)
     lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
     expect_postmaster_lines(standby, lines, mark)
+    stop(standby)
 
 
 @claim("RP-20", "SG-19", "PR-10", source=REAPER, needs=STANDBY, since=17)
@@ -127,6 +130,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
         0.3,
     )
     expect_postmaster_lines(standby, [], mark)
+    stop(standby)
 
 
 @claim("RP-20", "SG-19", "CR-02", source=REAPER, needs=CRASH, since=17)
@@ -141,6 +145,7 @@ def test_slotsync_worker_that_dies_is_a_crash(
     standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark)
     lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
     expect_postmaster_lines(standby, lines, mark)
+    stop(standby)
 
 
 # Who comes again.
@@ -200,6 +205,8 @@ def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
         hot.expect_log("^received smart shutdown request$", since=mark)
         for cluster, child in gone:
             _wake_until_another_has_come(cluster, child)
+    hot.expect_exit(code=0)
+    stop(cold, primary)
 
 
 def _wake_until_another_has_come(cluster: Cluster, old: Child) -> None:
@@ -235,6 +242,7 @@ def test_who_is_not_there_in_pm_startup(stopped_cluster: Cluster) -> None:
     if cluster.target.version.major >= 17:
         wanted |= {Kind.WALSUMMARIZER}
     cluster.wait_for("those of a hot standby", lambda: kinds_of(cluster) >= wanted)
+    stop(cluster)
 
 
 @claim("PR-07", "PR-09", "INV-42", "RC-06", "AR-01", source=LAUNCH, needs=ARCHIVING)
@@ -267,6 +275,7 @@ def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: str) -> Non
     cluster.expect_death(victim)
     another(cluster, victim)
     expect_postmaster_lines(cluster, [], mark)
+    stop(cluster)
 
 
 @claim("WS-20", "PR-10", source=LAUNCH, needs=STANDBY, since=17)
@@ -280,6 +289,7 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
     told = cluster.expect_log("^replication slot synchronization requires ")
     assert (told.level, told.pid) == ("LOG", cluster.pid)
     cluster.expect_still("none", lambda: not cluster.children(Kind.SLOTSYNC_WORKER), 0.2)
+    stop(cluster)
 
 
 # The end of recovery by its target.

@@ -34,7 +34,14 @@ from pglife_conformance.scenarios.test_06_signals_sent import (
     expect_told,
     told_by_kind,
 )
-from pglife_conformance.standbys import ARCHIVES_ALWAYS, Pair, start_pair, walsender
+from pglife_conformance.standbys import (
+    ARCHIVES_ALWAYS,
+    READ_ONLY_LINE,
+    Pair,
+    start_pair,
+    stop,
+    walsender,
+)
 
 MACHINE = "postmaster.c: PostmasterStateMachine()"
 TERMINATE = "postmaster.c: TerminateChildren()"
@@ -148,6 +155,7 @@ def test_crash_tells_a_full_house_to_quit(cluster: Cluster) -> None:
         expect_told(cluster, {child: {signal.SIGQUIT} for child in others})
     # Not expect_ready(): an archiver comes no sooner than ten seconds after the last.
     cluster.expect_log(f"^{READY_LINE}$", since=mark)
+    stop(cluster)
 
 
 # A standby.
@@ -222,4 +230,5 @@ def test_crash_tells_a_standby_to_quit(pair: Pair) -> None:
         standby.expect_log(f"^{TERMINATING}$", since=mark)
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(standby, {child: {signal.SIGQUIT} for child in others})
-    standby.expect_log("^database system is ready to accept read-only connections$", since=mark)
+    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark)
+    stop(standby)

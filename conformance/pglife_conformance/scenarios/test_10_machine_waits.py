@@ -32,7 +32,7 @@ from pglife_conformance.pins import (
 )
 from pglife_conformance.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
 from pglife_conformance.scenarios.test_06_signals_sent import ALWAYS, expect_told, expect_words
-from pglife_conformance.standbys import unconfirming_receiver, walsender
+from pglife_conformance.standbys import stop, unconfirming_receiver, walsender
 from pglife_conformance.startup_gate import pin_startup_at_birth
 
 MACHINE = "postmaster.c: PostmasterStateMachine()"
@@ -74,6 +74,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
         assert refusal.message == (IN_RECOVERY_MODE if cause == "crash" else SHUTTING_DOWN)
     if cause == "crash":
         cluster.expect_log(f"^{READY_LINE}$", since=mark)
+        stop(cluster)
     else:
         cluster.expect_exit(code=0)
 
@@ -252,3 +253,4 @@ def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster:
     lines = postmaster_lines(cluster, mark)
     at = lines.index(killed_line(cluster, victim))
     assert lines[at:] == [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
+    stop(cluster)
