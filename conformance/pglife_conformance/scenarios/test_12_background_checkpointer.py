@@ -170,6 +170,40 @@ def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster
         assert recorded() == "on"
 
 
+# Its counts.
+
+
+def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
+    """Checkpoints by time, and by request; since 18 also those that were made."""
+    major = cluster.target.version.major
+    if major <= 16:
+        asked = "checkpoints_timed, checkpoints_req from pg_stat_bgwriter"
+    elif major == 17:
+        asked = "num_timed, num_requested from pg_stat_checkpointer"
+    else:
+        asked = "num_timed, num_requested, num_done from pg_stat_checkpointer"
+    return tuple(int(word or "-1") for word in session.query(f"select {asked}")[0])
+
+
+@claim("CK-01", "CK-10", source=MAIN, needs=SQL)
+def test_checkpoints_are_counted(cluster: Cluster) -> None:
+    """Each request is counted once, the one of a shutdown too; the counts outlive a restart."""
+    with cluster.session() as session:
+        first = counts(cluster, session)
+        for number in (1, 2):
+            session.query("checkpoint")
+            wanted = (first[0], *(count + number for count in first[1:]))
+            cluster.wait_for(
+                "the counts",
+                lambda wanted=wanted: counts(cluster, session) == wanted,  # type: ignore[misc]
+                describe=lambda: str(counts(cluster, session)),
+            )
+    cluster.restart()
+    with cluster.session() as session:
+        requested = first[1] + 3
+        assert counts(cluster, session)[:2] == (first[0], requested)
+
+
 # Failures: what is needed for a checkpoint is not there.
 
 

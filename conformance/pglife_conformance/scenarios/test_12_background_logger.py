@@ -164,15 +164,18 @@ def test_rotation_by_size(stopped_cluster: Cluster, size: str, rotates: bool) ->
 @claim("LG-06", source=MAIN, needs=SQL, since=15, why="there is no jsonlog before")
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_rotation_by_size_of_each_kind(stopped_cluster: Cluster, kind: str) -> None:
-    """A csv or json file that has grown too big is left for another."""
+    """A csv or json file that has grown too big is left for another, and no other file is."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
-    say(cluster, log_rotation_size="2kB", log_destination=f"stderr,{kind}log")
     cluster.start()
+    say(cluster, log_rotation_size="2kB", log_destination=f"{kind}log")
+    expect_noted(cluster, f"{kind}log log/postgresql.{kind}")
+    stderr = move_away(cluster, LOG)
+    cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+    cluster.wait_for("a file for stderr, empty", stderr.exists)
     path = move_away(cluster, f"log/postgresql.{kind}")
     write_log(cluster)
     cluster.wait_for("the file anew", path.exists)
-    assert noted(cluster) == [f"stderr {LOG}", f"{kind}log log/postgresql.{kind}"]
 
 
 @claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=SQL)
