@@ -37,6 +37,7 @@ from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.pins import Pin, pin_wait_checkpointer
 from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
 from pglife_conformance.startup_gate import StartupGate
+from pglife_conformance.tracing import Traced
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 REQUEST = "postmaster.c: process_pm_shutdown_request()"
@@ -332,6 +333,33 @@ def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
             cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
             cluster.expect_death(held.child)
             cluster.expect_death(pin.child, KILL_S)
+    cluster.expect_ready(since=mark)
+
+
+@claim(
+    "INV-94",
+    "INV-90",
+    "INV-110",
+    "CR-08",
+    source=CLOCK,
+    needs=CRASH,
+    defects=[finding("F06", "sigkill_reaches_dead_end")],
+    spec="issue_sigkill",
+)
+def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> None:
+    """A dead-end child that was forked after the round of SIGKILL and cannot take QUIT does not
+    hold the restart either: another round reaches it."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child) as held:
+        with Traced(cluster, held.child):
+            cluster.crash(Kind.WALWRITER)
+            cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
+            cluster.expect_death(held.child)
+            refused = cluster.silent_client()
+            pin = Pin(cluster, refused.child)
+        expect_reaped(cluster, held.child)
+        cluster.expect_death(pin.child, deadlines.SIGKILL_LATEST)
     cluster.expect_ready(since=mark)
 
 
