@@ -48,8 +48,8 @@ ABORT_FOR_CRASH = (("-T",), "send_abort_for_crash", "on", "log_statement_stats")
 REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("extra",), 'invalid argument: "extra"\nTry "'),
     (("-x",), "invalid option -- 'x'\nTry \""),
-    (("-c", "work_mem"), "-c work_mem requires a value"),
-    (("--work_mem",), "--work_mem requires a value"),
+    (("-c", "work_mem"), "FATAL:  -c work_mem requires a value\n"),
+    (("--work_mem",), "FATAL:  --work_mem requires a value\n"),
     (("-f", "x"), 'invalid argument for option -f: "x"'),
     (("-t", "x"), 'invalid argument for option -t: "x"'),
     (("-c", "nonsense=1"), 'unrecognized configuration parameter "nonsense"'),
@@ -85,7 +85,7 @@ def test_command_lines_that_are_refused(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     refused = REFUSED
     if cluster.target.version.major >= 18:
-        refused = (*refused, (("--single",), "--single must be first argument"))
+        refused = (*refused, (("--single",), "FATAL:  --single must be first argument\n"))
     for args, told in refused:
         done = cluster.run_postgres(*args)
         assert (done.code, told in done.err, done.out) == (1, True, ""), done.err
@@ -117,6 +117,28 @@ def test_settings_that_are_computed_at_birth(stopped_cluster: Cluster) -> None:
     assert cluster.run_postgres("-C", "shared_memory_size").err == ""
     assert cluster.pid_file() is None
     assert not (cluster.data / "postmaster.opts").exists()
+
+
+@claim("ST-03", "LG-01", source=MAIN, needs=[Need.FULL_SQL, Need.LOGGER])
+@pytest.mark.unmonitored("without the log nothing can be explained")
+def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
+    """Where the log goes elsewhere the last words on stderr say where."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on", log_destination="csvlog")
+    cluster.start(wait=False)
+    record = cluster.expect_log("^ending log output to stderr$")
+    assert (record.level, record.pid) == ("LOG", cluster.pid)
+    assert record.hint == 'Future log output will go to log destination "csvlog".'
+    cluster.wait_for(
+        "the pid file to say `ready`",
+        lambda: cluster.pid_file_status() is PidFileStatus.READY,
+        deadlines.START_LIMIT,
+    )
+    cluster.expect_no_log(f"^{READY_LINE}$")
+    log = cluster.data / "log" / "postgresql.csv"
+    cluster.wait_for("the log to be there", lambda: READY_LINE in log.read_text(encoding="utf-8"))
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
 
 
 @claim("ST-03", source=MAIN, needs=SQL)

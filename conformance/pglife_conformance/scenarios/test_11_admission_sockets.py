@@ -186,6 +186,7 @@ def listening_sockets(cluster: Cluster) -> set[str]:
     return {what for what in files_of(cluster.pid) if what.startswith("socket:")}
 
 
+LOG_AND_MEMORY = [Need.LOGGER, Need.SYSV_SHM, Need.PROCESS_TITLES]
 EVERYBODY = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
 
 
@@ -224,6 +225,21 @@ def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
         assert [str(kid) for kid, files in others.items() if files.get(log) != {"w"}] == []
         deaths = [what for what in both if all(f.get(what) == {"r"} for f in kids.values())]
         assert len(deaths) == 1
+
+
+@claim("LG-02", source="launch_backend.c: postmaster_child_launch()", needs=LOG_AND_MEMORY)
+@settings(logging_collector="on")
+def test_who_has_shared_memory(cluster: Cluster) -> None:
+    """Every child has the shared memory but the logger, which gives it back."""
+
+    def has_it(pid: int) -> bool:
+        return "/SYSV" in Path(f"/proc/{pid}/maps").read_text(encoding="ascii")
+
+    assert has_it(cluster.pid)
+    with cluster.session():
+        kids = cluster.children()
+        assert {Kind.LOGGER, Kind.CLIENT_BACKEND} <= {kid.kind for kid in kids}
+        assert {kid.kind for kid in kids if not has_it(kid.pid)} == {Kind.LOGGER}
 
 
 # Signals.
