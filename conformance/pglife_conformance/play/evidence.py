@@ -182,11 +182,13 @@ def _int(value: Value) -> int:
 
 def _words(lines: Iterable[Label]) -> str:
     """Lines as a report shows them: steps of pmState as arrows."""
-    told = [
-        f"{line[1]} -> {line[2]}" if line[0] == "pmstate" else f'"{" ".join(line[1:])}"'
-        for line in lines
-    ]
-    return ", ".join(told) or "no line"
+    return ", ".join(map(_word, lines)) or "no line"
+
+
+def _word(line: Label) -> str:
+    if line[0] == "pmstate":
+        return f"{line[1]} -> {line[2]}"
+    return "a death told" if line[1] == "crash" else f'"{" ".join(line[1:])}"'
 
 
 def _count(children: Counter[Kind]) -> str:

@@ -74,6 +74,7 @@ class Turn:
         client: a client's action that comes with it.
         needs_clock: whether it waits for the five seconds.
         hold: kinds of children that must be held before.
+        free: kinds of children that nobody holds, whatever they are told.
     """
 
     index: int
@@ -84,6 +85,7 @@ class Turn:
     client: str | None = None
     needs_clock: bool = False
     hold: frozenset[str] = frozenset()
+    free: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -333,6 +335,7 @@ class _Planner:
             client,
             first == CLOCK,
             held_kinds(steps) - extras,
+            extras,
         )
         self.made.turns.append(turn)
         self.done.update(steps.actions)

@@ -106,7 +106,10 @@ class _Player:
         self._deeds(self.plan.last_deeds)
         obstacle = self.plan.obstacle
         if obstacle is not None:
-            raise Inconclusive(f"{self._step(obstacle.index, obstacle.action)}", obstacle.reason)
+            raise Inconclusive(
+                self._step(obstacle.index, obstacle.action),
+                f"played and explained up to there; then it cannot be done: {obstacle.reason}",
+            )
         if self.plan.other_end:
             raise Inconclusive(
                 f"the last state of {self.script.name}",
@@ -265,7 +268,7 @@ class _Player:
     def _goes_otherwise(self, turn: Turn, params: dict[str, Value]) -> bool:
         eager = Eager(self.script.program_with(params), self.script.version)
         first = turn.client or (CLOCK if turn.needs_clock else None)
-        return eager.run(turn.before, first=first) != turn.steps
+        return eager.run(turn.before, first=first, free=turn.free) != turn.steps
 
     def failure(self, told: str) -> Expectation:
         """What the model forbids, and where in the play it was."""
