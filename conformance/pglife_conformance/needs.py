@@ -28,6 +28,8 @@ class Need(StrEnum):
     WALSUMMARIZER = "walsummarizer"
     PG_CTL = "pg_ctl"
     PG_CTL_ANY_PROGRAM = "pg_ctl_any_program"
+    SINGLE_USER = "single_user"
+    DATA_DIRECTORY_CHECKS = "data_directory_checks"
     CONTROL_FILE = "control_file"
     PASSWORD = "password"
     TCP = "tcp"
@@ -70,6 +72,11 @@ NEEDS: dict[Need, NeedFacts] = {
         "pg_ctl -p starts any program, pg_ctl init too; a directory may have configuration alone",
         "section 4.4",
     ),
+    Need.DATA_DIRECTORY_CHECKS: NeedFacts(
+        "data_directory is obeyed; owner, mode and PG_VERSION are checked and told in detail",
+        "ST-01",
+    ),
+    Need.SINGLE_USER: NeedFacts("postgres --single serves its own terminal", "SH-43"),
     Need.CONTROL_FILE: NeedFacts("pg_controldata tells the cluster state", "CT-20"),
     Need.PASSWORD: NeedFacts("pg_hba.conf may ask a client for a password", "SG-29"),
     Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),

@@ -67,11 +67,13 @@ def test_no_command_goes_without_a_data_directory(stopped_cluster: Cluster, comm
     (stand.data / "PG_VERSION").unlink()
     missing, below_file = stand.data / "missing", stand.script / "below"
     code = 4 if command == "status" else 1
-    for path, told in (
+    ways = [
         (missing, f'directory "{missing}" does not exist'),
         (below_file, f'could not access directory "{below_file}": Not a directory'),
         (stand.data, f'directory "{stand.data}" is not a database cluster directory'),
-    ):
+    ]
+    # All ways for two of them; what the others share is told by one.
+    for path, told in ways if command in ("status", "start") else ways[:1]:
         done = stand.run(command, "-D", str(path))
         assert (done.code, done.out, done.err) == (code, "", f"pg_ctl: {told}\n")
 
@@ -88,7 +90,7 @@ def test_version_file_is_only_looked_for(stopped_cluster: Cluster) -> None:
 
 
 @claim("CT-08", "CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["status", "start"])
 def test_pid_file_that_cannot_be_opened(stopped_cluster: Cluster, command: str) -> None:
     """A pid file that is there and cannot be opened ends every command with 1."""
     stand = Stand(stopped_cluster)
