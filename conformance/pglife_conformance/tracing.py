@@ -21,6 +21,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.failures import Inconclusive
 from pglife_conformance.observation.processes import Child
 
+_PTRACE_DETACH = 17
 _PTRACE_SEIZE = 0x4206
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -28,10 +29,7 @@ _LIBC.ptrace.restype = ctypes.c_long
 
 
 class Traced:
-    """Holds the news of a child's end; used by one thread, and for a child that is stopped.
-
-    A child that is not yet dead when it is let go stays attached until the suite ends.
-    """
+    """Holds the news of a child's end; used by one thread, and for a child that is stopped."""
 
     def __init__(self, cluster: Cluster, child: Child) -> None:
         self._pid = child.pid
@@ -50,6 +48,8 @@ class Traced:
             # One status for the stop that it was found in, one for its end.
             while os.waitpid(self._pid, os.WNOHANG)[0] != 0:
                 pass
+            # It has not ended: a scenario that failed.
+            _LIBC.ptrace(_PTRACE_DETACH, self._pid, None, None)
 
     def __enter__(self) -> Traced:
         return self

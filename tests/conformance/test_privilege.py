@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pglife_conformance.privilege import ServerUser, server_user
+from pglife_conformance.privilege import ServerUser, can_be_counted, counted_user, server_user
 
 NOBODY = 65534
 
@@ -72,3 +73,33 @@ def test_root_becomes_nobody_who_may_read_if_need_be(tmp_path: Path, keep_readin
 
 def test_the_interpreter_is_what_is_asked_about() -> None:
     assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([Path(sys.executable)])
+
+
+_FORKS_UNTIL_IT_FAILS = """
+import os, signal
+made = 0
+try:
+    while made < 9:
+        if os.fork() == 0:
+            signal.pause()
+        made += 1
+except BlockingIOError:
+    print(made, flush=True)
+os.killpg(0, signal.SIGKILL)
+"""
+
+
+def test_a_limit_counts_the_processes_of_one_server_alone() -> None:
+    user = server_user()
+    if not can_be_counted(user):
+        pytest.skip("neither root nor user namespaces that count apart")
+    for limit in (1, 3):
+        counted = replace(counted_user(user), limit_at_start=limit)
+        done = subprocess.run(
+            [sys.executable, "-c", _FORKS_UNTIL_IT_FAILS],
+            preexec_fn=counted.becoming(keep_reading=counted.is_other),
+            process_group=0,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        assert int(done.stdout) == limit - 1
