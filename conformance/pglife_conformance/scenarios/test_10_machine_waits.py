@@ -200,11 +200,12 @@ def test_words_of_a_shutdown_with_archiver_and_walsender(cluster: Cluster, mode:
 @pytest.mark.parametrize("state", ["PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_IO_WORKERS"])
 def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, state: str) -> None:
     """A crash after PM_WAIT_BACKENDS leads to PM_WAIT_DEAD_END, where clients are not answered."""
-    enter = pin_wait_xlog_shutdown if state == "PM_WAIT_XLOG_SHUTDOWN" else pin_wait_io_workers
+    early = state == "PM_WAIT_XLOG_SHUTDOWN"
+    enter = pin_wait_xlog_shutdown if early else pin_wait_io_workers
     with enter(cluster) as held:
-        others = [kid for kid in cluster.children() if kid.key != held.child.key]
         mark = cluster.mark()
-        victim = cluster.crash(others[0])
+        # Each is the one who would stay there: io workers that are not held end by themselves.
+        victim = cluster.crash(Kind.IO_WORKER if early else Kind.CHECKPOINTER)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
         cluster.expect_pmstate("PM_WAIT_DEAD_END")
         nobody_but(cluster, held.child)
