@@ -52,6 +52,7 @@ def refused(
         attempt.close()
         return (None, "admitted")
     assert attempt.refusal is not None
+    assert attempt.refusal.severity == "FATAL"
     return (attempt.refusal.sqlstate, attempt.refusal.message)
 
 
