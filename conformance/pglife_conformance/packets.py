@@ -69,6 +69,8 @@ def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False)
     Before each further piece one byte of answer is waited for.
     """
     mark = cluster.mark()
+    # Lines about children of others may still be to come; those have been born already.
+    others = {kid.pid for kid in cluster.watcher.look().kids}
     session = cluster.silent_client(tcp=tcp, wait_for_child=False)
     client, answer = session.client, b""
     for number, piece in enumerate(said):
@@ -81,18 +83,19 @@ def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False)
     session.vanish()
 
     def exit_line() -> LogRecord | None:
-        pid = _child_pid(cluster, mark)
+        pid = _child_pid(cluster, mark, others)
         return cluster.find_log(rf"\(PID {pid}\) exited with exit code", since=mark)
 
     record = cluster.wait_for("the exit of the child that was forked for a client", exit_line)
-    pid = _child_pid(cluster, mark)
+    pid = _child_pid(cluster, mark, others)
     own = [(entry.level, entry.message) for entry in cluster.log(mark) if entry.pid == pid]
     heard = [(level, message) for level, message in own if level != "DEBUG"]
     return Knock(pid, answer, int(record.message.rpartition(" ")[2]), heard)
 
 
-def _child_pid(cluster: Cluster, mark: int) -> int:
+def _child_pid(cluster: Cluster, mark: int, others: set[int]) -> int:
     for record in cluster.log(mark):
-        if (found := _FORKED.match(record.message)) is not None:
+        found = _FORKED.match(record.message)
+        if found is not None and int(found[1]) not in others:
             return int(found[1])
     return 0

