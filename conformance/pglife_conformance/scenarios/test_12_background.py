@@ -57,6 +57,10 @@ def start_with_everybody(cluster: Cluster, **more: object) -> None:
     if Need.WALSUMMARIZER in cluster.target.capabilities:
         cluster.configure(summarize_wal="on")
     cluster.start()
+    # A process has its title a moment before it has its place in shared memory.
+    for kid in cluster.children():
+        rest = Rest(kid.pid)
+        cluster.wait_for(f"{kid} that rests", rest.has_come)
 
 
 def in_shared_memory(cluster: Cluster) -> list[int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,22 @@ REQUEST = "checkpointer.c: RequestCheckpoint()"
 DELAY = "checkpointer.c: CheckpointWriteDelay()"
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 A_WHILE_S = 0.2
+
+
+class Quiet:
+    """Whether a number has not changed for longer than archive_timeout."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+        self._last = number()
+        self._since = time.monotonic()
+
+    def has_come(self) -> bool:
+        """It is as it was a while ago."""
+        now = self._number()
+        if now != self._last:
+            self._last, self._since = now, time.monotonic()
+        return time.monotonic() - self._since > 1.5
 
 
 def started(cluster: Cluster, since: int) -> list[str]:
@@ -122,12 +139,8 @@ def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
         session.query("create table something()")
         told = cluster.expect_log("^write-ahead log switch forced [(]", since=mark)
         assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
-        count = len([r for r in cluster.log(mark) if "switch forced" in r.message])
-        cluster.expect_still(
-            "no other switch",
-            lambda: len([r for r in cluster.log(mark) if "switch forced" in r.message]) == count,
-            1.5,
-        )
+        quiet = Quiet(lambda: sum("switch forced" in r.message for r in cluster.log(mark)))
+        cluster.wait_for("no more switches than there is to switch", quiet.has_come)
 
 
 # What the checkpointer sees to for others.

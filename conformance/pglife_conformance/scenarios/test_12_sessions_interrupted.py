@@ -56,7 +56,7 @@ def rests(cluster: Cluster, session: Session) -> None:
     [
         (100, 0, LOCK_NOT_AVAILABLE, "lock timeout"),
         (100, 60000, LOCK_NOT_AVAILABLE, "lock timeout"),
-        (60000, 100, QUERY_CANCELED, "statement timeout"),
+        (60000, 400, QUERY_CANCELED, "statement timeout"),
     ],
     ids=["alone", "lock-first", "statement-first"],
 )
