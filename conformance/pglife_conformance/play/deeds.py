@@ -93,7 +93,7 @@ def _limit(room: int | None) -> Callable[[Stage, Choices], None]:
     def limit(stage: Stage, _choices: Choices) -> None:
         cluster = stage.cluster
         user, pid = cluster.target.user, cluster.pid
-        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=room)
+        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=room, since_start=False)
         if not user.limit_processes(pid, room):
             raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
 

@@ -283,8 +283,11 @@ class _Player:
             f"all {len(self.script.actions)} steps played in {turns} turns of the postmaster, "
             f"explained by the model at each"
         )
-        if self.script.trace.loop is not None:
+        loop = self.script.trace.loop
+        if loop == len(self.script.trace):
             first += "; at the end nothing moves any more, as the trace says"
+        elif loop is not None:
+            first += f"; its round from step {loop} on was played once"
         return [first, *self.plan.notes]
 
 

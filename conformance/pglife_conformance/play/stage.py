@@ -26,8 +26,6 @@ from pglife_spec.model.words import Kind as ModelKind
 _KIND_OF_MODEL = {model.name: kind for kind, model in MODEL_KIND.items()}
 _KIND_OF_MODEL[ModelKind.DEAD_END_BACKEND.name] = Kind.UNKNOWN
 
-ENDING = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR2, signal.SIGINT})
-
 
 def kind_of(name: str) -> Kind:
     """The kind as processes show it; dead-end children show nothing."""
