@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _IPC_CREAT, _IPC_EXCL = 0o1000, 0o2000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 MORE_THAN_A_HEADER = 4096
 LESS_THAN_A_HEADER = 8
+COMPLAINT = r"shm(dt|ctl|at)\("
+"""What is said if segments cannot be let go of."""
 
 
 def segment_of(cluster: Cluster) -> tuple[int, int]:
@@ -77,6 +80,7 @@ def test_key_is_that_of_the_directory(cluster: Cluster) -> None:
     cluster.request_shutdown("fast")
     cluster.expect_exit(code=0)
     assert ident not in segments()
+    cluster.expect_no_log(COMPLAINT)
 
 
 @claim("SH-45", source="sysv_shmem.c: PGSharedMemoryCreate()", needs=SYSV)
@@ -93,6 +97,7 @@ def test_key_that_is_taken_by_somebody_else(stopped_cluster: Cluster, size: int,
         cluster.request_shutdown("fast")
         cluster.expect_exit(code=0)
         assert foreign in segments()
+        cluster.expect_no_log(COMPLAINT)
 
 
 @claim("SH-44", "SH-45", "CR-51", source="sysv_shmem.c: PGSharedMemoryCreate()", needs=SYSV)
@@ -102,10 +107,13 @@ def test_stale_segment_is_replaced(cluster: Cluster) -> None:
     key, ident = segment_of(cluster)
     kill_with_family(cluster)
     assert ident in segments()
+    mark = cluster.mark()
     cluster.start()
     cluster.was_killed = False
     assert segment_of(cluster)[0] == key
     assert ident not in segments()
+    cluster.expect_log("^cleaning up dynamic shared memory control segment with ID ", since=mark)
+    cluster.expect_no_log(COMPLAINT, since=mark)
 
 
 @claim("SH-44", "CR-55", source="miscinit.c: CreateLockFile()", needs=SYSV)
@@ -145,6 +153,7 @@ def test_segment_of_line_7_that_is_not_ours(make_cluster: MakeCluster, whose: st
         assert done.code == 1
         assert NO_SOCKET in done.err
         assert "pre-existing shared memory block" not in done.err
+        assert re.search(COMPLAINT, done.err) is None
 
     if whose == "another server's":
         other = make_cluster()
