@@ -57,10 +57,6 @@ def start_with_everybody(cluster: Cluster, **more: object) -> None:
     if Need.WALSUMMARIZER in cluster.target.capabilities:
         cluster.configure(summarize_wal="on")
     cluster.start()
-    # A process has its title a moment before it has its place in shared memory.
-    for kid in cluster.children():
-        rest = Rest(kid.pid)
-        cluster.wait_for(f"{kid} that rests", rest.has_come)
 
 
 def in_shared_memory(cluster: Cluster) -> list[int]:
@@ -117,6 +113,12 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
         before = Before.of(cluster)
         pids = in_shared_memory(cluster)
         assert walsender.backend_pid in pids
+        # A process has its title a moment before it has its place in shared memory.
+        asked = "select pid from pg_stat_activity"
+        cluster.wait_for(
+            "everybody in their place",
+            lambda: {str(pid) for pid in pids} <= {row[0] for row in session.query(asked)},
+        )
         for pid in pids:
             assert session.query(f"select pg_log_backend_memory_contexts({pid})") == [("t",)]
 
