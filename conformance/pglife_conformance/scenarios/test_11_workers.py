@@ -106,21 +106,6 @@ def test_parallel_statement_while_a_smart_shutdown_waits(cluster: Cluster) -> No
     cluster.expect_exit(code=0)
 
 
-@claim("BG-07", source=START, needs=SQL)
-@settings(**PARALLEL | {"max_worker_processes": "110", "max_parallel_workers": "110"})
-@OUT_OF_MODEL
-def test_more_workers_than_are_started_at_once(cluster: Cluster) -> None:
-    """Of more than a hundred workers the rest is started in the next turn, without any delay."""
-    with cluster.session() as session:
-        make_table(session)
-        session.query("alter table something set (parallel_workers = 105)")
-        session.query("set max_parallel_workers_per_gather = 105")
-        mark = cluster.mark()
-        session.query("select count(*) from something", 60.0)
-        started = [r for r in cluster.log(mark) if "starting background worker" in r.message]
-        assert len(started) == 105
-
-
 @claim("PG-06", "PG-07", "PR-05", "PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
 @settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
 @OUT_OF_MODEL
