@@ -201,6 +201,8 @@ def test_status_of_a_lock_file_that_has_gone(cluster: Cluster) -> None:
     told = 'could not open file "postmaster.pid": No such file or directory'
     record = cluster.expect_log(f"^{told}$", since=mark)
     assert record.level == "LOG"
+    said = [record.message for record in cluster.log(mark) if "could not" in record.message]
+    assert said == [told]
     assert cluster.pid_file() is None
 
 

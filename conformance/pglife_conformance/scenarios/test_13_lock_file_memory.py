@@ -65,10 +65,17 @@ def segment_of_nobody(key: int, size: int, mode: int) -> Iterator[int]:
         SysvSegment(ident, os.getpid()).remove()
 
 
-def kill_with_family(cluster: Cluster) -> None:
-    """SIGKILL to the postmaster, and nobody of its family stays."""
+def kill_postmaster(cluster: Cluster, but: set[int]) -> None:
+    """SIGKILL; nobody of its family stays but these.
+
+    Until the postmaster has been reaped its pid is a living one to whoever asks by kill().
+    """
     cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for("the end of them all", lambda: not processes_in(cluster.directory))
+    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+    cluster.wait_for(
+        "the end of its family",
+        lambda: {process.pid for process in processes_in(cluster.directory)} == but,
+    )
 
 
 @claim("SH-45", source="sysv_shmem.c: PGSharedMemoryCreate()", needs=SYSV)
@@ -105,7 +112,7 @@ def test_key_that_is_taken_by_somebody_else(stopped_cluster: Cluster, size: int,
 def test_stale_segment_is_replaced(cluster: Cluster) -> None:
     """A killed server's segment, with nobody attached, is removed; its key is used anew."""
     key, ident = segment_of(cluster)
-    kill_with_family(cluster)
+    kill_postmaster(cluster, but=set())
     assert ident in segments()
     mark = cluster.mark()
     cluster.start()
@@ -124,11 +131,7 @@ def test_lock_file_of_a_server_with_orphans_is_not_touched(cluster: Cluster) -> 
     session = cluster.session()
     orphan = cluster.signal_child(session.child, signal.SIGSTOP)
     path = cluster.data / "postmaster.pid"
-    cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for(
-        "nobody but the orphan",
-        lambda: [process.pid for process in processes_in(cluster.directory)] == [orphan.pid],
-    )
+    kill_postmaster(cluster, but={orphan.pid})
     text = path.read_text(encoding="utf-8")
     done = cluster.run_postgres()
     assert done.code == 1
