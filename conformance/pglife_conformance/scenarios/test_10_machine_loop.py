@@ -18,7 +18,12 @@ import pytest
 
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.crashes import SIGKILL_ROUND, TERMINATING, postmaster_records
+from pglife_conformance.crashes import (
+    SIGKILL_ROUND,
+    TERMINATING,
+    exited_line,
+    postmaster_records,
+)
 from pglife_conformance.forks import room_for_all
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
@@ -95,15 +100,16 @@ def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state:
     cluster.expect_exit(code=0)
 
 
-@claim("SL-06", "BG-12", source=SLEEP, needs=SIGNALS)
+@claim("SL-06", "BG-12", "SH-27", source=SLEEP, needs=SIGNALS)
 def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster) -> None:
-    """Until a background worker may be restarted the postmaster sleeps."""
+    """Until a background worker may be restarted the postmaster sleeps; its end is told once."""
     mark = cluster.mark()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(victim)
     cluster.expect_log("exited with exit code 1$", since=mark)
     expect_asleep(cluster)
     assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
+    assert ends_told(cluster, victim.pid, mark) == [("LOG", exited_line(cluster, victim, 1))]
 
 
 @claim("SL-06", "BG-12", "BG-14", source=SLEEP, needs=PARALLEL)
