@@ -159,6 +159,17 @@ def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
+@claim("TO-05", source=MAIN, needs=SLEEPS)
+def test_message_stops_the_clock_of_an_idle_session(cluster: Cluster) -> None:
+    """The clock that runs while a session is idle stops at the next statement."""
+    with cluster.session() as session:
+        # The second message is there before the first one is read.
+        session.send_query("set idle_session_timeout = '500ms'")
+        session.send_query("select pg_sleep(0.8); set idle_session_timeout = 0")
+        session.result()
+        assert len(session.result()) == 1
+
+
 # idle_in_transaction_session_timeout.
 
 
