@@ -38,10 +38,14 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     """
     cluster.watcher.recorders.clear()
     cluster.let_go_of_everything()
+    has_ended = _has_ended(cluster)
     was_killed = cluster.was_killed or not _stop_politely(cluster)
     if was_killed:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left = _leftovers(cluster)
+    if has_ended:
+        # One that we end abruptly may have a child that was just making its segment.
+        left += [f"dynamic shared memory {name}" for name in dynamic_segments_in(cluster.data)]
     for segment in sysv_segments_of(cluster.postmaster_pids):
         segment.remove()
     _reap(cluster)
@@ -54,6 +58,11 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
             "; ".join(left),
             cluster.watcher.evidence(),
         )
+
+
+def _has_ended(cluster: Cluster) -> bool:
+    postmaster = cluster.watcher.postmaster
+    return postmaster is not None and postmaster.exit_code() is not None
 
 
 def _stop_politely(cluster: Cluster) -> bool:
@@ -83,7 +92,6 @@ def _leftovers(cluster: Cluster) -> list[str]:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
     left += [str(segment) for segment in sysv_segments_of(cluster.postmaster_pids)]
-    left += [f"dynamic shared memory {name}" for name in dynamic_segments_in(cluster.data)]
     return left
 
 
