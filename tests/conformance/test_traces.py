@@ -239,16 +239,6 @@ def test_every_trace_on_file_has_a_plan(name: str) -> None:
         ("forks-fail-18", ["processes_become_scarce"], "no limit lets all forks but one"),
         ("forks-fail-18", ["fork_begins_to_fail"], "set on a postmaster that is there"),
         (
-            "tiny-15",
-            [
-                "begin",
-                "operator_requests_shutdown(smartshutdown)",
-                "operator_requests_shutdown(fastshutdown)",
-                "process_shutdown_request(fastshutdown)",
-            ],
-            "15 handles each pending request",
-        ),
-        (
             "tiny-18",
             [
                 "begin",
@@ -259,7 +249,7 @@ def test_every_trace_on_file_has_a_plan(name: str) -> None:
             "one that was sent SIGQUIT quits",
         ),
     ],
-    ids=["scarce processes", "forks before the start", "two requests to 15", "too late to recover"],
+    ids=["scarce processes", "forks before the start", "too late to recover"],
 )
 def test_what_cannot_be_brought_about_is_named(
     tmp_path: Path, config: str, steps: list[str], told: str

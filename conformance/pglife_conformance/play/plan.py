@@ -32,11 +32,10 @@ from pglife_spec.model.state import (
     PID_FILE,
     RECOVERED,
     REDO,
-    REQUEST,
     SHUTDOWN,
     STATE,
 )
-from pglife_spec.model.words import Control, Exit, Kind, Life, Shutdown
+from pglife_spec.model.words import Control, Exit, Kind, Life
 
 ADMISSIONS = frozenset({"admit_client", "refuse_client", "client_meets_fork_failure"})
 LAST_CLIENT = "serve_last_client"
@@ -253,7 +252,6 @@ class _Planner:
         """Steps taken that the trace has not come to yet."""
         self._redo = self.program.predicate(REDO)
         self._is_alive = self.program.predicate(EXIT == Exit.ALIVE)
-        self._requested = self.program.predicate(REQUEST != Shutdown.NoShutdown)
         self._quitting = self.program.predicate(LIFE[Kind.STARTUP] == Life.QUITTING)
         self._recovered = self.program.predicate(RECOVERED)
         self._clean = self.program.predicate(CONTROL == Control.SHUT_DOWN)
@@ -377,8 +375,6 @@ class _Planner:
         """What happens in the model if the player brings this about."""
         state = self.state
         match action.family:
-            case "operator_requests_shutdown" if self._is_second_request(state):
-                raise self._stuck(line, "15 handles each pending request, the model the strongest")
             case "startup_fails":
                 raise self._stuck(line, "nobody outside can make it give up with exit code 1")
             case "processes_become_scarce":
@@ -400,10 +396,6 @@ class _Planner:
                 return [*first, action.name]
             case _:
                 return [action.name]
-
-    def _is_second_request(self, state: int) -> bool:
-        """Up to 17 each signal has its own call of the handler, in the order of their numbers."""
-        return self.script.version < 18 and self._requested(state)
 
     def _startup_told(self, line: Line, action: Action) -> list[str]:
         """It looks at SIGTERM in redo only."""

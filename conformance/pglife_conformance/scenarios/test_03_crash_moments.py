@@ -149,7 +149,6 @@ def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
 
 
 @claim("SG-08", "SH-03", source="postmaster.c: process_pm_shutdown_request()")
-@pytest.mark.unmonitored("the model takes the strongest of requests at once, as 16 and later do")
 def test_of_requests_at_once_the_strongest_is_told(cluster: Cluster) -> None:
     """Of all three requests at once 16 and later take one; 15 goes through fast and immediate."""
     mark = cluster.mark()

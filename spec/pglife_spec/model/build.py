@@ -29,6 +29,7 @@ def initial_conditions() -> tuple[Expr, ...]:
         state.FATAL_ERROR,
         state.ABORT_CLOCK,
         state.REAPING,
+        state.FAST_TOO,
         state.RELOAD,
         state.FORK_FAILS,
         state.SCARCE,

@@ -9,6 +9,7 @@ Source       postmaster.c: process_pm_shutdown_request(), process_pm_reload_requ
 from __future__ import annotations
 
 from pglife_spec.lang.declare import Step, action
+from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Actor, Effect, flatten, when
 from pglife_spec.model.effects import (
     Effects,
@@ -22,6 +23,7 @@ from pglife_spec.model.state import (
     ABORT_CLOCK,
     CONNS_ALLOWED,
     CRASHY,
+    FAST_TOO,
     FATAL_ERROR,
     LIVES,
     READY,
@@ -31,6 +33,7 @@ from pglife_spec.model.state import (
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REQUEST,
     SHUTDOWN,
+    V15,
     V18,
     state_is,
 )
@@ -54,11 +57,21 @@ _WORD = {
     mode=MODES,
 )
 def operator_requests_shutdown(mode: Shutdown) -> Step:
-    """SIGTERM, SIGINT or SIGQUIT reaches the postmaster; of several the strongest counts."""
-    return Step(
-        when=[LIVES, ~state_is(PM.PM_INIT), ~(REQUEST >= mode), ~(SHUTDOWN >= mode)],
-        then=[REQUEST.becomes(mode)],
-    )
+    """SIGTERM, SIGINT or SIGQUIT reaches the postmaster; of several the strongest counts.
+
+    18 keeps flags and looks at the strongest. In 15 each signal has its handler, called in the
+    order of signal numbers: INT before QUIT before TERM, and a weaker one that comes later is
+    passed over in silence. So only a fast request besides an immediate one makes a difference.
+    """
+    new: Expr = ~(REQUEST >= mode)
+    then: list[Effect] = [REQUEST.becomes(mode)]
+    both = REQUEST == Shutdown.ImmediateShutdown
+    if mode is Shutdown.FastShutdown:
+        new = new | (V15 & both & ~FAST_TOO)
+        then = [when(both, FAST_TOO.becomes(True), REQUEST.becomes(mode))]
+    if mode is Shutdown.ImmediateShutdown:
+        then = [when(V15 & (REQUEST == Shutdown.FastShutdown), FAST_TOO.becomes(True)), *then]
+    return Step(when=[LIVES, ~state_is(PM.PM_INIT), new, ~(SHUTDOWN >= mode)], then=then)
 
 
 def _stop_everybody_at_startup() -> Effects:
@@ -140,10 +153,17 @@ def process_shutdown_request(mode: Shutdown) -> Step:
         Shutdown.FastShutdown: _fast,
         Shutdown.ImmediateShutdown: _immediate,
     }[mode]
+    taken: list[Effect] = [REQUEST.becomes(Shutdown.NoShutdown)]
+    pending: Expr = REQUEST == mode
+    if mode is Shutdown.FastShutdown:
+        pending = pending | FAST_TOO
+        taken = [when(FAST_TOO, FAST_TOO.becomes(False), taken[0])]
+    if mode is Shutdown.ImmediateShutdown:
+        pending = pending & ~FAST_TOO
     return Step(
-        when=[READY, REQUEST == mode],
+        when=[READY, pending],
         then=[
-            REQUEST.becomes(Shutdown.NoShutdown),
+            *taken,
             when(
                 SHUTDOWN < mode,
                 [

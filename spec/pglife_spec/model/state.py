@@ -142,6 +142,9 @@ STARTUP_STATUS = Var("StartupStatus", EnumSort(StartupStatus), "SV-07")
 EXIT = Var("postmaster", EnumSort(Exit), "alive, or how it ended")
 REAPING = Var("reaping", BOOL, "inside the waitpid loop: some deaths reaped, maybe more to come")
 REQUEST = Var("pending_request", EnumSort(Shutdown), "strongest request not handled yet (SV-21)")
+FAST_TOO = Var(
+    "pending_fast_too", BOOL, "15: INT came besides QUIT, and is handled first (SG-08, pmdie())"
+)
 RELOAD = Var("pending_reload", BOOL, "SIGHUP came and was not handled yet (SV-21)")
 FORK_FAILS = Var("fork_fails", BOOL, "fork() fails at present")
 SCARCE = Var("scarce", BOOL, "the startup process is the one that fork() fails for")
@@ -212,6 +215,7 @@ VARIABLES = (
     EXIT,
     REAPING,
     REQUEST,
+    FAST_TOO,
     RELOAD,
     FORK_FAILS,
     SCARCE,
