@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pglife_conformance.dispositions import begin_afresh
 from pglife_conformance.fixtures import (
     cluster,
     make_cluster,
@@ -80,6 +81,8 @@ class Runner:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # Started in the background we ignore SIGINT, and so would it.
+            preexec_fn=begin_afresh(None),
         )
 
     def full_environment(self) -> dict[str, str]:
