@@ -10,21 +10,14 @@ Source       signal(7): what is ignored stays ignored across exec. A shell witho
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 
 _MAY_BE_IGNORED = sorted(
     signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, signal.NSIG))
 )
 
 
-def begin_afresh(become: Callable[[], None] | None) -> Callable[[], None]:
-    """What a forked child does before exec: default signals, none blocked, then `become`."""
-
-    def begin() -> None:
-        for number in _MAY_BE_IGNORED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        if become is not None:
-            become()
-
-    return begin
+def begin_afresh() -> None:
+    """In a forked child, before exec: default signals, and none blocked."""
+    for number in _MAY_BE_IGNORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

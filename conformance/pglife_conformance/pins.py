@@ -28,6 +28,7 @@ from pglife_conformance.observation.processes import (
     Child,
     RunState,
     children_of,
+    read_stat,
     read_title,
 )
 from pglife_conformance.refusals import IN_RECOVERY_MODE
@@ -367,6 +368,27 @@ def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
     finally:
         cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None, since_start=False)
         give_back()
+
+
+# The postmaster itself.
+
+
+class StoppedPostmaster:
+    """The postmaster held with STOP, so that several things come to it at the same time."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    def __enter__(self) -> None:
+        self.cluster.signal_postmaster(signal.SIGSTOP)
+        self.cluster.wait_for("the postmaster to be stopped", self._is_stopped)
+
+    def __exit__(self, *_: object) -> None:
+        self.cluster.signal_postmaster(signal.SIGCONT)
+
+    def _is_stopped(self) -> bool:
+        stat = read_stat(self.cluster.pid)
+        return stat is not None and stat.state in "Tt"
 
 
 # Evidence.

@@ -31,6 +31,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from pglife_conformance.dispositions import begin_afresh
+
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
@@ -76,13 +78,12 @@ class ServerUser:
         if self.is_other:
             os.chown(path, self.uid, self.gid)
 
-    def becoming(self, keep_reading: bool) -> Callable[[], None] | None:
-        """What a forked child does before exec; None if there is nothing to do."""
+    def becoming(self, keep_reading: bool) -> Callable[[], None]:
+        """What a forked child does before exec: default signals, this user, its limit."""
         limit = self.limit_at_start
-        if not self.is_other and not self.is_counted and limit is None:
-            return None
 
         def become() -> None:
+            begin_afresh()
             if self.is_other:
                 self._change_user(keep_reading)
             elif self.is_counted:

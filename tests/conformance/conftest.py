@@ -82,7 +82,7 @@ class Runner:
             text=True,
             start_new_session=True,
             # Started in the background we ignore SIGINT, and so would it.
-            preexec_fn=begin_afresh(None),
+            preexec_fn=begin_afresh,
         )
 
     def full_environment(self) -> dict[str, str]:

@@ -15,7 +15,7 @@ from pglife_conformance.dispositions import begin_afresh
 for number in (1, 2, 3):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {{15}})
-for preexec in (None, begin_afresh(None)):
+for preexec in (None, begin_afresh):
     subprocess.run([sys.executable, "-c", {_ASK!r}], preexec_fn=preexec, check=True)
 """
 
@@ -32,7 +32,7 @@ def test_nothing_is_blocked() -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", "import signal; print(len(signal.pthread_sigmask(0, ())))"],
-            preexec_fn=begin_afresh(None),
+            preexec_fn=begin_afresh,
             capture_output=True,
             text=True,
             check=True,

@@ -45,9 +45,12 @@ def test_what_a_stranger_reads(reachable: Path, directory: int, file: int, reads
     assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([path])
 
 
-def test_an_ordinary_user_changes_nothing() -> None:
+def test_an_ordinary_user_stays_itself() -> None:
     user = ServerUser(os.getuid(), os.getgid(), is_other=False)
-    assert user.becoming(keep_reading=True) is None
+    done = subprocess.run(
+        ["id", "-u"], preexec_fn=user.becoming(keep_reading=True), capture_output=True, check=True
+    )
+    assert int(done.stdout) == os.getuid()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")

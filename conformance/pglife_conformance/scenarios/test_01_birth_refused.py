@@ -18,7 +18,6 @@ import pytest
 
 from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.dispositions import begin_afresh
 from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.pid_file import PidFileStatus
@@ -200,7 +199,7 @@ def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
 @contextmanager
 def process_of_the_servers_user(cluster: Cluster) -> Iterator[int]:
     """Any process that the server could send a signal to."""
-    become = begin_afresh(cluster.target.user.becoming(keep_reading=False))
+    become = cluster.target.user.becoming(keep_reading=False)
     with subprocess.Popen(["sleep", "60"], preexec_fn=become, cwd="/") as sleeper:
         try:
             yield sleeper.pid

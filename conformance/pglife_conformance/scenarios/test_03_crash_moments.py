@@ -31,9 +31,10 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
-from pglife_conformance.observation.processes import Child, read_stat
+from pglife_conformance.observation.processes import Child
 from pglife_conformance.pins import (
     Pin,
+    StoppedPostmaster,
     pin_wait_backends,
     pin_wait_backends_after_crash,
     pin_wait_checkpointer,
@@ -54,24 +55,6 @@ HANDLER = "postmaster.c: HandleChildCrash()"
 FATAL = "postmaster.c: HandleFatalError()"
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 NO_IO = "there are no io workers before"
-
-
-class StoppedPostmaster:
-    """The postmaster held with STOP, so that several things come to it at the same time."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    def __enter__(self) -> None:
-        self.cluster.signal_postmaster(signal.SIGSTOP)
-        self.cluster.wait_for("the postmaster to be stopped", self._is_stopped)
-
-    def __exit__(self, *_: object) -> None:
-        self.cluster.signal_postmaster(signal.SIGCONT)
-
-    def _is_stopped(self) -> bool:
-        stat = read_stat(self.cluster.pid)
-        return stat is not None and stat.state in "Tt"
 
 
 # Several at once.

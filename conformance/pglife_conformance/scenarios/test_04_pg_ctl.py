@@ -13,7 +13,6 @@ import pytest
 
 from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.dispositions import begin_afresh
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.targets.base import Program, Target
@@ -168,7 +167,7 @@ def test_kill_sends_the_signal_it_is_told(stopped_cluster: Cluster, name: str) -
     cluster = stopped_cluster
     number = signal.Signals[f"SIG{name}"]
     # Any process of the server's user does; this one ends by the default of every signal.
-    become = begin_afresh(cluster.target.user.becoming(keep_reading=False))
+    become = cluster.target.user.becoming(keep_reading=False)
     with subprocess.Popen(["sleep", "60"], preexec_fn=become, cwd="/") as sleeper:
         try:
             done = cluster.pg_ctl("kill", name, str(sleeper.pid))

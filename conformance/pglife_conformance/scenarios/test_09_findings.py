@@ -34,8 +34,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, RunState
 from pglife_conformance.observation.signals import orders_pending
-from pglife_conformance.pins import Pin, pin_wait_checkpointer
-from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
+from pglife_conformance.pins import Pin, StoppedPostmaster, pin_wait_checkpointer
 from pglife_conformance.startup_gate import StartupGate
 from pglife_conformance.tracing import Traced
 

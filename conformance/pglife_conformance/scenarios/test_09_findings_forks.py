@@ -22,7 +22,7 @@ from pglife_conformance.forks import room_for, start_with_room
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of
-from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
+from pglife_conformance.pins import StoppedPostmaster
 from pglife_conformance.scenarios.test_09_findings import CRASH, REST_S, finding
 from pglife_conformance.startup_gate import StartupGate
 

@@ -22,8 +22,7 @@ from pglife_conformance.failures import Inconclusive
 from pglife_conformance.forks import room_for
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.pins import Pin
-from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
+from pglife_conformance.pins import Pin, StoppedPostmaster
 from pglife_conformance.scenarios.test_09_findings import (
     CRASH,
     HELPERS,

@@ -29,8 +29,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import children_of, read_stat
-from pglife_conformance.pins import Pin, pin_wait_backends, pin_wait_dead_end
-from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
+from pglife_conformance.pins import Pin, StoppedPostmaster, pin_wait_backends, pin_wait_dead_end
 from pglife_conformance.scenarios.test_06_signals_optional import parallel_worker
 from pglife_conformance.scenarios.test_06_signals_sent import expect_reaped, expect_words
 from pglife_conformance.scenarios.test_09_findings_forks import (

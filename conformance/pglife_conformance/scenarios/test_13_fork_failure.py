@@ -23,8 +23,7 @@ from pglife_conformance.forks import room_for, room_for_all, start_with_room
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
-from pglife_conformance.pins import pin_fork_failure, pin_smart_pending
-from pglife_conformance.scenarios.test_03_crash_moments import StoppedPostmaster
+from pglife_conformance.pins import StoppedPostmaster, pin_fork_failure, pin_smart_pending
 from pglife_conformance.scenarios.test_09_findings import CRASH
 from pglife_conformance.scenarios.test_09_findings_forks import (
     COUNTED,

@@ -21,7 +21,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
 
-from pglife_conformance.dispositions import begin_afresh
 from pglife_conformance.failures import ProgramTooSlow, UnusableTarget
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
@@ -157,7 +156,7 @@ class Target(abc.ABC):
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            preexec_fn=begin_afresh(self.user.becoming(keep_reading)),
+            preexec_fn=self.user.becoming(keep_reading),
             process_group=0,
         )
 
