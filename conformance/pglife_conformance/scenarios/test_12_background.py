@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pins import Pin
+from pglife_conformance.reloads import expect_each_to_reload
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 EVERYBODY = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
@@ -70,30 +70,8 @@ def test_every_background_process_obeys_a_reload(stopped_cluster: Cluster) -> No
     """At each reload each background process itself reads the file, at once and one time."""
     cluster = stopped_cluster
     start_with_everybody(cluster)
-    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
-        conf.write("does_not_exist = 'but is complained of by each who reads this'\n")
     # What the logger says goes to its own stderr too, and so it is read twice.
-    twice = cluster.child(Kind.LOGGER).pid
-    for _ in range(2):
-        mark = cluster.mark()
-        wanted = Counter([twice, *(kid.pid for kid in cluster.children())])
-        cluster.reload()
-
-        def told(mark: int = mark) -> Counter[int]:
-            text = "contains errors; no changes were applied"
-            records = (r for r in cluster.log(mark) if r.message.endswith(text))
-            return Counter(record.pid for record in records if record.pid != cluster.pid)
-
-        cluster.wait_for(
-            "a line of each process",
-            lambda told=told, wanted=wanted: told() == wanted,  # type: ignore[misc]
-            describe=lambda told=told: str(told()),  # type: ignore[misc]
-        )
-        cluster.expect_still(
-            "no other line",
-            lambda told=told, wanted=wanted: told() == wanted,  # type: ignore[misc]
-            0.3,
-        )
+    expect_each_to_reload(cluster, twice=[cluster.child(Kind.LOGGER).pid])
 
 
 @claim(

@@ -8,7 +8,6 @@ Source       rules CK-03, PG-31, PG-32, SG-02, SG-10, CR-41; postmaster/startup.
 from __future__ import annotations
 
 import signal
-from collections import Counter
 
 import pytest
 
@@ -19,6 +18,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.reloads import expect_each_to_reload
 from pglife_conformance.standbys import READ_ONLY_LINE
 
 INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
@@ -43,23 +43,7 @@ def test_everybody_on_a_standby_obeys_a_reload(stopped_cluster: Cluster) -> None
     """At each reload every process of a standby reads the file, the startup process too, once."""
     cluster = stopped_cluster
     start_standby(cluster)
-    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
-        conf.write("does_not_exist = 'but is complained of by each who reads this'\n")
-    for _ in range(2):
-        mark = cluster.mark()
-        wanted = Counter(kid.pid for kid in cluster.children())
-        cluster.reload()
-
-        def told(mark: int = mark) -> Counter[int]:
-            text = "contains errors; no changes were applied"
-            records = (r for r in cluster.log(mark) if r.message.endswith(text))
-            return Counter(record.pid for record in records if record.pid != cluster.pid)
-
-        cluster.wait_for(
-            "a line of each process",
-            lambda told=told, wanted=wanted: told() == wanted,  # type: ignore[misc]
-            describe=lambda told=told: str(told()),  # type: ignore[misc]
-        )
+    expect_each_to_reload(cluster)
 
 
 @claim(
