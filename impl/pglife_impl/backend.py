@@ -12,6 +12,7 @@ DIFFERS: pg_hba.conf knows trust and reject only; any other method is refused wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -182,15 +183,12 @@ class Backend:
         raise Ended(EXIT_DONE)
 
     def cancel(self, packet: StartupPacket) -> NoReturn:
-        """CN-44: signal the right process, never answer."""
+        """CN-44: signal the right process once, by its group, and never answer."""
         pid = packet.cancel_pid
         match self.world.shmem.cancel_key_matches(pid, packet.cancel_key):
             case CancelMatch.MATCH:
-                for target in (pid, -pid):
-                    try:
-                        os.kill(target, signal.SIGINT)
-                    except OSError:
-                        continue
+                with contextlib.suppress(OSError):
+                    os.kill(-pid, signal.SIGINT)
             case CancelMatch.WRONG_KEY:
                 elog.log(Level.LOG, f"wrong key in cancel request for process {pid}")
             case CancelMatch.NO_SUCH_PID if pid == 0:

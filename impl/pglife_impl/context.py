@@ -212,15 +212,13 @@ class SessionContext:
     # --- what we ask of others --------------------------------------------------------------
 
     def signal_backend(self, pid: int, signum: int) -> bool:
-        """Signal a process and its group; False if there is none."""
-        try:
-            os.kill(pid, signum)
-        except OSError:
-            return False
+        """Signal a process by its group, which it leads from its first steps on (PR-26); False if
+        there is none. Not the process besides: a second INT, that comes when the first has been
+        served, would cancel the next statement."""
         try:
             os.kill(-pid, signum)
         except OSError:
-            return True  # it was there a moment ago, which is all that anybody can know
+            return False
         return True
 
     def request_reload(self) -> bool:
