@@ -7,6 +7,7 @@ Leaves out   what is asserted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 IMPL = str(ROOT / "impl")
 SERVER_UID = 65534
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0  # for a machine with much else to do; alone it is a second or two
 LOOK_AGAIN_S = 0.01
 PORT = 5432  # of the Unix socket only; the directory is the cluster's own
 SETTINGS = f"""
@@ -141,7 +142,9 @@ class Cluster:
         line = "database system is ready to accept connections"
         self.wait(lambda: self.log().count(line) >= times, f"{times} times: {line}")
         self.wait(lambda: "walwriter " in self.family(), "walwriter is there")
+        # Forked last of all: now everybody has been forked.
         self.wait(lambda: "logical replication launcher " in self.family(), "launcher is there")
+        self.wait(self.everybody_has_a_title, "everybody has a title")
 
     @property
     def pid(self) -> int:
@@ -154,10 +157,27 @@ class Cluster:
         os.kill(self.pid, signum)
 
     def kill(self, title: str, signum: int) -> int:
-        """Signal the child with that title (what follows `postgres: `)."""
-        pid = self.family()[title]
+        """Signal the child with that title (what follows `postgres: `); its pid."""
+        pid = self.child(title)
         os.kill(pid, signum)
         return pid
+
+    def child(self, title: str) -> int:
+        """The pid of the child with that title. A child that has been forked may not have it yet;
+        one whose title is complete may still lack its handlers, but keeps what it is sent."""
+        pid = 0
+
+        def is_there() -> bool:
+            nonlocal pid
+            pid = self.family().get(title, 0)
+            return pid != 0
+
+        self.wait(is_there, f"a child with the title {title!r}")
+        return pid
+
+    def has_ended(self) -> bool:
+        """Whether the postmaster is gone."""
+        return self.process is not None and self.process.poll() is not None
 
     def exit_code(self) -> int:
         """Wait for the postmaster's end."""
@@ -172,7 +192,9 @@ class Cluster:
         self.family()
         for pid in {*self.seen, *([self.process.pid] if self.process else [])}:
             if self._is_ours(pid):
-                os.kill(pid, signal.SIGKILL)
+                # Children leave by themselves when the postmaster has gone, perhaps just now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         if self.process is not None:
             self.process.wait(DEADLINE_S)
         shutil.rmtree(self.home, ignore_errors=True)
@@ -195,7 +217,12 @@ class Cluster:
     # --- looking ----------------------------------------------------------------------------
 
     def family(self) -> dict[str, int]:
-        """Title to pid of the living children; the part after `postgres: `, as ps shows it."""
+        """Title to pid of the living children; the part after `postgres: `, as ps shows it. Of
+        several with the same title there is the last only; titles() has them all."""
+        return {title: pid for pid, title in self.titles().items()}
+
+    def titles(self) -> dict[int, str]:
+        """Pid to title of the living children."""
         if self.process is None:
             return {}
         try:
@@ -208,12 +235,25 @@ class Cluster:
         for pid in pids:
             command = command_line(pid)
             if command and not is_zombie(pid):
-                found[command.removeprefix("postgres: ")] = pid
+                found[pid] = command.removeprefix("postgres: ")
         return found
 
+    def everybody_has_a_title(self) -> bool:
+        """Nobody shows the postmaster's command line, as a child does that was just forked, or
+        an io worker that waits for its number."""
+        return not any(
+            str(self.data) in title or title == "io worker " for title in self.titles().values()
+        )
+
+    def everybody_has_gone(self) -> bool:
+        """No child that was ever seen is left. They outlive a postmaster that was killed, for as
+        long as it takes them to notice."""
+        return all(is_zombie(pid) for pid in self.seen)
+
     def log(self) -> str:
-        """All that the server has written."""
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        """All whole lines that the server has written: a reader may come in the middle of one."""
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return text[: text.rfind("\n") + 1]
 
     def states(self) -> list[str]:
         """The postmaster's states, in order, as its DEBUG1 lines tell them (PM-01)."""

@@ -6,11 +6,10 @@ import os
 import signal
 import socket
 import struct
-from pathlib import Path
 
 import psycopg
 import pytest
-from pm_server import IMPL, Cluster, run
+from pm_server import IMPL, Client, Cluster, is_zombie, run
 
 HELPERS = {
     "io worker 0",
@@ -111,8 +110,8 @@ def test_without_restart_after_crash_the_server_ends(cluster: Cluster) -> None:
 def test_two_deaths_make_one_crash(cluster: Cluster) -> None:
     cluster.start()
     os.kill(cluster.pid, signal.SIGSTOP)
-    cluster.kill("walwriter ", signal.SIGKILL)
-    cluster.kill("background writer ", signal.SIGKILL)
+    dead = [cluster.kill(title, signal.SIGKILL) for title in ("walwriter ", "background writer ")]
+    cluster.wait(lambda: all(is_zombie(pid) for pid in dead), "both are dead")
     os.kill(cluster.pid, signal.SIGCONT)
     cluster.wait_ready(times=2)
     assert cluster.log().count("terminating any other active server processes") == 1
@@ -166,16 +165,16 @@ def hold_startup_after_a_crash(cluster: Cluster) -> int:
         os.chown(control, 65534, 65534)
     control.with_name("saved").write_bytes(saved)
     cluster.kill("walwriter ", signal.SIGKILL)
-    cluster.wait(lambda: "startup " in cluster.family(), "the startup process waits")
+    held = cluster.child("startup ")
     others = {"checkpointer ", "background writer ", "io worker 0", "io worker 1"}
     cluster.wait(lambda: others <= set(cluster.family()), "the others are there")
-    return cluster.family()["startup "]
+    return held
 
 
-def let_startup_go(cluster: Cluster) -> None:
-    """Give the control file back."""
+def give_control_file_back(cluster: Cluster) -> None:
+    """For the next startup process: the one that waits goes on waiting at the FIFO. At one blow,
+    for there is no moment in which the next one may not look."""
     control = cluster.data / "global" / "pg_control"
-    control.unlink()
     control.with_name("saved").rename(control)
 
 
@@ -192,8 +191,8 @@ def test_a_crash_during_the_restart_after_a_crash_restarts_again(
     cluster: Cluster, title: str
 ) -> None:
     held = hold_startup_after_a_crash(cluster)
+    give_control_file_back(cluster)
     cluster.kill(title, signal.SIGKILL)
-    let_startup_go(cluster)
     cluster.wait(lambda: held not in cluster.family().values(), "the held one has gone")
     cluster.wait_ready(times=2)
     assert cluster.states().count("STARTUP") == 3
@@ -233,26 +232,19 @@ def test_orphans_keep_a_new_postmaster_out(cluster: Cluster, pid_file: str) -> N
     assert "pre-existing shared memory block (key " in refused.stderr
     assert (cluster.data / "postmaster.pid").exists() == (pid_file == "kept")
     os.kill(orphan, signal.SIGKILL)
-    cluster.wait(lambda: not Path(f"/proc/{orphan}").exists() or zombie(orphan), "orphan is gone")
+    cluster.wait(cluster.everybody_has_gone, "the orphan is gone, and who was leaving by itself")
     cluster.start(until_ready=False)
     cluster.wait_ready(times=2)
-
-
-def zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_children_leave_when_the_postmaster_dies(cluster: Cluster) -> None:
     cluster.start()
     client = cluster.connect().ready()
-    children = cluster.family().values()
+    cluster.family()  # the session is seen
     cluster.signal(signal.SIGKILL)
     report = client.report()
     assert report["M"] == "terminating connection due to unexpected postmaster exit"
-    cluster.wait(lambda: all(zombie(pid) for pid in children), "everybody has left")
+    cluster.wait(cluster.everybody_has_gone, "everybody has left")
 
 
 # --- clients --------------------------------------------------------------------------------
@@ -292,6 +284,15 @@ PARTINGS = [
 ]
 
 
+def last_words(cluster: Cluster, client: Client) -> dict[str, str]:
+    """What a session says that is told to quit; a machine that keeps it from saying anything for
+    four seconds lets the SIGKILL round come first (SL-05), and then there is nothing to judge."""
+    report = client.report()
+    if not report and "issuing SIGKILL to recalcitrant children" in cluster.log():
+        pytest.skip("killed before it could speak")
+    return report
+
+
 @pytest.mark.parametrize(("signum", "severity", "sqlstate", "text"), PARTINGS)
 def test_what_a_session_hears_of_a_shutdown(
     cluster: Cluster, signum: int, severity: str, sqlstate: str, text: str
@@ -299,7 +300,7 @@ def test_what_a_session_hears_of_a_shutdown(
     cluster.start()
     client = cluster.connect().ready()
     cluster.signal(signum)
-    report = client.report()
+    report = last_words(cluster, client)
     assert (report["S"], report["C"], report["M"]) == (severity, sqlstate, text)
     assert client.message() is None
     assert cluster.exit_code() == 0
@@ -309,7 +310,7 @@ def test_what_a_session_hears_of_a_crash(cluster: Cluster) -> None:
     cluster.start()
     client = cluster.connect().ready()
     cluster.kill("walwriter ", signal.SIGKILL)
-    report = client.report()
+    report = last_words(cluster, client)
     assert (report["S"], report["C"]) == ("WARNING", "57P02")
     assert report["H"].startswith("In a moment")
     assert client.message() is None
@@ -348,7 +349,11 @@ def test_one_client_too_many(cluster: Cluster) -> None:
     report = cluster.connect().report()
     assert (report["C"], report["M"]) == ("53300", "sorry, too many clients already")
     held.pop().close()
-    cluster.wait(lambda: sum("[local]" in t for t in cluster.family()) == 1, "one has left")
+
+    def sessions() -> int:
+        return sum("[local]" in title for title in cluster.titles().values())
+
+    cluster.wait(lambda: sessions() == 1, "one has left, and the one that was refused")
     cluster.connect().ready()
 
 
@@ -419,11 +424,25 @@ def test_the_logging_collector_survives_a_crash(cluster: Cluster) -> None:
     assert (cluster.data / "current_logfiles").read_text() == "stderr log/x.log\n"
 
 
+def start_with_tcp(cluster: Cluster) -> int:
+    """Start it on a port that is free; on another one if somebody was quicker to take that."""
+    for _ in range(5):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        cluster.start("-h", "127.0.0.1", "-p", str(port), until_ready=False)
+        cluster.wait(
+            lambda: cluster.has_ended() or "ready to accept" in cluster.log(), "ready, or ended"
+        )
+        if not cluster.has_ended():
+            cluster.wait_ready()
+            return port
+        assert "Address already in use" in cluster.log()
+    raise AssertionError("five ports were free and then taken")
+
+
 def test_tcp_clients_are_served_and_named(cluster: Cluster) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    cluster.start("-h", "127.0.0.1", "-p", str(port))
+    port = start_with_tcp(cluster)
     assert cluster.pid_line(6) == "127.0.0.1"
     with psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres") as link:
         assert link.execute("select 1").fetchone() == (1,)
