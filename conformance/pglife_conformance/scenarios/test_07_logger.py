@@ -16,7 +16,8 @@ from pglife_conformance.cluster import COLLECTED_LOG, Cluster
 from pglife_conformance.crashes import Before, expect_family, expect_undisturbed, killed_line
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.processes import Child, children_of
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pins import pin_wait_backends, pin_wait_backends_after_crash
 
 START = "syslogger.c: SysLogger_Start()"
@@ -37,12 +38,23 @@ def another_logger(cluster: Cluster, victim: Child) -> Child:
     )
 
 
+def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> Child:
+    """Kill the logger when it has nothing in hand: a line that it has read from its pipe and not
+    yet written dies with it, and the rest of that story would have a gap."""
+    logger = cluster.child(Kind.LOGGER)
+    rests = [Rest(cluster.pid), Rest(logger.pid)]
+    cluster.wait_for(
+        "postmaster and logger to rest", lambda: all(rest.has_come() for rest in rests)
+    )
+    return cluster.crash(logger, number)
+
+
 @claim("LG-01", "ST-03", "PR-12", source=START, needs=NEEDS)
 @settings(logging_collector="on")
 def test_logger_is_the_first_child(cluster: Cluster) -> None:
     """The logger is forked first; the old stderr says where to look from now on."""
-    kids = sorted(cluster.children(), key=lambda kid: (kid.start_time, kid.pid))
-    assert kids[0].kind is Kind.LOGGER
+    # As the kernel has them: start times are coarse, and pids wrap.
+    assert children_of(cluster.pid)[0] == cluster.child(Kind.LOGGER).pid
     told = cluster.find_log("^redirecting log output to logging collector process$")
     assert told is not None
     assert told.pid == cluster.pid
@@ -65,7 +77,7 @@ def test_no_logger_without_the_setting(cluster: Cluster) -> None:
 def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
     """The logger's death by a signal is told by way of the next one, and is no crash."""
     before = Before.of(cluster)
-    victim = cluster.crash(Kind.LOGGER, number)
+    victim = crash_idle_logger(cluster, number)
     another_logger(cluster, victim)
     line = killed_line(cluster, victim, number)
     cluster.expect_log(f"^system logger process [(]PID {victim.pid}[)] was", since=before.mark)
@@ -78,7 +90,7 @@ def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Si
 def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
     """A logger killed while a fast shutdown waits is replaced, and the end is clean."""
     with pin_wait_backends(cluster):
-        victim = cluster.crash(Kind.LOGGER)
+        victim = crash_idle_logger(cluster)
         another_logger(cluster, victim)
     cluster.expect_exit(code=0)
 
@@ -89,7 +101,7 @@ def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
     """A logger killed while a crash is waited out is replaced, and survives the restart."""
     mark = cluster.mark()
     with pin_wait_backends_after_crash(cluster):
-        victim = cluster.crash(Kind.LOGGER)
+        victim = crash_idle_logger(cluster)
         new = another_logger(cluster, victim)
     cluster.expect_ready(since=mark)
     assert [kid.key for kid in cluster.children(Kind.LOGGER)] == [new.key]
