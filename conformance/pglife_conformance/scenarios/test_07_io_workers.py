@@ -16,6 +16,7 @@ from pglife_conformance.crashes import Before, expect_family, expect_pmstates, e
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.pins import (
     Pin,
@@ -84,6 +85,13 @@ def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
 def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
     """While one that was told to end has not, no other is told."""
     kids = workers(cluster)
+    # Asleep, and past their birth: one stopped with the lock of their queue would hold the others
+    # even in their ends.
+    rests = [Rest(kid.pid) for kid in kids]
+    cluster.wait_for(
+        "four numbers, and all at rest",
+        lambda: all(rest.has_come() for rest in rests) and numbers(cluster) == [0, 1, 2, 3],
+    )
     pins = [Pin(cluster, kid) for kid in kids]
     mark = cluster.mark()
     cluster.reload(io_workers=1)
