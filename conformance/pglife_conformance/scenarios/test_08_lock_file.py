@@ -11,6 +11,7 @@ import time
 import pytest
 
 from pglife_conformance.claims import claim
+from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import SHUT_DOWN, expect_postmaster_lines, postmaster_lines
 from pglife_conformance.fixtures import MakeCluster
 
@@ -21,6 +22,12 @@ REASONS = (
     'lock file "postmaster.pid" contains wrong PID: 1 instead of ',
 )
 INVALID = "performing immediate shutdown because data directory lock file is invalid"
+
+
+def put_pid_file(cluster: Cluster, text: str) -> None:
+    """In one step: a postmaster that looks while it is written must not find it empty."""
+    path = cluster.write_file("postmaster.pid.new", text)
+    path.replace(cluster.data / "postmaster.pid")
 
 
 @claim("SL-09", "CR-40", "SH-12", source="miscinit.c: RecheckDataDirLockFile()")
@@ -35,9 +42,9 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
     began = time.monotonic()
     (gone.data / "postmaster.pid").unlink()
     text = (other.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
-    other.write_file("postmaster.pid", "\n".join(["1", *text[1:]]) + "\n")
+    put_pid_file(other, "\n".join(["1", *text[1:]]) + "\n")
     lines = (good.data / "postmaster.pid").read_text(encoding="utf-8")
-    good.write_file("postmaster.pid", lines + "and more\n")
+    put_pid_file(good, lines + "and more\n")
     for cluster in (gone, other):
         cluster.expect_exit(code=0, within=AT_LATEST_S)
         told = [
