@@ -19,6 +19,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.observation.processes import Child, RunState
 from pglife_conformance.refusals import ADMIN_SHUTDOWN
 from pglife_conformance.session import Session
 
@@ -59,15 +60,32 @@ def expect_last_words(session: Session) -> None:
 
 
 def busy_session(cluster: Cluster, sql: str) -> Session:
-    """A session that runs this statement."""
+    """A session stopped in the middle of this statement; whoever asks lets it go on."""
     session = cluster.session()
-    pid = session.child.pid
+    backend = session.child
     session.send_query(sql)
-    cluster.wait_for(
-        "the session to run its statement",
-        lambda: cluster.child_with_pid(pid).title.endswith(" SELECT"),
-    )
+
+    def is_stopped_in_it() -> bool:
+        if cluster.child_with_pid(backend.pid).title.endswith(" SELECT"):
+            cluster.signal_child(backend, signal.SIGSTOP)
+            cluster.wait_for("the session to be stopped", lambda: _is_stopped(cluster, backend))
+            if session.is_silent():
+                return True
+            cluster.signal_child(backend, signal.SIGCONT)
+        if not session.is_silent():
+            # It was over before we looked: once more.
+            session.result()
+            session.send_query(sql)
+        return False
+
+    cluster.wait_for("the session stopped in its statement", is_stopped_in_it)
     return session
+
+
+def _is_stopped(cluster: Cluster, child: Child) -> bool:
+    return any(
+        kid.key == child.key and kid.state is RunState.STOPPED for kid in cluster.watcher.kids
+    )
 
 
 @claim("CR-41", "CR-52", "SG-07", source=PIPE, needs=DEATH)
@@ -118,6 +136,7 @@ def test_orphan_finishes_its_statement(cluster: Cluster) -> None:
     """A session that is busy without waiting gives its result first, and then its last words."""
     session = busy_session(cluster, "select count(*) from generate_series(1, 1000000)")
     kill_postmaster(cluster)
+    cluster.signal_child(session.child, signal.SIGCONT)
     assert session.result() == [("1000000",)]
     expect_last_words(session)
     expect_nobody_left(cluster)
@@ -178,7 +197,8 @@ def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> N
 @claim("CR-50", "SH-43", "ST-05", source=LOCK)
 def test_second_postmaster_is_refused(cluster: Cluster) -> None:
     """A second postmaster on a live data directory exits 1, and the first does not notice."""
-    before = cluster.children()
+    # By their keys: an io worker puts its number into its title a moment after its name.
+    before = [kid.key for kid in cluster.children()]
     pid_file = cluster.pid_file()
     mark = cluster.mark()
     done = cluster.run_postgres()
@@ -190,7 +210,7 @@ def test_second_postmaster_is_refused(cluster: Cluster) -> None:
         f'data directory "{cluster.data}"?'
     )
     assert hint in text
-    assert cluster.children() == before
+    assert [kid.key for kid in cluster.children()] == before
     assert cluster.pid_file() == pid_file
     assert [r for r in cluster.log(mark) if r.pid == cluster.pid] == []
 
