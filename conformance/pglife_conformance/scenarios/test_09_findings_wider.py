@@ -24,6 +24,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pins import Pin, StoppedPostmaster
 from pglife_conformance.scenarios.test_09_findings import (
+    ANOTHER_ROUND_S,
     CRASH,
     HELPERS,
     REAPER,
@@ -116,7 +117,7 @@ def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster:
         mark = cluster.mark()
         cluster.request_shutdown("fast")
         cluster.expect_log(NO_CHECKPOINTER, since=mark)
-        cluster.expect_death(walsender.child, deadlines.SIGKILL_LATEST)
+        cluster.expect_death(walsender.child, ANOTHER_ROUND_S)
     cluster.expect_exit(1)
     cluster.expect_log(f"^{ABNORMAL}$", since=mark)
 
