@@ -305,7 +305,9 @@ class _Stillness:
         assert seen is not None
         kids = tuple((kid.key, kid.title, kid.state) for kid in seen.kids)
         sight = (kids, len(self._cluster.watcher.log.records), seen.pid_file, seen.exit_code)
-        awake = any(kid.state is RunState.RUNNING and not _sleeps(kid.pid) for kid in seen.kids)
+        awake = not _sleeps(self._cluster.pid) or any(
+            kid.state is RunState.RUNNING and not _sleeps(kid.pid) for kid in seen.kids
+        )
         now = time.monotonic()
         if sight != self._sight or awake:
             self._sight, self._since = sight, now
