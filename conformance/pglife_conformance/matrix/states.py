@@ -16,6 +16,7 @@ from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals
 
 from pglife_conformance import deadlines
 from pglife_conformance.cluster import Cluster
+from pglife_conformance.frozen import expect_rest
 from pglife_conformance.matrix.roles import BY_KIND, Role
 from pglife_conformance.matrix.rules import Level, Standing
 from pglife_conformance.needs import Need
@@ -146,6 +147,7 @@ def _smart_pending(cluster: Cluster) -> Iterator[Held]:
 def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
     def enter(cluster: Cluster) -> Iterator[Held]:
+        expect_rest(cluster, cluster.children())
         with pin(cluster):
             yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
 
@@ -155,6 +157,7 @@ def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) ->
 def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
     def enter(cluster: Cluster) -> Iterator[Held]:
+        expect_rest(cluster, cluster.children())
         with pin(cluster):
             yield Held(cluster, Role.DEAD_END)
 
