@@ -27,6 +27,8 @@ class Scene:
         self.frozen = frozen
         self._roles = {child.key: held.role_of(child) for child in frozen.children}
         self.names = {child.pid: str(held.role_of(child)) for child in frozen.children}
+        self.acted_at = 0.0
+        """When the event began, by the monotonic clock."""
 
     def child(self, role: Role) -> Child:
         """The first child of this role."""
