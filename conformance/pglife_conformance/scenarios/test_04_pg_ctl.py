@@ -15,6 +15,8 @@ from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pins import StoppedPostmaster
 from pglife_conformance.targets.base import Program, Target
 
 PG_CTL = [Need.PG_CTL]
@@ -102,26 +104,35 @@ def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
 def test_single_user_server_is_left_alone(cluster: Cluster) -> None:
     """A negative pid is a single-user server: status names it, the other commands refuse."""
     path = cluster.data / "postmaster.pid"
-    lines = path.read_text(encoding="utf-8")
-    path.write_text(f"-{lines}", encoding="utf-8")
-    try:
-        there = f"single-user server is running (PID: {cluster.pid})\n"
-        done = cluster.pg_ctl("status")
-        assert (done.code, done.out) == (0, f"pg_ctl: {there}")
-        for command, what in (
-            ("stop", "stop server"),
-            ("restart", "restart server"),
-            ("reload", "reload server"),
-            ("promote", "promote server"),
-            ("logrotate", "rotate log file"),
-        ):
-            done = cluster.pg_ctl(command)
-            assert (done.code, done.out) == (1, "")
-            assert done.err.startswith(f"pg_ctl: cannot {what}; {there}")
-    finally:
-        path.write_text(lines, encoding="utf-8")
+    # Stopped, for a postmaster ends when it finds another pid in its file (once a minute). What
+    # pg_ctl would send to it waits until it goes on.
+    with StoppedPostmaster(cluster):
+        lines = path.read_text(encoding="utf-8")
+        path.write_text(f"-{lines}", encoding="utf-8")
+        try:
+            expect_left_alone(cluster)
+        finally:
+            path.write_text(lines, encoding="utf-8")
+    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
     cluster.expect_no_log("^received ")
     assert cluster.is_running()
+
+
+def expect_left_alone(cluster: Cluster) -> None:
+    """No command does anything to what it takes for a single-user server."""
+    there = f"single-user server is running (PID: {cluster.pid})\n"
+    done = cluster.pg_ctl("status")
+    assert (done.code, done.out) == (0, f"pg_ctl: {there}")
+    for command, what in (
+        ("stop", "stop server"),
+        ("restart", "restart server"),
+        ("reload", "reload server"),
+        ("promote", "promote server"),
+        ("logrotate", "rotate log file"),
+    ):
+        done = cluster.pg_ctl(command)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith(f"pg_ctl: cannot {what}; {there}")
 
 
 @claim("CT-08", "CT-12", "CT-13", "CT-14", source="pg_ctl.c: do_stop()", needs=PG_CTL)
