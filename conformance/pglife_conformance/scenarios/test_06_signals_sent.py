@@ -19,7 +19,9 @@ import pytest
 
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.crashes import TERMINATING
+from pglife_conformance.crashes import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
+from pglife_conformance.failures import Expectation, Inconclusive
+from pglife_conformance.frozen import expect_rest
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
@@ -50,6 +52,7 @@ def everybody_stopped(cluster: Cluster) -> Iterator[list[Pin]]:
     """All children but the logger stopped, the oldest last: it is there for all the others."""
     with contextlib.ExitStack() as stack:
         kids = [kid for kid in cluster.children() if kid.kind is not Kind.LOGGER]
+        expect_rest(cluster, kids)
         yield [stack.enter_context(Pin(cluster, kid)) for kid in kids]
 
 
@@ -59,15 +62,27 @@ def expect_told(cluster: Cluster, wanted: dict[Child, set[signal.Signals]]) -> N
     def told() -> dict[Child, set[signal.Signals]]:
         return {child: set(orders_pending(child)) for child in wanted}
 
-    cluster.wait_for(
-        "each child told its own",
-        lambda: told() == wanted,
-        describe=lambda: "; ".join(
-            f"{child.kind}: expected {_names(wanted[child])}, pending {_names(found)}"
-            for child, found in told().items()
-            if found != wanted[child]
-        ),
-    )
+    try:
+        cluster.wait_for(
+            "each child told its own",
+            lambda: told() == wanted,
+            describe=lambda: "; ".join(
+                f"{child.kind}: expected {_names(wanted[child])}, pending {_names(found)}"
+                for child, found in told().items()
+                if found != wanted[child]
+            ),
+        )
+    except Expectation as problem:
+        expect_no_round(cluster, problem)
+        raise
+
+
+def expect_no_round(cluster: Cluster, problem: Expectation | None = None) -> None:
+    """The stopped children have not been killed before we had read what they were told (SL-05)."""
+    if cluster.find_log(f"^{SIGKILL_ROUND}$") is not None:
+        raise Inconclusive(
+            "who is told what, within the five seconds of SL-05", "too slow"
+        ) from problem
 
 
 def _names(numbers: set[signal.Signals]) -> str:
@@ -195,6 +210,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
     """INT to the checkpointer; after its checkpoint USR2 to io workers; then USR2 to it."""
     with contextlib.ExitStack() as stack:
         mark = cluster.mark()
+        expect_rest(cluster, cluster.children())
         workers = [
             stack.enter_context(Pin(cluster, kid)) for kid in cluster.children(Kind.IO_WORKER)
         ]
@@ -228,6 +244,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
 )
 def test_shutdown_tells_the_checkpointer_last(cluster: Cluster) -> None:
     """Until 17 the checkpointer is told USR2 when all others have ended."""
+    expect_rest(cluster, cluster.children())
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
         cluster.request_shutdown("fast")
         expect_told(cluster, {pin.child: {signal.SIGUSR2}})
@@ -290,6 +307,7 @@ def test_further_deaths_bring_no_further_round(cluster: Cluster) -> None:
             expect_reaped(cluster, victim.child)
             expect_told(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
         lines = [r.message for r in cluster.log(mark) if r.level == "LOG"]
+        expect_no_round(cluster)
         assert lines[1:] == [TERMINATING], lines
     cluster.expect_ready(since=mark)
 
@@ -340,9 +358,26 @@ def test_immediate_shutdown_never_aborts(cluster: Cluster) -> None:
 
 
 def expect_words(cluster: Cluster, wanted: list[tuple[signal.Signals, str]], since: int) -> None:
-    """These signals to processes of these types, and no others; order within a round is free."""
-    sent: list[Sent] = sent_signals(cluster.log(since), cluster.pid)
+    """These signals to processes of these types, and no others; order within a round is free.
+
+    Children that are slow to end are killed, once the log says so (SL-05): that is left out.
+    """
+    records = cluster.log(since)
+    rounds = [at for at, record in enumerate(records) if record.message == SIGKILL_ROUND]
+    sent: list[Sent] = sent_signals(records[: rounds[0] if rounds else None], cluster.pid)
+    if rounds:
+        sent += [
+            one
+            for one in sent_signals(records[rounds[0] :], cluster.pid)
+            if one.signal is not signal.SIGKILL
+        ]
     assert Counter((one.signal, one.to) for one in sent) == Counter(wanted)
+
+
+def expect_last_word(cluster: Cluster, since: int) -> None:
+    """All of a postmaster that has ended is in the log: its logger may have been behind it."""
+    cluster.expect_exit(code=0)
+    cluster.expect_log(f"^{SHUT_DOWN}$", since=since)
 
 
 ALWAYS = [
@@ -374,7 +409,7 @@ def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: str) -> None:
     cluster.request_shutdown(mode)
     cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
     session.close()
-    cluster.expect_exit(code=0)
+    expect_last_word(cluster, mark)
     first = ALWAYS if mode == "fast" else ALWAYS[:-1]
     wanted = [(signal.SIGTERM, name) for name in first]
     wanted += [(signal.SIGINT, "checkpointer"), (signal.SIGUSR2, "checkpointer")]
@@ -410,7 +445,7 @@ def test_words_of_an_immediate_shutdown(cluster: Cluster) -> None:
     cluster.session()
     mark = cluster.mark()
     cluster.request_shutdown("immediate")
-    cluster.expect_exit(code=0)
+    expect_last_word(cluster, mark)
     wanted = [(signal.SIGQUIT, name) for name in [*ALWAYS, "checkpointer"]]
     wanted += [(signal.SIGQUIT, "io worker")] * 3
     expect_words(cluster, wanted, mark)

@@ -1,0 +1,94 @@
+"""Signals to and deaths of a child that waits for its client's password.
+
+Source       rules SG-29, RP-23, TI-33; tcop/postgres.c: PostgresMain(), quickdie().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.claims import claim
+from pglife_conformance.client import Tag
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.crashes import (
+    Before,
+    exited_line,
+    expect_crash_restart,
+    expect_undisturbed,
+    killed_line,
+)
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.session import Outcome, Session
+
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+ASKING = "local all asked password\nlocal all all trust\n"
+
+
+def asked_client(cluster: Cluster) -> Session:
+    """A client that has been asked for a password and does not answer."""
+    session = cluster.silent_client()
+    session.client.send_startup({"user": "asked", "database": "postgres"})
+    child = session.child
+    asked = session.receive()
+    assert asked is not None
+    assert asked.tag is Tag.AUTHENTICATION
+    rest = Rest(child.pid)
+    cluster.wait_for("a child that waits for the password", rest.has_come)
+    return session
+
+
+@pytest.fixture
+def asking_cluster(stopped_cluster: Cluster) -> Cluster:
+    """A cluster that asks the user `asked` for a password."""
+    stopped_cluster.write_file("pg_hba.conf", ASKING)
+    stopped_cluster.start()
+    return stopped_cluster
+
+
+@claim("SG-29", "TI-33", source="tcop/postgres.c: PostgresMain()", needs=[*SIGNALS, Need.PASSWORD])
+def test_signals_during_authentication(asking_cluster: Cluster) -> None:
+    """INT does nothing to a child in authentication; TERM ends it with 1, silent for its client."""
+    cluster = asking_cluster
+    client = asked_client(cluster)
+    child = cluster.child_with_pid(client.child.pid)
+    assert child.title == "postgres: asked postgres [local] authentication"
+    before = Before.of(cluster)
+    cluster.signal_child(child, signal.SIGINT)
+    rest = Rest(child.pid)
+    cluster.wait_for("the child to come to rest", rest.has_come)
+    expect_undisturbed(cluster, before)
+    cluster.signal_child(child, signal.SIGTERM)
+    messages = client.expect_end()
+    assert [m for m in messages if m.severity] == []
+    cluster.expect_death(child)
+    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    assert [(r.level, r.message) for r in told] == [
+        ("FATAL", "canceling authentication due to timeout")
+    ]
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim(
+    "SG-29",
+    "RP-23",
+    source="tcop/postgres.c: quickdie()",
+    needs=[*SIGNALS, Need.PASSWORD, Need.CRASH_INJECTION],
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+def test_death_during_authentication_is_a_crash(
+    asking_cluster: Cluster, number: signal.Signals
+) -> None:
+    """A child that dies in authentication is a crash, and its client hears nothing."""
+    cluster = asking_cluster
+    client = asked_client(cluster)
+    child = cluster.child_with_pid(client.child.pid)
+    before = Before.of(cluster)
+    victim = cluster.signal_child(child, number)
+    assert [m for m in client.expect_end() if m.severity] == []
+    killed = number is signal.SIGKILL
+    line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
+    expect_crash_restart(cluster, before, line)
+    assert client.outcome is Outcome.UNANSWERED
