@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from pglife_conformance import deadlines
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import TERMINATING
@@ -22,6 +24,7 @@ from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_06_signals_optional import (
     autovacuum_worker,
@@ -34,6 +37,7 @@ from pglife_conformance.scenarios.test_06_signals_sent import (
     expect_told,
     told_by_kind,
 )
+from pglife_conformance.scenarios.test_10_machine_waits import wait_for_rest
 from pglife_conformance.standbys import (
     ARCHIVES_ALWAYS,
     READ_ONLY_LINE,
@@ -85,6 +89,36 @@ TERM_SET = BACKGROUND | {
 """SM-02 without clients. Neither archiver nor walsender, checkpointer, io worker."""
 
 
+def is_settled(cluster: Cluster, silent: int) -> bool:
+    """Nobody has an order that he has not taken, and no autovacuum worker comes or goes but the
+    busy one; one without title might be such a worker, or one of so many silent clients' own."""
+    kids = cluster.children()
+    kinds = Counter(kid.kind for kid in kids)
+    return (
+        not any(orders_pending(kid) for kid in kids)
+        and kinds[Kind.AUTOVACUUM_WORKER] == 1
+        and kinds[Kind.UNKNOWN] == silent
+    )
+
+
+def stop_launcher(cluster: Cluster, silent: int) -> Pin:
+    """The first to be stopped, at a good moment: it is told USR2 of each worker that comes or goes,
+    and the reload that went before must not be pending any more."""
+
+    def stopped() -> Pin | None:
+        if not is_settled(cluster, silent):
+            return None
+        pin = Pin(cluster, Kind.AUTOVACUUM_LAUNCHER)
+        # Whoever it has asked for before has then been forked.
+        wait_for_rest(cluster)
+        if is_settled(cluster, silent):
+            return pin
+        pin.release()
+        return None
+
+    return cluster.wait_for("a moment to stop everybody", stopped, deadlines.START_LIMIT)
+
+
 @contextlib.contextmanager
 def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
     """A primary with every kind of child of its own, all stopped."""
@@ -108,7 +142,9 @@ def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
                 and len(cluster.children(Kind.CLIENT_BACKEND)) == clients
             ),
         )
-        yield stack.enter_context(everybody_stopped(cluster))
+        stack.enter_context(stop_launcher(cluster, silent=int(clients)))
+        kids = [kid for kid in cluster.children() if kid.kind is not Kind.LOGGER]
+        yield [stack.enter_context(Pin(cluster, kid)) for kid in kids]
 
 
 @claim(
@@ -154,7 +190,7 @@ def test_crash_tells_a_full_house_to_quit(cluster: Cluster) -> None:
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(cluster, {child: {signal.SIGQUIT} for child in others})
     # Not expect_ready(): an archiver comes no sooner than ten seconds after the last.
-    cluster.expect_log(f"^{READY_LINE}$", since=mark)
+    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
     stop(cluster)
 
 
@@ -190,6 +226,9 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
         f"these kinds: {sorted(kind.value for kind in wanted)}",
         lambda: {kid.kind for kid in standby.children()} - {Kind.IO_WORKER} == wanted,
         describe=standby.watcher.summary,
+    )
+    standby.wait_for(
+        "all orders taken", lambda: not any(orders_pending(kid) for kid in standby.children())
     )
     with everybody_stopped(standby) as pins:
         yield pins
@@ -230,5 +269,5 @@ def test_crash_tells_a_standby_to_quit(pair: Pair) -> None:
         standby.expect_log(f"^{TERMINATING}$", since=mark)
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(standby, {child: {signal.SIGQUIT} for child in others})
-    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark)
+    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
     stop(standby)
