@@ -6,18 +6,24 @@ Source       rules SM-03, SM-04, SM-07, SM-09, TR18-12, TR18-21, TR18-24, TR18-2
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from pglife_conformance import deadlines
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import (
     REINITIALIZING,
+    SIGKILL_ROUND,
     TERMINATING,
     killed_line,
     postmaster_lines,
 )
+from pglife_conformance.failures import Inconclusive
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
@@ -50,6 +56,22 @@ def wait_for_rest(cluster: Cluster) -> None:
     cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
 
 
+@contextlib.contextmanager
+def within_the_clock(cluster: Cluster) -> Iterator[None]:
+    """What is looked at here must be seen before the held child is killed (SL-05). Who was too slow
+    for that has seen nothing; a round that came sooner is a failure like any other."""
+    began, mark = time.monotonic(), cluster.mark()
+    try:
+        yield
+    except Inconclusive:
+        raise
+    except (AssertionError, OSError) as problem:
+        was_slow = time.monotonic() - began >= deadlines.SIGKILL_CLOCK - 1
+        if was_slow and cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None:
+            raise Inconclusive("a look within five seconds", f"too slow; {problem}") from problem
+        raise
+
+
 def nobody_but(cluster: Cluster, child: Child) -> None:
     """Wait until only this child is left."""
     cluster.wait_for(
@@ -60,7 +82,7 @@ def nobody_but(cluster: Cluster, child: Child) -> None:
 def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None:
     """PM_WAIT_BACKENDS of a crash or of an immediate shutdown lasts as long as this child."""
     mark = cluster.mark()
-    with Pin(cluster, child):
+    with Pin(cluster, child), within_the_clock(cluster):
         if cause == "crash":
             cluster.crash(Kind.BACKGROUND_WRITER)
             cluster.expect_log(f"^{TERMINATING}$", since=mark)
@@ -73,7 +95,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
         refusal = cluster.refusal_of_new_client()
         assert refusal.message == (IN_RECOVERY_MODE if cause == "crash" else SHUTTING_DOWN)
     if cause == "crash":
-        cluster.expect_log(f"^{READY_LINE}$", since=mark)
+        cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
         stop(cluster)
     else:
         cluster.expect_exit(code=0)
@@ -118,11 +140,12 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
     keepers = {Kind.CHECKPOINTER, Kind.WALSENDER}
     modern = cluster.target.version.major >= 18
     if modern:
-        cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL")
+        cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
     wanted = keepers if modern else {Kind.WALSENDER}
     cluster.wait_for(
         "only the walsender and those who stay to the last",
         lambda: {kid.kind for kid in cluster.children()} - {Kind.IO_WORKER} == wanted,
+        deadlines.SHUTDOWN_LIMIT,
     )
     wait_for_rest(cluster)
     assert sender.key in {kid.key for kid in cluster.children()}
@@ -202,7 +225,7 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
     """A crash after PM_WAIT_BACKENDS leads to PM_WAIT_DEAD_END, where clients are not answered."""
     early = state == "PM_WAIT_XLOG_SHUTDOWN"
     enter = pin_wait_xlog_shutdown if early else pin_wait_io_workers
-    with enter(cluster) as held:
+    with enter(cluster) as held, within_the_clock(cluster):
         mark = cluster.mark()
         # Each is the one who would stay there: io workers that are not held end by themselves.
         victim = cluster.crash(Kind.IO_WORKER if early else Kind.CHECKPOINTER)
@@ -246,7 +269,7 @@ def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster:
     """With send_abort_for_crash a startup process that dies of ABRT is started again."""
     cluster = stopped_cluster
     mark = cluster.mark()
-    with pin_startup_at_birth(cluster) as pin:
+    with pin_startup_at_birth(cluster) as pin, within_the_clock(cluster):
         victim = cluster.crash(Kind.BACKGROUND_WRITER)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
         cluster.wait_for("ABRT", lambda: signal.SIGABRT in orders_pending(pin.child))
