@@ -22,7 +22,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.failures import Expectation, Inconclusive
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.processes import Child, read_stat
 from pglife_conformance.pins import Pin, _stop_at_sight, pin_startup
 from pglife_conformance.refusals import STARTING_UP
 
@@ -41,7 +41,8 @@ class StartupGate:
         os.mkfifo(self._path, 0o600)
         cluster.target.user.owns(self._path)
         self._cluster = cluster
-        cluster.at_end.append(self.open)
+        self._writer = -1
+        cluster.at_end += [self._close, self.open]
 
     def wait_for_startup(self, since: int) -> Child:
         """The startup process that has arrived at the gate since this mark."""
@@ -49,10 +50,13 @@ class StartupGate:
 
         def is_here() -> bool:
             records = self._cluster.log(since)
-            return any(
+            has_said_so = any(
                 record.pid == child.pid and "replication origin progress" in record.message
                 for record in records
             )
+            # It says so on its way; what holds it is open(2), in which it sleeps.
+            stat = read_stat(child.pid)
+            return has_said_so and stat is not None and stat.state in "ST"
 
         self._cluster.wait_for(f"{child} at the gate", is_here, deadlines.START_LIMIT)
         return child
@@ -67,10 +71,15 @@ class StartupGate:
             return
         # For reading too: that never waits, and whoever stands at the gate or comes now goes
         # through it, whether we find a reader there or not.
-        gate = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        self._writer = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
         self._path.unlink()
-        os.write(gate, _NO_ORIGINS)
-        os.close(gate)
+        # It stays open: who has found the file but not yet joined its pipe would wait for ever.
+        os.write(self._writer, _NO_ORIGINS)
+
+    def _close(self) -> None:
+        if self._writer >= 0:
+            os.close(self._writer)
+            self._writer = -1
 
 
 _AT_THE_GATE = "^starting up replication origin progress state$"
