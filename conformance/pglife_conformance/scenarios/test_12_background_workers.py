@@ -16,9 +16,11 @@ import pytest
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import Before, exited_line, expect_undisturbed
+from pglife_conformance.deadlines import START_LIMIT
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.session import ServerError, Session
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
@@ -48,6 +50,25 @@ ONE = "Workers Launched: 1"
 NONE = "Workers Launched: 0"
 
 
+def expect_a_worker(cluster: Cluster, session: Session) -> None:
+    """A statement gets its worker.
+
+    Perhaps not the first one: a leader may see that its worker has ended a moment before the
+    postmaster gives its slot back (bgworker.c: ReportBackgroundWorkerExit()).
+    """
+    cluster.wait_for("a parallel worker", lambda: workers_launched(session) == ONE)
+
+
+def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
+    """A parallel worker has come to its pg_sleep().
+
+    Its title is there long before: who is told to end until then may do so in other words, for
+    the leader takes the shared memory away that it has yet to find.
+    """
+    asked = f"select lower(wait_event) from pg_stat_activity where pid = {worker.pid}"
+    cluster.wait_for("the worker to sleep", lambda: observer.query(asked) == [("pgsleep",)])
+
+
 @claim("BG-02", "BG-13", source=FORGET, needs=SQL)
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
@@ -55,7 +76,8 @@ def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
     """One parallel worker after the other, with one slot for all of them; each exits 0."""
     with parallel_session(cluster) as session:
         before = Before.of(cluster)
-        assert [workers_launched(session) for _ in range(6)] == [ONE] * 6
+        for _ in range(6):
+            expect_a_worker(cluster, session)
         expect_undisturbed(cluster, before)
 
 
@@ -71,7 +93,7 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
         busy.cancel()
         with pytest.raises(ServerError):
             busy.result()
-        assert workers_launched(other) == ONE
+        expect_a_worker(cluster, other)
 
 
 @claim("BG-15", "BG-12", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
@@ -79,10 +101,11 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
 @settings(**ONE_WORKER)
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
     """The worker of a cancelled statement ends with 1 before the session goes on: no crash."""
-    with parallel_session(cluster) as session:
+    with parallel_session(cluster) as session, cluster.session() as observer:
         before = Before.of(cluster)
         session.send_query("select pg_sleep(60)")
         worker = cluster.child(Kind.PARALLEL_WORKER)
+        expect_asleep(cluster, observer, worker)
         session.cancel()
         with pytest.raises(ServerError):
             session.result()
@@ -91,7 +114,7 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
         cluster.wait_for("its line", lambda: line in [r.message for r in cluster.log(before.mark)])
         told = cluster.expect_log("^terminating background worker ", since=before.mark)
         assert (told.pid, told.level) == (worker.pid, "FATAL")
-        assert workers_launched(session) == ONE
+        expect_a_worker(cluster, session)
         expect_undisturbed(cluster, before, said=[line], gone=[worker])
 
 
@@ -108,7 +131,8 @@ def test_parallel_workers_come_after_a_crash_too(cluster: Cluster) -> None:
     cluster.expect_ready(since=mark)
     cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
     with parallel_session(cluster) as again:
-        assert [workers_launched(again) for _ in range(3)] == [ONE] * 3
+        for _ in range(3):
+            expect_a_worker(cluster, again)
 
 
 # Logical replication.
@@ -124,7 +148,27 @@ def subscribe(cluster: Cluster, session: Session) -> Child:
         f"create subscription news connection 'host={cluster.socket_directory} user=postgres "
         "dbname=postgres' publication news with (create_slot = false, copy_data = false)"
     )
-    return cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
+    worker = cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
+    expect_launched(cluster, session)
+    return worker
+
+
+def expect_launched(cluster: Cluster, session: Session) -> None:
+    """An apply worker streams, and the launcher sleeps again.
+
+    A launcher that has read which subscriptions there are, and is held up before it looks who is
+    missing, would launch a worker for one that has been disabled meanwhile.
+    """
+    asked = "select active from pg_replication_slots where slot_name = 'news'"
+    cluster.wait_for("an apply worker that streams", lambda: session.query(asked) == [("t",)])
+    rest = Rest(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
+    cluster.wait_for("a launcher that sleeps", rest.has_come)
+
+
+def expect_slot_free(cluster: Cluster, session: Session) -> None:
+    """The walsender of an apply worker that has ended is gone, too."""
+    asked = "select active from pg_replication_slots where slot_name = 'news'"
+    cluster.wait_for("a slot that nobody uses", lambda: session.query(asked) == [("f",)])
 
 
 @claim(
@@ -169,9 +213,12 @@ def test_apply_worker_comes_and_goes_with_its_subscription(cluster: Cluster) -> 
         cluster.expect_still(
             "no apply worker", lambda: not cluster.children(Kind.LOGICAL_REPLICATION_WORKER), 0.3
         )
+        # Else the next worker might find its slot in use and give up.
+        expect_slot_free(cluster, session)
         session.query("alter subscription news enable")
         second = cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
         assert second.key != first.key
+        expect_launched(cluster, session)
         session.query("drop subscription news")
         cluster.expect_death(second)
         cluster.expect_still(
@@ -199,7 +246,7 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
         text = 'autovacuum: processing database "'
         return [r.pid for r in cluster.log(mark) if r.message.startswith(text)]
 
-    cluster.wait_for("two workers", lambda: len(workers()) >= 2)
+    cluster.wait_for("two workers", lambda: len(workers()) >= 2, START_LIMIT)
     for pid in workers()[:2]:
         cluster.expect_log(f"[(]PID {pid}[)] exited with exit code 0$", since=mark)
     assert len(set(workers())) == len(workers())
@@ -258,16 +305,19 @@ def test_io_workers_read_for_others(cluster: Cluster) -> None:
         count = [("20000",)]
         before = wake_ups(cluster)
         assert session.query("select count(*) from big") == count
-        assert wake_ups(cluster) > before
+        # One that was woken is counted when it goes to sleep again.
+        cluster.wait_for("io workers that were woken", lambda: wake_ups(cluster) > before)
         for kid in cluster.children(Kind.IO_WORKER)[:3]:
             cluster.signal_child(kid, signal.SIGINT)
             cluster.expect_death(kid)
             assert session.query("select count(*) from big") == count
+        # One without its title yet would not be counted, and be the one that stays.
+        cluster.wait_for("four io workers", lambda: len(cluster.children(Kind.IO_WORKER)) == 4)
         cluster.reload(io_workers=1)
         cluster.wait_for("one io worker", lambda: len(cluster.children(Kind.IO_WORKER)) == 1)
         before = wake_ups(cluster)
         assert session.query("select count(*) from big") == count
-        assert wake_ups(cluster) > before
+        cluster.wait_for("the one to be woken", lambda: wake_ups(cluster) > before)
 
 
 # Walsummarizer.
