@@ -7,6 +7,7 @@ Source       rules TO-02, TO-04, TO-05, TO-06, TO-07, SE-40, SE-42, SE-45; tcop/
 from __future__ import annotations
 
 import contextlib
+import struct
 
 import pytest
 
@@ -14,6 +15,7 @@ from pglife_conformance.claims import claim
 from pglife_conformance.client import Ending
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import Before, exited_line, expect_family, expect_undisturbed
+from pglife_conformance.events import Stimulus
 from pglife_conformance.needs import Need
 from pglife_conformance.refusals import QUERY_CANCELED
 from pglife_conformance.session import ServerError, Session
@@ -26,12 +28,16 @@ such a timeout is told what it is to do in one message."""
 LONGER_S = 0.3
 """Three times as long: what SHORT limits would have ended."""
 ENOUGH = "'400ms'"
-"""What a short statement never takes."""
+"""What a short statement hardly ever takes; but each may, if its process is held up."""
+LONG_ENOUGH = "'1500ms'"
+"""What a session hardly ever takes from one message to the next one, if that is there already."""
+LONGER_THAN_THAT_S = 1.8
 
 IDLE_IN_TRANSACTION = "25P03"
 TRANSACTION = "25P04"
 IDLE_SESSION = "57P05"
 
+STATEMENT_TIMED_OUT = "canceling statement due to statement timeout"
 TEXTS = {
     IDLE_IN_TRANSACTION: "terminating connection due to idle-in-transaction timeout",
     TRANSACTION: "terminating connection due to transaction timeout",
@@ -64,6 +70,27 @@ def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: i
     cluster.expect_log(f"PID {session.backend_pid}[)] exited with exit code 1$", since=since)
 
 
+def send_together(session: Session, *statements: str) -> None:
+    """Each a message of its own, and all of them there before the first one is read."""
+    said = b""
+    for sql in statements:
+        session.cluster.watcher.stimulus(Stimulus.QUERY, client=session.number, sql=sql)
+        body = sql.encode() + b"\0"
+        said += b"Q" + struct.pack("!i", 4 + len(body)) + body
+    session.client.send_bytes(said)
+
+
+def was_in_time(session: Session, sql: str) -> bool:
+    """A statement was faster than statement_timeout; else it was cancelled, and rightly so."""
+    try:
+        session.query(sql)
+    except ServerError as told:
+        if told.answer.message != STATEMENT_TIMED_OUT:
+            raise
+        return False
+    return True
+
+
 def expect_silence(cluster: Cluster, session: Session) -> None:
     """Nothing is said for longer than SHORT."""
     cluster.expect_still("a silent session", session.is_silent, LONGER_S)
@@ -83,8 +110,8 @@ def test_statement_timeout_cancels_the_statement_alone(cluster: Cluster) -> None
                 session.query("select pg_sleep(60)")
             assert told.value.answer.severity == "ERROR"
             assert told.value.sqlstate == QUERY_CANCELED
-            assert told.value.answer.message == "canceling statement due to statement timeout"
-        assert session.query("select 1") == [("1",)]
+            assert told.value.answer.message == STATEMENT_TIMED_OUT
+        cluster.wait_for("another statement", lambda: was_in_time(session, "select 1"))
         expect_undisturbed(cluster, before)
 
 
@@ -93,9 +120,11 @@ def test_statement_timeout_ends_with_its_statement(cluster: Cluster) -> None:
     """After its statement nothing of statement_timeout is left."""
     with cluster.session() as session:
         session.query(f"set statement_timeout = {ENOUGH}")
-        session.query("begin")
+        cluster.wait_for("a transaction", lambda: was_in_time(session, "begin"))
+        assert session.client.transaction_status == "T"
         cluster.expect_still("a silent session", session.is_silent, 0.6)
-        assert session.query("select 1") == [("1",)]
+        assert session.client.transaction_status == "T"
+        cluster.wait_for("its end", lambda: was_in_time(session, "rollback"))
 
 
 @claim("TO-02", "SE-31", source=INTERRUPTS, needs=SLEEPS)
@@ -105,7 +134,8 @@ def test_cancel_after_a_timeout_is_told_as_a_cancel(cluster: Cluster) -> None:
         session.query(f"set statement_timeout = {ENOUGH}")
         with pytest.raises(ServerError):
             session.query("select pg_sleep(60)")
-        session.query("set statement_timeout = 0")
+        no_more = "set statement_timeout = 0"
+        cluster.wait_for("no timeout", lambda: was_in_time(session, no_more))
         pid = session.backend_pid
         session.send_query("select pg_sleep(60)")
         cluster.wait_for(
@@ -150,12 +180,11 @@ def test_idle_session_timeout_spares_who_is_not_idle(cluster: Cluster) -> None:
 def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
     """A timeout that was armed and then set to 0 ends nothing any more."""
     with cluster.session() as session:
-        # Both are on their way before the first one is read.
-        session.send_query("set idle_session_timeout = '500ms'")
-        session.send_query("set idle_session_timeout = 0")
+        armed = f"set idle_session_timeout = {LONG_ENOUGH}"
+        send_together(session, armed, "set idle_session_timeout = 0")
         session.result()
         session.result()
-        cluster.expect_still("a silent session", session.is_silent, 0.7)
+        cluster.expect_still("a silent session", session.is_silent, LONGER_THAN_THAT_S)
         assert session.query("select 1") == [("1",)]
 
 
@@ -163,9 +192,9 @@ def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
 def test_message_stops_the_clock_of_an_idle_session(cluster: Cluster) -> None:
     """The clock that runs while a session is idle stops at the next statement."""
     with cluster.session() as session:
-        # The second message is there before the first one is read.
-        session.send_query("set idle_session_timeout = '500ms'")
-        session.send_query("select pg_sleep(0.8); set idle_session_timeout = 0")
+        armed = f"set idle_session_timeout = {LONG_ENOUGH}"
+        sleeps = f"select pg_sleep({LONGER_THAN_THAT_S}); set idle_session_timeout = 0"
+        send_together(session, armed, sleeps)
         session.result()
         assert len(session.result()) == 1
 
@@ -204,10 +233,9 @@ def test_message_stops_the_clock_of_a_waiting_transaction(
 ) -> None:
     """The clock that runs while a transaction waits stops at the next statement."""
     with cluster.session() as session:
-        session.query("set idle_in_transaction_session_timeout = '500ms'")
-        # The second message is there before the first one is read.
-        session.send_query("begin" if transaction == "good" else "begin; show does_not_exist")
-        session.send_query("rollback; select pg_sleep(0.8)")
+        session.query(f"set idle_in_transaction_session_timeout = {LONG_ENOUGH}")
+        armed = "begin" if transaction == "good" else "begin; show does_not_exist"
+        send_together(session, armed, f"rollback; select pg_sleep({LONGER_THAN_THAT_S})")
         with contextlib.suppress(ServerError):
             session.result()
         session.result()
@@ -217,19 +245,22 @@ def test_message_stops_the_clock_of_a_waiting_transaction(
 # transaction_timeout.
 
 SINCE_17 = "there is no transaction_timeout before"
+TRANSACTIONS = {
+    "waiting": "begin",
+    "running": "begin; select pg_sleep(60)",
+    "alone": "select pg_sleep(60)",
+}
+"""What a session does in a transaction that takes too long."""
 
 
 @claim("TO-06", source=INTERRUPTS, needs=SLEEPS, since=17, why=SINCE_17)
-@pytest.mark.parametrize("state", ["waiting", "running", "alone"])
+@pytest.mark.parametrize("state", TRANSACTIONS)
 def test_transaction_timeout_ends_the_session(cluster: Cluster, state: str) -> None:
     """A transaction that takes too long ends its session with FATAL 25P04, whatever it does."""
     session = cluster.session()
     mark = cluster.mark()
-    session.query("set transaction_timeout = '500ms'")
-    if state != "alone":
-        session.query("begin")
-    if state != "waiting":
-        session.send_query("select pg_sleep(60)")
+    # All at once, for each transaction may be too long, that of the setting too.
+    send_together(session, "set transaction_timeout = '500ms'", TRANSACTIONS[state])
     expect_timed_out(cluster, session, TRANSACTION, mark)
 
 
@@ -243,9 +274,9 @@ def test_transaction_timeout_ends_the_session(cluster: Cluster, state: str) -> N
 def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None:
     """Transactions that are short enough one by one do not add up, nor does idle time count."""
     with cluster.session() as session:
-        session.query("set transaction_timeout = '1s'")
-        for _ in range(2):
-            session.query("begin; select pg_sleep(0.4); commit")
+        session.query("set transaction_timeout = '3500ms'")
+        for _ in range(4):
+            session.query("begin; select pg_sleep(1); commit")
         cluster.expect_still("a silent session", session.is_silent, 0.6)
         assert session.query("select 1") == [("1",)]
 
@@ -268,10 +299,10 @@ def test_failed_transaction_has_no_timeout_if_transaction_timeout_is_shorter(
 ) -> None:
     """What failed is no longer timed, and the longer idle timeout has not been armed either."""
     with cluster.session() as session:
-        session.query("set idle_in_transaction_session_timeout = 300")
-        session.query("set transaction_timeout = 200")
+        session.query("set idle_in_transaction_session_timeout = 2500")
+        session.query("set transaction_timeout = 2000")
         begin(session, "failed")
-        cluster.expect_still("a silent session", session.is_silent, 0.5)
+        cluster.expect_still("a silent session", session.is_silent, 2.8)
         session.query("rollback")
         assert session.query("select 1") == [("1",)]
 

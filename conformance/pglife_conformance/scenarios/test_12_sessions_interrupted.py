@@ -67,9 +67,10 @@ def test_timeouts_of_who_waits_for_a_lock(
     with cluster.session() as holder, cluster.session() as waiter:
         holder.query("create table held()")
         holder.query("begin; lock table held")
-        waiter.query(f"set lock_timeout = {lock_ms}; set statement_timeout = {statement_ms}")
+        # In one message, so that the error takes the settings back: what follows is not limited.
+        limits = f"set lock_timeout = {lock_ms}; set statement_timeout = {statement_ms}"
         with pytest.raises(ServerError) as told:
-            waiter.query("select count(*) from held")
+            waiter.query(f"{limits}; select count(*) from held")
         assert told.value.sqlstate == sqlstate
         assert told.value.answer.message == f"canceling statement due to {what}"
         holder.query("commit")
