@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pglife_conformance.cleanup import end_processes, stop_postmasters
 from pglife_conformance.failures import UnusableTarget
-from pglife_conformance.observation.leftovers import Process, processes_in, sysv_segments_of
+from pglife_conformance.observation.leftovers import Process, left_segments_of, processes_in
 from pglife_conformance.privilege import ServerUser
 
 _LOCK = "lock"
@@ -68,10 +68,13 @@ class Run:
 
     def place_for(self, name: str, user: ServerUser) -> Path:
         """A fresh directory that belongs to the server's user."""
-        path = self.place / f"{name}{secrets.token_hex(2)}"
-        path.mkdir(mode=0o700)
-        user.owns(path)
-        return path
+        # Short, for sockets lie below it; so one that is there already does come up.
+        while True:
+            path = self.place / f"{name}{secrets.token_hex(2)}"
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+                user.owns(path)
+                return path
 
     def note_postmaster(self, pid: int) -> None:
         """Remember who made shared memory, for a sweep after our death."""
@@ -154,7 +157,7 @@ def wipe(directory: Path, *, keep: bool) -> None:
     stop_postmasters(left)
     end_processes(left, signal.SIGKILL)
     with contextlib.suppress(OSError):
-        for segment in sysv_segments_of(makers):
+        for segment in left_segments_of(makers):
             segment.remove()
     if not keep:
         for place in places:

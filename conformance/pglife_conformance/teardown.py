@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from pglife_conformance.cleanup import end_processes
 from pglife_conformance.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
 from pglife_conformance.failures import Expectation, Leftover
+from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.leftovers import (
     dynamic_segments_in,
+    left_segments_of,
     processes_in,
-    sysv_segments_of,
 )
 from pglife_conformance.observation.processes import RunState
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pglife_conformance.cluster import Cluster
 
 _PAUSE_S = 0.002
+_CLEAN = frozenset({ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY})
 
 
 def end_cluster(cluster: Cluster, *, keep: bool) -> None:
@@ -44,9 +46,8 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left = _leftovers(cluster)
     if has_ended:
-        # One that we end abruptly may have a child that was just making its segment.
-        left += [f"dynamic shared memory {name}" for name in dynamic_segments_in(cluster.data)]
-    for segment in sysv_segments_of(cluster.postmaster_pids):
+        left += _dynamic_leftovers(cluster)
+    for segment in left_segments_of(cluster.postmaster_pids):
         segment.remove()
     _reap(cluster)
     cluster.watcher.close()
@@ -91,8 +92,20 @@ def _leftovers(cluster: Cluster) -> list[str]:
     if processes:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
-    left += [str(segment) for segment in sysv_segments_of(cluster.postmaster_pids)]
+    left += [str(segment) for segment in left_segments_of(cluster.postmaster_pids)]
     return left
+
+
+def _dynamic_leftovers(cluster: Cluster) -> list[str]:
+    """Dynamic shared memory that a clean shutdown has forgotten.
+
+    After any other end some may stay: a child that is told to quit while it makes a segment leaves
+    a file of which nobody else knows yet (dsm.c: dsm_create()); the next start removes it.
+    """
+    found = dynamic_segments_in(cluster.data)
+    if not found or cluster.controldata_state() not in _CLEAN:
+        return []
+    return [f"dynamic shared memory {name}" for name in found]
 
 
 def _reap(cluster: Cluster) -> None:

@@ -1,6 +1,6 @@
 """What a dead server may leave behind: processes, sockets, shared memory.
 
-Begin with   processes_in(), sysv_segments_of(), dynamic_segments_in().
+Begin with   processes_in(), left_segments_of(), dynamic_segments_in().
 Owns         the finding; cleanup.py judges and removes.
 Leaves out   files in the data directory, which goes as a whole.
 Source       SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
@@ -93,6 +93,20 @@ def sysv_segments_of(creators: set[int]) -> list[SysvSegment]:
         return []
     words = [line.split() for line in lines[1:]]
     return [SysvSegment(int(row[1]), int(row[4])) for row in words if int(row[4]) in creators]
+
+
+def left_segments_of(creators: set[int]) -> list[SysvSegment]:
+    """The segments that these processes, all of which have ended, have left behind.
+
+    Pids come again, and soon where many servers are tested side by side: a segment whose maker
+    lives belongs to a stranger with one of these pids, and must be left alone.
+    """
+    return [found for found in sysv_segments_of(creators) if not _is_alive(found.creator)]
+
+
+def _is_alive(pid: int) -> bool:
+    stat = read_stat(pid)
+    return stat is not None and stat.state not in "ZX"
 
 
 def dynamic_segments_in(data: Path) -> list[str]:
