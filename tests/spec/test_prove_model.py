@@ -1,5 +1,7 @@
 """The claims of the real model, proved for any number of children and any configuration."""
 
+import os
+
 import pytest
 
 from pglife_spec.model.build import build
@@ -14,9 +16,23 @@ VERSIONS = [{"version": 15}, {"version": 18}]
 LIMIT_S = 60
 
 
+def processor_time():
+    """Of this process and of the children that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 @pytest.fixture(scope="module")
-def reports():
-    return prove_each(MACHINE, VERSIONS)
+def proof():
+    """The reports, and the processor time that all took: a clock would tell of other work too."""
+    before = processor_time()
+    made = prove_each(MACHINE, VERSIONS)
+    return made, processor_time() - before
+
+
+@pytest.fixture
+def reports(proof):
+    return proof[0]
 
 
 def test_every_claim_is_proved_with_the_lemmas_on_file(reports):
@@ -26,13 +42,14 @@ def test_every_claim_is_proved_with_the_lemmas_on_file(reports):
         assert {c.status for c in report.claims} == {Status.PROVED}
 
 
-def test_the_table_has_every_obligation_and_takes_less_than_a_minute(reports):
+def test_the_table_has_every_obligation_and_takes_less_than_a_minute(proof):
+    reports, spent_s = proof
     rows = {c.name for c in MACHINE.claims} | {COUNTS}
     columns = {a.name for a in MACHINE.actions} | {INIT}
     for report in reports:
         cells = {(o.claim, o.action) for o in report.obligations}
         assert len(cells) == len(report.obligations) == len(rows) * len(columns)
-    assert max(r.seconds for r in reports) < LIMIT_S
+    assert 0 < spent_s < LIMIT_S
 
 
 def test_every_action_is_enabled_in_some_version(reports):
