@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +27,7 @@ from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import PidFile, PidFileStatus, read_pid_file
 from pglife_conformance.observation.processes import Child, read_stat
 from pglife_conformance.postmaster import Postmaster
+from pglife_conformance.reservations import free_port
 from pglife_conformance.run import Run
 from pglife_conformance.session import Outcome, Session
 from pglife_conformance.targets.base import (
@@ -101,7 +101,7 @@ class Cluster:
         if "cluster_name" in words:
             self.watcher.cluster_name = words["cluster_name"]
         if words.get("listen_addresses"):
-            words.setdefault("port", str(_free_port()))
+            words.setdefault("port", str(free_port()))
         self.settings |= words
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write(setting_lines(words))
@@ -486,9 +486,3 @@ class Cluster:
 
 def _word(value: object) -> str:
     return ("off", "on")[value] if isinstance(value, bool) else str(value)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -32,6 +32,7 @@ from functools import cache
 from pathlib import Path
 
 from pglife_conformance.dispositions import begin_afresh
+from pglife_conformance.reservations import reserve
 
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
@@ -197,14 +198,14 @@ def counted_user(user: ServerUser) -> ServerUser:
 
 
 def _uid_without_processes() -> int:
-    """A uid without name and without processes; runs side by side begin at different ones."""
+    """A uid without name and without processes, that no run beside this one takes as well."""
     begin = os.getpid() % len(_OWN_UIDS)
     used = {entry.pw_uid for entry in pwd.getpwall()}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             used.add(process.stat().st_uid)
     in_turn: list[int] = [*_OWN_UIDS[begin:], *_OWN_UIDS[:begin]]
-    return next(uid for uid in in_turn if uid not in used)
+    return next(uid for uid in in_turn if uid not in used and reserve(f"uid-{uid}"))
 
 
 def _enter_own_namespace(uid: int, gid: int) -> None:

@@ -1,0 +1,62 @@
+"""What two runs on one machine do not both get."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from pglife_conformance import reservations
+from pglife_conformance.observation.leftovers import left_segments_of
+from pglife_conformance.reservations import free_port, reserve
+
+_ASK = "from pglife_conformance.reservations import reserve; print(reserve({!r}))"
+
+
+def answer_of_another_process(name: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK.format(name)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_what_one_has_another_does_not_get() -> None:
+    name = f"test-{os.getpid()}"
+    assert answer_of_another_process(name) == "True"
+    assert reserve(name)
+    assert reserve(name)
+    assert answer_of_another_process(name) == "False"
+
+
+def test_no_port_is_given_twice() -> None:
+    ports = [free_port() for _ in range(5)]
+    assert len(set(ports)) == len(ports)
+    assert {answer_of_another_process(f"port-{port}") for port in ports} == {"False"}
+
+
+def test_a_port_where_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        monkeypatch.setattr(reservations, "_PORTS", range(port, port + 1))
+        monkeypatch.setattr(reservations, "_held", {})
+        with pytest.raises(OSError, match="no port is free"):
+            free_port()
+
+
+def test_a_segment_whose_maker_lives_is_not_left_behind() -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    ident = libc.shmget(0, 4096, 0o1600)
+    assert ident >= 0
+    try:
+        assert ident not in {found.shmid for found in left_segments_of({os.getpid()})}
+    finally:
+        libc.shmctl(ident, 0, None)
