@@ -165,12 +165,13 @@ class Watcher:
         moved_at, pause = began, _FIRST_PAUSE_S
         cpu_then, cpu_at = self._cpu(), began
         while True:
+            # Asked before the look: whoever has been kept waiting looks once more at the end.
+            now = time.monotonic()
             before = self.last
             seen = self.look()
             found = predicate()
             if found is not None and found is not False:
                 return found
-            now = time.monotonic()
             if before is None or self._moved(before, seen):
                 moved_at, pause = now, _FIRST_PAUSE_S
                 cpu_then, cpu_at = self._cpu(), now
@@ -182,7 +183,7 @@ class Watcher:
                     describe() if describe is not None else self.summary(),
                     hangs=hangs,
                 )
-            self._pause(min(pause, until - now))
+            self._pause(min(pause, max(until - time.monotonic(), 0.0)))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _moved(self, before: Observation, seen: Observation) -> bool:
