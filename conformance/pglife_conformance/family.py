@@ -42,7 +42,17 @@ def family_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]:
 
 def is_complete(kids: Iterable[Child], wanted: Counter[Kind]) -> bool:
     """Whether all of those are there, and nobody who belongs to a start only."""
-    there = Counter(kid.kind for kid in kids if kid.is_alive)
+    there = Counter(kid.kind for kid in kids if kid.is_alive and _is_named(kid))
     if any(there[kind] for kind in _TRANSIENT):
         return False
     return all(there[kind] >= number for kind, number in wanted.items())
+
+
+def io_worker_number(worker: Child) -> int | None:
+    """The number in its title, which comes a moment after the name."""
+    word = worker.title.rpartition(" ")[2]
+    return int(word) if word.isdecimal() else None
+
+
+def _is_named(child: Child) -> bool:
+    return child.kind is not Kind.IO_WORKER or io_worker_number(child) is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 _HEAD = re.compile(
@@ -44,6 +45,11 @@ class LogRecord:
     def hint(self) -> str:
         """The HINT, or nothing."""
         return dict(self.fields).get("HINT", "")
+
+    @property
+    def moment(self) -> float:
+        """When it was written, in seconds of the epoch (log_timezone is UTC)."""
+        return datetime.strptime(f"{self.time}+0000", "%Y-%m-%d %H:%M:%S.%f UTC%z").timestamp()
 
     def __str__(self) -> str:
         if not self.pid:
