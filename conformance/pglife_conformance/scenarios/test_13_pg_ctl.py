@@ -23,7 +23,7 @@ import pytest
 
 from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
-from pglife_conformance.deadlines import ANSWER_LIMIT
+from pglife_conformance.deadlines import START_LIMIT
 from pglife_conformance.needs import Need
 from pglife_conformance.targets.base import Finished, Program, RunningProgram
 
@@ -73,7 +73,7 @@ class Stand:
 
     def run(self, *words: str, **env: str) -> Finished:
         """Run pg_ctl to its end."""
-        return self.begin(*words, **env).finish(ANSWER_LIMIT * self.cluster.scale)
+        return self.begin(*words, **env).finish(START_LIMIT * self.cluster.scale)
 
     def begin_start(self, pid_file: str, *words: str, **env: str) -> RunningProgram:
         """Start the stand-in, which writes this pid file: pid and start time by how much they
@@ -123,7 +123,7 @@ def is_alive(pid: int) -> bool:
 )
 def test_pid_file_that_says_started(stopped_cluster: Cluster, pid_file: str) -> None:
     """Its own child's pid, a start not two seconds before its own, `ready` or `standby`: done."""
-    done = Stand(stopped_cluster).begin_start(pid_file).finish(ANSWER_LIMIT * stopped_cluster.scale)
+    done = Stand(stopped_cluster).begin_start(pid_file).finish(START_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (0, "")
     # One dot a second, and nobody knows how fast the stand-in is.
     assert done.out.replace(".", "") == STARTED.replace(".", "")
@@ -134,7 +134,7 @@ def test_pid_files_that_do_not_say_so(stopped_cluster: Cluster) -> None:
     """A file of another process or an earlier start, another status, an unfinished last line."""
     files = {
         "other pid": r"1 0 'ready   \n'",
-        "old": r"0 -12 'ready   \n'",
+        "old": r"0 -30 'ready   \n'",
         "starting": r"0 0 'starting\n'",
         "stopping": r"0 0 'stopping\n'",
         "unpadded": r"0 0 'ready\n'",
@@ -146,7 +146,7 @@ def test_pid_files_that_do_not_say_so(stopped_cluster: Cluster) -> None:
         for name, text in files.items()
     }
     for name, program in begun.items():
-        done = program.finish(ANSWER_LIMIT * stopped_cluster.scale)
+        done = program.finish(START_LIMIT * stopped_cluster.scale)
         assert (name, done.code, done.out, done.err) == (name, 1, GAVE_UP, TOO_SLOW)
 
 
@@ -166,7 +166,7 @@ def test_last_word_on_waiting_counts(
 ) -> None:
     """Of -w and -W the last one counts, long or short."""
     program = Stand(stopped_cluster).begin_start(r"0 0 'ready   \n'", *words)
-    done = program.finish(ANSWER_LIMIT * stopped_cluster.scale)
+    done = program.finish(START_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith("server started\n") == waits
     assert done.out.startswith("waiting for" if waits else "server starting\n")
@@ -190,7 +190,7 @@ def test_what_a_server_is_born_with(stopped_cluster: Cluster, core: str) -> None
     stand = Stand(stopped_cluster)
     with no_core_files() as hard:
         program = stand.begin_start(r"0 0 'ready   \n'", core, PG_GRANDPARENT_PID="1")
-    done = program.finish(ANSWER_LIMIT * stopped_cluster.scale)
+    done = program.finish(START_LIMIT * stopped_cluster.scale)
     assert done.code == 0
     wants_cores = core != "-W"
     refused = "pg_ctl: cannot set core file size limit; disallowed by hard limit\n"
@@ -218,7 +218,7 @@ def test_interrupt_is_passed_on_without_a_word(stopped_cluster: Cluster) -> None
 
     stopped_cluster.wait_for("pg_ctl to be ready for INT", catches)
     program.send(signal.SIGINT)
-    done = program.finish(ANSWER_LIMIT * stopped_cluster.scale)
+    done = program.finish(START_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (-signal.SIGINT, "")
     stopped_cluster.wait_for("the end of the server", lambda: not is_alive(pid))
 

@@ -8,6 +8,7 @@ Source       rules CT-01, CT-08 to CT-17; src/bin/pg_ctl/pg_ctl.c.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -18,7 +19,9 @@ import pytest
 
 from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
+from pglife_conformance.deadlines import REACTION_LIMIT
 from pglife_conformance.needs import Need
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.scenarios.test_04_pg_ctl import ADVICE, no_pid_file, pid_of_nobody
 from pglife_conformance.scenarios.test_13_pg_ctl import STAND_IN, Stand
@@ -46,6 +49,8 @@ def deaf_process(target: Target) -> Iterator[subprocess.Popen[bytes]]:
     """One that does nothing about any request: it is stopped."""
     with process(target, "sleep", "60") as made:
         made.send_signal(signal.SIGSTOP)
+        # Of two signals that wait for it the lower number is taken first, and a request has one.
+        os.waitid(os.P_PID, made.pid, os.WSTOPPED)
         yield made
 
 
@@ -195,8 +200,10 @@ def test_directory_that_goes_while_stop_waits(stopped_cluster: Cluster) -> None:
         stand.write("postmaster.pid", f"{server.pid}\n")
         program = stand.begin("stop", "-t", "60")
         wait_for_request(stopped_cluster, server)
+        # Between two looks: in the middle of one it might miss something else first.
+        stopped_cluster.wait_for("pg_ctl to rest", Rest(program.pid).has_come)
         stand.data.rename(stand.data.with_name("away"))
-        done = program.finish(10 * stopped_cluster.scale)
+        done = program.finish(REACTION_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (1, f'pg_ctl: directory "{stand.data}" does not exist\n')
 
 
@@ -209,7 +216,7 @@ def test_stop_ends_with_the_pid_file(stopped_cluster: Cluster) -> None:
         program = stand.begin("stop")
         wait_for_request(stopped_cluster, server)
         path.unlink()
-        done = program.finish(10 * stopped_cluster.scale)
+        done = program.finish(REACTION_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (0, "")
     assert done.out.replace(".", "") == f"{STOPPING} done\nserver stopped\n".replace(".", "")
 
@@ -236,7 +243,7 @@ def test_logrotate_sends_usr1(stopped_cluster: Cluster) -> None:
         stand.write("postmaster.pid", f"{server.pid}\n")
         done = stand.run("logrotate")
         assert (done.code, done.out, done.err) == (0, "server signaled to rotate log file\n", "")
-        assert server.wait(10 * stopped_cluster.scale) == -signal.SIGUSR1
+        assert server.wait(REACTION_LIMIT * stopped_cluster.scale) == -signal.SIGUSR1
     assert (stand.data / "logrotate").read_bytes() == b""
 
 
@@ -246,7 +253,7 @@ def test_kill_needs_no_data_directory(target: Target) -> None:
     with process(target, "sleep", "60") as victim:
         done = target.run(Program.PG_CTL, ["kill", "HUP", str(victim.pid)])
         assert (done.code, done.out, done.err) == (0, "", "")
-        assert victim.wait(10) == -signal.SIGHUP
+        assert victim.wait(REACTION_LIMIT) == -signal.SIGHUP
 
 
 @claim("CT-13", source="pg_ctl.c: get_control_dbstate()", needs=[*PG_CTL, Need.CONTROL_FILE])
