@@ -151,6 +151,8 @@ def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None
     """Commits wait for a standby that a reload has named, until another takes it back."""
     with cluster.session() as session:
         session.query("create table something(a int)")
+        # A checkpointer tells of what it keeps at its birth too; one that has worked has done so.
+        session.query("checkpoint")
         mark = cluster.mark()
         cluster.reload(synchronous_standby_names="nobody")
         cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
@@ -272,12 +274,20 @@ def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
 
 # A checkpoint that takes its time.
 
+LOGGED_ALONE = {"log_checkpoints": "on", "bgwriter_lru_maxpages": "0"}
+"""The background writer leaves all that is dirty to the checkpointer."""
+
 
 @contextlib.contextmanager
 def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
-    """A session that waits for a checkpoint that would take minutes."""
+    """A session that waits for a checkpoint that would take twenty seconds.
+
+    After each buffer it sleeps for a tenth of a second, so there must be many that are dirty:
+    `create table as` would use few buffers, one after the other again.
+    """
     with cluster.session() as session:
-        session.query("create table something as select generate_series(1, 20000)")
+        session.query("create table something(a int)")
+        session.query("insert into something select generate_series(1, 45000)")
     session = cluster.session()
     mark = cluster.mark()
     old = cluster.target.version.major <= 14
@@ -288,7 +298,7 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
 
 
 @claim("CK-08", "CK-01", source=DELAY, needs=SQL)
-@settings(log_checkpoints="on")
+@settings(**LOGGED_ALONE)
 def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
     """CHECKPOINT ends a spread checkpoint at full speed, and then comes its own."""
     mark = cluster.mark()
@@ -301,7 +311,7 @@ def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
 
 
 @claim("CK-08", source=DELAY, needs=SQL)
-@settings(log_checkpoints="on")
+@settings(**LOGGED_ALONE)
 def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     """A shutdown ends a spread checkpoint at full speed, and then comes the last one."""
     mark = cluster.mark()
@@ -314,7 +324,7 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
 
 
 @claim("CK-08", "SG-11", source=DELAY, needs=SQL)
-@settings(log_checkpoints="on")
+@settings(**LOGGED_ALONE)
 def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
     """Between its writes a spread checkpoint sleeps, and obeys a reload."""
     with spread_checkpoint(cluster):
