@@ -30,8 +30,9 @@ LOG_OPTIONS = "backend_startup.c: validate_log_connections_options()"
 PACKETS = pytest.mark.unmonitored("the model has no packets but the startup packet")
 NO_TIMEOUTS = pytest.mark.unmonitored("the model has no time limit for a client's packet")
 LONGEST_KEY = 256
-TWO_SECONDS_AT_MOST_S = 9.0
-"""Later than this two seconds have not been kept, on any machine."""
+TIME_FOR_A_PACKET_S = 3.0
+AT_MOST_S = 25.0
+"""Who has not gone by then has another limit: by default it is a minute."""
 
 
 def busy_session(cluster: Cluster) -> Session:
@@ -116,12 +117,14 @@ def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> Non
 
 
 @claim("TO-01", "CN-11", "CN-13", "CN-23", source=INITIALIZE)
-@settings(authentication_timeout="2s")
 @NO_TIMEOUTS
 def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
     """Who is silent, or half silent, too long is hung up on, exit 1, nothing said or logged."""
     mark = cluster.mark()
     with cluster.session() as session:
+        # Only now, for the session that is let in must not be late.
+        cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
+        cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
         begun = time.monotonic()
         silent, half = cluster.silent_client(), cluster.silent_client()
         half.client.send_bytes(startup_packet({"user": "postgres"})[:-1])
@@ -130,9 +133,8 @@ def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
         refused = cluster.silent_client()
         clients = {client.child.pid: client for client in (silent, half, refused)}
         for client in clients.values():
-            assert client.client.receive_rest() == b""
-            took = time.monotonic() - begun
-            assert 1.9 < took < TWO_SECONDS_AT_MOST_S * cluster.scale
+            assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
+            assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
         for pid in clients:
             record = cluster.expect_log(rf"\(PID {pid}\) exited with exit code", since=mark)
             assert record.message.endswith(" 1")
@@ -149,8 +151,7 @@ def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
     """pre_auth_delay holds each client up for as long, and then it is let in."""
     begun = time.monotonic()
     with cluster.session() as session:
-        took = time.monotonic() - begun
-        assert 0.95 < took < TWO_SECONDS_AT_MOST_S * cluster.scale
+        assert time.monotonic() - begun > 0.95
         assert session.query("select 1") == [("1",)]
 
 
