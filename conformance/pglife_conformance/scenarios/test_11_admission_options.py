@@ -126,7 +126,7 @@ def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     cluster.configure(logging_collector="on", log_destination="csvlog")
     cluster.start(wait=False)
-    record = cluster.expect_log("^ending log output to stderr$")
+    record = cluster.expect_log("^ending log output to stderr$", within=deadlines.START_LIMIT)
     assert (record.level, record.pid) == ("LOG", cluster.pid)
     assert record.hint == 'Future log output will go to log destination "csvlog".'
     cluster.wait_for(
