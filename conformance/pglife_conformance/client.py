@@ -139,10 +139,22 @@ class Client:
         self.cancel_key = b""
         self.transaction_status = ""
         try:
-            self._socket.connect(str(address) if isinstance(address, Path) else address)
+            self._connect(address)
         except BaseException:
             self._socket.close()
             raise
+
+    def _connect(self, address: Path | tuple[str, int]) -> None:
+        if not isinstance(address, Path):
+            self._socket.connect(address)
+            return
+        # With a timeout of Python's own nobody waits in line: where a busy server has not accepted
+        # the clients before us, connect() is an error at once. So the kernel keeps the time.
+        limit = struct.pack("ll", int(self._limit_s), int(self._limit_s % 1 * 1_000_000))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        self._socket.settimeout(None)
+        self._socket.connect(str(address))
+        self._socket.settimeout(self._limit_s)
 
     def fileno(self) -> int:
         """For poll()."""
