@@ -21,6 +21,7 @@ from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import sysv_segments_of
 from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.observation.processes import children_of
 from pglife_conformance.refusals import CANNOT_CONNECT_NOW, STARTING_UP
 from pglife_conformance.startup_gate import pin_startup_at_birth
 from pglife_conformance.story import expect_story, step
@@ -39,8 +40,12 @@ def first_helpers(cluster: Cluster) -> list[Kind]:
 
 
 def in_order_of_birth(cluster: Cluster) -> list[Kind]:
-    """The living children's kinds; the kernel keeps the order in which they were forked."""
-    return [child.kind for child in cluster.children()]
+    """The living children's kinds; the kernel keeps the order in which they were forked.
+
+    Neither start times tell it (of a hundredth of a second) nor pids (they begin again at 300).
+    """
+    kinds = {child.pid: child.kind for child in cluster.children()}
+    return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
 @claim("SH-40", source=PID_FILE)
