@@ -29,6 +29,7 @@ from pglife_conformance.refusals import (
     IN_RECOVERY_MODE,
     TERMINATED_BY_CRASH,
 )
+from pglife_conformance.scenarios.test_03_crash_clock import Countdown
 
 SOURCE = "postmaster.c: HandleChildCrash()"
 SM = "postmaster.c: PostmasterStateMachine()"
@@ -60,11 +61,13 @@ def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
 def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
     """While the children of a crashed server end, new clients hear `in recovery mode`."""
     mark = cluster.mark()
+    countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster):
         for _ in range(2):
-            refusal = cluster.refusal_of_new_client()
-            assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
-            assert refusal.message == IN_RECOVERY_MODE
+            with countdown.step():
+                refusal = cluster.refusal_of_new_client()
+                assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
+                assert refusal.message == IN_RECOVERY_MODE
     cluster.expect_ready(since=mark)
 
 

@@ -16,6 +16,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pins import Pin, pin_wait_dead_end, pin_wait_dead_end_after_crash
 from pglife_conformance.refusals import IN_RECOVERY_MODE, TOO_MANY_CONNECTIONS
+from pglife_conformance.scenarios.test_03_crash_clock import Countdown
 from pglife_conformance.session import Outcome, Session
 
 ACCEPT = "postmaster.c: ConfigurePostmasterWaitSet()"
@@ -48,7 +49,8 @@ def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
 ) -> None:
     """Nobody is accepted in PM_WAIT_DEAD_END of a crash; whoever waits is answered afterwards."""
     mark = cluster.mark()
-    with pin_wait_dead_end_after_crash(cluster) as pin:
+    countdown = Countdown(cluster)
+    with pin_wait_dead_end_after_crash(cluster) as pin, countdown.step():
         client = waiting_client(cluster)
     let_its_client_go(pin)
     outcome = client.hear_outcome()

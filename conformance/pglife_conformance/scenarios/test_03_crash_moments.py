@@ -16,6 +16,7 @@ from pglife_conformance.crashes import (
     ABNORMAL,
     REINITIALIZING,
     SHUT_DOWN,
+    SIGKILL_ROUND,
     STARTUP_FAILED,
     TERMINATING,
     Before,
@@ -48,6 +49,7 @@ from pglife_conformance.refusals import (
     SHUTTING_DOWN,
     STARTING_UP,
 )
+from pglife_conformance.scenarios.test_03_crash_clock import Countdown
 from pglife_conformance.startup_gate import pin_startup_after_crash, pin_startup_at_birth
 
 SM = "postmaster.c: PostmasterStateMachine()"
@@ -208,10 +210,12 @@ def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -
     """A crash in PM_WAIT_BACKENDS of a shutdown: no checkpoint, exit 1."""
     mark = cluster.mark()
     with pin_wait_backends(cluster) as pin:
+        countdown = Countdown(cluster)
         victim = cluster.crash(Kind.CHECKPOINTER if who == "checkpointer" else pin.child)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
+    but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
     assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     cluster.expect_no_log("^shutting down$", since=mark)
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
@@ -235,11 +239,14 @@ def test_crash_of_an_io_worker_before_the_last_checkpoint(cluster: Cluster) -> N
     """An io worker killed in PM_WAIT_XLOG_SHUTDOWN: PM_WAIT_DEAD_END at once, then exit 1."""
     mark = cluster.mark()
     with pin_wait_xlog_shutdown(cluster):
+        countdown = Countdown(cluster)
         victim = cluster.crash(Kind.IO_WORKER)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
-        cluster.expect_pmstate("PM_WAIT_DEAD_END")
+        at_once = ("PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_DEAD_END")
+        cluster.wait_for("PM_WAIT_DEAD_END at once", lambda: at_once in cluster.pmstates(mark))
+    but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
     assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
 
 
@@ -249,10 +256,12 @@ def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
     """A crash in PM_WAIT_IO_WORKERS: exit 1, although the control file says `shut down`."""
     mark = cluster.mark()
     with pin_wait_io_workers(cluster) as pin:
+        countdown = Countdown(cluster)
         victim = cluster.crash(pin.child if who is Kind.IO_WORKER else who)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
+    but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
     assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
@@ -287,18 +296,24 @@ def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
 def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: str) -> None:
     """A request during a crash is taken, refusals change, and the end is an exit 1."""
     mark = cluster.mark()
+    countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster, Kind.WALWRITER):
-        assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
-        cluster.request_shutdown(mode)
-        cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
-        refusal = cluster.refusal_of_new_client()
-        assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
-        cluster.wait_for(
-            "postmaster.pid to say `stopping`",
-            lambda: cluster.pid_file_status() is PidFileStatus.STOPPING,
-        )
+        with countdown.step():
+            assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
+        with countdown.step():
+            cluster.request_shutdown(mode)
+            cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
+            cluster.expect_no_log(f"^{SIGKILL_ROUND}$", since=mark)
+        with countdown.step():
+            refusal = cluster.refusal_of_new_client()
+            assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
+            cluster.wait_for(
+                "postmaster.pid to say `stopping`",
+                lambda: cluster.pid_file_status() is PidFileStatus.STOPPING,
+            )
+    but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark)
+    lines = but_a_late_round(postmaster_lines(cluster, mark))
     assert lines[1:] == [TERMINATING, f"received {mode} shutdown request", ABNORMAL, SHUT_DOWN]
 
 
@@ -316,9 +331,12 @@ def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: st
     mark = cluster.mark()
     reloaded = "received SIGHUP, reloading configuration files"
     changed = f'parameter "restart_after_crash" changed to "{value}"'
-    with pin_wait_backends_after_crash(cluster, Kind.WALWRITER):
+    countdown = Countdown(cluster)
+    with pin_wait_backends_after_crash(cluster, Kind.WALWRITER), countdown.step():
         cluster.reload(restart_after_crash=value)
-        cluster.expect_log(changed, since=mark)
+        cluster.expect_log(f"{changed}|^{SIGKILL_ROUND}$", since=mark)
+        cluster.expect_no_log(f"^{SIGKILL_ROUND}$", since=mark)
+    but_a_late_round = countdown.let_go()
     if value == "on":
         cluster.expect_ready(since=mark)
         end = [REINITIALIZING, READY_LINE]
@@ -326,7 +344,7 @@ def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: st
         cluster.expect_exit(code=1)
         end = [f"shutting down because {quoted('restart_after_crash', cluster)} is off", SHUT_DOWN]
         assert cluster.pid_file() is None
-    lines = postmaster_lines(cluster, mark)
+    lines = but_a_late_round(postmaster_lines(cluster, mark))
     assert lines[1:] == [TERMINATING, reloaded, changed, *end]
 
 
@@ -351,12 +369,15 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
         refusal = cluster.refusal_of_new_client()
         assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, STARTING_UP)
         assert cluster.pid_file_status() is PidFileStatus.STARTING
+        countdown = Countdown(cluster)
         victim = cluster.crash(kind)
         cluster.expect_log(f"^{TERMINATING}$", since=mark)
-        assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
+        with countdown.step():
+            assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
         first = pin.child
+    but_a_late_round = countdown.let_go()
     cluster.expect_ready(since=mark)
-    lines = postmaster_lines(cluster, mark)
+    lines = but_a_late_round(postmaster_lines(cluster, mark))
     at = lines.index(killed_line(cluster, victim))
     assert lines[at:] == [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
     assert first.key not in {kid.key for kid in cluster.children()}
@@ -403,14 +424,22 @@ def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> No
 def test_stopped_child_holds_the_restart_until_it_goes_on(cluster: Cluster) -> None:
     """While one child has not ended nobody new is forked; when it goes on, the restart comes."""
     before = Before.of(cluster)
+    countdown = Countdown(cluster)
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
         victim = cluster.crash(Kind.WALWRITER)
         cluster.expect_log(f"^{TERMINATING}$", since=before.mark)
-        cluster.wait_for(
-            "nobody but the stopped checkpointer", lambda: _keys(cluster) == [pin.child.key]
-        )
-        cluster.expect_still("nobody new", lambda: _keys(cluster) == [pin.child.key], 0.2)
-        cluster.expect_no_log(REINITIALIZING, since=before.mark)
+        with countdown.step():
+            cluster.wait_for(
+                "nobody but the stopped checkpointer", lambda: _keys(cluster) == [pin.child.key]
+            )
+        with countdown.step():
+            cluster.expect_still("nobody new", lambda: _keys(cluster) == [pin.child.key], 0.2)
+            cluster.expect_no_log(REINITIALIZING, since=before.mark)
+    but_a_late_round = countdown.let_go()
+    cluster.expect_log(f"^{REINITIALIZING}$", since=before.mark)
+    told = postmaster_lines(cluster, before.mark)
+    told = told[: told.index(REINITIALIZING)]
+    assert but_a_late_round(told) == [killed_line(cluster, victim), TERMINATING]
     expect_crash_restart(cluster, before, killed_line(cluster, victim))
 
 
