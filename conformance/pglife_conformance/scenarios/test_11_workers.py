@@ -90,7 +90,8 @@ def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
         assert cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER) == []
         mark = cluster.mark()
         session.query("select pg_promote(false)")
-        cluster.expect_log("^database system is ready to accept connections$", since=mark)
+        ready = "^database system is ready to accept connections$"
+        cluster.expect_log(ready, since=mark, within=deadlines.START_LIMIT)
         cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         cluster.wait_for("all parallel workers", lambda: launched(session) == PLANNED)
 

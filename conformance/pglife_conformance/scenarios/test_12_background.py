@@ -123,18 +123,19 @@ def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Clust
     start_with_everybody(cluster)
     cluster.session(parameters={"replication": "true"})
     with cluster.session() as session, cluster.session() as idle:
-        session.query("create database first")
-        session.query("create database second")
-        session.query("drop database first")
+        limit_s = CRASH_RESTART_LIMIT * cluster.scale
+        for sql in ("create database first", "create database second", "drop database first"):
+            session.query(sql, limit_s)
         # One that writes holds a lock; what is dropped must not be waited for because of that.
         rest = Rest(cluster.child(Kind.WALWRITER).pid)
         cluster.wait_for("a walwriter that sleeps", rest.has_come)
         mark = cluster.mark()
         with Pin(cluster, Kind.WALWRITER):
             session.send_query("drop database second")
-            cluster.expect_log("^waiting for all backends to process ProcSignalBarrier", mark)
+            waits = "^waiting for all backends to process ProcSignalBarrier"
+            cluster.expect_log(waits, mark, CRASH_RESTART_LIMIT)
             cluster.expect_still("the statement under way", session.is_silent, 0.3)
-        session.result()
+        session.result(limit_s)
         assert idle.query("select count(*) from pg_database where datname = 'second'") == [("0",)]
 
 
@@ -196,7 +197,9 @@ def test_nobody_works_where_there_is_no_work(stopped_cluster: Cluster) -> None:
     cluster.reload()
     cluster.session()
     calm = Calm(cluster)
-    cluster.wait_for("a calm server", calm.has_come, describe=lambda: calm.restless)
+    cluster.wait_for(
+        "a calm server", calm.has_come, CRASH_RESTART_LIMIT, describe=lambda: calm.restless
+    )
 
 
 @claim("PG-31", "BW-01", source="each process's main loop", needs=EVERYBODY)
