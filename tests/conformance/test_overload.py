@@ -1,0 +1,34 @@
+"""When a busy machine excuses a server."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pglife_conformance import overload
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody runs, and no wait of ours has been late."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
+    monkeypatch.setattr(overload, "_stood_still_at", float("-inf"))
+
+
+def test_quiet_machine_is_no_excuse() -> None:
+    overload.note_wait(0.016, 0.05)
+    assert not overload.is_overloaded()
+
+
+def test_wait_that_lasted_too_long_is_one() -> None:
+    overload.note_wait(0.016, 0.6)
+    assert overload.is_overloaded()
+
+
+def test_load_is_one_by_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = len(os.sched_getaffinity(0))
+    monkeypatch.setattr(os, "getloadavg", lambda: (4.1 * cores, 0.0, 0.0))
+    assert overload.is_overloaded()
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.9 * cores, 9.0 * cores, 9.0 * cores))
+    assert not overload.is_overloaded()
