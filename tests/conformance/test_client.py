@@ -27,7 +27,7 @@ def peers(tmp_path: Path) -> Iterator[tuple[Client, socket.socket]]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        client = Client(path, limit_s=2.0)
+        client = Client(path, limit_s=20.0)
         server, _ = listener.accept()
         with server:
             yield client, server
@@ -82,7 +82,7 @@ def test_end_of_file_is_no_reset(peers: tuple[Client, socket.socket]) -> None:
 
 def test_reset_is_no_end_of_file() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = Client(listener.getsockname(), limit_s=2.0)
+        client = Client(listener.getsockname(), limit_s=20.0)
         server, _ = listener.accept()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         server.close()

