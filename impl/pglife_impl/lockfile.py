@@ -15,6 +15,7 @@ and the generation where PostgreSQL shows key and id.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -164,7 +165,9 @@ class LockFiles:
         lines += [""] * (line - len(lines))
         lines[line - 1] = text
         new = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
-        os.pwrite(fd, new, 0)
+        if os.pwrite(fd, new, 0) != len(new):
+            # A short write sets no errno; it is taken for a full disk.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(fd, len(new))
 
     def still_ours(self) -> bool:
