@@ -1,0 +1,47 @@
+"""What a startup process says of its progress, and when it says nothing.
+
+Source       rules RC-01, ST-12; postmaster/startup.c: has_startup_progress_timeout_expired(),
+             begin_startup_progress_phase().
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.claims import claim
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.needs import Need
+
+PROGRESS = r"^redo in progress, elapsed time: \d+\.\d\d s, current LSN: [0-9A-F]+/[0-9A-F]+$"
+ANY = "elapsed time: "
+
+
+@claim(
+    "RC-01",
+    source="startup.c: has_startup_progress_timeout_expired()",
+    needs=[Need.FULL_SQL],
+    since=15,
+    why="startup is silent about its progress before",
+)
+@pytest.mark.parametrize(("interval", "told"), [("1h", False), ("0", False), ("1ms", True)])
+def test_recovery_tells_its_progress_at_intervals(
+    stopped_cluster: Cluster, interval: str, told: bool
+) -> None:
+    """With log_startup_progress_interval recovery tells how far it is, but not before."""
+    cluster = stopped_cluster
+    cluster.configure(log_startup_progress_interval=interval)
+    cluster.start()
+    with cluster.session() as session:
+        session.query("create table something(a int)")
+        session.query("insert into something select generate_series(1, 20000)")
+    cluster.request_shutdown("immediate")
+    cluster.expect_exit(code=0)
+    mark = cluster.mark()
+    cluster.start()
+    cluster.expect_log("^redo done at ", since=mark)
+    found = cluster.find_log(PROGRESS, since=mark)
+    if told:
+        assert found is not None
+        assert found.level == "LOG"
+    else:
+        cluster.expect_no_log(ANY, since=mark)
