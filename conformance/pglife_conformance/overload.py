@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import time
 
-_LOAD_FOR_EACH_PROCESSOR = 4.0
-"""Two suites side by side make two, and their children end in a tenth of a second."""
+_LOAD_FOR_EACH_PROCESSOR = 3.0
+"""Two suites side by side make two or so, and children still end in a tenth of a second."""
 
 _LATE_S = 0.5
 """A wait that lasts so much longer than asked for: the machine, or we, stood still."""
