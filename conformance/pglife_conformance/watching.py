@@ -26,6 +26,7 @@ from pglife_conformance.failures import Expectation, Hang
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import read_pid_file
 from pglife_conformance.observation.processes import Child, Family
+from pglife_conformance.overload import note_wait
 from pglife_conformance.postmaster import Postmaster
 
 Found = TypeVar("Found")
@@ -184,6 +185,7 @@ class Watcher:
                     hangs=hangs,
                 )
             self._pause(min(pause, max(until - time.monotonic(), 0.0)))
+            note_wait(pause, time.monotonic() - now)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _moved(self, before: Observation, seen: Observation) -> bool:
