@@ -68,11 +68,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`--trace FILE.json` is the same (a --trace without such a file is pdb's)",
     )
     group.addoption(
-        "--slow",
-        action="store_true",
-        help="also scenarios that wait for a clock of a minute",
-    )
-    group.addoption(
         "--keep-clusters",
         action="store_true",
         help="keep data directories and logs of the clusters",
@@ -95,7 +90,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers, a seed that xdist's workers share, traces that are none refused."""
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
-    config.addinivalue_line("markers", "slow: takes a minute; only with --slow")
     config.addinivalue_line("markers", "unmonitored(reason): why no monitor watches it")
     config.stash[_LEFT_OUT] = {}
     if _is_worker(config):
@@ -165,8 +159,6 @@ def _mark(item: pytest.Item, claim: Claim, target: Target) -> None:
     if missing:
         told = (f"{need}: {NEEDS[need].reason} ({NEEDS[need].reference})" for need in missing)
         item.add_marker(pytest.mark.skip(reason=f"target lacks {'; '.join(told)}"))
-    if item.get_closest_marker("slow") is not None and not item.config.option.slow:
-        item.add_marker(pytest.mark.skip(reason="takes a minute; asked for with --slow"))
     for defect in claim.defects:
         if defect.holds_on(target):
             item.add_marker(pytest.mark.xfail(reason=defect.reference, strict=True))
