@@ -19,6 +19,8 @@ RUN_MARK = "PGLIFE_RUN"
 """Environment variable that every process of a run inherits."""
 
 _IPC_RMID = 0
+_SHM_DEST = 0o1000
+"""In the mode that /proc shows: removed, and gone with whoever still has it in his memory."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,21 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def sysv_segments_of(creators: set[int]) -> list[SysvSegment]:
-    """The segments made by one of these processes."""
+    """The segments made by one of these processes, but for those that are removed already.
+
+    Whoever reads the command line of a dying process holds its memory for a moment, and with it a
+    segment that its maker has removed.
+    """
     try:
         lines = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()
     except OSError:
         return []
     words = [line.split() for line in lines[1:]]
-    return [SysvSegment(int(row[1]), int(row[4])) for row in words if int(row[4]) in creators]
+    return [
+        SysvSegment(int(row[1]), int(row[4]))
+        for row in words
+        if int(row[4]) in creators and not int(row[2], 8) & _SHM_DEST
+    ]
 
 
 def left_segments_of(creators: set[int]) -> list[SysvSegment]:
