@@ -150,8 +150,9 @@ class LockFiles:
         comes in the middle must not see half a file."""
         try:
             fd = os.open(self.paths[0], os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return  # somebody took the file away: SL-09 will see it
+        except OSError as e:  # somebody took the file away: SL-09 will see it
+            log(Level.LOG, f'could not open file "{PID_FILE}": {e.strerror}')
+            return
         try:
             self._rewrite(fd, line, text)
         except OSError as e:  # a full disk is no reason to end a server
@@ -171,15 +172,26 @@ class LockFiles:
         os.ftruncate(fd, len(new))
 
     def still_ours(self) -> bool:
-        """SL-09: is postmaster.pid there, and our pid in it? Odd read errors count as yes."""
+        """SL-09: is postmaster.pid there, and our pid in it? Other troubles count as yes."""
         try:
-            with open(PID_FILE, encoding="utf-8", errors="surrogateescape") as file:
-                first = file.readline().strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError:
+            fd = os.open(PID_FILE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as e:
+            is_gone = e.errno in (errno.ENOENT, errno.ENOTDIR)
+            rest = "" if is_gone else "; continuing anyway"
+            log(Level.LOG, f'could not open file "{PID_FILE}": {e.strerror}{rest}')
+            return not is_gone
+        try:
+            text = os.read(fd, 65536).decode("utf-8", "surrogateescape")
+        except OSError as e:
+            log(Level.LOG, f'could not read from file "{PID_FILE}": {e.strerror}')
             return True
-        return first == str(os.getpid())
+        finally:
+            os.close(fd)
+        found = _leading_number(text)
+        if found != os.getpid():
+            told = f"contains wrong PID: {found} instead of {os.getpid()}"
+            log(Level.LOG, f'lock file "{PID_FILE}" {told}')
+        return found == os.getpid()
 
     def touch_sockets(self) -> None:
         """SL-10: keep cleaners of /tmp away."""
