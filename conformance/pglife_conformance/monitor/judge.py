@@ -16,7 +16,8 @@ from pglife_conformance.events import Answer, AnswerKind, Observation, Stimulus
 from pglife_conformance.monitor.binding import BYSTANDERS, MODEL_KIND, Binding, OutOfScope
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
 from pglife_conformance.monitor.readings import readings_of
-from pglife_conformance.monitor.states import ADMITTED, PENDING, Element, Facts, TooMany, Tracker
+from pglife_conformance.monitor.states import Tracker
+from pglife_conformance.monitor.steps import ADMITTED, PENDING, Element, Facts, TooMany
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_spec.lang.python import Program

@@ -19,7 +19,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import SIGKILL_ROUND
 from pglife_conformance.failures import Expectation, Inconclusive
 from pglife_conformance.monitor.judge import Impossible, Monitor
-from pglife_conformance.monitor.states import TooMany
+from pglife_conformance.monitor.steps import TooMany
 from pglife_conformance.observation.processes import RunState, read_stat
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.play.deeds import do
