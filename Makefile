@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Three on two cores: scenarios wait more than they work.
 WORKERS ?= 3
 
+# The suite starts Python by the hundred: whatever has been compiled is kept, as by default.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: conformance test check real setup clean help
 
 help:
