@@ -1,4 +1,5 @@
-"""A child whose postmaster dies before the child has asked to be told of that.
+"""A child whose postmaster dies where it does not wait: before it has asked to be told of that,
+and after.
 
 Source       rules CR-41, SE-28; pmsignal.c: PostmasterDeathSignalInit(), PostmasterIsAlive();
              vacuum.c: vacuum_delay_point().
@@ -48,3 +49,29 @@ def test_orphan_from_its_birth_on_knows_it(make_cluster: MakeCluster) -> None:
         raise Inconclusive("a session that begins its VACUUM", "it has ended before")
     assert client.ending is Ending.END_OF_FILE
     client.close()
+
+
+@claim(
+    "CR-41",
+    source="pmsignal.c: postmaster_death_handler()",
+    needs=[Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.FULL_SQL],
+)
+@pytest.mark.unmonitored("the model ends with its postmaster")
+def test_slow_vacuum_hears_of_the_postmasters_end(make_cluster: MakeCluster) -> None:
+    """A VACUUM that sleeps between its pages has looked before, and looks again when the signal
+    of the postmaster's death has come: it ends at once and without a word."""
+    cluster = make_cluster()
+    if cluster.target.version.major >= 18:
+        cluster.configure(io_method="sync")
+    cluster.start()
+    with cluster.session() as session, cluster.session() as observer:
+        session.query("create table big as select repeat('x', 1000) from generate_series(1, 10000)")
+        session.query("set vacuum_cost_delay = 5; set vacuum_cost_limit = 1")
+        session.send_query("vacuum big")
+        done = "select heap_blks_scanned > 3 from pg_stat_progress_vacuum"
+        cluster.wait_for("a few pages", lambda: observer.query(done) == [("t",)])
+        cluster.signal_postmaster(signal.SIGKILL)
+        cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+        heard = [message.tag for message in session.expect_end()]
+        assert heard == []
+        assert session.ending is Ending.END_OF_FILE
