@@ -1,0 +1,184 @@
+"""Apply workers: what pg_stat_subscription says of them, and what they leave behind.
+
+Source       rule BG-26; replication/logical/launcher.c: pg_stat_get_subscription(),
+             logicalrep_worker_onexit().
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.claims import claim, settings
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.scenarios.test_12_background_workers import (
+    LOGICAL,
+    SQL,
+    subscribe,
+)
+from pglife_conformance.session import Row, Session
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+NEEDS = [*SQL, Need.WALSENDER]
+STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
+
+
+def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row]) -> None:
+    """Sooner or later this is the answer."""
+    cluster.wait_for(
+        f"{wanted} from {sql}",
+        lambda: session.query(sql) == wanted,
+        describe=lambda: str(session.query(sql)),
+    )
+
+
+TOLD = """
+    select
+        subname,
+        relid is null,
+        received_lsn > '0/0' and received_lsn <= pg_current_wal_lsn(),
+        latest_end_lsn > '0/0' and latest_end_lsn <= received_lsn,
+        last_msg_send_time between pg_postmaster_start_time() and last_msg_receipt_time,
+        last_msg_receipt_time between pg_postmaster_start_time() and clock_timestamp(),
+        latest_end_time between pg_postmaster_start_time() and last_msg_send_time
+    from pg_stat_subscription where pid = {pid}
+"""
+
+
+@claim("BG-26", source="launcher.c: pg_stat_get_subscription()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_what_is_told_of_an_apply_worker(cluster: Cluster) -> None:
+    """pg_stat_subscription has the worker's pid, places in the WAL, and times in their order."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        session.query("create table news(a int)")
+        told = TOLD.format(pid=worker.pid)
+        expect_rows(cluster, session, told, [("news", *["t"] * 6)])
+        session.query(
+            "create subscription idle connection 'dbname=nowhere' publication news "
+            "with (connect = false, slot_name = none)"
+        )
+        one = "select count(*), min(subid) = {oid} from pg_stat_get_subscription({oid})"
+        oid = session.query("select oid from pg_subscription where subname = 'news'")[0][0]
+        assert session.query(one.format(oid=oid)) == [("1", "t")]
+        idle = session.query("select oid from pg_subscription where subname = 'idle'")[0][0]
+        assert session.query(one.format(oid=idle)) == [("0", None)]
+        session.query("drop subscription idle")
+        session.query("drop subscription news")
+
+
+def stream(cluster: Cluster, session: Session, streaming: str) -> Child:
+    """A subscription to one table, by this kind of streaming; gives its apply worker."""
+    session.query("create table news(a text)")
+    first = subscribe(cluster, session)
+    session.query("alter publication news add table news")
+    session.query(f"alter subscription news set (streaming = {streaming}, origin = none)")
+    # Another one comes, that has heard of it; it may find its slot in use, and give up.
+    cluster.expect_death(first)
+    session.query("alter subscription news refresh publication with (copy_data = false)")
+    told = (
+        "select pid from pg_stat_subscription "
+        f"where last_msg_receipt_time is not null and pid <> {first.pid}"
+    )
+    found = cluster.wait_for("an apply worker that streams", lambda: session.query(told))
+    return cluster.child_with_pid(int(found[0][0] or ""))
+
+
+def begin_much(session: Session, writer: Session) -> None:
+    """A transaction that is too long to be sent at its end alone."""
+    writer.query("begin")
+    writer.query("insert into news select repeat('x', 100) from generate_series(1, 3000)")
+    # What is not committed is sent when it has been flushed.
+    session.query("create table something()")
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: pg_stat_get_subscription()",
+    needs=NEEDS,
+    since=17,
+    why="there is no worker_type before",
+)
+@OUT_OF_MODEL
+@settings(**STREAMED)
+def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
+    """Each has its type; a parallel one its leader's pid, one that copies has its table."""
+    told = (
+        "select worker_type, relid::regclass::text, leader_pid from pg_stat_subscription "
+        "where worker_type {} order by 1"
+    )
+    with cluster.session() as session, cluster.session() as writer:
+        session.query("create table copied(a int)")
+        leader = stream(cluster, session, "parallel")
+        begin_much(session, writer)
+        apply = ("apply", None, None)
+        expect_rows(
+            cluster,
+            session,
+            told.format("is not null"),
+            [apply, ("parallel apply", None, str(leader.pid))],
+        )
+        writer.query("rollback")
+        session.query("alter publication news add table copied")
+        # Whoever wants to read may do so, but a copy writes.
+        writer.query("begin; lock table copied in share mode")
+        session.query("alter subscription news refresh publication")
+        expect_rows(
+            cluster,
+            session,
+            told.format("<> 'parallel apply'"),
+            [apply, ("table synchronization", "copied", None)],
+        )
+        writer.query("rollback")
+        session.query("drop subscription news")
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: logicalrep_worker_onexit()",
+    needs=NEEDS,
+    since=16,
+    why="there are no parallel apply workers before",
+)
+@OUT_OF_MODEL
+@pytest.mark.parametrize("streaming", ["on", "parallel"])
+@settings(**STREAMED)
+def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) -> None:
+    """One that is ended amid a streamed transaction leaves neither files nor locks: the next one
+    applies it from its beginning."""
+
+    def has_begun() -> bool:
+        return bool(session.query(held) if streaming == "parallel" else files(first.pid))
+
+    def files(pid: int) -> list[Path]:
+        return list((cluster.data / "base/pgsql_tmp").glob(f"pgsql_tmp{pid}.*"))
+
+    with cluster.session() as session, cluster.session() as writer:
+        first = stream(cluster, session, streaming)
+        held = (
+            f"select mode from pg_locks where locktype = 'applytransaction' and pid = {first.pid}"
+        )
+        begin_much(session, writer)
+        cluster.wait_for("a transaction that is streamed", has_begun)
+        cluster.signal_child(first, signal.SIGTERM)
+        cluster.expect_death(first)
+        assert files(first.pid) == []
+        writer.query("commit")
+        # Its own rows, and those that come back to the same table.
+        expect_rows(cluster, session, "select count(*) from news", [("6000",)])
+        session.query("drop subscription news")
+        cluster.wait_for(
+            "no apply worker", lambda: not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
+        )
+        expect_rows(
+            cluster,
+            session,
+            "select count(*) from pg_locks where locktype = 'applytransaction'",
+            [("0",)],
+        )
