@@ -16,6 +16,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.scenarios.test_12_background_workers import (
     LOGICAL,
     SQL,
@@ -86,7 +87,7 @@ def stream(cluster: Cluster, session: Session, streaming: str) -> Child:
         "select pid from pg_stat_subscription "
         f"where last_msg_receipt_time is not null and pid <> {first.pid}"
     )
-    found = cluster.wait_for("an apply worker that streams", lambda: session.query(told))
+    found = cluster.wait_for("an apply worker that streams", lambda: session.query(told) or None)
     return cluster.child_with_pid(int(found[0][0] or ""))
 
 
@@ -136,6 +137,9 @@ def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
             [apply, ("table synchronization", "copied", None)],
         )
         writer.query("rollback")
+        # Its slot waits for whoever has begun before, and so would who drops it.
+        copied = "select srsubstate from pg_subscription_rel where srrelid = 'copied'::regclass"
+        expect_rows(cluster, session, copied, [("r",)])
         session.query("drop subscription news")
 
 
@@ -166,6 +170,9 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         )
         begin_much(session, writer)
         cluster.wait_for("a transaction that is streamed", has_begun)
+        # All of it: between two parts the locks may be somebody else's, or nobody's.
+        rests = [Rest(first.pid), Rest(cluster.child(Kind.WALSENDER).pid)]
+        cluster.wait_for("all that has come of it", lambda: all(rest.has_come() for rest in rests))
         cluster.signal_child(first, signal.SIGTERM)
         cluster.expect_death(first)
         assert files(first.pid) == []
