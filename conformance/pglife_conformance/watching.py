@@ -17,7 +17,7 @@ import ctypes
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +43,11 @@ _IN_DELETE = 0x200
 _IN_NONBLOCK = os.O_NONBLOCK
 _IN_CLOEXEC = os.O_CLOEXEC
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _is_something(found: object) -> bool:
+    """Whether a wait is over that has found this; no rows are no evidence."""
+    return found is not False and not (isinstance(found, Collection) and len(found) == 0)
 
 
 class Alarm:
@@ -157,9 +162,9 @@ class Watcher:
         *,
         describe: Callable[[], str] | None = None,
     ) -> Found:
-        """Look until the predicate is satisfied; its value is returned.
+        """Look until the predicate gives something; its value is returned.
 
-        `name` says what is waited for and becomes the "expected" of a failure.
+        None, False and an empty collection are nothing yet. `name` says what is waited for and becomes the "expected" of a failure.
         """
         began = time.monotonic()
         until = began + limit_s * self._scale
@@ -171,7 +176,7 @@ class Watcher:
             before = self.last
             seen = self.look()
             found = predicate()
-            if found is not None and found is not False:
+            if found is not None and _is_something(found):
                 return found
             if before is None or self._moved(before, seen):
                 moved_at, pause = now, _FIRST_PAUSE_S
