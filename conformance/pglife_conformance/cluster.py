@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -83,6 +84,8 @@ class Cluster:
         self.watcher.also_watch(self.stderr)
         self.postmaster_pids: set[int] = set()
         self.was_killed = False
+        self.made_at = time.time()
+        """Before its first process; for those who look for what is left of it."""
         self._sessions: list[Session] = []
         self.at_end: list[Callable[[], None]] = []
         """Done before the end: pins let go, commands that sleep."""

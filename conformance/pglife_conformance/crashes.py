@@ -264,7 +264,7 @@ def _expect_same_postmaster(cluster: Cluster, before: Before) -> None:
         )
     if lines[7:] != ("ready   ",):
         raise cluster.watcher.failure("postmaster.pid says `ready`", str(lines[7:]))
-    segments = sysv_segments_of({cluster.pid})
+    segments = sysv_segments_of({cluster.pid}, cluster.made_at)
     told = lines[6].split()
     if segments and [int(word) for word in told[1:]] != [s.shmid for s in segments]:
         raise cluster.watcher.failure(

@@ -157,7 +157,8 @@ def wipe(directory: Path, *, keep: bool) -> None:
     stop_postmasters(left)
     end_processes(left, signal.SIGKILL)
     with contextlib.suppress(OSError):
-        for segment in left_segments_of(makers):
+        began = (directory / _PLACE).stat().st_mtime
+        for segment in left_segments_of(makers, began):
             segment.remove()
     if not keep:
         for place in places:

@@ -47,7 +47,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     left = _leftovers(cluster)
     if has_ended:
         left += _dynamic_leftovers(cluster)
-    for segment in left_segments_of(cluster.postmaster_pids):
+    for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at):
         segment.remove()
     _reap(cluster)
     cluster.watcher.close()
@@ -92,7 +92,7 @@ def _leftovers(cluster: Cluster) -> list[str]:
     if processes:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
-    left += [str(segment) for segment in left_segments_of(cluster.postmaster_pids)]
+    left += [str(segment) for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at)]
     return left
 
 

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,6 +51,26 @@ def test_a_port_where_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPa
             free_port()
 
 
+def test_a_segment_from_before_the_server_is_a_strangers() -> None:
+    """Its maker had the same pid, and was killed before it could tidy up."""
+    import ctypes
+
+    began = time.time()
+    child = os.fork()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if child == 0:
+        os._exit(0 if libc.shmget(0, 4096, 0o1600) >= 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    left = left_segments_of({child}, began)
+    try:
+        assert [segment.creator for segment in left] == [child]
+        assert left_segments_of({child}, time.time() + 5.0) == []
+    finally:
+        for segment in left:
+            segment.remove()
+    assert left_segments_of({child}, began) == []
+
+
 def test_a_segment_whose_maker_lives_is_not_left_behind() -> None:
     import ctypes
 
@@ -57,6 +78,6 @@ def test_a_segment_whose_maker_lives_is_not_left_behind() -> None:
     ident = libc.shmget(0, 4096, 0o1600)
     assert ident >= 0
     try:
-        assert ident not in {found.shmid for found in left_segments_of({os.getpid()})}
+        assert ident not in {found.shmid for found in left_segments_of({os.getpid()}, 0.0)}
     finally:
         libc.shmctl(ident, 0, None)

@@ -19,6 +19,8 @@ RUN_MARK = "PGLIFE_RUN"
 """Environment variable that every process of a run inherits."""
 
 _IPC_RMID = 0
+_CLOCK_LAG_S = 1.0
+"""The kernel's times are whole seconds, and behind by a tick."""
 _SHM_DEST = 0o1000
 """In the mode that /proc shows: removed, and gone with whoever still has it in his memory."""
 
@@ -87,31 +89,35 @@ def _has_mark(pid: int, mark: bytes) -> bool:
         return False
 
 
-def sysv_segments_of(creators: set[int]) -> list[SysvSegment]:
-    """The segments made by one of these processes, but for those that are removed already.
+def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
+    """The segments made by one of these processes since this moment (of time.time()), but for those
+    that are removed already.
 
-    Whoever reads the command line of a dying process holds its memory for a moment, and with it a
-    segment that its maker has removed.
+    What is older was made by a stranger that had the same pid. Whoever reads the command line of a
+    dying process holds its memory for a moment, and with it a segment that its maker has removed.
     """
     try:
         lines = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()
     except OSError:
         return []
-    words = [line.split() for line in lines[1:]]
+    rows = [dict(zip(lines[0].split(), line.split(), strict=False)) for line in lines[1:]]
     return [
-        SysvSegment(int(row[1]), int(row[4]))
-        for row in words
-        if int(row[4]) in creators and not int(row[2], 8) & _SHM_DEST
+        SysvSegment(int(row["shmid"]), int(row["cpid"]))
+        for row in rows
+        if int(row["cpid"]) in creators
+        and int(row["ctime"]) >= since - _CLOCK_LAG_S
+        and not int(row["perms"], 8) & _SHM_DEST
     ]
 
 
-def left_segments_of(creators: set[int]) -> list[SysvSegment]:
-    """The segments that these processes, all of which have ended, have left behind.
+def left_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
+    """The segments that these processes, all of which have ended, have left behind since then.
 
     Pids come again, and soon where many servers are tested side by side: a segment whose maker
     lives belongs to a stranger with one of these pids, and must be left alone.
     """
-    return [found for found in sysv_segments_of(creators) if not _is_alive(found.creator)]
+    found = sysv_segments_of(creators, since)
+    return [segment for segment in found if not _is_alive(segment.creator)]
 
 
 def _is_alive(pid: int) -> bool:

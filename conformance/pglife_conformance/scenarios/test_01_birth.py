@@ -75,7 +75,7 @@ def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     """Line 7 is the id of the System V segment that the postmaster made."""
     pid_file = cluster.pid_file()
     assert pid_file is not None
-    (segment,) = sysv_segments_of({cluster.pid})
+    (segment,) = sysv_segments_of({cluster.pid}, cluster.made_at)
     assert int((pid_file.shared_memory or "").split()[1]) == segment.shmid
 
 
