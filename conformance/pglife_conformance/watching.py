@@ -164,7 +164,8 @@ class Watcher:
     ) -> Found:
         """Look until the predicate gives something; its value is returned.
 
-        None, False and an empty collection are nothing yet. `name` says what is waited for and becomes the "expected" of a failure.
+        None, False and an empty collection are nothing yet. `name` says what is waited for and
+        becomes the "expected" of a failure.
         """
         began = time.monotonic()
         until = began + limit_s * self._scale
