@@ -69,8 +69,10 @@ def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False)
     Before each further piece one byte of answer is waited for.
     """
     mark = cluster.mark()
-    # Lines about children of others may still be to come; those have been born already.
-    others = {kid.pid for kid in cluster.watcher.look().kids}
+    # Lines about children of others may still be to come; those have been born already. The same
+    # look as the mark's: it asks for children first, and whoever is reaped by then has his lines
+    # before the mark.
+    others = {kid.pid for kid in cluster.watcher.kids}
     session = cluster.silent_client(tcp=tcp, wait_for_child=False)
     client, answer = session.client, b""
     for number, piece in enumerate(said):
