@@ -129,6 +129,8 @@ def test_background_writer_sleeps_long_after_two_idle_rounds(cluster: Cluster) -
             session.query("create table more as select generate_series(1, 1000)")
             assert was_woken(writer.pid)
             began = time.monotonic()
+        # One that goes on is seen in its old sleep until it gets a processor.
+        cluster.wait_for("the end of that sleep", lambda: not sleeps_long())
         while True:
             slept_long = sleeps_long()
             if time.monotonic() - began > 3 * BUFFER_DELAY_MS / 1000:
@@ -209,6 +211,7 @@ def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -
             )
         # What made it go on is there already: it comes out of this nap without a look back.
         held.close()
+        cluster.wait_for("the end of that nap", lambda: sleep_ms(checkpointer.pid) != NAP_MS)
         cluster.wait_for("the checkpoint without a nap", done, CRASH_RESTART_LIMIT)
         if hurry == "checkpoint":
             session.result()
