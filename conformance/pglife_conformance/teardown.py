@@ -1,7 +1,7 @@
 """The end of a cluster after its scenario, and what it must not leave behind.
 
 Begin with   end_cluster().
-Owns         the polite end, the forced end, the judgement on leftovers.
+Owns         the polite end, the forced end, the judgement on leftovers and on the log's levels.
 Leaves out   runs that were killed (run.py).
 Source       STYLE section 5; SH-12.
 """
@@ -24,6 +24,7 @@ from pglife_conformance.observation.leftovers import (
     left_segments_of,
     processes_in,
 )
+from pglife_conformance.observation.levels import of_wrong_level
 from pglife_conformance.observation.processes import RunState
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     """Stop the server, end its family, and raise Leftover if anything stayed behind.
 
     A server that we had to kill, here or in the scenario, cannot tidy up; then we do, silently.
+    What it wrote in its log has the right level in any case, or Expectation is raised.
     """
     cluster.watcher.recorders.clear()
     cluster.let_go_of_everything()
@@ -50,6 +52,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at):
         segment.remove()
     _reap(cluster)
+    wrong = of_wrong_level(cluster.log())
     cluster.watcher.close()
     if not keep:
         shutil.rmtree(cluster.directory, ignore_errors=True)
@@ -58,6 +61,11 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
             "nothing is left of the server after its end",
             "; ".join(left),
             cluster.watcher.evidence(),
+        )
+    if wrong:
+        raise Expectation(
+            "each message of the log has the level that PostgreSQL gives it",
+            "\n".join(str(record) for record in wrong),
         )
 
 

@@ -1,0 +1,29 @@
+"""The level that each message of the log has."""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.observation.levels import of_wrong_level
+from pglife_conformance.observation.log import LogRecord
+
+# Each row: the right levels, a message. The first two are known at one level, the last is unknown.
+MESSAGES = [
+    (["LOG"], "database system is ready to accept connections"),
+    (["DEBUG"], "updating PMState from PM_INIT to PM_STARTUP"),
+    (["LOG", "NOTICE"], "database system was shut down at 2026-11-22 17:00:00 UTC"),
+    (["ERROR", "FATAL"], "terminating connection due to administrator command"),
+    (["LOG"], 'listening on Unix socket "/tmp/.s.PGSQL.5432"'),
+    (["LOG", "DEBUG", "NOTICE", "WARNING", "ERROR", "FATAL", "PANIC"], "something of an extension"),
+]
+LEVELS = MESSAGES[-1][0]
+
+
+@pytest.mark.parametrize(("right", "message"), MESSAGES)
+def test_a_known_message_has_its_level(right: list[str], message: str) -> None:
+    records = [LogRecord(at, 42, level, message) for at, level in enumerate(LEVELS)]
+    assert [r.level for r in of_wrong_level(records)] == [x for x in LEVELS if x not in right]
+
+
+def test_what_the_server_did_not_write_has_no_level() -> None:
+    assert of_wrong_level([LogRecord(0, 0, "", "shutting down")]) == []
