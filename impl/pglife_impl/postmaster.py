@@ -269,6 +269,7 @@ class Postmaster:
 
     def reap(self) -> None:
         """RP-01: all deaths that wait, then one run of the state machine."""
+        elog.log(Level.DEBUG4, "reaping dead processes")
         for pid, status in dead_children():
             child = self.pm.children.get(pid)
             clean = self.performer.slot_was_clean(pid, child.kind if child else None)

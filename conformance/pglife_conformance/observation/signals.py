@@ -95,3 +95,9 @@ def sent_signals(records: Iterable[LogRecord], postmaster: int) -> list[Sent]:
 def _signals(mask: str) -> frozenset[signal.Signals]:
     bits = int(mask, 16)
     return frozenset(number for number in signal.Signals if bits >> (number - 1) & 1)
+
+
+def was_woken(pid: int) -> bool:
+    """Somebody has set the latch of this process, which is stopped in its sleep."""
+    found = read_signals(pid)
+    return found is not None and signal.SIGURG in found.pending

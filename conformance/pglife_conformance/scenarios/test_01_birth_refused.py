@@ -46,6 +46,39 @@ def expect_refused(cluster: Cluster, code: int, text: str) -> Finished:
     return done
 
 
+MOST_PROCESSES = 2**18 - 1
+"""MAX_BACKENDS (postmaster.h; procnumber.h since 17)."""
+
+
+@claim(
+    "ST-02",
+    source="postinit.c: InitializeMaxBackends()",
+    needs=[Need.FULL_SQL],
+    since=18,
+    why="the sum is told in other words before",
+)
+def test_more_processes_than_can_be(stopped_cluster: Cluster) -> None:
+    """All kinds of processes together, the two of autovacuum's and slot synchronization's own
+    too, are no more than can be numbered; one more ends the start with 1."""
+    cluster = stopped_cluster
+    few = {"autovacuum_worker_slots": 4, "max_worker_processes": 3, "max_wal_senders": 2}
+    room = MOST_PROCESSES - 2 - sum(few.values())
+    cluster.configure(**few, max_connections=room + 1)
+    done = cluster.run_postgres()
+    assert done.code == 1
+    assert "FATAL:  too many server processes configured\n" in done.err
+    assert (
+        f'DETAIL:  "max_connections" ({room + 1}) plus "autovacuum_worker_slots" (4) plus '
+        '"max_worker_processes" (3) plus "max_wal_senders" (2) must be less than '
+        f"{MOST_PROCESSES - 1}."
+    ) in done.err
+    assert cluster.pid_file() is None
+    assert list(cluster.socket_directory.iterdir()) == []
+    cluster.configure(max_connections=room)
+    asked = cluster.run_postgres("-C", "shared_memory_size")
+    assert (asked.code, asked.out.strip().isdigit()) == (0, True)
+
+
 @claim("ST-02", "INV-72", source=SETTINGS)
 @pytest.mark.parametrize("reserved", [20, 21])
 def test_reserved_slots_must_leave_room(stopped_cluster: Cluster, reserved: int) -> None:

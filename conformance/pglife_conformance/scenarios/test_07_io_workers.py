@@ -1,11 +1,12 @@
-"""Io workers: how many, under what names, who is replaced when.
+"""Io workers: how many, under what names, who is replaced when, who wakes whom.
 
-Source       rules IO-01 to IO-08, TI-12, TI-34, PR-11; postmaster.c: maybe_adjust_io_workers(),
-             storage/aio/method_worker.c.
+Source       rules IO-01 to IO-08, IO-10, TI-12, TI-34, PR-11; storage/aio/method_worker.c,
+             postmaster.c: maybe_adjust_io_workers().
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
@@ -13,11 +14,12 @@ import pytest
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import Before, expect_family, expect_pmstates, expect_undisturbed
+from pglife_conformance.frozen import expect_rest
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import orders_pending, was_woken
 from pglife_conformance.pins import (
     Pin,
     pin_wait_backends,
@@ -189,3 +191,45 @@ def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluste
     cluster.wait_for("four io workers", lambda: len(workers(cluster)) == 4)
     session.close()
     cluster.expect_exit(code=0)
+
+
+# Work.
+
+QUEUED = 5
+ROWS = 8000
+
+
+@claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*NEEDS, Need.FULL_SQL])
+@settings(io_workers="16", autovacuum="off", log_min_messages="log")
+def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
+    """Whoever takes the first read of a queue wakes as many others as reads are left, two at most;
+    it then takes the others itself, and does the same."""
+    with contextlib.ExitStack() as stack:
+        sessions = [stack.enter_context(cluster.session()) for _ in range(QUEUED)]
+        for number, session in enumerate(sessions):
+            # Twice the buffers, and so its first pages are in none.
+            rows = f"select repeat('x', 500) from generate_series(1, {ROWS})"
+            session.query(f"create table big_{number} as {rows}")
+            session.query(f"select count(*) from big_{number}")
+        expect_rest(cluster, workers(cluster))
+        pins = [stack.enter_context(Pin(cluster, worker)) for worker in workers(cluster)]
+        for number, session in enumerate(sessions):
+            session.send_query(f"select count(*) from big_{number}")
+
+        def woken() -> list[Pin]:
+            return [pin for pin in pins if was_woken(pin.child.pid)]
+
+        cluster.wait_for("one worker woken for each read", lambda: len(woken()) == QUEUED)
+        expect_rest(cluster, [session.child for session in sessions])
+        # Stopped, they ask for nothing more when they have what they wait for.
+        for session in sessions:
+            stack.enter_context(Pin(cluster, session.child))
+        first, *others = woken()
+        first.release()
+        wanted = len(others) + sum(min(left, 2) for left in range(QUEUED))
+        pins.remove(first)
+        cluster.wait_for(
+            f"{wanted} workers woken", lambda: len(woken()) == wanted, describe=lambda: str(woken())
+        )
+        expect_rest(cluster, [first.child])
+        assert len(woken()) == wanted

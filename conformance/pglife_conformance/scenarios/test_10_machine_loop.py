@@ -107,6 +107,32 @@ def test_postmaster_sleeps_when_it_has_done_its_work(cluster: Cluster) -> None:
     expect_asleep(cluster)
 
 
+TAKEN = {
+    signal.SIGUSR1: "postmaster received pmsignal signal",
+    signal.SIGHUP: "postmaster received reload request signal",
+    signal.SIGTERM: "postmaster received shutdown request signal",
+    signal.SIGCHLD: "reaping dead processes",
+}
+
+
+@claim("SG-01", "RP-22", source=LOOP, since=18, why="not all of these lines are there before")
+@settings(log_min_messages="debug4", autovacuum="off", max_logical_replication_workers="0")
+def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
+    """What a signal asks for is done at the next turn of the loop, and not again at the others."""
+    with cluster.session():
+        wait_for_rest(cluster)
+        for number, line in TAKEN.items():
+            mark = cluster.mark()
+            if number is signal.SIGTERM:
+                cluster.request_shutdown("smart")
+            else:
+                cluster.signal_postmaster(number)
+            cluster.expect_log(f"^{line}$", since=mark)
+            wait_for_rest(cluster)
+            said = [r.message for r in cluster.log(mark) if r.message in TAKEN.values()]
+            assert said == [line]
+
+
 @claim("SL-06", source=SLEEP, needs=SIGNALS)
 @pytest.mark.parametrize("state", ["PM_WAIT_BACKENDS", "PM_WAIT_DEAD_END"])
 def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state: str) -> None:

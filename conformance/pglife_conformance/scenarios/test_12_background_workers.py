@@ -255,6 +255,32 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
     assert worse == []
 
 
+@claim("AV-01", "AV-16", source="autovacuum.c: do_start_worker()", needs=SQL)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
+    """Whatever database somebody has been in is visited, none twice before all others were."""
+    names = ["postgres", "one", "two"]
+    with cluster.session() as session:
+        session.query("create database one")
+        session.query("create database two")
+    for name in names:
+        with cluster.session(parameters={"database": name}) as session:
+            session.query("create table something as select 1; analyze something")
+            session.query("select pg_stat_force_next_flush()")
+    mark = cluster.mark()
+    text = 'autovacuum: processing database "'
+
+    def visits() -> list[str]:
+        found = (r.message for r in cluster.log(mark) if r.message.startswith(text))
+        return [message.split('"')[1] for message in found]
+
+    def all_visited_twice() -> bool:
+        return all(visits().count(name) >= 2 for name in names)
+
+    cluster.wait_for("two visits of each", all_visited_twice, 60.0, describe=lambda: str(visits()))
+
+
 @claim(
     "AV-11",
     source="autovacuum.c: check_av_worker_gucs()",

@@ -4,7 +4,7 @@ Begin with   test_primary_that_stops_sends_all_first().
 Owns         the ends of walsender and walreceiver that are neither crash nor shutdown.
 Leaves out   what the postmaster does about them (test_10_machine_standby.py).
 Source       PR-40 to PR-46, RC-23; walsender.c: WalSndCheckTimeOut(), WalSndDone(),
-             walreceiver.c: WalReceiverMain().
+             walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pglife_conformance.claims import claim
 from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pins import Pin
 from pglife_conformance.session import Session
 from pglife_conformance.standbys import start_pair
@@ -103,4 +104,38 @@ def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
             standby.expect_death(receiver)
             standby.reload(wal_receiver_timeout="60s")
         standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)
+    standby.expect_no_log("terminating any other active server processes")
+
+
+@claim("RC-15", "PR-45", source="startup.c: StartupRereadConfig()", needs=STREAMS)
+def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster) -> None:
+    """A reload ends the walreceiver if its connection or slot is another, and else leaves it."""
+    pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
+    primary, standby = pair.primary, pair.standby
+    requested = "^WAL receiver process shutdown requested$"
+    with standby.session() as reader:
+        standby.wait_for("streaming", lambda: is_streaming(reader))
+        receiver = pair.walreceiver()
+        rest = Rest(standby.child(Kind.STARTUP).pid)
+        mark = standby.mark()
+        standby.reload(work_mem="5MB")
+        standby.expect_log('^parameter "work_mem" changed to "5MB"$', since=mark)
+        standby.wait_for("a startup process that waits again", rest.has_come)
+        standby.expect_still("the same receiver", lambda: is_streaming(reader), 0.2)
+        assert pair.walreceiver().key == receiver.key
+        standby.expect_no_log(requested, since=mark)
+        connection = f"host={primary.socket_directory} port=5432 user=postgres"
+        changes = [
+            {"primary_conninfo": connection},
+            {"primary_slot_name": ""},
+            {"wal_receiver_create_temp_slot": "on"},
+        ]
+        for change in changes:
+            mark = standby.mark()
+            standby.reload(**change)
+            told = standby.expect_log(requested, since=mark)
+            assert told.pid == standby.child(Kind.STARTUP).pid
+            standby.expect_death(receiver)
+            receiver = pair.walreceiver()
+            standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)
     standby.expect_no_log("terminating any other active server processes")

@@ -1,10 +1,12 @@
-"""Small words of a session: names in Close, timeouts of a millisecond, libraries, databases.
+"""Small words of a session: in Parse, in Close; timeouts of a millisecond, libraries, databases.
 
 Source       rules SE-09, TO-02 to TO-06, CN-56; tcop/postgres.c: PostgresMain(),
              utils/init/miscinit.c: load_libraries(), utils/init/postinit.c: InitPostgres().
 """
 
 from __future__ import annotations
+
+import struct
 
 import pytest
 
@@ -21,6 +23,33 @@ from pglife_conformance.scenarios.test_12_sessions import (
     expect_timed_out,
 )
 from pglife_conformance.session import Session
+
+TEXT, INTEGER = 25, 23
+"""OIDs in pg_type."""
+
+# Parse.
+
+
+@claim("SE-09", source=MAIN, needs=[Need.EXTENDED_QUERY])
+@pytest.mark.parametrize("types", [[], [TEXT], [TEXT, INTEGER]])
+def test_parse_is_told_the_types_of_parameters(cluster: Cluster, types: list[int]) -> None:
+    """Parse takes as many types as it announces; what is not told is inferred."""
+    told = struct.pack(f"!H{len(types)}I", len(types), *types)
+    statement = b"select $1 || 'z', $2::int4 + 1"
+    with cluster.session() as session:
+        session.client.send_message(b"P", b"\0" + statement + b"\0" + told)
+        values = struct.pack("!HHi1si1s", 0, 2, 1, b"a", 1, b"7")
+        session.client.send_message(b"B", b"\0\0" + values + struct.pack("!H", 0))
+        session.client.send_message(b"E", b"\0" + struct.pack("!I", 0))
+        session.client.send_message(b"S")
+        answers = []
+        while (answer := session.receive()) is not None:
+            answers.append(answer)
+            if answer.tag is Tag.READY_FOR_QUERY:
+                break
+    assert [answer.row for answer in answers if answer.tag is Tag.DATA_ROW] == [("az", "8")]
+    assert [str(answer) for answer in answers if answer.tag is Tag.ERROR] == []
+
 
 # Close.
 

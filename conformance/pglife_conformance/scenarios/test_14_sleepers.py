@@ -26,7 +26,7 @@ from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending, read_signals
+from pglife_conformance.observation.signals import orders_pending, was_woken
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_checkpointer import spread_checkpoint
@@ -39,12 +39,6 @@ BUFFER_DELAY_MS = 200
 BUFFER_LONG_MS = 50 * BUFFER_DELAY_MS
 SLEEP_COMES_WITHIN_S = 30.0
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
-
-
-def was_woken(pid: int) -> bool:
-    """Somebody has set the latch of this process, which is stopped in its sleep."""
-    found = read_signals(pid)
-    return found is not None and signal.SIGURG in found.pending
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from pglife_conformance.crashes import Before, expect_undisturbed
 from pglife_conformance.deadlines import START_LIMIT
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.pins import Pin
-from pglife_conformance.scenarios.test_14_sleepers import was_woken
 from pglife_conformance.session import Session
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
