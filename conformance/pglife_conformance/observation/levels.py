@@ -5,9 +5,11 @@ Owns         the reading of levels.tsv.
 Leaves out   whether a message comes at all, and from which debug level on (scenarios).
 Source       the ereport() and elog() calls of the modules named in the rules, versions 15 to 18.
 
-Two levels in one row: a single-user server has no postmaster and says NOTICE where another says
+Two levels in one row: until 17 a session's end by a signal is told at DEBUG2 too (postmaster.c:
+CleanupBackend()), a single-user server has no postmaster and says NOTICE where another says
 LOG (xlog.c: ShutdownXLOG()), and the leader of a parallel query repeats a worker's FATAL as its
-own ERROR (access/transam/parallel.c: HandleParallelMessage()).
+own ERROR (access/transam/parallel.c: HandleParallelMessage()). NEVER stands by what a server says
+that has met with a state that cannot be.
 """
 
 from __future__ import annotations

@@ -32,28 +32,30 @@ def put_pid_file(cluster: Cluster, text: str) -> None:
 @claim("SL-09", "CR-40", "SH-12", source="miscinit.c: RecheckDataDirLockFile()")
 @pytest.mark.unmonitored("the model has no clock of a minute")
 def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) -> None:
-    """A pid file that is gone or names another pid: immediate shutdown within a minute, exit 0.
+    """A pid file that is gone, empty or another's: immediate shutdown within a minute, exit 0.
 
     One that cannot be opened for another reason is told, and one with more in it is good.
     """
-    gone, other, closed, good = (make_cluster() for _ in range(4))
-    for cluster in (gone, other, closed, good):
+    gone, empty, other, closed, good = everybody = [make_cluster() for _ in range(5)]
+    for cluster in everybody:
         cluster.start()
     began = time.monotonic()
-    marks = {cluster: cluster.mark() for cluster in (gone, other, closed, good)}
+    marks = {cluster: cluster.mark() for cluster in everybody}
     (gone.data / "postmaster.pid").unlink()
+    put_pid_file(empty, "")
     text = (other.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
     put_pid_file(other, "\n".join(["1", *text[1:]]) + "\n")
     (closed.data / "postmaster.pid").chmod(0o400)
     lines = (good.data / "postmaster.pid").read_text(encoding="utf-8")
     put_pid_file(good, lines + "and more\n")
-    wrong = f'lock file "postmaster.pid" contains wrong PID: 1 instead of {other.pid}'
+    wrong = 'lock file "postmaster.pid" contains wrong PID: '
     missing = f"{CANNOT_OPEN}No such file or directory"
     request = "received immediate shutdown request"
     # Who has lost the file cannot write "stopping" into it either.
     for cluster, told in (
         (gone, [missing, INVALID, request, missing, SHUT_DOWN]),
-        (other, [wrong, INVALID, request, SHUT_DOWN]),
+        (empty, [f"{wrong}0 instead of {empty.pid}", INVALID, request, SHUT_DOWN]),
+        (other, [f"{wrong}1 instead of {other.pid}", INVALID, request, SHUT_DOWN]),
     ):
         cluster.expect_exit(code=0, within=AT_LATEST_S)
         expect_postmaster_lines(cluster, told, marks[cluster])

@@ -60,7 +60,8 @@ def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
         session.query("checkpoint")
         (began,) = session.query("select pg_current_wal_insert_lsn()")[0]
         session.query("update something set a = 0 where ctid = '(2,1)'")
-        session.query("delete from something where a > 500")
+        # Pages 3 and 4 become empty, and are cut off.
+        session.query("delete from something where ctid > '(2,100)'")
         session.query("vacuum something")
         session.query("truncate other")
         session.query("checkpoint")
@@ -79,6 +80,5 @@ def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
             )
         )
     blocks = {row[1:3] for row in changed if row[0] == "something" and row[3] == "f"}
-    assert {("0", "2"), ("0", "4"), ("2", "0")} <= blocks
-    assert {fork for fork, _ in blocks} == {"0", "2"}
-    assert ("other", "0", "0", "t") in changed
+    assert {("0", "2"), ("2", "0")} <= blocks <= {("0", "0"), ("0", "1"), ("0", "2"), ("2", "0")}
+    assert {("something", "0", "3", "t"), ("other", "0", "0", "t")} <= changed

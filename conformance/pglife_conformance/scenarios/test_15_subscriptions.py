@@ -1,7 +1,8 @@
-"""Apply workers: what pg_stat_subscription says of them, and what they leave behind.
+"""Apply workers: who has the launcher start them, what pg_stat_subscription says of them, and what
+they leave behind.
 
 Source       rule BG-26; replication/logical/launcher.c: pg_stat_get_subscription(),
-             logicalrep_worker_onexit().
+             AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.signals import read_signals
+from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_workers import (
     LOGICAL,
     SQL,
@@ -36,6 +39,44 @@ def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row])
         lambda: session.query(sql) == wanted,
         describe=lambda: str(session.query(sql)),
     )
+
+
+def hears_usr1(child: Child) -> bool:
+    """A stopped child has been sent USR1."""
+    found = read_signals(child.pid)
+    return found is not None and signal.SIGUSR1 in found.pending
+
+
+@claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> None:
+    """A commit wakes the launcher if it has enabled a subscription, and no other one does."""
+    kind = Kind.LOGICAL_REPLICATION_LAUNCHER
+    with cluster.session() as session:
+        made = (
+            "create subscription idle connection 'dbname=nowhere' publication news "
+            "with (connect = false, slot_name = none)"
+        )
+        for statement, wakes in (
+            ("create table news(a int)", False),
+            (made, False),
+            ("alter subscription idle set (slot_name = 'idle')", False),
+            ("begin; alter subscription idle enable; rollback", False),
+            ("create table other(a int)", False),
+            # Disabled at once, or else a worker would come, and wake the launcher by its end.
+            (
+                "begin; alter subscription idle enable; alter subscription idle disable; commit",
+                True,
+            ),
+            ("create table more(a int)", False),
+        ):
+            with Pin(cluster, kind) as pin:
+                assert not hears_usr1(pin.child)
+                session.query(statement)
+                assert hears_usr1(pin.child) == wakes, statement
+        session.query("alter subscription idle set (slot_name = none)")
+        session.query("drop subscription idle")
 
 
 TOLD = """
