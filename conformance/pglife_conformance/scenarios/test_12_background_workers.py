@@ -226,6 +226,19 @@ def test_apply_worker_comes_and_goes_with_its_subscription(cluster: Cluster) -> 
         )
 
 
+@claim("BG-20", source=FORGET, needs=[*SQL, Need.WALSENDER])
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_worker_that_is_not_parallel_is_not_counted_as_one(cluster: Cluster) -> None:
+    """After the end of an apply worker there is as much room for parallel ones as before."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        session.query("drop subscription news")
+        cluster.expect_death(worker)
+    with parallel_session(cluster) as session:
+        expect_a_worker(cluster, session)
+
+
 # Autovacuum.
 
 
@@ -279,6 +292,24 @@ def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
         return all(visits().count(name) >= 2 for name in names)
 
     cluster.wait_for("two visits of each", all_visited_twice, 60.0, describe=lambda: str(visits()))
+
+
+@claim("SM-22", "AV-16", source="postmaster.c: process_pm_pmsignal()", needs=SQL)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
+    """While a session holds a smart shutdown autovacuum workers come as ever."""
+    with cluster.session() as session:
+        session.query("create table something as select 1; analyze something")
+        session.query("select pg_stat_force_next_flush()")
+        mark = cluster.mark()
+        cluster.request_shutdown("smart")
+        cluster.expect_log("^received smart shutdown request$", since=mark)
+        # One may have been on its way already.
+        for _ in range(3):
+            mark = cluster.mark()
+            cluster.expect_log("^autovacuum: processing database ", since=mark, within=START_LIMIT)
+    cluster.expect_exit(code=0)
 
 
 @claim(

@@ -10,6 +10,8 @@ import pytest
 
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
+from pglife_conformance.deadlines import START_LIMIT
+from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_archiver import (
@@ -22,6 +24,7 @@ from pglife_conformance.scenarios.test_12_background_archiver import (
     resting_archiver,
     status_files,
 )
+from pglife_conformance.standbys import READ_ONLY_LINE
 
 KEPT_BETWEEN_LOOKS = 64
 """So many names the archiver remembers from one look into its directory."""
@@ -51,6 +54,32 @@ def test_every_history_file_comes_before_every_segment(
         full = fill_a_segment(cluster)
     cluster.wait_for("all of them done", lambda: status_files(cluster, ".ready") == [], 60.0)
     assert [name for name in archived(cluster) if name != full] == wanted
+
+
+@claim("AR-02", "RC-12", source="pgarch.c: PgArchForceDirScan()", needs=[*NEEDS, Need.STANDBY])
+@OUT_OF_MODEL
+@settings(max_connections="100", archive_mode="always", archive_command="sh slowly.sh %f")
+def test_history_of_a_promotion_goes_before_what_waits(stopped_cluster: Cluster) -> None:
+    """A promotion's history file is archived next, whatever the archiver had in mind before."""
+    cluster = stopped_cluster
+    wanted = [f"0000000100000000000000{number:02X}" for number in range(0x80, 0x84)]
+    for name in wanted:
+        cluster.write_file(f"pg_wal/{name}")
+        cluster.write_file(f"pg_wal/archive_status/{name}.ready")
+    cluster.write_file("slowly.sh", "echo $1 >> archived\nuntil test -e go; do sleep 0.05; done\n")
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.expect_log(f"^{READ_ONLY_LINE}$", within=START_LIMIT)
+    cluster.wait_for("the first one under way", lambda: archived(cluster) == wanted[:1])
+    with cluster.session() as session:
+        assert session.query("select pg_promote()") == [("t",)]
+    cluster.wait_for(
+        "a history that is ready", lambda: "00000002.history" in status_files(cluster, ".ready")
+    )
+    cluster.write_file("go")
+    cluster.wait_for("all of them done", lambda: status_files(cluster, ".ready") == [], 60.0)
+    ranked = [name for name in archived(cluster) if name in wanted or name.endswith(".history")]
+    assert ranked == [wanted[0], "00000002.history", *wanted[1:]]
 
 
 SYMBOL = "archive modules have to define the symbol _PG_archive_module_init"

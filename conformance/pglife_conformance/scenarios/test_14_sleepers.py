@@ -1,7 +1,7 @@
 """How long background processes sleep, who wakes them, and when nobody needs to.
 
-Source       rules BW-01, BW-04, CK-08, CR-41, IO-10; postmaster/walwriter.c, bgwriter.c,
-             checkpointer.c, storage/aio/method_worker.c, access/transam/xlog.c:
+Source       rules BW-01, BW-04, CK-08, CR-41, IO-10, WS-02; postmaster/walwriter.c, bgwriter.c,
+             checkpointer.c, walsummarizer.c, storage/aio/method_worker.c, access/transam/xlog.c:
              XLogSetAsyncXactLSN(), storage/buffer/freelist.c: StrategyGetBuffer().
 """
 
@@ -102,6 +102,42 @@ def test_walwriter_that_sleeps_for_a_moment_is_woken_by_volume_alone(cluster: Cl
                 "insert into something select repeat('x', 1000) from generate_series(1, 300)"
             )
             assert was_woken(walwriter.pid)
+
+
+# The walsummarizer.
+
+SUMMARIZER = "walsummarizer.c: summarizer_wait_for_wal()"
+SUMMARIZER_MS = 200
+"""MS_PER_SLEEP_QUANTUM (walsummarizer.c)."""
+
+
+@claim("WS-02", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
+@settings(summarize_wal="on")
+def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None:
+    """Each sleep after which there was no WAL is followed by one of twice its length; after much
+    WAL the shortest comes."""
+    summarizer = cluster.child(Kind.WALSUMMARIZER)
+
+    def sleeps(ms: int) -> bool:
+        return sleep_ms(summarizer.pid) == ms
+
+    def sleeps_short() -> bool:
+        # Seen or not, such a sleep is over soon: once more then.
+        if not sleeps(SUMMARIZER_MS):
+            session.query(
+                "insert into something select repeat('x', 1000) from generate_series(1, 100)"
+            )
+        return sleeps(SUMMARIZER_MS)
+
+    with cluster.session() as session:
+        session.query("create table something(a text)")
+        for length in (4, 8):
+            cluster.wait_for(
+                f"a sleep of {length} quanta",
+                lambda length=length: sleeps(length * SUMMARIZER_MS),  # type: ignore[misc]
+                SLEEP_COMES_WITHIN_S,
+            )
+        cluster.wait_for("the shortest sleep", sleeps_short, SLEEP_COMES_WITHIN_S)
 
 
 # The background writer.
