@@ -119,8 +119,19 @@ class Cluster:
 
     # Starting.
 
-    def start(self, *, wait: bool = True, args: tuple[str, ...] = ()) -> None:
-        """Start `postgres` itself. With wait: until it is ready and its family complete."""
+    def start(
+        self,
+        *,
+        wait: bool = True,
+        args: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start `postgres` itself. With wait: until it is ready and its family complete.
+
+        Args:
+            args: more of its command line.
+            env: more of its environment.
+        """
         mark = self.mark()
         self.watcher.stimulus(
             Stimulus.START,
@@ -135,6 +146,7 @@ class Cluster:
                 run_id=self.run.id,
                 stdout=stderr.fileno(),
                 stderr=stderr.fileno(),
+                env=env,
             )
         self.adopt(Postmaster(process.pid, process))
         if wait:

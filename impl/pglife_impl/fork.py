@@ -3,7 +3,7 @@
 Begin with   fork_child().
 Owns         os.fork(), the promise that a child never returns, its process group.
 Leaves out   what the child does (child.py).
-Source       postmaster/fork_process.c, launch_backend.c; rules PR-26, PR-27.
+Source       postmaster/fork_process.c, launch_backend.c; rules PR-26, PR-27, CR-63.
 
 The child leaves by os._exit in every path: sys.exit would run the parent's clean-up in the child
 and costs six times as much. Rejected: os.posix_spawn and multiprocessing, which start a new
@@ -12,6 +12,7 @@ interpreter and inherit no memory.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -40,12 +41,26 @@ def _be_child(main: Callable[[], int]) -> NoReturn:
     code = EXIT_FATAL
     try:
         signals.become_child()
+        _adjust_oom_score()
         os.setsid()
         code = main()
     except BaseException:
         _show_traceback()
     finally:
         os._exit(code)
+
+
+def _adjust_oom_score() -> None:
+    """CR-63: short of memory a child is killed sooner than the postmaster. No error counts."""
+    path = os.environ.get("PG_OOM_ADJUST_FILE")
+    if path is None:
+        return
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY)
+        try:
+            os.write(fd, os.environ.get("PG_OOM_ADJUST_VALUE", "0").encode())
+        finally:
+            os.close(fd)
 
 
 def _show_traceback() -> None:

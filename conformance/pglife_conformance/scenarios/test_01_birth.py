@@ -1,6 +1,7 @@
 """Birth: what is said, forked and written, in which order.
 
-Source       rules ST-03, ST-04, ST-08, SH-40, PR-24, TR-90; postmaster.c: PostmasterMain().
+Source       rules ST-03, ST-04, ST-08, SH-40, PR-24, TR-90, CR-63; postmaster.c: PostmasterMain(),
+             fork_process.c.
 """
 
 from __future__ import annotations
@@ -231,6 +232,46 @@ def test_socket_files_come_and_go(cluster: Cluster, mode: str) -> None:
     cluster.expect_exit(code=0)
     assert list(cluster.socket_directory.iterdir()) == []
     assert cluster.pid_file() is None
+
+
+OOM_SCORE = 300
+
+
+def oom_score(pid: int) -> int:
+    """How much likelier than others this process is killed when memory is short."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
+
+
+@claim("CR-63", source="fork_process.c: fork_process()", needs=[Need.OS_SIGNALS])
+def test_children_may_be_killed_sooner_than_the_postmaster(stopped_cluster: Cluster) -> None:
+    """PG_OOM_ADJUST_FILE and _VALUE give each child, and not the postmaster, another score."""
+    cluster = stopped_cluster
+    env = {
+        "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
+        "PG_OOM_ADJUST_VALUE": str(OOM_SCORE),
+    }
+    cluster.start(env=env)
+    with cluster.session():
+        assert {oom_score(child.pid) for child in cluster.children()} == {OOM_SCORE}
+    assert oom_score(cluster.pid) < OOM_SCORE
+
+
+@claim("CR-63", source="fork_process.c: fork_process()", needs=[Need.OS_SIGNALS])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_score_of_children_is_0_if_no_value_is_told(
+    stopped_cluster: Cluster, is_there: bool
+) -> None:
+    """Each child writes 0 into PG_OOM_ADJUST_FILE; where that cannot be, it lives all the same."""
+    cluster = stopped_cluster
+    path = cluster.data / "score"
+    if is_there:
+        cluster.write_file("score", "12")
+    cluster.start(env={"PG_OOM_ADJUST_FILE": str(path)})
+    with cluster.session() as session:
+        assert session.query("select 1") == [("1",)]
+    assert path.exists() == is_there
+    if is_there:
+        assert path.read_text(encoding="ascii") == "02"
 
 
 @claim("ST-03", "TF-04", source="postmaster.c: RemovePromoteSignalFiles()")

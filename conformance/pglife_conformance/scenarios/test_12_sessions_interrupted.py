@@ -9,6 +9,7 @@ Source       rules SE-20, SE-31, SE-40, SE-41, SE-44, SE-47, TO-03, TO-13, PG-32
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -18,6 +19,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import Before, expect_family, expect_undisturbed
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pins import Pin
 from pglife_conformance.refusals import (
     ADMIN_SHUTDOWN,
     QUERY_CANCELED,
@@ -341,3 +343,28 @@ def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     cluster.request_shutdown("fast")
     cluster.expect_exit(code=0)
     assert len([r for r in cluster.log() if r.message.startswith("disconnection: ")]) == 1
+
+
+@claim(
+    "PG-32",
+    source="procsignal.c: WaitForProcSignalBarrier()",
+    needs=[Need.FULL_SQL, Need.OS_SIGNALS],
+)
+def test_who_waits_for_everybody_says_for_whom(cluster: Cluster) -> None:
+    """A statement that needs a word of each process waits for it, and names who is late after five
+    seconds; with that word it is done."""
+    with cluster.session() as session, cluster.session() as late:
+        session.query("create database one")
+        mark = cluster.mark()
+        with Pin(cluster, late.child):
+            began = time.monotonic()
+            session.send_query("drop database one")
+            text = (
+                f"still waiting for backend with PID {late.backend_pid} to accept ProcSignalBarrier"
+            )
+            told = cluster.expect_log(f"^{text}$", since=mark)
+            assert time.monotonic() - began >= 5
+            assert (told.pid, told.level) == (session.backend_pid, "LOG")
+            assert session.is_silent()
+        assert session.result() == []
+        assert late.query("select 1") == [("1",)]
