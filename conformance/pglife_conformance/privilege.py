@@ -1,8 +1,8 @@
 """Servers refuse root: whom they run as, and what that user must still be able to read.
 
 Begin with   server_user(); counted_user() for a server whose processes are counted alone.
-Owns         the change of user in the forked child, the one ambient capability it may keep, the
-             limit of processes.
+Owns         the change of user, by setpriv(1) or else in the forked child, the one ambient
+             capability it may keep, the limit of processes.
 Leaves out   starting programs (targets/base.py).
 Source       ST-01, CT-04; credentials(7), capabilities(7).
 
@@ -26,12 +26,13 @@ import os
 import pwd
 import resource
 import stat
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from pglife_conformance.dispositions import begin_afresh
+from pglife_conformance.dispositions import are_fresh, begin_afresh
 from pglife_conformance.reservations import reserve
 
 _PR_SET_KEEPCAPS = 8
@@ -78,6 +79,21 @@ class ServerUser:
         """Give a directory or file to the server."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
+
+    def by_exec(self, keep_reading: bool) -> list[str] | None:
+        """Words before a command that make it this user's; None if it takes becoming().
+
+        A suite of some hundred megabytes is not forked for each program then: without anything to
+        be done in the child subprocess uses vfork(2).
+        """
+        if self.is_counted or self.limit_at_start is not None or not are_fresh():
+            return None
+        if not self.is_other:
+            return []
+        words = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
+        if keep_reading:
+            words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        return words if _can_be_run(tuple(words)) else None
 
     def becoming(self, keep_reading: bool) -> Callable[[], None]:
         """What a forked child does before exec: default signals, this user, its limit."""
@@ -152,6 +168,15 @@ class ServerUser:
         if status.st_gid == self.gid:
             return bool(status.st_mode & (bit >> 3))
         return bool(status.st_mode & (bit >> 6))
+
+
+@cache
+def _can_be_run(words: tuple[str, ...]) -> bool:
+    """Tried: these words before a command. Not every setpriv(1) knows all of them."""
+    try:
+        return subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _limit(pid: int, soft: int | None) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,8 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     wrong = of_wrong_level(cluster.log())
     cluster.watcher.close()
     if not keep:
-        shutil.rmtree(cluster.directory, ignore_errors=True)
+        # A thousand files: three times as fast as shutil.rmtree().
+        subprocess.run(["rm", "-rf", "--", os.fspath(cluster.directory)], check=False)
     if left and not was_killed:
         raise Leftover(
             "nothing is left of the server after its end",

@@ -45,33 +45,51 @@ def test_what_a_stranger_reads(reachable: Path, directory: int, file: int, reads
     assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([path])
 
 
-def test_an_ordinary_user_stays_itself() -> None:
-    user = ServerUser(os.getuid(), os.getgid(), is_other=False)
+def run_as(user: ServerUser, way: str, keep_reading: bool, *command: str) -> str:
+    """What a command prints that becomes this user in one of the two ways."""
+    words = user.by_exec(keep_reading) if way == "exec" else []
+    if words is None:
+        pytest.skip("no setpriv(1) that could be used, or signals that are ignored")
     done = subprocess.run(
-        ["id", "-u"], preexec_fn=user.becoming(keep_reading=True), capture_output=True, check=True
+        [*words, *command],
+        preexec_fn=user.becoming(keep_reading) if way == "fork" else None,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
     )
-    assert int(done.stdout) == os.getuid()
+    return done.stdout
+
+
+WAYS = pytest.mark.parametrize("way", ["fork", "exec"])
+
+
+@WAYS
+def test_an_ordinary_user_stays_itself(way: str) -> None:
+    user = ServerUser(os.getuid(), os.getgid(), is_other=False)
+    assert int(run_as(user, way, True, "id", "-u")) == os.getuid()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@WAYS
 @pytest.mark.parametrize("keep_reading", [True, False])
-def test_root_becomes_nobody_who_may_read_if_need_be(tmp_path: Path, keep_reading: bool) -> None:
+def test_root_becomes_nobody_who_may_read_if_need_be(
+    tmp_path: Path, keep_reading: bool, way: str
+) -> None:
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
     (secret / "file").write_text("told", encoding="ascii")
     user = server_user()
     assert user.is_other
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"id -u; id -G; cat {secret}/file; touch {secret}/other"],
-        preexec_fn=user.becoming(keep_reading),
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": os.environ["PATH"]},
-    )
+    script = f"id -u; id -G; cat {secret}/file; touch {secret}/other"
+    said = run_as(user, way, keep_reading, "/bin/sh", "-c", script)
     told = ["told"] if keep_reading else []
-    assert done.stdout.split() == [str(user.uid), str(user.gid), *told]
+    assert said.split() == [str(user.uid), str(user.gid), *told]
     assert not (secret / "other").exists()
+
+
+def test_who_has_a_limit_of_processes_is_made_in_the_child() -> None:
+    assert replace(server_user(), limit_at_start=3).by_exec(keep_reading=False) is None
 
 
 def test_the_interpreter_is_what_is_asked_about() -> None:

@@ -7,8 +7,8 @@ Source       proc(5), pidfd_open(2); kinds by rules TI-01 to TI-25.
 
 A child is known by pid and start time together, for pids come again. A zombie has no title any
 more, so its kind is remembered. `children` of /proc may leave out a child while another ends;
-so a look is repeated until two readings agree, and a child that we know and that its pidfd says
-is alive is looked for by itself.
+so a look is repeated until the children are the same before and after it, and a child that we know
+and that its pidfd says is alive is looked for by itself.
 """
 
 from __future__ import annotations
@@ -182,17 +182,19 @@ class Family:
         self._pidfds.clear()
 
     def _snapshot(self) -> dict[tuple[int, int], Child]:
-        before = self._reading()
+        pids = children_of(self.postmaster)
+        reading = self._reading(pids)
         for _ in range(_MAX_READINGS):
-            after = self._reading()
-            if list(before) == list(after):
-                return after
-            before = after
-        return before
+            after = children_of(self.postmaster)
+            if after == pids:
+                break
+            pids = after
+            reading = self._reading(pids)
+        return reading
 
-    def _reading(self) -> dict[tuple[int, int], Child]:
+    def _reading(self, pids: Iterable[int]) -> dict[tuple[int, int], Child]:
         children: dict[tuple[int, int], Child] = {}
-        for pid in children_of(self.postmaster):
+        for pid in pids:
             child = self._read(pid)
             if child is not None:
                 children[child.key] = child
