@@ -17,32 +17,51 @@ from __future__ import annotations
 import csv
 import functools
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from importlib import resources
+from typing import NamedTuple
 
 from pglife_conformance.observation.log import LogRecord
 
+_BEGINNING = 3
+"""By so many letters rows are looked up: most messages of a log are in none."""
+_LITERAL = re.compile(r"[\w \"]*(?![?*])")
+
+
+class _Row(NamedTuple):
+    levels: frozenset[str]
+    message: re.Pattern[str]
+
 
 @functools.cache
-def _patterns() -> dict[str, re.Pattern[str]]:
-    """By level the messages that have it; under `` all that are known."""
-    known: dict[str, list[str]] = {"": []}
+def _rows() -> dict[str, list[_Row]]:
+    """The table by how a message begins; under `` the rows that may begin in several ways."""
+    found: dict[str, list[_Row]] = defaultdict(list)
     table = resources.files(__package__).joinpath("levels.tsv").read_text(encoding="utf-8")
     _, *rows = csv.reader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
     for levels, message in rows:
-        for level in ("", *levels.split("|")):
-            known.setdefault(level, []).append(message)
-    return {level: re.compile("|".join(texts), re.DOTALL) for level, texts in known.items()}
+        literal = _LITERAL.match(message)
+        begins = literal[0][:_BEGINNING] if literal and len(literal[0]) >= _BEGINNING else ""
+        row = _Row(frozenset(levels.split("|")), re.compile(message, re.DOTALL))
+        found[begins].append(row)
+    return dict(found)
 
 
 def of_wrong_level(records: Iterable[LogRecord]) -> list[LogRecord]:
     """The records whose message is known and has another level; in the order given."""
-    patterns = _patterns()
+    rows = _rows()
+    anyhow = rows.get("", [])
     wrong = []
     for record in records:
-        own = patterns.get(record.level)
-        if record.pid == 0 or (own is not None and own.fullmatch(record.message)):
+        if record.pid == 0:
             continue
-        if patterns[""].fullmatch(record.message):
+        message = record.message
+        allowed = [
+            row.levels
+            for row in (*rows.get(message[:_BEGINNING], ()), *anyhow)
+            if row.message.fullmatch(message)
+        ]
+        if allowed and not any(record.level in levels for levels in allowed):
             wrong.append(record)
     return wrong
