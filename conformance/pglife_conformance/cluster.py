@@ -126,12 +126,7 @@ class Cluster:
         args: tuple[str, ...] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `postgres` itself. With wait: until it is ready and its family complete.
-
-        Args:
-            args: more of its command line.
-            env: more of its environment.
-        """
+        """Start `postgres` itself, with more `args` and `env`; `wait` for all its family."""
         mark = self.mark()
         self.watcher.stimulus(
             Stimulus.START,
