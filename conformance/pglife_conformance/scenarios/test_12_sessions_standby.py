@@ -160,4 +160,6 @@ def test_database_that_is_dropped_takes_its_sessions_along(
                 session.query("begin; show does_not_exist")
         other.query("drop database gone")
         expect_terminated(pair.standby, session, mark, DATABASE_GONE, DATABASE_DROPPED)
+    # Until its row has gone as well the database is there and invalid.
+    expect_replayed(pair)
     assert pair.standby.refusal_of_new_client(database="gone").sqlstate == "3D000"
