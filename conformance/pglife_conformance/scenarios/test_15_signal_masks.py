@@ -83,7 +83,7 @@ def test_background_process_blocks_all_until_its_handlers_are_set(
 # Dispositions.
 
 IGNORED_BY_ALL = "PIPE TTIN TTOU XFSZ"
-"""A child keeps what its postmaster ignores, and gives PIPE up for no longer than a command."""
+"""As the postmaster does, or, of PIPE, as each of them says itself."""
 BACKEND = ("USR2", "ALRM FPE HUP INT QUIT TERM USR1")
 DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.STARTUP: ("INT", "ALRM HUP QUIT TERM USR1 USR2"),
