@@ -7,12 +7,14 @@ import pytest
 from pglife_conformance.observation.levels import of_wrong_level
 from pglife_conformance.observation.log import LogRecord
 
-# Each row: the right levels, a message. The first two are known at one level, the last is unknown.
+# Each row: the right levels, a message. No level is right for what is never said, and every level
+# for what is unknown, in the last row.
 MESSAGES = [
     (["LOG"], "database system is ready to accept connections"),
     (["DEBUG"], "updating PMState from PM_INIT to PM_STARTUP"),
     (["LOG", "NOTICE"], "database system was shut down at 2026-11-22 17:00:00 UTC"),
     (["ERROR", "FATAL"], "terminating connection due to administrator command"),
+    ([], "process 42 taking over ProcSignal slot 7, but it's not empty"),
     (["LOG"], 'listening on Unix socket "/tmp/.s.PGSQL.5432"'),
     (["LOG", "DEBUG", "NOTICE", "WARNING", "ERROR", "FATAL", "PANIC"], "something of an extension"),
 ]

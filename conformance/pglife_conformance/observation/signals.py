@@ -97,7 +97,12 @@ def _signals(mask: str) -> frozenset[signal.Signals]:
     return frozenset(number for number in signal.Signals if bits >> (number - 1) & 1)
 
 
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """A process, stopped or not, has been sent this signal and has not taken it."""
+    found = read_signals(pid)
+    return found is not None and number in found.pending
+
+
 def was_woken(pid: int) -> bool:
     """Somebody has set the latch of this process, which is stopped in its sleep."""
-    found = read_signals(pid)
-    return found is not None and signal.SIGURG in found.pending
+    return has_pending(pid, signal.SIGURG)

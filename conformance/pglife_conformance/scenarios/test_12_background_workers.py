@@ -283,7 +283,7 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
-    """Whatever database somebody has been in is visited, none twice before all others were."""
+    """Each database that somebody has been in is visited, and visited again."""
     names = ["postgres", "one", "two"]
     with cluster.session() as session:
         session.query("create database one")

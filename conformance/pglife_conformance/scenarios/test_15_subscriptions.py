@@ -18,7 +18,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import read_signals
+from pglife_conformance.observation.signals import has_pending
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_workers import (
     LOGICAL,
@@ -39,12 +39,6 @@ def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row])
         lambda: session.query(sql) == wanted,
         describe=lambda: str(session.query(sql)),
     )
-
-
-def hears_usr1(child: Child) -> bool:
-    """A stopped child has been sent USR1."""
-    found = read_signals(child.pid)
-    return found is not None and signal.SIGUSR1 in found.pending
 
 
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)
@@ -72,9 +66,9 @@ def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> No
             ("create table more(a int)", False),
         ):
             with Pin(cluster, kind) as pin:
-                assert not hears_usr1(pin.child)
+                assert not has_pending(pin.child.pid, signal.SIGUSR1)
                 session.query(statement)
-                assert hears_usr1(pin.child) == wakes, statement
+                assert has_pending(pin.child.pid, signal.SIGUSR1) == wakes, statement
         session.query("alter subscription idle set (slot_name = none)")
         session.query("drop subscription idle")
 
