@@ -10,7 +10,8 @@ Source       utils/init/postinit.c: InitPostgres(), CheckMyDatabase();
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .catalog import Catalog, DatabaseDef, RoleDef
 from .protocol import Report, Severity, SqlState
@@ -19,8 +20,7 @@ USE_RESERVED_CONNECTIONS = "pg_use_reserved_connections"
 NO_LIMIT = -1
 
 
-@dataclass(frozen=True)
-class Newcomer:
+class Newcomer(Struct, frozen=True):
     """Who wants in; an empty database is a walsender's."""
 
     user: str
@@ -28,8 +28,7 @@ class Newcomer:
     slot: int
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What the checks look at. The newcomer has its PGPROC already (CN-58)."""
 
     free_slots: int

@@ -13,7 +13,7 @@ import socket
 
 from . import elog
 from .guc import Gucs
-from .pm_events import Level
+from .words import Level
 
 LOG_ALL = {"on", "true", "yes", "1", "all"}
 

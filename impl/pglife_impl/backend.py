@@ -24,7 +24,6 @@ from .checkpoint import CheckpointFailed
 from .context import ClientGone, SessionContext
 from .kinds import Kind
 from .latch import Latch, WaitSet
-from .pm_events import Level
 from .pm_state import Cac, QuitReason
 from .protocol import (
     Replication,
@@ -52,6 +51,7 @@ from .refusals import (
     not_authorized,
 )
 from .shmem import CancelMatch, SlotFlag
+from .words import Level
 from .world import Birth, World
 
 EXIT_DONE = 0

@@ -13,14 +13,15 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 FIRST_OID = 16384
 BOOTSTRAP_OID = 10
 
 
-@dataclass(frozen=True, slots=True)
-class RoleDef:
+class RoleDef(Struct, frozen=True):
     """One role."""
 
     oid: int
@@ -32,8 +33,7 @@ class RoleDef:
     member_of: frozenset[str] = field(default_factory=frozenset)
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseDef:
+class DatabaseDef(Struct, frozen=True):
     """One database."""
 
     oid: int

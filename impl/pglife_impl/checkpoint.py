@@ -12,8 +12,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from enum import IntFlag
+
+from msgspec.structs import replace
 
 from . import ImplError
 from .kinds import Kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MAX_DEPTH = 10
 MAX_SYNTAX_ERRORS = 100
@@ -30,8 +30,7 @@ NAME = re.compile(r"[A-Za-z_\200-\377][A-Za-z0-9_$\200-\377]*(?:\.[A-Za-z_][A-Za
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One setting as a file has it."""
 
     name: str
@@ -40,13 +39,13 @@ class Item:
     line: int
 
 
-@dataclass(slots=True)
 class Parsed:
     """All that the files say, and what is wrong with them."""
 
-    items: list[Item] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)  # ready for the log
-    notes: list[str] = field(default_factory=list)  # likewise, and harmless
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.errors: list[str] = []  # ready for the log
+        self.notes: list[str] = []  # likewise, and harmless
 
 
 def read_file(path: str, parsed: Parsed, *, strict: bool = True, depth: int = 0) -> None:

@@ -21,8 +21,8 @@ from .catalog import Catalog
 from .checkpoint import CheckpointFailed
 from .guc import Gucs
 from .latch import Latch, WaitSet
-from .pm_events import Level
 from .shmem import Shmem
+from .words import Level
 from .world import World
 
 __all__ = ["CheckpointFailed", "ClientGone", "Interrupts", "SessionContext", "Wake"]

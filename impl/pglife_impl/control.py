@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from . import ImplError
 
@@ -60,8 +60,7 @@ class BrokenControl(ControlError):
     """Its checksum is wrong: programs word that each in their own way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """The contents of the control file."""
 
     system_identifier: int
@@ -78,7 +77,7 @@ class Control:
 
     def with_state(self, state: DbState, now: float) -> Control:
         """The same in another state."""
-        return replace(self, state=state, time=now)
+        return self._replace(state=state, time=now)
 
     def write(self, data_directory: str, *, sync: bool) -> None:
         """Replace the file, durably if asked."""

@@ -16,14 +16,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import ImplError
 from .control import ControlError, DbState
 from .control import read as read_control
 from .lockfile import Line
-from .pm_state import PidStatus
 from .signals import install
+from .words import PidStatus
 
 WAITS_PER_S = 10
 START_TIME_SLACK_S = 2
@@ -41,8 +41,7 @@ class Failed(ImplError):
         self.code = code
 
 
-@dataclass
-class Start:
+class Start(NamedTuple):
     """How a server is to be started."""
 
     data_directory: str

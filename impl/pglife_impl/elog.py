@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 
 from .guc import Gucs
-from .pm_events import Level
+from .words import Level
 
 SHOWN = {
     Level.DEBUG5: "DEBUG",
@@ -31,12 +30,9 @@ STDERR = 2
 THRESHOLDS = {level.name.lower(): level for level in Level}
 
 
-@dataclass(slots=True)
 class Self:
     """What the prefix may tell of this process."""
 
-    pid: int = field(default_factory=os.getpid)
-    backend_type: str = "postmaster"
     user: str = ""
     database: str = ""
     application_name: str = ""
@@ -44,11 +40,14 @@ class Self:
     port: int = 0
     title: str = ""
     is_client: bool = False
-    start_time: float = field(default_factory=time.time)
     lines: int = 0
 
+    def __init__(self, backend_type: str = "postmaster") -> None:
+        self.pid = os.getpid()
+        self.start_time = time.time()
+        self.backend_type = backend_type
 
-@dataclass(slots=True)
+
 class _Setup:
     prefix: str = "%m [%p] "
     threshold: Level = Level.WARNING

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from . import SERVER_VERSION, SERVER_VERSION_NUM, ImplError
 
@@ -58,8 +58,7 @@ ASPECTS = frozenset({"receipt", "authentication", "authorization", "setup_durati
 NUMBER = re.compile(r"\s*([+-]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))\s*(\S*)\s*$")
 
 
-@dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(NamedTuple):
     """One known setting."""
 
     name: str

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import shlex
 import socket
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from . import ImplError
 
@@ -26,8 +27,7 @@ class HbaError(ImplError):
     """A file that cannot be used; the old one stays in force."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line: who, from where, and how he proves it."""
 
     number: int

@@ -9,8 +9,8 @@ Source       miscinit.c: GetBackendTypeDesc(); postmaster.c: process_pm_child_ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 MAX_IO_WORKERS = 32
 
@@ -48,8 +48,7 @@ class BadExit(Enum):
     REPLACED = auto()  # the logger is never a crash: RP-19
 
 
-@dataclass(frozen=True, slots=True)
-class KindInfo:
+class KindInfo(NamedTuple):
     """One row of the table: everything about a kind that is a mere fact."""
 
     backend_type: str  # pg_stat_activity.backend_type, GetBackendTypeDesc

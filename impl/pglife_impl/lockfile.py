@@ -24,7 +24,7 @@ from enum import IntEnum
 
 from . import ImplError
 from .elog import log
-from .pm_events import Level
+from .words import Level
 
 PID_FILE = "postmaster.pid"
 

@@ -14,7 +14,7 @@ import time
 
 from .elog import log
 from .guc import Gucs
-from .pm_events import Level
+from .words import Level
 
 
 def log_file_name(gucs: Gucs, now: float) -> str:

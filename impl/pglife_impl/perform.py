@@ -27,7 +27,6 @@ from .pm_events import (
     Fork,
     Forked,
     ForkFailed,
-    Level,
     Listen,
     Log,
     LogChildExit,
@@ -45,6 +44,7 @@ from .reap import describe
 from .settings import config_of
 from .shmem import Shmem, SlotFlag
 from .sockets import fds
+from .words import Level
 from .world import Birth, World
 
 TO_THE_GROUP_TOO = frozenset(

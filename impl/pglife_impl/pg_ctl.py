@@ -12,7 +12,6 @@ import getopt
 import os
 import signal
 import sys
-from dataclasses import dataclass
 from typing import NoReturn
 
 from . import SERVER_VERSION, ctl_start
@@ -62,7 +61,6 @@ If the -D option is omitted, the environment variable PGDATA is used.
 """
 
 
-@dataclass
 class Call:
     """What the command line asks for."""
 

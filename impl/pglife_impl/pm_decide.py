@@ -17,7 +17,6 @@ from .pm_events import (
     Event,
     Forked,
     ForkFailed,
-    Level,
     LockFileLost,
     LoggerWanted,
     PmSignalsSeen,
@@ -30,6 +29,7 @@ from .pm_events import (
 )
 from .pm_state import Config, PmState
 from .pm_step import Step
+from .words import Level
 
 LOCK_FILE_LOST = "performing immediate shutdown because data directory lock file is invalid"
 

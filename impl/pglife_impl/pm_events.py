@@ -8,11 +8,13 @@ Source       postmaster.c: ServerLoop(); rules SL-01, SG-01..04, section 7.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from msgspec import Struct
+
 from .kinds import Kind
-from .pm_state import Cac, PidStatus, QuitReason, Shutdown
+from .pm_state import Cac, QuitReason, Shutdown
+from .words import Level, PidStatus
 
 
 class PmSignal(IntEnum):
@@ -30,51 +32,29 @@ class PmSignal(IntEnum):
     ADVANCE_STATE_MACHINE = 9
 
 
-class Level(IntEnum):
-    """Message levels, in the order of the server log's threshold (LOG ranks above ERROR)."""
-
-    DEBUG5 = 10
-    DEBUG4 = 11
-    DEBUG3 = 12
-    DEBUG2 = 13
-    DEBUG1 = 14
-    INFO = 17
-    NOTICE = 18
-    WARNING = 19
-    ERROR = 21
-    LOG = 22
-    FATAL = 23
-    PANIC = 24
-
-
 # --- events ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Born:
+class Born(Struct, frozen=True):
     """Everything is set up; the first children are due (ST-04)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoggerWanted:
+class LoggerWanted(Struct, frozen=True):
     """The logger is to be started before all else (LG-01)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownRequested:
+class ShutdownRequested(Struct, frozen=True):
     """SIGTERM, SIGINT or SIGQUIT; the strongest of those that came together (SG-08)."""
 
     level: Shutdown
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadRequested:
+class ReloadRequested(Struct, frozen=True):
     """SIGHUP (SG-02)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildExited:
+class ChildExited(Struct, frozen=True):
     """One death, as waitpid tells it."""
 
     pid: int
@@ -83,15 +63,13 @@ class ChildExited:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReapingDone:
+class ReapingDone(Struct, frozen=True):
     """All pending deaths have been told (RP-01)."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class PmSignalsSeen:
+class PmSignalsSeen(Struct, frozen=True):
     """SIGUSR1: the flags that were up, and the trigger files that lay there."""
 
     reasons: frozenset[PmSignal]
@@ -100,25 +78,21 @@ class PmSignalsSeen:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionArrived:
+class ConnectionArrived(Struct, frozen=True):
     """A client's socket was accepted."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnEnded:
+class TurnEnded(Struct, frozen=True):
     """All events of this turn are handled: launch what is missing, look at the clocks (SL-01)."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class LockFileLost:
+class LockFileLost(Struct, frozen=True):
     """The pid file is gone or another's (SL-09)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forked:
+class Forked(Struct, frozen=True):
     """A fork that was asked for has been made."""
 
     kind: Kind
@@ -128,8 +102,7 @@ class Forked:
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class ForkFailed:
+class ForkFailed(Struct, frozen=True):
     """A fork that was asked for could not be made."""
 
     kind: Kind
@@ -157,8 +130,7 @@ Event = (
 # --- requests -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """Write a line into the server log."""
 
     level: Level
@@ -167,8 +139,7 @@ class Log:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogChildExit:
+class LogChildExit(Struct, frozen=True):
     """Write the line about a death (RP-02), with the statement it was running, if any."""
 
     level: Level
@@ -177,8 +148,7 @@ class LogChildExit:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class SignalChild:
+class SignalChild(Struct, frozen=True):
     """kill() a child; deadly signals go to its process group as well (PR-26)."""
 
     pid: int
@@ -186,15 +156,13 @@ class SignalChild:
     signum: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetQuitReason:
+class SetQuitReason(Struct, frozen=True):
     """Write into shared memory why SIGQUIT will come."""
 
     reason: QuitReason
 
 
-@dataclass(frozen=True, slots=True)
-class Fork:
+class Fork(Struct, frozen=True):
     """Start a child. Its outcome comes back as Forked or ForkFailed."""
 
     kind: Kind
@@ -203,37 +171,31 @@ class Fork:
     cac: Cac = Cac.OK
 
 
-@dataclass(frozen=True, slots=True)
-class WritePidStatus:
+class WritePidStatus(Struct, frozen=True):
     """Rewrite line 8 of postmaster.pid."""
 
     status: PidStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(Struct, frozen=True):
     """Take the listening sockets into the wait set, or out of it (SV-25)."""
 
     accepting: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RereadConfiguration:
+class RereadConfiguration(Struct, frozen=True):
     """Read the configuration files again and use what may change at a reload."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reinitialize:
+class Reinitialize(Struct, frozen=True):
     """Throw shared memory away and make it anew (CR-20)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveLogrotateFile:
+class RemoveLogrotateFile(Struct, frozen=True):
     """The request for rotation has been passed on (TF-02)."""
 
 
-@dataclass(frozen=True, slots=True)
-class QuitMyself:
+class QuitMyself(Struct, frozen=True):
     """Send ourselves SIGQUIT, so that an immediate shutdown takes its ordinary way (SL-09)."""
 
 
@@ -244,8 +206,7 @@ class ExitCode(Enum):
     ABNORMAL = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """The end of the postmaster; nothing after it is carried out."""
 
     code: ExitCode

@@ -11,11 +11,12 @@ Source       postmaster.c: LaunchMissingBackgroundProcesses(), maybe_adjust_io_w
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from . import pm_machine
 from .kinds import ALL_BUT_LOGGER, Kind, info
-from .pm_events import Exit, ExitCode, Forked, ForkFailed, Level
+from .pm_events import Exit, ExitCode, Forked, ForkFailed
 from .pm_state import (
     PM,
     Child,
@@ -28,6 +29,7 @@ from .pm_state import (
     Worker,
 )
 from .pm_step import Step
+from .words import Level
 
 SIGKILL_CHILDREN_AFTER_S = 5
 LONGEST_SLEEP_S = 60.0

@@ -11,7 +11,8 @@ Source       postmaster.c: PostmasterStateMachine(), HandleFatalError(); rules S
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from . import pm_launch
 from .kinds import (
@@ -20,9 +21,10 @@ from .kinds import (
     STOPPED_FIRST_ONLY_IN_A_CRASH,
     Kind,
 )
-from .pm_events import Exit, ExitCode, Level, Reinitialize
+from .pm_events import Exit, ExitCode, Reinitialize
 from .pm_state import PM, QuitReason, Shutdown, StartupStatus, Worker
 from .pm_step import Step
+from .words import Level
 
 # Nobody but these may be left when PM_WAIT_XLOG_ARCHIVAL ends.
 LEFT_AFTER_ARCHIVAL = frozenset(

@@ -13,9 +13,10 @@ import os
 
 from . import pm_launch, pm_machine
 from .kinds import BadExit, Kind, info
-from .pm_events import ChildExited, Level, LogChildExit
-from .pm_state import PM, Child, PidStatus, QuitReason, Shutdown, StartupStatus
+from .pm_events import ChildExited, LogChildExit
+from .pm_state import PM, Child, QuitReason, Shutdown, StartupStatus
 from .pm_step import Step, log_name
+from .words import Level, PidStatus
 
 RECOVERY_TARGET_SHUTDOWN = 3  # only the startup process exits so (SG-40)
 

@@ -13,15 +13,10 @@ import signal
 
 from . import pm_machine
 from .kinds import EVERYBODY, Kind
-from .pm_events import (
-    Level,
-    PmSignal,
-    PmSignalsSeen,
-    RemoveLogrotateFile,
-    RereadConfiguration,
-)
-from .pm_state import PM, PidStatus, QuitReason, Shutdown
+from .pm_events import PmSignal, PmSignalsSeen, RemoveLogrotateFile, RereadConfiguration
+from .pm_state import PM, QuitReason, Shutdown
 from .pm_step import Step
+from .words import Level, PidStatus
 
 WORDS = {Shutdown.SMART: "smart", Shutdown.FAST: "fast", Shutdown.IMMEDIATE: "immediate"}
 

@@ -9,8 +9,10 @@ Source       postmaster.c, pmchild.c; rules of section 1 (SV-01..47).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum, auto
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from .kinds import Kind, pool_sizes
 
@@ -73,15 +75,6 @@ class Cac(IntEnum):
     TOO_MANY = 5
 
 
-class PidStatus(Enum):
-    """Line 8 of postmaster.pid: eight characters (SH-40)."""
-
-    STARTING = "starting"
-    READY = "ready   "
-    STANDBY = "standby "
-    STOPPING = "stopping"
-
-
 class StartTime(Enum):
     """When a background worker may first run (BG-05)."""
 
@@ -90,8 +83,7 @@ class StartTime(Enum):
     RECOVERY_FINISHED = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
+class Child(Struct, frozen=True):
     """One recorded child (SV-15). Slot 0 is a dead-end child's."""
 
     pid: int
@@ -100,8 +92,7 @@ class Child:
     worker: int = -1  # index into PmState.workers
 
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+class Worker(Struct, frozen=True):
     """A registered background worker (SV-17)."""
 
     name: str
@@ -116,8 +107,7 @@ class Worker:
 LOGICAL_LAUNCHER = "logical replication launcher"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Struct, frozen=True):
     """The settings that decisions depend on, as they are at this moment."""
 
     max_connections: int = 100
@@ -135,8 +125,7 @@ class Config:
     hot_standby: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PmState:
+class PmState(Struct, frozen=True):
     """Everything a decision may look at. A decision returns a new one and never changes this."""
 
     state: PM = PM.INIT

@@ -10,21 +10,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
+
 from .kinds import ALL_BUT_LOGGER, Kind, info
-from .pm_events import (
-    Fork,
-    Level,
-    Listen,
-    Log,
-    Request,
-    SetQuitReason,
-    SignalChild,
-    WritePidStatus,
-)
-from .pm_state import PM, Cac, Child, Config, PidStatus, PmState, QuitReason, StartupStatus
+from .pm_events import Fork, Listen, Log, Request, SetQuitReason, SignalChild, WritePidStatus
+from .pm_state import PM, Cac, Child, Config, PmState, QuitReason, StartupStatus
+from .words import Level, PidStatus
 
 
 class Step:

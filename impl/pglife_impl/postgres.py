@@ -17,8 +17,8 @@ from . import MAJOR_VERSION, SERVER_VERSION, control, elog
 from .control import ControlError
 from .guc import Gucs, check_reserved, check_wal
 from .guc_value import GucError
-from .pm_events import Level
 from .repairs import REPAIRS
+from .words import Level
 
 EXIT_BAD = 1
 EXIT_UNREADABLE = 2  # configuration or control file (ST-02)

@@ -31,7 +31,6 @@ from .pm_events import (
     ChildExited,
     ConnectionArrived,
     Event,
-    Level,
     LockFileLost,
     LoggerWanted,
     PmSignalsSeen,
@@ -41,11 +40,12 @@ from .pm_events import (
     TurnEnded,
 )
 from .pm_launch import sleep_time
-from .pm_state import PidStatus, PmState, Shutdown, newborn
+from .pm_state import PmState, Shutdown, newborn
 from .reap import dead_children
 from .settings import config_of, sizes_of
 from .shmem import Shmem
 from .sockets import NoSockets, Sockets, fds
+from .words import Level, PidStatus
 from .world import World
 
 RECHECK_LOCK_FILE_S = 60

@@ -17,9 +17,9 @@ from typing import ClassVar
 from . import ImplError, elog, signals, titles
 from .kinds import Attached, Kind, info
 from .latch import Latch, WaitSet
-from .pm_events import Level
 from .shmem import SlotFlag
 from .signals import Handler
+from .words import Level
 from .world import Birth, World
 
 Seconds = float

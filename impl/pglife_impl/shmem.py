@@ -21,8 +21,9 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
+
+from msgspec import Struct
 
 from .kinds import MAX_IO_WORKERS, Attached, Kind, info
 from .pm_events import PmSignal
@@ -78,8 +79,7 @@ AUXILIARY_SINGLETONS = 6
 SUPERUSER = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Struct, frozen=True):
     """One row of the proc array, a consistent copy."""
 
     slot: int
@@ -99,8 +99,7 @@ class Activity:
     superuser: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Struct, frozen=True):
     """How much room there must be (SV-40..43)."""
 
     child_slots: int
@@ -109,8 +108,7 @@ class Sizes:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointCounters:
+class CheckpointCounters(Struct, frozen=True):
     """What the checkpointer has done, and what is asked of it."""
 
     requested: int

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from . import ImplError
 from .elog import log
 from .lockfile import LockFiles
-from .pm_events import Level
+from .words import Level
 
 BACKLOG = 200
 FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}

@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .catalog import Catalog
 from .guc import Gucs
@@ -25,8 +26,7 @@ from .shmem import Shmem
 from .sockets import Sockets
 
 
-@dataclass(slots=True)
-class World:
+class World(Struct):
     """The postmaster's things. In a child, those that are the postmaster's alone are closed."""
 
     gucs: Gucs
@@ -59,8 +59,7 @@ class World:
         os.kill(self.postmaster_pid, signal.SIGUSR1)
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(Struct, frozen=True):
     """What a child is told at its birth."""
 
     slot: int  # child slot; 0 for a dead-end child

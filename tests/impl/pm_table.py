@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pglife_impl.kinds import Kind
 from pglife_impl.pm_decide import decide

@@ -1,8 +1,9 @@
 """Who may have a session: each check alone, and their order."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from pglife_impl.admission import CHECKS, Facts, Newcomer, admit, has_privileges_of
 from pglife_impl.catalog import DatabaseDef, RoleDef

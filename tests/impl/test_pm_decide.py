@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pm_table import (
     CONFIG,
     EVERYBODY,
@@ -34,14 +34,8 @@ from pglife_impl.pm_events import (
     ShutdownRequested,
     WritePidStatus,
 )
-from pglife_impl.pm_state import (
-    PM,
-    Cac,
-    PidStatus,
-    QuitReason,
-    Shutdown,
-    StartupStatus,
-)
+from pglife_impl.pm_state import PM, Cac, QuitReason, Shutdown, StartupStatus
+from pglife_impl.words import PidStatus
 
 # --- table 3.4: what a death means ----------------------------------------------------------
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
 from pm_table import NOW, Story
 
 from pglife_impl.kinds import ALL_BUT_LOGGER, MAX_IO_WORKERS, Kind

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pm_table import (
     CONFIG,
     FAMILY,
@@ -31,12 +31,8 @@ from pglife_impl.pm_events import (
     WritePidStatus,
 )
 from pglife_impl.pm_launch import sleep_time
-from pglife_impl.pm_state import (
-    PM,
-    Config,
-    PidStatus,
-    StartupStatus,
-)
+from pglife_impl.pm_state import PM, Config, StartupStatus
+from pglife_impl.words import PidStatus
 
 # --- starting -------------------------------------------------------------------------------
 

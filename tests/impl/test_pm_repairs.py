@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from pm_server import run
 from pm_table import CONFIG, NOW, Story, postmaster
 

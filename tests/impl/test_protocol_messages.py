@@ -1,11 +1,11 @@
 """Messages: whatever way the bytes are cut, the same messages come out, as they were put in."""
 
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pglife_impl.protocol import Report, Severity, SqlError, SqlState
 from pglife_impl.protocol import backend as out

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.protocol.startup import NEWEST_PROTOCOL, StartupPacket
@@ -30,8 +31,7 @@ class TransactionStatus(Enum):
     FAILED = b"E"
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column of a RowDescription."""
 
     name: str

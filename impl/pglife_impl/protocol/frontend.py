@@ -10,8 +10,9 @@ Source       tcop/postgres.c: SocketBackend(), PostgresMain(), exec_bind_message
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
 
@@ -30,15 +31,13 @@ class Target(Enum):
     PORTAL = b"P"
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(Struct, frozen=True):
     """Run a string of statements (simple protocol)."""
 
     sql: str
 
 
-@dataclass(frozen=True)
-class Parse:
+class Parse(Struct, frozen=True):
     """Make a prepared statement."""
 
     name: str
@@ -46,8 +45,7 @@ class Parse:
     parameter_types: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Bind:
+class Bind(Struct, frozen=True):
     """Make a portal of a prepared statement; None is a null."""
 
     portal: str
@@ -57,61 +55,52 @@ class Bind:
     result_formats: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Describe:
+class Describe(Struct, frozen=True):
     """Tell the columns, and for a statement the parameters."""
 
     target: Target
     name: str
 
 
-@dataclass(frozen=True)
-class Execute:
+class Execute(Struct, frozen=True):
     """Run a portal; 0 rows means all."""
 
     portal: str
     max_rows: int = 0
 
 
-@dataclass(frozen=True)
-class Close:
+class Close(Struct, frozen=True):
     """Drop a prepared statement or a portal."""
 
     target: Target
     name: str
 
 
-@dataclass(frozen=True)
-class Sync:
+class Sync(Struct, frozen=True):
     """End of a series of extended-protocol messages."""
 
 
-@dataclass(frozen=True)
-class Flush:
+class Flush(Struct, frozen=True):
     """Send what has been answered so far."""
 
 
-@dataclass(frozen=True)
-class Terminate:
+class Terminate(Struct, frozen=True):
     """Goodbye."""
 
 
-@dataclass(frozen=True)
-class Password:
+class Password(Struct, frozen=True):
     """A password or a SASL or GSS response: the type byte does not tell which."""
 
     data: bytes
 
 
-@dataclass(frozen=True)
-class FunctionCall:
+class FunctionCall(Struct, frozen=True):
     """The fast path: known by name, not taken apart."""
 
     data: bytes
 
 
-@dataclass(frozen=True)
-class CopyMessage:
+class CopyMessage(Struct, frozen=True):
     """CopyData, CopyDone or CopyFail outside a COPY: ignored, as PostgresMain() does."""
 
     code: bytes
@@ -134,8 +123,7 @@ Message = (
 )
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """A type byte and the bytes that follow the length word."""
 
     code: bytes

@@ -8,8 +8,10 @@ Source       utils/errcodes.txt; utils/error/elog.c: errfinish().
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
 class Severity(StrEnum):
@@ -87,8 +89,7 @@ class SqlState(StrEnum):
     INTERNAL_ERROR = "XX000"
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Struct, frozen=True):
     """One error or notice; the optional fields are left off the wire when they are empty."""
 
     severity: Severity

@@ -10,8 +10,9 @@ Source       tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket()
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from msgspec import Struct, field
 
 from pglife_impl.protocol.report import Report, Severity, SqlState
 
@@ -52,8 +53,7 @@ class Replication(Enum):
     DATABASE = auto()
 
 
-@dataclass(frozen=True)
-class StartupPacket:
+class StartupPacket(Struct, frozen=True):
     """One packet from the beginning of a connection.
 
     `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got

@@ -12,8 +12,8 @@ import signal
 
 from .. import elog
 from ..kinds import Kind
-from ..pm_events import Level
 from ..role import Leave, Reaction, Role, Seconds
+from ..words import Level
 
 
 class AutovacuumLauncher(Role):

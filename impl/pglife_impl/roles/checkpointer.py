@@ -12,15 +12,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from .. import control, elog, titles
 from ..checkpoint import Flag, describe
 from ..control import DbState
 from ..kinds import Kind
-from ..pm_events import Level, PmSignal
+from ..pm_events import PmSignal
 from ..role import Leave, Reaction, Role, Seconds
 from ..shmem import Lock
+from ..words import Level
 
 RECORD_SIZE = 120  # how far a checkpoint record moves the end of WAL in PostgreSQL
 
@@ -116,7 +118,7 @@ class Checkpointer(Role):
         now = time.time()
         old = control.read(".")
         lsn = old.checkpoint + RECORD_SIZE
-        new = replace(old, checkpoint=lsn, redo=lsn, checkpoint_time=now)
+        new = old._replace(checkpoint=lsn, redo=lsn, checkpoint_time=now)
         self._write(new.with_state(old.state if state is None else state, now))
         if self.gucs.boolean("log_checkpoints"):
             total = time.monotonic() - started

@@ -16,8 +16,8 @@ import time
 from .. import elog
 from ..kinds import Kind
 from ..logfile import open_log_file
-from ..pm_events import Level
 from ..role import Leave, Reaction, Role, Seconds
+from ..words import Level
 from ..world import Birth, World
 
 READ_SIZE = 8192

@@ -12,8 +12,8 @@ import signal
 
 from .. import elog
 from ..kinds import Kind
-from ..pm_events import Level
 from ..role import Reaction, Role, Seconds
+from ..words import Level
 
 NAPTIME_S = 180.0
 

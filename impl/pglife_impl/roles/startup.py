@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
 
 from .. import control, elog, titles
 from ..checkpoint import Flag, request
 from ..control import Control, ControlError, DbState
 from ..kinds import Kind
-from ..pm_events import Level, PmSignal
+from ..pm_events import PmSignal
 from ..role import Leave, Reaction, Role
+from ..words import Level
 
 WORDS = {
     DbState.STARTUP: "database system was interrupted; last known up at {}",
@@ -118,8 +118,7 @@ class Startup(Role):
         self.shmem.in_recovery = False
 
     def _write(self, new: Control) -> None:
-        limits = replace(
-            new,
+        limits = new._replace(
             wal_level=("minimal", "replica", "logical").index(self.gucs.text("wal_level")),
             max_connections=self.gucs.integer("max_connections"),
             max_worker_processes=self.gucs.integer("max_worker_processes"),

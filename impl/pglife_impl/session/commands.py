@@ -9,8 +9,9 @@ Source       tcop/utility.c: standard_ProcessUtility(); commands/user.c, dbcomma
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from pglife_impl.catalog import DatabaseDef, RoleDef
 from pglife_impl.context import CheckpointFailed
@@ -148,7 +149,7 @@ def _change_role(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _ROLE_FIELDS:
         if name in options:
-            known = replace(known, **{name: options[name]})  # type: ignore[arg-type]
+            known = replace(known, **{name: options[name]})
     if "in_role" in options:
         known = replace(known, member_of=known.member_of | {str(options["in_role"])})
     catalog.put_role(known)
@@ -179,7 +180,7 @@ def _change_database(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _DATABASE_FIELDS:
         if name in options:
-            known = replace(known, **{name: options[name]})  # type: ignore[arg-type]
+            known = replace(known, **{name: options[name]})
     catalog.put_database(known)
 
 

@@ -10,8 +10,9 @@ Source       tcop/postgres.c: exec_parse_message(), exec_bind_message(), exec_ex
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.backend import (
@@ -54,8 +55,7 @@ if TYPE_CHECKING:
 UNSPECIFIED = 0
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A prepared statement; an empty string has nothing to run."""
 
     sql: str
@@ -63,8 +63,7 @@ class Prepared:
     parameter_types: tuple[PgType, ...]
 
 
-@dataclass
-class Portal:
+class Portal(Struct):
     """A statement with its parameters, run as far as the client has asked."""
 
     prepared: Prepared

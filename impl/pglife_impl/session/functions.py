@@ -9,10 +9,11 @@ Source       catalog/pg_proc.dat; parser/parse_func.c: ParseFuncOrColumn().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct
 
 from pglife_impl import MAJOR_VERSION, SERVER_VERSION
 from pglife_impl.protocol import SqlState
@@ -26,8 +27,7 @@ MOST_CONCATENATED = 10
 ANY = PgType("any", 2276, 4, types.Category.OTHER, "any")
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(Struct, frozen=True):
     """One overload. A strict function is null as soon as an argument is."""
 
     arguments: tuple[PgType, ...]
@@ -37,8 +37,7 @@ class Function:
     returns_set: bool = False
 
 
-@dataclass(frozen=True)
-class Aggregate:
+class Aggregate(Struct, frozen=True):
     """One aggregate: `result` may depend on the argument's type."""
 
     result: Callable[[PgType], PgType]

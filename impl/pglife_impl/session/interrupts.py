@@ -9,8 +9,9 @@ Source       tcop/postgres.c: ProcessInterrupts(); libpq/be-secure.c: secure_rea
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error, fatal
@@ -28,8 +29,7 @@ class Interrupt(Enum):
     IDLE_SESSION_TIMEOUT = auto()
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What to raise, if anything, and which requests are settled by it."""
 
     raised: SqlError | None

@@ -9,8 +9,9 @@ Source       tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/comm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from pglife_impl.protocol.backend import Column, data_row, row_description
 from pglife_impl.session import commands, tree, types
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
 
 
-@dataclass
-class Ready:
+class Ready(Struct):
     """A checked statement. Columns are None where it returns no rows."""
 
     statement: tree.Statement

@@ -10,9 +10,11 @@ Source       parser/analyze.c: transformSelectStmt(), parser/parse_target.c: Fig
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -27,16 +29,14 @@ from pglife_impl.session.scope import Parameters, Scope, ScopeColumn, Typed
 from pglife_impl.session.types import PgType
 
 
-@dataclass(frozen=True)
-class OutputColumn:
+class OutputColumn(Struct, frozen=True):
     """One column of a result."""
 
     name: str
     type: PgType
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A query that can be run. Constants are folded before it is, with the errors that has."""
 
     columns: tuple[OutputColumn, ...]
@@ -67,8 +67,7 @@ def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
     return Plan(columns, rows)
 
 
-@dataclass(frozen=True)
-class _Joined:
+class _Joined(Struct, frozen=True):
     """One entry of FROM, ready to run."""
 
     plan: Plan
@@ -375,5 +374,5 @@ def _contains_aggregate(node: object) -> bool:
     if isinstance(node, tuple):
         return any(_contains_aggregate(each) for each in node)
     if isinstance(node, tree.Node):
-        return any(_contains_aggregate(value) for value in vars(node).values())
+        return any(_contains_aggregate(value) for value in astuple(node))
     return False

@@ -9,7 +9,8 @@ Source       catalog/system_views.sql; utils/adt/pgstatfuncs.c: pg_stat_get_acti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pglife_impl.guc import Source
 from pglife_impl.kinds import Attached, info
@@ -19,8 +20,7 @@ from pglife_impl.session.run import Row, Run
 from pglife_impl.session.types import PgType
 
 
-@dataclass(frozen=True)
-class Relation:
+class Relation(Struct, frozen=True):
     """A named set of rows."""
 
     columns: tuple[tuple[str, PgType], ...]

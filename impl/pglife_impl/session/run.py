@@ -9,8 +9,9 @@ Source       nodes/execnodes.h: ExprContext, EState.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
 
 from pglife_impl.session.types import Value
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 Row = Sequence[Value]
 
 
-@dataclass
-class Run:
+class Run(Struct):
     """One execution of one statement."""
 
     session: Session

@@ -8,7 +8,7 @@ Source       parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -17,8 +17,7 @@ from pglife_impl.session.run import Evaluate
 from pglife_impl.session.types import PgType, Value
 
 
-@dataclass(frozen=True)
-class Typed:
+class Typed(Struct, frozen=True):
     """An expression that knows its type. A literal or parameter of unknown type says so."""
 
     type: PgType
@@ -30,8 +29,7 @@ class Typed:
     is_constant: bool = False
 
 
-@dataclass
-class Parameters:
+class Parameters(Struct):
     """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
 
     types: list[PgType | None] = field(default_factory=list)
@@ -52,8 +50,7 @@ class Parameters:
         return [types.TEXT if each is None else each for each in self.types]
 
 
-@dataclass(frozen=True)
-class ScopeColumn:
+class ScopeColumn(Struct, frozen=True):
     """A column that can be named."""
 
     table: str
@@ -62,8 +59,7 @@ class ScopeColumn:
     index: int
 
 
-@dataclass
-class Scope:
+class Scope(Struct):
     """The columns in sight."""
 
     columns: list[ScopeColumn] = field(default_factory=list)

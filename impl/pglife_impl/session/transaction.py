@@ -10,8 +10,9 @@ Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from msgspec import Struct, field
 
 from pglife_impl.protocol import Report, SqlState, TransactionStatus
 from pglife_impl.protocol.report import SqlError, error, warning
@@ -38,16 +39,14 @@ class Happening(Enum):
     RELEASED = auto()
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """One happening; `depth` is the number of the savepoint it is about."""
 
     happening: Happening
     depth: int = 0
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What a transaction statement comes to: its tag, what to do, what to warn of."""
 
     tag: str
@@ -60,8 +59,7 @@ COMMITTED = Effect(Happening.COMMITTED)
 ABORTED = Effect(Happening.ABORTED)
 
 
-@dataclass
-class Transaction:
+class Transaction(Struct):
     """The transaction of one session."""
 
     block: Block = Block.NONE

@@ -8,49 +8,56 @@ Source       parser/gram.y, as far as this server goes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
-
-@dataclass(frozen=True)
-class Node:
-    """Anything with a place in the query string; 1-based, as the client is told it."""
-
-    position: int | None = field(default=None, kw_only=True, compare=False)
+from msgspec import Struct
 
 
-@dataclass(frozen=True)
-class Constant(Node):
+class Node(Struct, frozen=True, kw_only=True):
+    """Anything with a place in the query string; 1-based, as the client is told it.
+
+    Two are equal if they say the same, wherever they stand.
+    """
+
+    position: int | None = None
+
+    def _said(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "position")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._said() == other._said()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._said()))
+
+
+class Constant(Node, frozen=True):
     """A literal. A string is of unknown type until its surroundings say more."""
 
     value: int | Decimal | str | bool | None
 
 
-@dataclass(frozen=True)
-class Parameter(Node):
+class Parameter(Node, frozen=True):
     """`$n`."""
 
     number: int
 
 
-@dataclass(frozen=True)
-class ColumnRef(Node):
+class ColumnRef(Node, frozen=True):
     """A column, or a whole row's alias."""
 
     name: str
     table: str | None = None
 
 
-@dataclass(frozen=True)
-class Star(Node):
+class Star(Node, frozen=True):
     """`*` or `t.*`."""
 
     table: str | None = None
 
 
-@dataclass(frozen=True)
-class Call(Node):
+class Call(Node, frozen=True):
     """A function call; `current_user` and its like are calls without arguments."""
 
     name: str
@@ -60,8 +67,7 @@ class Call(Node):
     filter: Expression | None = None
 
 
-@dataclass(frozen=True)
-class Operation(Node):
+class Operation(Node, frozen=True):
     """An operator by its name, `~~` for LIKE included; prefix if there is no left side."""
 
     operator: str
@@ -77,16 +83,14 @@ class Connective(Enum):
     NOT = "NOT"
 
 
-@dataclass(frozen=True)
-class Logical(Node):
+class Logical(Node, frozen=True):
     """Three-valued logic; NOT has one argument."""
 
     connective: Connective
     arguments: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class Is(Node):
+class Is(Node, frozen=True):
     """`x IS [NOT] NULL`, TRUE, FALSE: `value` is None, True or False."""
 
     argument: Expression
@@ -94,24 +98,21 @@ class Is(Node):
     negated: bool = False
 
 
-@dataclass(frozen=True)
-class InList(Node):
+class InList(Node, frozen=True):
     """`x IN (a, b, ...)`."""
 
     argument: Expression
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class InQuery(Node):
+class InQuery(Node, frozen=True):
     """`x IN (select ...)`."""
 
     argument: Expression
     query: Query
 
 
-@dataclass(frozen=True)
-class AnyOf(Node):
+class AnyOf(Node, frozen=True):
     """`x = ANY (array)`."""
 
     operator: str
@@ -119,15 +120,13 @@ class AnyOf(Node):
     array: Expression
 
 
-@dataclass(frozen=True)
-class ArrayOf(Node):
+class ArrayOf(Node, frozen=True):
     """`ARRAY[a, b]`."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class Case(Node):
+class Case(Node, frozen=True):
     """`CASE [x] WHEN a THEN b ... ELSE c END`."""
 
     operand: Expression | None
@@ -135,23 +134,20 @@ class Case(Node):
     default: Expression | None
 
 
-@dataclass(frozen=True)
-class Cast(Node):
+class Cast(Node, frozen=True):
     """`x::type`."""
 
     argument: Expression
     type_name: str
 
 
-@dataclass(frozen=True)
-class Scalar(Node):
+class Scalar(Node, frozen=True):
     """A query in place of a value."""
 
     query: Query
 
 
-@dataclass(frozen=True)
-class Exists(Node):
+class Exists(Node, frozen=True):
     """`EXISTS (select ...)`."""
 
     query: Query
@@ -177,16 +173,14 @@ Expression = (
 )
 
 
-@dataclass(frozen=True)
-class Item(Node):
+class Item(Node, frozen=True):
     """One entry of a select list."""
 
     expression: Expression
     alias: str | None = None
 
 
-@dataclass(frozen=True)
-class Order(Node):
+class Order(Node, frozen=True):
     """One entry of ORDER BY."""
 
     expression: Expression
@@ -202,8 +196,7 @@ class JoinKind(Enum):
     LEFT = "LEFT"
 
 
-@dataclass(frozen=True)
-class Source(Node):
+class Source(Node, frozen=True):
     """One entry of FROM: a relation, a function or a query, under a name."""
 
     what: str | Call | Query
@@ -213,8 +206,7 @@ class Source(Node):
     condition: Expression | None = None
 
 
-@dataclass(frozen=True)
-class Select(Node):
+class Select(Node, frozen=True):
     """A SELECT without set operations."""
 
     items: tuple[Item, ...]
@@ -228,8 +220,7 @@ class Select(Node):
     offset: Expression | None = None
 
 
-@dataclass(frozen=True)
-class Values(Node):
+class Values(Node, frozen=True):
     """VALUES (...), (...)."""
 
     rows: tuple[tuple[Expression, ...], ...]
@@ -250,8 +241,7 @@ class TransactionVerb(Enum):
     ROLLBACK_TO = "ROLLBACK TO"
 
 
-@dataclass(frozen=True)
-class TransactionControl(Node):
+class TransactionControl(Node, frozen=True):
     """BEGIN and its kin. Settings are transaction_isolation and the like, with their values."""
 
     verb: TransactionVerb
@@ -260,8 +250,7 @@ class TransactionControl(Node):
     chain: bool = False
 
 
-@dataclass(frozen=True)
-class Set(Node):
+class Set(Node, frozen=True):
     """SET [LOCAL] name = value; None is DEFAULT."""
 
     name: str
@@ -269,42 +258,36 @@ class Set(Node):
     local: bool = False
 
 
-@dataclass(frozen=True)
-class SetTransaction(Node):
+class SetTransaction(Node, frozen=True):
     """SET TRANSACTION ..., or SET SESSION CHARACTERISTICS AS TRANSACTION ..."""
 
     settings: tuple[tuple[str, str], ...]
     session: bool = False
 
 
-@dataclass(frozen=True)
-class Show(Node):
+class Show(Node, frozen=True):
     """SHOW name; None is ALL."""
 
     name: str | None
 
 
-@dataclass(frozen=True)
-class Reset(Node):
+class Reset(Node, frozen=True):
     """RESET name; None is ALL."""
 
     name: str | None
 
 
-@dataclass(frozen=True)
-class Checkpoint(Node):
+class Checkpoint(Node, frozen=True):
     """CHECKPOINT."""
 
 
-@dataclass(frozen=True)
-class Discard(Node):
+class Discard(Node, frozen=True):
     """DISCARD ALL, PLANS, SEQUENCES or TEMP."""
 
     what: str
 
 
-@dataclass(frozen=True)
-class Deallocate(Node):
+class Deallocate(Node, frozen=True):
     """DEALLOCATE name; None is ALL."""
 
     name: str | None
@@ -325,8 +308,7 @@ class Change(Enum):
     DROP = "DROP"
 
 
-@dataclass(frozen=True)
-class CatalogChange(Node):
+class CatalogChange(Node, frozen=True):
     """CREATE, ALTER or DROP of a role or a database, with its options as written."""
 
     change: Change
@@ -336,8 +318,7 @@ class CatalogChange(Node):
     if_exists: bool = False
 
 
-@dataclass(frozen=True)
-class GrantRole(Node):
+class GrantRole(Node, frozen=True):
     """GRANT role TO role, or REVOKE role FROM role."""
 
     roles: tuple[str, ...]
@@ -345,16 +326,14 @@ class GrantRole(Node):
     revoke: bool = False
 
 
-@dataclass(frozen=True)
-class WriteTable(Node):
+class WriteTable(Node, frozen=True):
     """INSERT, UPDATE or DELETE of a table, which no server without tables has."""
 
     tag: str
     table: str
 
 
-@dataclass(frozen=True)
-class Unsupported(Node):
+class Unsupported(Node, frozen=True):
     """A statement that PostgreSQL has and this server has not: 0A000, when it would run."""
 
     tag: str

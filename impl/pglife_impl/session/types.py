@@ -9,11 +9,12 @@ Source       catalog/pg_type.dat, pg_cast.dat; utils/adt/int.c, float.c, bool.c,
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import Enum, auto
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 from pglife_impl.protocol import SqlError, SqlState, parse_bool
 from pglife_impl.protocol.report import error
@@ -33,8 +34,7 @@ class Category(Enum):
     OTHER = auto()
 
 
-@dataclass(frozen=True)
-class PgType:
+class PgType(Struct, frozen=True):
     """One row of pg_type. `rank` orders numbers by how much they hold."""
 
     name: str

@@ -10,14 +10,14 @@ Source       parser/gram.y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
 from pglife_impl.session import tree
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(Struct, frozen=True):
     """One token: its meaning, and how and where it was written."""
 
     text: str

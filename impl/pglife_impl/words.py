@@ -1,0 +1,37 @@
+"""Words that the programs of this server share with each other.
+
+Begin with   Level, PidStatus.
+Owns         levels of messages, and what line 8 of postmaster.pid may say.
+Leaves out   who says them when (elog.py, perform.py). Imports nothing heavy: pg_ctl needs them too.
+Source       utils/elog.h; utils/pidfile.h; rule SH-40.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class Level(IntEnum):
+    """Message levels, in the order of the server log's threshold (LOG ranks above ERROR)."""
+
+    DEBUG5 = 10
+    DEBUG4 = 11
+    DEBUG3 = 12
+    DEBUG2 = 13
+    DEBUG1 = 14
+    INFO = 17
+    NOTICE = 18
+    WARNING = 19
+    ERROR = 21
+    LOG = 22
+    FATAL = 23
+    PANIC = 24
+
+
+class PidStatus(Enum):
+    """Line 8 of postmaster.pid: eight characters (SH-40)."""
+
+    STARTING = "starting"
+    READY = "ready   "
+    STANDBY = "standby "
+    STOPPING = "stopping"
