@@ -10,8 +10,7 @@ Source       utils/init/postinit.c: InitPostgres(), CheckMyDatabase();
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from .catalog import Catalog, DatabaseDef, RoleDef
 from .protocol import Report, Severity, SqlState
@@ -20,7 +19,7 @@ USE_RESERVED_CONNECTIONS = "pg_use_reserved_connections"
 NO_LIMIT = -1
 
 
-class Newcomer(Struct, frozen=True):
+class Newcomer(NamedTuple):
     """Who wants in; an empty database is a walsender's."""
 
     user: str
@@ -28,7 +27,7 @@ class Newcomer(Struct, frozen=True):
     slot: int
 
 
-class Facts(Struct, frozen=True):
+class Facts(NamedTuple):
     """What the checks look at. The newcomer has its PGPROC already (CN-58)."""
 
     free_slots: int

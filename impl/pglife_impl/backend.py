@@ -253,7 +253,7 @@ class Backend:
             self.admitted = True
             if arrival.logs(self.world.gucs, "setup_durations"):
                 self._log_setup()
-            return session.run(context)
+            return session.serve(context)
         except SqlError as e:
             self._log_report(e.report)
             context.send(error_response(e.report))
@@ -292,7 +292,7 @@ class Backend:
         context.slot = slot
         context.unread = self.unread
         context.protocol = packet.protocol
-        context.parameters = packet.parameters
+        context.parameters = dict(packet.parameters)
         context.user = packet.parameters["user"]
         context.database = packet.parameters["database"]
         self.context = context

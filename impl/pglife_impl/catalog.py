@@ -13,15 +13,13 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from msgspec import Struct, field
-from msgspec.structs import asdict
+from typing import NamedTuple
 
 FIRST_OID = 16384
 BOOTSTRAP_OID = 10
 
 
-class RoleDef(Struct, frozen=True):
+class RoleDef(NamedTuple):
     """One role."""
 
     oid: int
@@ -30,10 +28,10 @@ class RoleDef(Struct, frozen=True):
     login: bool = False
     replication: bool = False
     connection_limit: int = -1
-    member_of: frozenset[str] = field(default_factory=frozenset)
+    member_of: frozenset[str] = frozenset()
 
 
-class DatabaseDef(Struct, frozen=True):
+class DatabaseDef(NamedTuple):
     """One database."""
 
     oid: int
@@ -112,8 +110,10 @@ class Catalog:
     def _write(self) -> None:
         content = {
             "next_oid": self._next_oid,
-            "roles": [{**asdict(r), "member_of": sorted(r.member_of)} for r in self.roles.values()],
-            "databases": [asdict(d) for d in self.databases.values()],
+            "roles": [
+                {**r._asdict(), "member_of": sorted(r.member_of)} for r in self.roles.values()
+            ],
+            "databases": [d._asdict() for d in self.databases.values()],
         }
         temporary = f"{self.path}.{os.getpid()}"
         with open(temporary, "w", encoding="utf-8") as file:

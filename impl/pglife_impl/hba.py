@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import shlex
 import socket
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from . import ImplError
 
@@ -27,7 +26,7 @@ class HbaError(ImplError):
     """A file that cannot be used; the old one stays in force."""
 
 
-class Line(Struct, frozen=True):
+class Line(NamedTuple):
     """One line: who, from where, and how he proves it."""
 
     number: int

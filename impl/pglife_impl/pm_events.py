@@ -9,8 +9,7 @@ Source       postmaster.c: ServerLoop(); rules SL-01, SG-01..04, section 7.1.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from .kinds import Kind
 from .pm_state import Cac, QuitReason, Shutdown
@@ -35,26 +34,26 @@ class PmSignal(IntEnum):
 # --- events ---------------------------------------------------------------------------------
 
 
-class Born(Struct, frozen=True):
+class Born(NamedTuple):
     """Everything is set up; the first children are due (ST-04)."""
 
 
-class LoggerWanted(Struct, frozen=True):
+class LoggerWanted(NamedTuple):
     """The logger is to be started before all else (LG-01)."""
 
 
-class ShutdownRequested(Struct, frozen=True):
+class ShutdownRequested(NamedTuple):
     """SIGTERM, SIGINT or SIGQUIT; the strongest of those that came together (SG-08)."""
 
     level: Shutdown
     now: float
 
 
-class ReloadRequested(Struct, frozen=True):
+class ReloadRequested(NamedTuple):
     """SIGHUP (SG-02)."""
 
 
-class ChildExited(Struct, frozen=True):
+class ChildExited(NamedTuple):
     """One death, as waitpid tells it."""
 
     pid: int
@@ -63,13 +62,13 @@ class ChildExited(Struct, frozen=True):
     now: float
 
 
-class ReapingDone(Struct, frozen=True):
+class ReapingDone(NamedTuple):
     """All pending deaths have been told (RP-01)."""
 
     now: float
 
 
-class PmSignalsSeen(Struct, frozen=True):
+class PmSignalsSeen(NamedTuple):
     """SIGUSR1: the flags that were up, and the trigger files that lay there."""
 
     reasons: frozenset[PmSignal]
@@ -78,21 +77,21 @@ class PmSignalsSeen(Struct, frozen=True):
     now: float
 
 
-class ConnectionArrived(Struct, frozen=True):
+class ConnectionArrived(NamedTuple):
     """A client's socket was accepted."""
 
 
-class TurnEnded(Struct, frozen=True):
+class TurnEnded(NamedTuple):
     """All events of this turn are handled: launch what is missing, look at the clocks (SL-01)."""
 
     now: float
 
 
-class LockFileLost(Struct, frozen=True):
+class LockFileLost(NamedTuple):
     """The pid file is gone or another's (SL-09)."""
 
 
-class Forked(Struct, frozen=True):
+class Forked(NamedTuple):
     """A fork that was asked for has been made."""
 
     kind: Kind
@@ -102,7 +101,7 @@ class Forked(Struct, frozen=True):
     now: float
 
 
-class ForkFailed(Struct, frozen=True):
+class ForkFailed(NamedTuple):
     """A fork that was asked for could not be made."""
 
     kind: Kind
@@ -130,7 +129,7 @@ Event = (
 # --- requests -------------------------------------------------------------------------------
 
 
-class Log(Struct, frozen=True):
+class Log(NamedTuple):
     """Write a line into the server log."""
 
     level: Level
@@ -139,7 +138,7 @@ class Log(Struct, frozen=True):
     hint: str = ""
 
 
-class LogChildExit(Struct, frozen=True):
+class LogChildExit(NamedTuple):
     """Write the line about a death (RP-02), with the statement it was running, if any."""
 
     level: Level
@@ -148,7 +147,7 @@ class LogChildExit(Struct, frozen=True):
     status: int
 
 
-class SignalChild(Struct, frozen=True):
+class SignalChild(NamedTuple):
     """kill() a child; deadly signals go to its process group as well (PR-26)."""
 
     pid: int
@@ -156,13 +155,13 @@ class SignalChild(Struct, frozen=True):
     signum: int
 
 
-class SetQuitReason(Struct, frozen=True):
+class SetQuitReason(NamedTuple):
     """Write into shared memory why SIGQUIT will come."""
 
     reason: QuitReason
 
 
-class Fork(Struct, frozen=True):
+class Fork(NamedTuple):
     """Start a child. Its outcome comes back as Forked or ForkFailed."""
 
     kind: Kind
@@ -171,31 +170,31 @@ class Fork(Struct, frozen=True):
     cac: Cac = Cac.OK
 
 
-class WritePidStatus(Struct, frozen=True):
+class WritePidStatus(NamedTuple):
     """Rewrite line 8 of postmaster.pid."""
 
     status: PidStatus
 
 
-class Listen(Struct, frozen=True):
+class Listen(NamedTuple):
     """Take the listening sockets into the wait set, or out of it (SV-25)."""
 
     accepting: bool
 
 
-class RereadConfiguration(Struct, frozen=True):
+class RereadConfiguration(NamedTuple):
     """Read the configuration files again and use what may change at a reload."""
 
 
-class Reinitialize(Struct, frozen=True):
+class Reinitialize(NamedTuple):
     """Throw shared memory away and make it anew (CR-20)."""
 
 
-class RemoveLogrotateFile(Struct, frozen=True):
+class RemoveLogrotateFile(NamedTuple):
     """The request for rotation has been passed on (TF-02)."""
 
 
-class QuitMyself(Struct, frozen=True):
+class QuitMyself(NamedTuple):
     """Send ourselves SIGQUIT, so that an immediate shutdown takes its ordinary way (SL-09)."""
 
 
@@ -206,7 +205,7 @@ class ExitCode(Enum):
     ABNORMAL = 1
 
 
-class Exit(Struct, frozen=True):
+class Exit(NamedTuple):
     """The end of the postmaster; nothing after it is carried out."""
 
     code: ExitCode

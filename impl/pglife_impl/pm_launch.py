@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import signal
 
-from msgspec.structs import replace
-
 from . import pm_machine
 from .kinds import ALL_BUT_LOGGER, Kind, info
 from .pm_events import Exit, ExitCode, Forked, ForkFailed
@@ -175,7 +173,7 @@ def startup_not_forked(step: Step) -> None:
     process that failed: they are told to quit, and the end comes when they have gone.
     """
     step.set(plan=())
-    if step.pm.count(ALL_BUT_LOGGER) == 0:
+    if step.pm.count_children(ALL_BUT_LOGGER) == 0:
         step.ask(Exit(ExitCode.ABNORMAL))
         step.over = True
         return
@@ -253,8 +251,7 @@ def change_worker(
 ) -> None:
     """Change one entry of the list of background workers."""
     old = step.pm.workers[index]
-    new = replace(
-        old,
+    new = old._replace(
         pid=old.pid if pid is None else pid,
         crashed_at=old.crashed_at if crashed_at is None else crashed_at,
         terminate=old.terminate or terminate,

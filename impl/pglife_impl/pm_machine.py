@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import signal
 
-from msgspec.structs import replace
-
 from . import pm_launch
 from .kinds import (
     ALL_BUT_LOGGER,
@@ -59,7 +57,7 @@ def finish_smart_wait(step: Step) -> None:
     """SM-01: a smart shutdown goes on when the last session has left."""
     if step.pm.state not in (PM.RUN, PM.HOT_STANDBY) or step.pm.conns_allowed:
         return
-    if step.pm.count({Kind.BACKEND}) == 0:
+    if step.pm.count_children({Kind.BACKEND}) == 0:
         step.advance_to(PM.STOP_BACKENDS)
 
 
@@ -86,13 +84,13 @@ def wait_backends(step: Step) -> None:
     """
     if step.pm.state is not PM.WAIT_BACKENDS or step.pm.awaiting_shutdown_checkpointer:
         return
-    if step.pm.count(targets(step)):
+    if step.pm.count_children(targets(step)):
         return
     if dying(step):
         step.advance_to(PM.WAIT_DEAD_END)
         step.stop_accepting()
         step.signal_children(signal.SIGQUIT, {Kind.DEAD_END_BACKEND})
-        if step.pm.count({Kind.DEAD_END_BACKEND}) and step.pm.abort_start_time == 0:
+        if step.pm.count_children({Kind.DEAD_END_BACKEND}) and step.pm.abort_start_time == 0:
             step.set(abort_start_time=int(step.now))
     elif step.pm.pid_of(Kind.CHECKPOINTER):
         ask_for_shutdown_checkpoint(step)
@@ -129,7 +127,7 @@ def wait_xlog_archival(step: Step) -> None:
     """SM-07: archiver and walsenders are gone (this server has none yet)."""
     if step.pm.state is not PM.WAIT_XLOG_ARCHIVAL:
         return
-    if step.pm.count(frozenset(Kind) - LEFT_AFTER_ARCHIVAL) == 0:
+    if step.pm.count_children(frozenset(Kind) - LEFT_AFTER_ARCHIVAL) == 0:
         step.advance_to(PM.WAIT_IO_WORKERS)
         step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})
 
@@ -159,7 +157,7 @@ def wait_dead_end(step: Step) -> None:
     """SM-09: nobody but the logger is left."""
     if step.pm.state is not PM.WAIT_DEAD_END:
         return
-    if step.pm.count(ALL_BUT_LOGGER) == 0:
+    if step.pm.count_children(ALL_BUT_LOGGER) == 0:
         step.advance_to(PM.NO_CHILDREN)
 
 
@@ -201,7 +199,7 @@ def reinitialize(step: Step) -> None:
 
 def after_crash(worker: Worker) -> Worker:
     """BG-20: a background worker may start at once after a crash restart."""
-    return replace(worker, crashed_at=0.0, pid=0)
+    return worker._replace(crashed_at=0.0, pid=0)
 
 
 def handle_fatal_error(step: Step, reason: QuitReason, *, consider_abort: bool) -> None:

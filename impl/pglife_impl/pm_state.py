@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from enum import Enum, IntEnum, auto
-
-from msgspec import Struct, field
-from msgspec.structs import replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 from .kinds import Kind, pool_sizes
 
@@ -83,7 +82,7 @@ class StartTime(Enum):
     RECOVERY_FINISHED = auto()
 
 
-class Child(Struct, frozen=True):
+class Child(NamedTuple):
     """One recorded child (SV-15). Slot 0 is a dead-end child's."""
 
     pid: int
@@ -92,7 +91,7 @@ class Child(Struct, frozen=True):
     worker: int = -1  # index into PmState.workers
 
 
-class Worker(Struct, frozen=True):
+class Worker(NamedTuple):
     """A registered background worker (SV-17)."""
 
     name: str
@@ -107,7 +106,7 @@ class Worker(Struct, frozen=True):
 LOGICAL_LAUNCHER = "logical replication launcher"
 
 
-class Config(Struct, frozen=True):
+class Config(NamedTuple):
     """The settings that decisions depend on, as they are at this moment."""
 
     max_connections: int = 100
@@ -125,7 +124,7 @@ class Config(Struct, frozen=True):
     hot_standby: bool = True
 
 
-class PmState(Struct, frozen=True):
+class PmState(NamedTuple):
     """Everything a decision may look at. A decision returns a new one and never changes this."""
 
     state: PM = PM.INIT
@@ -139,8 +138,8 @@ class PmState(Struct, frozen=True):
     start_worker_needed: bool = True
     have_crashed_worker: bool = False
     start_autovac_launcher: bool = False
-    children: Mapping[int, Child] = field(default_factory=dict)  # by pid
-    free_slots: Mapping[Kind, tuple[int, ...]] = field(default_factory=dict)
+    children: Mapping[int, Child] = MappingProxyType({})  # by pid
+    free_slots: Mapping[Kind, tuple[int, ...]] = MappingProxyType({})
     io_worker_children: tuple[int, ...] = (0,) * 32  # pids; the index is the postmaster's own
     workers: tuple[Worker, ...] = ()
     # Forks asked for one after another; the next is decided when the last has been carried out.
@@ -148,7 +147,7 @@ class PmState(Struct, frozen=True):
     # PM_WAIT_BACKENDS has asked for a checkpointer to write the shutdown checkpoint (SM-05).
     awaiting_shutdown_checkpointer: bool = False
 
-    def count(self, kinds: Collection[Kind]) -> int:
+    def count_children(self, kinds: Collection[Kind]) -> int:
         """How many children of these kinds are recorded (CountChildren)."""
         return sum(1 for child in self.children.values() if child.kind in kinds)
 
@@ -165,13 +164,13 @@ class PmState(Struct, frozen=True):
 
     def with_child(self, child: Child) -> PmState:
         """The state with one more recorded child."""
-        return replace(self, children={**self.children, child.pid: child})
+        return self._replace(children={**self.children, child.pid: child})
 
     def without_child(self, pid: int) -> PmState:
         """The state without that child; its slot is free again (RP-01, SV-47)."""
         children = dict(self.children)
         child = children.pop(pid)
-        after = replace(self, children=children)
+        after = self._replace(children=children)
         return after.with_slot_back(child.kind, child.slot)
 
     def with_slot_back(self, kind: Kind, slot: int) -> PmState:
@@ -179,14 +178,14 @@ class PmState(Struct, frozen=True):
         if slot == 0:
             return self
         pool = (slot, *self.free_slots[kind])
-        return replace(self, free_slots={**self.free_slots, kind: pool})
+        return self._replace(free_slots={**self.free_slots, kind: pool})
 
     def take_slot(self, kind: Kind) -> tuple[PmState, int]:
         """The state after taking a slot of that kind, and the slot; 0 if there is none."""
         pool = self.free_slots.get(kind, ())
         if not pool:
             return self, 0
-        return replace(self, free_slots={**self.free_slots, kind: pool[1:]}), pool[0]
+        return self._replace(free_slots={**self.free_slots, kind: pool[1:]}), pool[0]
 
 
 def newborn(config: Config) -> PmState:

@@ -12,8 +12,6 @@ import signal
 from collections.abc import Collection
 from typing import Any
 
-from msgspec.structs import replace
-
 from .kinds import ALL_BUT_LOGGER, Kind, info
 from .pm_events import Fork, Listen, Log, Request, SetQuitReason, SignalChild, WritePidStatus
 from .pm_state import PM, Cac, Child, Config, PmState, QuitReason, StartupStatus
@@ -33,12 +31,12 @@ class Step:
     def set(self, **changes: Any) -> None:
         """Change variables other than pmState."""
         assert "state" not in changes, "pmState has one writer: advance_to()"
-        self.pm = replace(self.pm, **changes)
+        self.pm = self.pm._replace(**changes)
 
     def advance_to(self, state: PM) -> None:
         """Enter a state. Logged also when it is the same one (PM-01)."""
         self.log(Level.DEBUG1, f"updating PMState from {self.pm.state} to {state}")
-        self.pm = replace(self.pm, state=state)
+        self.pm = self.pm._replace(state=state)
 
     def ask(self, request: Request) -> None:
         """Add a request."""

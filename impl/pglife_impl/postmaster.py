@@ -19,10 +19,8 @@ import time
 from collections import deque
 
 from . import SERVER_VERSION, ImplError, elog, hba, signals, titles
-from .catalog import Catalog
 from .child import load_roles
 from .guc import Gucs
-from .latch import Latch, WaitSet
 from .lockfile import Line, LockError, LockFiles, shmem_key
 from .perform import Ending, Performer, remove_quietly
 from .pm_decide import decide
@@ -97,9 +95,9 @@ def preload_libraries(gucs: Gucs) -> None:
     """
     for name in gucs.text("shared_preload_libraries").split(","):
         if name.strip() == SQL_LIBRARY:
-            from .session import parser  # tens of megabytes: only if asked for
+            from .session import extended, simple  # tens of megabytes: only if asked for
 
-            assert parser
+            assert extended and simple
         elif name.strip():
             raise StartError(f'could not access file "{name.strip()}": No such file or directory')
 
@@ -110,19 +108,13 @@ def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Socke
     key, ident = shmem_key(0)
     shmem = Shmem(sizes_of(gucs), 0)
     locks.put_line(Line.SHMEM_KEY, f"{key:9d} {ident:9d}")
-    death_read, death_write = os.pipe()
-    latch = Latch()
     return World(
         gucs=gucs,
         data_directory=data_directory,
         locks=locks,
         sockets=sockets,
         shmem=shmem,
-        catalog=Catalog(data_directory),
-        latch=latch,
-        wait_set=WaitSet(latch),
-        death_read=death_read,
-        death_write=death_write,
+        death_pipe=os.pipe(),
     )
 
 

@@ -22,8 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from .kinds import MAX_IO_WORKERS, Attached, Kind, info
 from .pm_events import PmSignal
@@ -79,7 +78,7 @@ AUXILIARY_SINGLETONS = 6
 SUPERUSER = 1
 
 
-class Activity(Struct, frozen=True):
+class Activity(NamedTuple):
     """One row of the proc array, a consistent copy."""
 
     slot: int
@@ -99,7 +98,7 @@ class Activity(Struct, frozen=True):
     superuser: bool
 
 
-class Sizes(Struct, frozen=True):
+class Sizes(NamedTuple):
     """How much room there must be (SV-40..43)."""
 
     child_slots: int
@@ -108,7 +107,7 @@ class Sizes(Struct, frozen=True):
     workers: int
 
 
-class CheckpointCounters(Struct, frozen=True):
+class CheckpointCounters(NamedTuple):
     """What the checkpointer has done, and what is asked of it."""
 
     requested: int

@@ -12,8 +12,7 @@ import os
 import signal
 import socket
 import time
-
-from msgspec import Struct, field
+from typing import NamedTuple
 
 from .catalog import Catalog
 from .guc import Gucs
@@ -26,23 +25,33 @@ from .shmem import Shmem
 from .sockets import Sockets
 
 
-class World(Struct):
+class World:
     """The postmaster's things. In a child, those that are the postmaster's alone are closed."""
 
-    gucs: Gucs
-    data_directory: str
-    locks: LockFiles
-    sockets: Sockets
-    shmem: Shmem
-    catalog: Catalog
-    latch: Latch
-    wait_set: WaitSet
-    death_read: int  # readable (end of file) when the postmaster has gone (CR-41)
-    death_write: int
-    postmaster_pid: int = field(default_factory=os.getpid)
-    start_time: float = field(default_factory=time.time)
-    logger_pipe: tuple[int, int] | None = None
-    hba: list[Line] = field(default_factory=list)
+    def __init__(
+        self,
+        *,
+        gucs: Gucs,
+        data_directory: str,
+        locks: LockFiles,
+        sockets: Sockets,
+        shmem: Shmem,
+        death_pipe: tuple[int, int],
+    ) -> None:
+        self.gucs = gucs
+        self.data_directory = data_directory
+        self.locks = locks
+        self.sockets = sockets
+        self.shmem = shmem
+        self.catalog = Catalog(data_directory)
+        self.latch = Latch()
+        self.wait_set = WaitSet(self.latch)
+        # The first is readable (end of file) when the postmaster has gone (CR-41).
+        self.death_read, self.death_write = death_pipe
+        self.postmaster_pid = os.getpid()
+        self.start_time = time.time()
+        self.logger_pipe: tuple[int, int] | None = None
+        self.hba: list[Line] = []
 
     def leave_postmaster(self, *, is_logger: bool) -> None:
         """In a child: close what only the postmaster may hold (and the logger: its pipe)."""
@@ -59,7 +68,7 @@ class World(Struct):
         os.kill(self.postmaster_pid, signal.SIGUSR1)
 
 
-class Birth(Struct, frozen=True):
+class Birth(NamedTuple):
     """What a child is told at its birth."""
 
     slot: int  # child slot; 0 for a dead-end child

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 from pm_server import run
 from pm_table import CONFIG, NOW, Story, postmaster
 
@@ -81,7 +80,7 @@ def test_crash_during_fatal_error_in_startup_of_startup_itself_ends(status: int)
 
 
 def test_checkpointer_fork_failure_advances() -> None:
-    config = replace(CONFIG, io_method="sync")
+    config = CONFIG._replace(io_method="sync")
     before = postmaster("WAIT_BACKENDS", config=config, shutdown="FAST")
     story = Story(before, config, failing="checkpointer").tell(ReapingDone(NOW))
     assert story.states() == ["WAIT_DEAD_END", "NO_CHILDREN"]

@@ -5,7 +5,6 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from pglife_impl.protocol import Report, Severity, SqlError, SqlState
 from pglife_impl.protocol import backend as out
@@ -159,7 +158,7 @@ def test_a_report_is_read_back_as_it_was_written(report: Report) -> None:
         assert out.parse_report(written[5:]) == report
     codes = [part[:1] for part in out.error_response(report)[5:].split(b"\0") if part]
     assert codes[:4] == [b"S", b"V", b"C", b"M"]
-    bare = replace(report, detail="", hint="", position=None, where="")
+    bare = report._replace(detail="", hint="", position=None, where="")
     assert len(out.error_response(bare)[5:].rstrip(b"\0").split(b"\0")) == 4
 
 

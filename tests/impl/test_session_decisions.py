@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from pglife_impl.protocol import SqlError
 from pglife_impl.session.interrupts import RAISES, Interrupt, serve
+from pglife_impl.session.portal import ends_failed_block
 from pglife_impl.session.timers import Timer, Timers
-from pglife_impl.session.transaction import Block, Happening, Transaction, ends_failed_block
-from pglife_impl.session.tree import TransactionControl, TransactionVerb
+from pglife_impl.session.transaction import Block, Happening, Transaction, TransactionVerb
+from pglife_impl.session.tree import TransactionControl
 
 VERBS = {verb.name: verb for verb in TransactionVerb}
 THERE_IS_NONE = "there is no transaction in progress"
@@ -68,7 +69,8 @@ def test_what_needs_a_block_is_refused_outside_of_one(
     with pytest.raises(SqlError, match="can only be used in transaction blocks") as caught:
         transaction.control(statement)
     assert caught.value.report.sqlstate == "25P01"
-    assert transaction == Transaction(block, in_progress=True)
+    assert (transaction.block, transaction.in_progress) == (block, True)
+    assert not transaction.savepoints
 
 
 def test_savepoints_are_a_stack_and_the_newest_of_a_name_counts() -> None:

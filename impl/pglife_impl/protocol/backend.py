@@ -12,8 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.protocol.startup import NEWEST_PROTOCOL, StartupPacket
@@ -31,7 +30,7 @@ class TransactionStatus(Enum):
     FAILED = b"E"
 
 
-class Column(Struct, frozen=True):
+class Column(NamedTuple):
     """One column of a RowDescription."""
 
     name: str

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
 
@@ -31,13 +30,13 @@ class Target(Enum):
     PORTAL = b"P"
 
 
-class Query(Struct, frozen=True):
+class Query(NamedTuple):
     """Run a string of statements (simple protocol)."""
 
     sql: str
 
 
-class Parse(Struct, frozen=True):
+class Parse(NamedTuple):
     """Make a prepared statement."""
 
     name: str
@@ -45,7 +44,7 @@ class Parse(Struct, frozen=True):
     parameter_types: tuple[int, ...] = ()
 
 
-class Bind(Struct, frozen=True):
+class Bind(NamedTuple):
     """Make a portal of a prepared statement; None is a null."""
 
     portal: str
@@ -55,52 +54,52 @@ class Bind(Struct, frozen=True):
     result_formats: tuple[int, ...] = ()
 
 
-class Describe(Struct, frozen=True):
+class Describe(NamedTuple):
     """Tell the columns, and for a statement the parameters."""
 
     target: Target
     name: str
 
 
-class Execute(Struct, frozen=True):
+class Execute(NamedTuple):
     """Run a portal; 0 rows means all."""
 
     portal: str
     max_rows: int = 0
 
 
-class Close(Struct, frozen=True):
+class Close(NamedTuple):
     """Drop a prepared statement or a portal."""
 
     target: Target
     name: str
 
 
-class Sync(Struct, frozen=True):
+class Sync(NamedTuple):
     """End of a series of extended-protocol messages."""
 
 
-class Flush(Struct, frozen=True):
+class Flush(NamedTuple):
     """Send what has been answered so far."""
 
 
-class Terminate(Struct, frozen=True):
+class Terminate(NamedTuple):
     """Goodbye."""
 
 
-class Password(Struct, frozen=True):
+class Password(NamedTuple):
     """A password or a SASL or GSS response: the type byte does not tell which."""
 
     data: bytes
 
 
-class FunctionCall(Struct, frozen=True):
+class FunctionCall(NamedTuple):
     """The fast path: known by name, not taken apart."""
 
     data: bytes
 
 
-class CopyMessage(Struct, frozen=True):
+class CopyMessage(NamedTuple):
     """CopyData, CopyDone or CopyFail outside a COPY: ignored, as PostgresMain() does."""
 
     code: bytes
@@ -123,7 +122,7 @@ Message = (
 )
 
 
-class Frame(Struct, frozen=True):
+class Frame(NamedTuple):
     """A type byte and the bytes that follow the length word."""
 
     code: bytes

@@ -9,9 +9,7 @@ Source       utils/errcodes.txt; utils/error/elog.c: errfinish().
 from __future__ import annotations
 
 from enum import StrEnum
-
-from msgspec import Struct
-from msgspec.structs import replace
+from typing import NamedTuple
 
 
 class Severity(StrEnum):
@@ -89,7 +87,7 @@ class SqlState(StrEnum):
     INTERNAL_ERROR = "XX000"
 
 
-class Report(Struct, frozen=True):
+class Report(NamedTuple):
     """One error or notice; the optional fields are left off the wire when they are empty."""
 
     severity: Severity
@@ -117,11 +115,11 @@ class SqlError(Exception):
         """Return the same error, pointing at a place in the query unless it has one already."""
         if position is None or self.report.position is not None:
             return self
-        return SqlError(replace(self.report, position=position))
+        return SqlError(self.report._replace(position=position))
 
     def within(self, where: str) -> SqlError:
         """Return the same error with a context line."""
-        return SqlError(replace(self.report, where=where))
+        return SqlError(self.report._replace(where=where))
 
 
 def error(

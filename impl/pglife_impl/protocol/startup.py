@@ -10,9 +10,10 @@ Source       tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket()
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from enum import Enum, auto
-
-from msgspec import Struct, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from pglife_impl.protocol.report import Report, Severity, SqlState
 
@@ -53,7 +54,7 @@ class Replication(Enum):
     DATABASE = auto()
 
 
-class StartupPacket(Struct, frozen=True):
+class StartupPacket(NamedTuple):
     """One packet from the beginning of a connection.
 
     `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got
@@ -64,7 +65,7 @@ class StartupPacket(Struct, frozen=True):
     kind: StartupKind
     consumed: int = 0
     protocol: tuple[int, int] = NEWEST_PROTOCOL
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = MappingProxyType({})
     unknown_options: tuple[str, ...] = ()
     replication: Replication = Replication.NONE
     cancel_pid: int = 0

@@ -13,8 +13,6 @@ import os
 import signal
 import time
 
-from msgspec.structs import replace
-
 from .. import control, elog, titles
 from ..checkpoint import Flag, describe
 from ..control import DbState
@@ -70,7 +68,7 @@ class Checkpointer(Role):
             flags = Flag(counters.requested)
             if not flags:
                 return
-            counters = replace(counters, requested=0, started=counters.started + 1)
+            counters = counters._replace(requested=0, started=counters.started + 1)
             self.shmem.put_checkpoint_counters(counters)
         failed = 0
         try:
@@ -84,7 +82,7 @@ class Checkpointer(Role):
             titles.activity("")
             with self.shmem.locked(Lock.CHECKPOINT):
                 now = self.shmem.checkpoint_counters()
-                now = replace(now, done=counters.started, failed=now.failed + failed)
+                now = now._replace(done=counters.started, failed=now.failed + failed)
                 self.shmem.put_checkpoint_counters(now)
             self.wake_waiters()
 

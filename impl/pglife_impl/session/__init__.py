@@ -1,13 +1,13 @@
 """A client's session: statements, transactions, interrupts, until it ends.
 
-Begin with   greet() and run(); then core.py.
+Begin with   greet() and serve(); then core.py.
 Owns         what a message does, what a statement means, what a session shows of itself.
 Leaves out   the socket, signals, the process (backend.py), who gets in (admission.py).
 Source       tcop/postgres.c: PostgresMain(); utils/init/postinit.c:
              process_startup_options().
 
-Importing this package is cheap on purpose: the postmaster does it before it forks. The SQL library
-comes with the first statement (parser.py).
+Importing this package is cheap on purpose: the postmaster does it before it forks. All that
+understands SQL comes with the first statement (simple.py, extended.py, and below them parser.py).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pglife_impl.session.greeting import greet
 if TYPE_CHECKING:
     from pglife_impl.context import SessionContext
 
-__all__ = ["greet", "run"]
+__all__ = ["greet", "serve"]
 
 
-def run(context: SessionContext) -> int:
+def serve(context: SessionContext) -> int:
     """Serve the session from the first ReadyForQuery to its end; return the exit code."""
     return Session(context).run()

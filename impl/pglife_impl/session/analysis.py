@@ -9,10 +9,9 @@ Source       parser/parse_expr.c, parse_relation.c, parse_coerce.c, parse_agg.c.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import replace
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error

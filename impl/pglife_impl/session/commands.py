@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from pglife_impl.catalog import DatabaseDef, RoleDef
 from pglife_impl.context import CheckpointFailed
 from pglife_impl.protocol import SqlState
@@ -149,9 +147,9 @@ def _change_role(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _ROLE_FIELDS:
         if name in options:
-            known = replace(known, **{name: options[name]})
+            known = known._replace(**{name: options[name]})  # type: ignore[arg-type]
     if "in_role" in options:
-        known = replace(known, member_of=known.member_of | {str(options["in_role"])})
+        known = known._replace(member_of=known.member_of | {str(options["in_role"])})
     catalog.put_role(known)
 
 
@@ -180,7 +178,7 @@ def _change_database(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _DATABASE_FIELDS:
         if name in options:
-            known = replace(known, **{name: options[name]})
+            known = known._replace(**{name: options[name]})  # type: ignore[arg-type]
     catalog.put_database(known)
 
 
@@ -215,4 +213,4 @@ def _grant_role(statement: tree.GrantRole, session: Session) -> None:
         role = catalog.roles[name]
         roles = frozenset(statement.roles)
         changed = role.member_of - roles if statement.revoke else role.member_of | roles
-        catalog.put_role(replace(role, member_of=changed))
+        catalog.put_role(role._replace(member_of=changed))

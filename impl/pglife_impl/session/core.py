@@ -25,7 +25,6 @@ from pglife_impl.protocol import (
     notice_response,
     ready_for_query,
 )
-from pglife_impl.protocol.backend import command_complete, empty_query_response
 from pglife_impl.protocol.frontend import (
     EXTENDED_PROTOCOL,
     Frame,
@@ -37,23 +36,20 @@ from pglife_impl.protocol.frontend import (
     decode,
 )
 from pglife_impl.protocol.report import error, fatal
-from pglife_impl.session import interrupts, tree
-from pglife_impl.session.extended import ExtendedProtocol
+from pglife_impl.session import interrupts
 from pglife_impl.session.interrupts import Interrupt
-from pglife_impl.session.portal import Ready, describe, encode_row, make_ready
-from pglife_impl.session.run import Run
 from pglife_impl.session.settings import Settings
 from pglife_impl.session.timers import Clock, Timer, Timers
 from pglife_impl.session.transaction import (
     Effect,
     Happening,
     Transaction,
-    ends_failed_block,
-    failed_block,
 )
 
 if TYPE_CHECKING:
     from pglife_impl.context import SessionContext
+    from pglife_impl.session import tree
+    from pglife_impl.session.extended import ExtendedProtocol
 
 EXIT_DONE = 0
 EXIT_FATAL = 1
@@ -92,7 +88,7 @@ class Session:
         self.settings = Settings(context.gucs, superuser=context.authenticated_superuser)
         self.transaction = Transaction()
         self.timers = Timers(clock)
-        self.extended = ExtendedProtocol(self)
+        self._extended: ExtendedProtocol | None = None
         self.transaction_start = context.now()
         self.statement_start = self.transaction_start
         self.conf_load_time = context.start_time
@@ -172,7 +168,7 @@ class Session:
                 self._ready = True
             elif isinstance(message, Sync):
                 self._skipping_to_sync = False
-                self._finish_transaction()
+                self.finish_transaction()
                 self.timers.disarm(Timer.STATEMENT)
                 self._ready = True
             elif frame.code == b"F":
@@ -206,7 +202,7 @@ class Session:
         self.context.send(error_response(problem.report))
         self.context.flush()
         self._perform(self.transaction.fail())
-        self.extended.forget_portals()
+        self._forget_portals()
         if not self._skipping_to_sync:
             self._ready = True
 
@@ -277,63 +273,30 @@ class Session:
     def simple_query(self, sql: str) -> None:
         """Run the statements of a string, each to its end (exec_simple_query)."""
         self.begin_command(sql)
-        from pglife_impl.session.parser import parse_statements  # the heavy import: see parser.py
+        from pglife_impl.session.simple import run_string  # the heavy import: see parser.py
 
-        self.extended.forget_unnamed()
-        self.start_transaction()
-        if self.settings.gucs.get("log_statement") == "all":
-            self.context.log("LOG", f"statement: {sql}")
-        statements = parse_statements(sql)
-        for number, statement in enumerate(statements, 1):
-            self.context.set_activity(tree.command_tag(statement))
-            self.require_working_transaction(statement)
-            self.start_transaction(implicit_block=len(statements) > 1)
-            self.check_for_interrupts()
-            tag = self._run_statement(statement)
-            is_last = number == len(statements)
-            if is_last or isinstance(statement, tree.TransactionControl):
-                self._finish_transaction()
-            self.context.send(command_complete(tag))
-        if not statements:
-            self.context.send(empty_query_response())
-        self._finish_transaction()
+        run_string(sql, self)
         self.timers.disarm(Timer.STATEMENT)
         self._query = ""
-
-    def _run_statement(self, statement: tree.Statement) -> str:
-        """Run one statement of the simple protocol; return its tag."""
-        if isinstance(statement, tree.TransactionControl):
-            return self.control(statement)
-        ready = make_ready(statement, self)
-        run = Run(self)
-        columns = ready.columns
-        if columns is None:
-            ready.rows(run)
-            return ready.tag
-        ready.fold(run)
-        self.context.send(describe(columns))
-        count = 0
-        zone = run.zone
-        for row in ready.rows(run):
-            self.context.send(encode_row(row, columns, (), zone))
-            self.check_for_interrupts()
-            count += 1
-        return self.tag_with_rows(ready, count)
 
     def statement_done(self) -> None:
         """An Execute has run to its end: the statement timeout stops (TO-02)."""
         self.timers.disarm(Timer.STATEMENT)
 
-    def tag_with_rows(self, ready: Ready, count: int) -> str:
-        """Return the tag of CommandComplete."""
-        return f"SELECT {count}" if ready.tag == "SELECT" else ready.tag
+    @property
+    def extended(self) -> ExtendedProtocol:
+        """Prepared statements and portals; all that understands SQL comes with them."""
+        if self._extended is None:
+            from pglife_impl.session.extended import ExtendedProtocol  # heavy: see parser.py
+
+            self._extended = ExtendedProtocol(self)
+        return self._extended
+
+    def _forget_portals(self) -> None:
+        if self._extended is not None:
+            self._extended.forget_portals()
 
     # --- transactions -------------------------------------------------------------------------
-
-    def require_working_transaction(self, statement: tree.Statement) -> None:
-        """In a failed block only its end may run."""
-        if self.transaction.status is TransactionStatus.FAILED and not ends_failed_block(statement):
-            raise failed_block()
 
     def start_transaction(self, *, implicit_block: bool = False) -> None:
         """There is a transaction from here on, and the clocks of a statement run."""
@@ -345,7 +308,8 @@ class Session:
         if not self.timers.is_armed(Timer.CLIENT_CHECK):
             self._arm(Timer.CLIENT_CHECK)
 
-    def _finish_transaction(self) -> None:
+    def finish_transaction(self) -> None:
+        """Outside of a block a transaction ends with its statement."""
         self._perform(self.transaction.finish())
 
     def control(self, statement: tree.TransactionControl) -> str:
@@ -370,7 +334,7 @@ class Session:
                     self.context.report(xact_start=0.0)
                     self.timers.disarm(Timer.TRANSACTION)
                     self._pending.discard(Interrupt.TRANSACTION_TIMEOUT)
-                    self.extended.forget_portals()
+                    self._forget_portals()
 
     def set(self, name: str, value: str | None, *, local: bool = False) -> None:
         """SET, with what follows from some settings at once."""

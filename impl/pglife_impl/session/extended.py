@@ -10,9 +10,8 @@ Source       tcop/postgres.c: exec_parse_message(), exec_bind_message(), exec_ex
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.backend import (
@@ -45,6 +44,7 @@ from pglife_impl.session.portal import (
     encode_row,
     format_of,
     make_ready,
+    require_working_transaction,
 )
 from pglife_impl.session.run import Row, Run
 from pglife_impl.session.types import PgType, Value
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 UNSPECIFIED = 0
 
 
-class Prepared(Struct, frozen=True):
+@dataclass(frozen=True)
+class Prepared:
     """A prepared statement; an empty string has nothing to run."""
 
     sql: str
@@ -63,7 +64,8 @@ class Prepared(Struct, frozen=True):
     parameter_types: tuple[PgType, ...]
 
 
-class Portal(Struct):
+@dataclass
+class Portal:
     """A statement with its parameters, run as far as the client has asked."""
 
     prepared: Prepared
@@ -160,7 +162,7 @@ class ExtendedProtocol:
             )
         ready = None
         if statements:
-            session.require_working_transaction(statements[0])
+            require_working_transaction(statements[0], session)
             declared = [_declared(oid) for oid in message.parameter_types]
             ready = make_ready(statements[0], session, declared)
         kinds = tuple(ready.parameter_types) if ready is not None else ()
@@ -180,7 +182,7 @@ class ExtendedProtocol:
                 f' "{message.statement}" requires {wanted}',
             )
         if prepared.ready is not None:
-            session.require_working_transaction(prepared.ready.statement)
+            require_working_transaction(prepared.ready.statement, self._session)
         if message.portal and message.portal in self._portals:
             raise error(SqlState.DUPLICATE_CURSOR, f'cursor "{message.portal}" already exists')
         zone = session.settings.show("TimeZone")
@@ -222,7 +224,7 @@ class ExtendedProtocol:
 
     def _refuse_rows_in_failed_block(self, prepared: Prepared) -> None:
         if prepared.ready is not None and prepared.ready.columns is not None:
-            self._session.require_working_transaction(prepared.ready.statement)
+            require_working_transaction(prepared.ready.statement, self._session)
 
     def _describe(self, prepared: Prepared, formats: Sequence[int]) -> None:
         columns = None if prepared.ready is None else prepared.ready.columns
@@ -237,7 +239,7 @@ class ExtendedProtocol:
             return
         session.begin_command(portal.prepared.sql, ready.tag)
         session.start_transaction()
-        session.require_working_transaction(ready.statement)
+        require_working_transaction(ready.statement, session)
         session.check_for_interrupts()
         if isinstance(ready.statement, tree.TransactionControl):
             tag = session.control(ready.statement)
@@ -250,7 +252,7 @@ class ExtendedProtocol:
             self._send(portal_suspended())
             return
         session.statement_done()
-        self._send(command_complete(session.tag_with_rows(ready, portal.count)))
+        self._send(command_complete(ready.tag_with_rows(portal.count)))
         portal.count = 0
 
     def _send_rows(self, portal: Portal, ready: Ready, limit: int, run: Run) -> bool:

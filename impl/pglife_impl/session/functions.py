@@ -9,11 +9,10 @@ Source       catalog/pg_proc.dat; parser/parse_func.c: ParseFuncOrColumn().
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-
-from msgspec import Struct
 
 from pglife_impl import MAJOR_VERSION, SERVER_VERSION
 from pglife_impl.protocol import SqlState
@@ -27,7 +26,8 @@ MOST_CONCATENATED = 10
 ANY = PgType("any", 2276, 4, types.Category.OTHER, "any")
 
 
-class Function(Struct, frozen=True):
+@dataclass(frozen=True)
+class Function:
     """One overload. A strict function is null as soon as an argument is."""
 
     arguments: tuple[PgType, ...]
@@ -37,7 +37,8 @@ class Function(Struct, frozen=True):
     returns_set: bool = False
 
 
-class Aggregate(Struct, frozen=True):
+@dataclass(frozen=True)
+class Aggregate:
     """One aggregate: `result` may depend on the argument's type."""
 
     result: Callable[[PgType], PgType]

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import Enum, auto
-
-from msgspec import Struct
+from typing import NamedTuple
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error, fatal
@@ -29,7 +28,7 @@ class Interrupt(Enum):
     IDLE_SESSION_TIMEOUT = auto()
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(NamedTuple):
     """What to raise, if anything, and which requests are settled by it."""
 
     raised: SqlError | None

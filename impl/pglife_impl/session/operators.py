@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-
-from msgspec import Struct
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import SqlError, error
@@ -35,7 +34,8 @@ _MIN_SIGNIFICANT_DIGITS = 16
 _DIGITS_IN_A_GROUP = 4
 
 
-class Operator(Struct, frozen=True):
+@dataclass(frozen=True)
+class Operator:
     """What was found: operand types to coerce to, the result's type, and the function."""
 
     left: PgType | None

@@ -9,15 +9,16 @@ Source       tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/comm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, field
-
+from pglife_impl.protocol import TransactionStatus
 from pglife_impl.protocol.backend import Column, data_row, row_description
 from pglife_impl.session import commands, tree, types
 from pglife_impl.session.query import OutputColumn, plan_query
 from pglife_impl.session.run import Evaluate, Row, Run
 from pglife_impl.session.scope import Parameters
+from pglife_impl.session.transaction import TransactionVerb, failed_block
 from pglife_impl.session.types import PgType, Value
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
 
 
-class Ready(Struct):
+@dataclass
+class Ready:
     """A checked statement. Columns are None where it returns no rows."""
 
     statement: tree.Statement
@@ -36,10 +38,30 @@ class Ready(Struct):
     parameter_types: list[PgType] = field(default_factory=list)
     constants: tuple[Evaluate, ...] = ()
 
+    def tag_with_rows(self, count: int) -> str:
+        """The tag of CommandComplete after so many rows."""
+        return f"SELECT {count}" if self.tag == "SELECT" else self.tag
+
     def fold(self, run: Run) -> None:
         """Compute what does not depend on rows, as planning does: its errors come first."""
         for constant in self.constants:
             constant((), run)
+
+
+def require_working_transaction(statement: tree.Statement, session: Session) -> None:
+    """In a failed block only its end may run; SqlError 25P02 for anything else."""
+    failed = session.transaction.status is TransactionStatus.FAILED
+    if failed and not ends_failed_block(statement):
+        raise failed_block()
+
+
+def ends_failed_block(statement: tree.Statement) -> bool:
+    """May this statement run in a failed block? (postgres.c: IsTransactionExitStmt())"""
+    return isinstance(statement, tree.TransactionControl) and statement.verb in (
+        TransactionVerb.COMMIT,
+        TransactionVerb.ROLLBACK,
+        TransactionVerb.ROLLBACK_TO,
+    )
 
 
 def make_ready(

@@ -10,11 +10,9 @@ Source       parser/analyze.c: transformSelectStmt(), parser/parse_target.c: Fig
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
-
-from msgspec import Struct
-from msgspec.structs import astuple
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -29,14 +27,16 @@ from pglife_impl.session.scope import Parameters, Scope, ScopeColumn, Typed
 from pglife_impl.session.types import PgType
 
 
-class OutputColumn(Struct, frozen=True):
+@dataclass(frozen=True)
+class OutputColumn:
     """One column of a result."""
 
     name: str
     type: PgType
 
 
-class Plan(Struct, frozen=True):
+@dataclass(frozen=True)
+class Plan:
     """A query that can be run. Constants are folded before it is, with the errors that has."""
 
     columns: tuple[OutputColumn, ...]
@@ -67,7 +67,8 @@ def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
     return Plan(columns, rows)
 
 
-class _Joined(Struct, frozen=True):
+@dataclass(frozen=True)
+class _Joined:
     """One entry of FROM, ready to run."""
 
     plan: Plan
@@ -374,5 +375,5 @@ def _contains_aggregate(node: object) -> bool:
     if isinstance(node, tuple):
         return any(_contains_aggregate(each) for each in node)
     if isinstance(node, tree.Node):
-        return any(_contains_aggregate(value) for value in astuple(node))
+        return any(_contains_aggregate(value) for value in vars(node).values())
     return False

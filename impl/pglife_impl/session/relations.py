@@ -9,8 +9,7 @@ Source       catalog/system_views.sql; utils/adt/pgstatfuncs.c: pg_stat_get_acti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from pglife_impl.guc import Source
 from pglife_impl.kinds import Attached, info
@@ -20,7 +19,8 @@ from pglife_impl.session.run import Row, Run
 from pglife_impl.session.types import PgType
 
 
-class Relation(Struct, frozen=True):
+@dataclass(frozen=True)
+class Relation:
     """A named set of rows."""
 
     columns: tuple[tuple[str, PgType], ...]

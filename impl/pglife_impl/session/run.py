@@ -9,9 +9,8 @@ Source       nodes/execnodes.h: ExprContext, EState.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from msgspec import Struct, field
 
 from pglife_impl.session.types import Value
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 Row = Sequence[Value]
 
 
-class Run(Struct):
+@dataclass
+class Run:
     """One execution of one statement."""
 
     session: Session

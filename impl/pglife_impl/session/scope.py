@@ -8,7 +8,7 @@ Source       parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from dataclasses import dataclass, field
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -17,7 +17,8 @@ from pglife_impl.session.run import Evaluate
 from pglife_impl.session.types import PgType, Value
 
 
-class Typed(Struct, frozen=True):
+@dataclass(frozen=True)
+class Typed:
     """An expression that knows its type. A literal or parameter of unknown type says so."""
 
     type: PgType
@@ -29,7 +30,8 @@ class Typed(Struct, frozen=True):
     is_constant: bool = False
 
 
-class Parameters(Struct):
+@dataclass
+class Parameters:
     """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
 
     types: list[PgType | None] = field(default_factory=list)
@@ -50,7 +52,8 @@ class Parameters(Struct):
         return [types.TEXT if each is None else each for each in self.types]
 
 
-class ScopeColumn(Struct, frozen=True):
+@dataclass(frozen=True)
+class ScopeColumn:
     """A column that can be named."""
 
     table: str
@@ -59,7 +62,8 @@ class ScopeColumn(Struct, frozen=True):
     index: int
 
 
-class Scope(Struct):
+@dataclass
+class Scope:
     """The columns in sight."""
 
     columns: list[ScopeColumn] = field(default_factory=list)

@@ -8,7 +8,7 @@ Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGU
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import NamedTuple
 
 from pglife_impl.guc import Gucs, Source
 from pglife_impl.guc_value import Context, Definition, GucError
@@ -45,7 +45,7 @@ HIDDEN = (
 ENCODINGS = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 
 
-class _Level(Struct, frozen=True):
+class _Level(NamedTuple):
     """How things were when a transaction or a savepoint began."""
 
     saved: object

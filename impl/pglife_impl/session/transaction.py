@@ -11,12 +11,25 @@ Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock
 from __future__ import annotations
 
 from enum import Enum, auto
-
-from msgspec import Struct, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from pglife_impl.protocol import Report, SqlState, TransactionStatus
 from pglife_impl.protocol.report import SqlError, error, warning
-from pglife_impl.session.tree import TransactionControl, TransactionVerb
+
+if TYPE_CHECKING:
+    from pglife_impl.session.tree import TransactionControl
+
+
+class TransactionVerb(Enum):
+    """The statements that steer a transaction; the value is the command tag."""
+
+    BEGIN = "BEGIN"
+    START = "START TRANSACTION"
+    COMMIT = "COMMIT"
+    ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
 
 
 class Block(Enum):
@@ -39,14 +52,14 @@ class Happening(Enum):
     RELEASED = auto()
 
 
-class Effect(Struct, frozen=True):
+class Effect(NamedTuple):
     """One happening; `depth` is the number of the savepoint it is about."""
 
     happening: Happening
     depth: int = 0
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(NamedTuple):
     """What a transaction statement comes to: its tag, what to do, what to warn of."""
 
     tag: str
@@ -59,12 +72,13 @@ COMMITTED = Effect(Happening.COMMITTED)
 ABORTED = Effect(Happening.ABORTED)
 
 
-class Transaction(Struct):
+class Transaction:
     """The transaction of one session."""
 
-    block: Block = Block.NONE
-    in_progress: bool = False
-    savepoints: list[str] = field(default_factory=list)
+    def __init__(self, block: Block = Block.NONE, *, in_progress: bool = False) -> None:
+        self.block = block
+        self.in_progress = in_progress
+        self.savepoints: list[str] = []
 
     @property
     def status(self) -> TransactionStatus:
@@ -175,15 +189,6 @@ class Transaction(Struct):
             if self.savepoints[depth - 1] == name:
                 return depth
         raise error(SqlState.INVALID_SAVEPOINT_SPECIFICATION, f'savepoint "{name}" does not exist')
-
-
-def ends_failed_block(statement: object) -> bool:
-    """May this statement run in a failed block? (postgres.c: IsTransactionExitStmt())"""
-    return isinstance(statement, TransactionControl) and statement.verb in (
-        TransactionVerb.COMMIT,
-        TransactionVerb.ROLLBACK,
-        TransactionVerb.ROLLBACK_TO,
-    )
 
 
 def failed_block() -> SqlError:

@@ -8,56 +8,51 @@ Source       parser/gram.y, as far as this server goes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
 
-from msgspec import Struct
+from pglife_impl.session.transaction import TransactionVerb
 
 
-class Node(Struct, frozen=True, kw_only=True):
-    """Anything with a place in the query string; 1-based, as the client is told it.
+@dataclass(frozen=True)
+class Node:
+    """Anything with a place in the query string; 1-based, as the client is told it."""
 
-    Two are equal if they say the same, wherever they stand.
-    """
-
-    position: int | None = None
-
-    def _said(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in self.__struct_fields__ if name != "position")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._said() == other._said()
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._said()))
+    position: int | None = field(default=None, kw_only=True, compare=False)
 
 
-class Constant(Node, frozen=True):
+@dataclass(frozen=True)
+class Constant(Node):
     """A literal. A string is of unknown type until its surroundings say more."""
 
     value: int | Decimal | str | bool | None
 
 
-class Parameter(Node, frozen=True):
+@dataclass(frozen=True)
+class Parameter(Node):
     """`$n`."""
 
     number: int
 
 
-class ColumnRef(Node, frozen=True):
+@dataclass(frozen=True)
+class ColumnRef(Node):
     """A column, or a whole row's alias."""
 
     name: str
     table: str | None = None
 
 
-class Star(Node, frozen=True):
+@dataclass(frozen=True)
+class Star(Node):
     """`*` or `t.*`."""
 
     table: str | None = None
 
 
-class Call(Node, frozen=True):
+@dataclass(frozen=True)
+class Call(Node):
     """A function call; `current_user` and its like are calls without arguments."""
 
     name: str
@@ -67,7 +62,8 @@ class Call(Node, frozen=True):
     filter: Expression | None = None
 
 
-class Operation(Node, frozen=True):
+@dataclass(frozen=True)
+class Operation(Node):
     """An operator by its name, `~~` for LIKE included; prefix if there is no left side."""
 
     operator: str
@@ -83,14 +79,16 @@ class Connective(Enum):
     NOT = "NOT"
 
 
-class Logical(Node, frozen=True):
+@dataclass(frozen=True)
+class Logical(Node):
     """Three-valued logic; NOT has one argument."""
 
     connective: Connective
     arguments: tuple[Expression, ...]
 
 
-class Is(Node, frozen=True):
+@dataclass(frozen=True)
+class Is(Node):
     """`x IS [NOT] NULL`, TRUE, FALSE: `value` is None, True or False."""
 
     argument: Expression
@@ -98,21 +96,24 @@ class Is(Node, frozen=True):
     negated: bool = False
 
 
-class InList(Node, frozen=True):
+@dataclass(frozen=True)
+class InList(Node):
     """`x IN (a, b, ...)`."""
 
     argument: Expression
     items: tuple[Expression, ...]
 
 
-class InQuery(Node, frozen=True):
+@dataclass(frozen=True)
+class InQuery(Node):
     """`x IN (select ...)`."""
 
     argument: Expression
     query: Query
 
 
-class AnyOf(Node, frozen=True):
+@dataclass(frozen=True)
+class AnyOf(Node):
     """`x = ANY (array)`."""
 
     operator: str
@@ -120,13 +121,15 @@ class AnyOf(Node, frozen=True):
     array: Expression
 
 
-class ArrayOf(Node, frozen=True):
+@dataclass(frozen=True)
+class ArrayOf(Node):
     """`ARRAY[a, b]`."""
 
     items: tuple[Expression, ...]
 
 
-class Case(Node, frozen=True):
+@dataclass(frozen=True)
+class Case(Node):
     """`CASE [x] WHEN a THEN b ... ELSE c END`."""
 
     operand: Expression | None
@@ -134,20 +137,23 @@ class Case(Node, frozen=True):
     default: Expression | None
 
 
-class Cast(Node, frozen=True):
+@dataclass(frozen=True)
+class Cast(Node):
     """`x::type`."""
 
     argument: Expression
     type_name: str
 
 
-class Scalar(Node, frozen=True):
+@dataclass(frozen=True)
+class Scalar(Node):
     """A query in place of a value."""
 
     query: Query
 
 
-class Exists(Node, frozen=True):
+@dataclass(frozen=True)
+class Exists(Node):
     """`EXISTS (select ...)`."""
 
     query: Query
@@ -173,14 +179,16 @@ Expression = (
 )
 
 
-class Item(Node, frozen=True):
+@dataclass(frozen=True)
+class Item(Node):
     """One entry of a select list."""
 
     expression: Expression
     alias: str | None = None
 
 
-class Order(Node, frozen=True):
+@dataclass(frozen=True)
+class Order(Node):
     """One entry of ORDER BY."""
 
     expression: Expression
@@ -196,7 +204,8 @@ class JoinKind(Enum):
     LEFT = "LEFT"
 
 
-class Source(Node, frozen=True):
+@dataclass(frozen=True)
+class Source(Node):
     """One entry of FROM: a relation, a function or a query, under a name."""
 
     what: str | Call | Query
@@ -206,7 +215,8 @@ class Source(Node, frozen=True):
     condition: Expression | None = None
 
 
-class Select(Node, frozen=True):
+@dataclass(frozen=True)
+class Select(Node):
     """A SELECT without set operations."""
 
     items: tuple[Item, ...]
@@ -220,7 +230,8 @@ class Select(Node, frozen=True):
     offset: Expression | None = None
 
 
-class Values(Node, frozen=True):
+@dataclass(frozen=True)
+class Values(Node):
     """VALUES (...), (...)."""
 
     rows: tuple[tuple[Expression, ...], ...]
@@ -229,19 +240,8 @@ class Values(Node, frozen=True):
 Query = Select | Values
 
 
-class TransactionVerb(Enum):
-    """The statements that steer a transaction; the value is the command tag."""
-
-    BEGIN = "BEGIN"
-    START = "START TRANSACTION"
-    COMMIT = "COMMIT"
-    ROLLBACK = "ROLLBACK"
-    SAVEPOINT = "SAVEPOINT"
-    RELEASE = "RELEASE"
-    ROLLBACK_TO = "ROLLBACK TO"
-
-
-class TransactionControl(Node, frozen=True):
+@dataclass(frozen=True)
+class TransactionControl(Node):
     """BEGIN and its kin. Settings are transaction_isolation and the like, with their values."""
 
     verb: TransactionVerb
@@ -250,7 +250,8 @@ class TransactionControl(Node, frozen=True):
     chain: bool = False
 
 
-class Set(Node, frozen=True):
+@dataclass(frozen=True)
+class Set(Node):
     """SET [LOCAL] name = value; None is DEFAULT."""
 
     name: str
@@ -258,36 +259,42 @@ class Set(Node, frozen=True):
     local: bool = False
 
 
-class SetTransaction(Node, frozen=True):
+@dataclass(frozen=True)
+class SetTransaction(Node):
     """SET TRANSACTION ..., or SET SESSION CHARACTERISTICS AS TRANSACTION ..."""
 
     settings: tuple[tuple[str, str], ...]
     session: bool = False
 
 
-class Show(Node, frozen=True):
+@dataclass(frozen=True)
+class Show(Node):
     """SHOW name; None is ALL."""
 
     name: str | None
 
 
-class Reset(Node, frozen=True):
+@dataclass(frozen=True)
+class Reset(Node):
     """RESET name; None is ALL."""
 
     name: str | None
 
 
-class Checkpoint(Node, frozen=True):
+@dataclass(frozen=True)
+class Checkpoint(Node):
     """CHECKPOINT."""
 
 
-class Discard(Node, frozen=True):
+@dataclass(frozen=True)
+class Discard(Node):
     """DISCARD ALL, PLANS, SEQUENCES or TEMP."""
 
     what: str
 
 
-class Deallocate(Node, frozen=True):
+@dataclass(frozen=True)
+class Deallocate(Node):
     """DEALLOCATE name; None is ALL."""
 
     name: str | None
@@ -308,7 +315,8 @@ class Change(Enum):
     DROP = "DROP"
 
 
-class CatalogChange(Node, frozen=True):
+@dataclass(frozen=True)
+class CatalogChange(Node):
     """CREATE, ALTER or DROP of a role or a database, with its options as written."""
 
     change: Change
@@ -318,7 +326,8 @@ class CatalogChange(Node, frozen=True):
     if_exists: bool = False
 
 
-class GrantRole(Node, frozen=True):
+@dataclass(frozen=True)
+class GrantRole(Node):
     """GRANT role TO role, or REVOKE role FROM role."""
 
     roles: tuple[str, ...]
@@ -326,14 +335,16 @@ class GrantRole(Node, frozen=True):
     revoke: bool = False
 
 
-class WriteTable(Node, frozen=True):
+@dataclass(frozen=True)
+class WriteTable(Node):
     """INSERT, UPDATE or DELETE of a table, which no server without tables has."""
 
     tag: str
     table: str
 
 
-class Unsupported(Node, frozen=True):
+@dataclass(frozen=True)
+class Unsupported(Node):
     """A statement that PostgreSQL has and this server has not: 0A000, when it would run."""
 
     tag: str

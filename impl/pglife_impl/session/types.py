@@ -12,9 +12,8 @@ import struct
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import Enum, auto
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from msgspec import Struct
 
 from pglife_impl.protocol import SqlError, SqlState, parse_bool
 from pglife_impl.protocol.report import error
@@ -34,7 +33,7 @@ class Category(Enum):
     OTHER = auto()
 
 
-class PgType(Struct, frozen=True):
+class PgType(NamedTuple):
     """One row of pg_type. `rank` orders numbers by how much they hold."""
 
     name: str

@@ -10,14 +10,15 @@ Source       parser/gram.y.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
 from pglife_impl.session import tree
+from pglife_impl.session.transaction import TransactionVerb
 
 
-class Word(Struct, frozen=True):
+@dataclass(frozen=True)
+class Word:
     """One token: its meaning, and how and where it was written."""
 
     text: str
@@ -170,13 +171,13 @@ def _transaction_settings(words: Words) -> tuple[tuple[str, str], ...]:
 def _begin(words: Words) -> tree.Statement:
     words.accept("work", "transaction")
     settings = _transaction_settings(words)
-    return tree.TransactionControl(tree.TransactionVerb.BEGIN, settings=settings)
+    return tree.TransactionControl(TransactionVerb.BEGIN, settings=settings)
 
 
 def _start(words: Words) -> tree.Statement:
     words.expect("transaction")
     settings = _transaction_settings(words)
-    return tree.TransactionControl(tree.TransactionVerb.START, settings=settings)
+    return tree.TransactionControl(TransactionVerb.START, settings=settings)
 
 
 def _chain(words: Words) -> bool:
@@ -192,7 +193,7 @@ def _commit(words: Words) -> tree.Statement:
         words.skip_rest()
         return tree.Unsupported("COMMIT PREPARED")
     words.accept("work", "transaction")
-    return tree.TransactionControl(tree.TransactionVerb.COMMIT, chain=_chain(words))
+    return tree.TransactionControl(TransactionVerb.COMMIT, chain=_chain(words))
 
 
 def _rollback(words: Words) -> tree.Statement:
@@ -202,17 +203,17 @@ def _rollback(words: Words) -> tree.Statement:
     words.accept("work", "transaction")
     if words.accept("to"):
         words.accept("savepoint")
-        return tree.TransactionControl(tree.TransactionVerb.ROLLBACK_TO, words.name())
-    return tree.TransactionControl(tree.TransactionVerb.ROLLBACK, chain=_chain(words))
+        return tree.TransactionControl(TransactionVerb.ROLLBACK_TO, words.name())
+    return tree.TransactionControl(TransactionVerb.ROLLBACK, chain=_chain(words))
 
 
 def _savepoint(words: Words) -> tree.Statement:
-    return tree.TransactionControl(tree.TransactionVerb.SAVEPOINT, words.name())
+    return tree.TransactionControl(TransactionVerb.SAVEPOINT, words.name())
 
 
 def _release(words: Words) -> tree.Statement:
     words.accept("savepoint")
-    return tree.TransactionControl(tree.TransactionVerb.RELEASE, words.name())
+    return tree.TransactionControl(TransactionVerb.RELEASE, words.name())
 
 
 def _setting_name(words: Words) -> str:
