@@ -17,6 +17,7 @@ import stat
 import sys
 import time
 from collections import deque
+from importlib import import_module
 
 from . import SERVER_VERSION, ImplError, elog, hba, signals, titles
 from .child import load_roles
@@ -95,9 +96,8 @@ def preload_libraries(gucs: Gucs) -> None:
     """
     for name in gucs.text("shared_preload_libraries").split(","):
         if name.strip() == SQL_LIBRARY:
-            from .session import extended, simple  # tens of megabytes: only if asked for
-
-            assert extended and simple
+            for module in ("simple", "extended"):  # tens of megabytes: only if asked for
+                import_module(f"{__package__}.session.{module}")
         elif name.strip():
             raise StartError(f'could not access file "{name.strip()}": No such file or directory')
 

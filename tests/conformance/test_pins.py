@@ -58,7 +58,7 @@ def tells_states(target: Target) -> None:
 @pytest.mark.parametrize(("pin_state", "name"), SHUTDOWNS)
 def test_states_of_a_shutdown(cluster: Cluster, pin_state: PinState, name: str) -> None:
     with pin_state(cluster) as pin:
-        assert cluster.pmstate() == name
+        cluster.expect_pmstate(name)
         assert pin.is_there()
         assert cluster.is_running()
     cluster.expect_exit(code=0)
@@ -69,7 +69,7 @@ def test_states_of_a_crash(cluster: Cluster, pin_state: PinState, name: str) -> 
     mark = cluster.mark()
     try:
         with pin_state(cluster):
-            assert cluster.pmstate() == name
+            cluster.expect_pmstate(name)
     except AssertionError:
         if cluster.find_log("^issuing SIGKILL to recalcitrant children$", since=mark):
             pytest.skip("the clock of a crash (SL-05) had run out before the state was looked at")

@@ -6,6 +6,8 @@ Owns         the marker `unmonitored`, by which a scenario says why the model ca
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pglife_conformance.cluster import Cluster
@@ -22,9 +24,17 @@ def watch(item: pytest.Item, cluster: Cluster) -> Monitor | None:
     if item.get_closest_marker("unmonitored") is not None:
         return None
     target = cluster.target
-    monitor = Monitor(lambda: [name for name in _NAMES if target.has_repair(name)])
+    monitor = Monitor(
+        lambda: [name for name in _NAMES if target.has_repair(name)], _place_for_code(item.config)
+    )
     item.stash.setdefault(_MONITORS, []).append(monitor)
     return monitor
+
+
+def _place_for_code(config: pytest.Config) -> Path | None:
+    """Below .pytest_cache, where all workers find it; None if pytest keeps no cache."""
+    pytest_cache = getattr(config, "cache", None)
+    return None if pytest_cache is None else Path(pytest_cache.mkdir("pglife-monitor"))
 
 
 def enlist(config: pytest.Config) -> None:

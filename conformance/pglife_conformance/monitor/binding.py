@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from pglife_conformance.observation.kinds import Kind
+from pglife_spec.lang.code_store import CodeStore
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
 from pglife_spec.lang.python import Program, compile_machine
@@ -77,15 +79,21 @@ class Binding:
                 raise OutOfScope(f"the model does not tell of {name} = {settings[name]}")
         return cls(version, _config(version, settings, frozenset(repairs)))
 
-    def program(self) -> Program:
-        """The model compiled for this configuration; made once for each."""
+    def program(self, kept_in: Path | None = None) -> Program:
+        """The model compiled for this configuration; made once for each.
+
+        What takes long to write is kept in that directory, if there is one.
+        """
         key = tuple(sorted((k, v) for k, v in self.config.params.items()))
-        return _program(self.config.name, key)
+        return _program(self.config.name, key, kept_in)
 
 
 @cache
-def _program(name: str, params: tuple[tuple[str, Value], ...]) -> Program:
-    return compile_machine(build(), Config(name, dict(params), BOUNDS))
+def _program(
+    name: str, params: tuple[tuple[str, Value], ...], kept_in: Path | None = None
+) -> Program:
+    store = None if kept_in is None else CodeStore(kept_in)
+    return compile_machine(build(), Config(name, dict(params), BOUNDS), store)
 
 
 def _number(settings: Mapping[str, str], name: str, default: int) -> int:

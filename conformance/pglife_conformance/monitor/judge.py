@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pglife_conformance.events import Answer, AnswerKind, Observation, Stimulus
@@ -56,10 +57,14 @@ class Monitor:
 
     Args:
         repairs: names of the repairs that the target declares.
+        kept_in: a directory for the model's compiled code, which other runs then find there.
     """
 
-    def __init__(self, repairs: Callable[[], Iterable[str]] = tuple) -> None:
+    def __init__(
+        self, repairs: Callable[[], Iterable[str]] = tuple, kept_in: Path | None = None
+    ) -> None:
         self._repairs = repairs
+        self._kept_in = kept_in
         self._events: list[tuple[Stimulus, Mapping[str, Any]] | Observation] = []
         self.open_because: str | None = None
         """Why the verdict is open from some moment on; None while everything is judged."""
@@ -146,7 +151,7 @@ class Monitor:
         if data["settings"].get("restore_command"):
             raise OutOfScope("archive recovery")
         binding = Binding.of(data["version"], data["settings"], self._repairs())
-        program = binding.program()
+        program = binding.program(self._kept_in)
         visible = {"log", "pmstate"} if binding.version >= 18 else {"log"}
         self._tracker = self._latest = Tracker(program, frozenset(visible))
         self._spoken = False

@@ -167,12 +167,12 @@ class Steps:
                 if after < 0:
                     continue
             labels = self._labels(action, before)
+            if self._internal[action] and not labels:
+                silent.append(after)
+                continue
             move = Move(action, after, labels, self._changes_kids[action])
             if self._internal[action]:
-                if labels:
-                    spoken.append(move)
-                else:
-                    silent.append(after)
+                spoken.append(move)
             elif self._admission[action]:
                 admissions.append(move)
             else:

@@ -8,10 +8,13 @@ Source       utils/error/elog.c: send_message_to_server_log(); log_line_prefix '
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+
+from pglife_conformance.observation.files import read_whole
 
 _HEAD = re.compile(
     r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+) \[(?P<pid>\d+)\] "
@@ -89,9 +92,7 @@ class LogTail:
 
     def _new_lines(self, path: Path) -> list[str]:
         try:
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                data = file.read()
+            data = read_whole(os.fspath(path), self._offsets.get(path, 0))
         except OSError:
             return []
         if not data:

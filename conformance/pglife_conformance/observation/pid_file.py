@@ -8,9 +8,12 @@ Source       src/include/utils/pidfile.h.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+from pglife_conformance.observation.files import read_whole
 
 
 class PidFileStatus(Enum):
@@ -86,7 +89,7 @@ class PidFile:
 def read_pid_file(data_directory: Path) -> PidFile | None:
     """What postmaster.pid says now; None if there is no such file."""
     try:
-        text = (data_directory / "postmaster.pid").read_text(encoding="utf-8", errors="replace")
+        content = read_whole(os.path.join(data_directory, "postmaster.pid"))
     except OSError:
         return None
-    return PidFile(tuple(text.splitlines()))
+    return PidFile(tuple(content.decode("utf-8", errors="replace").splitlines()))

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from pglife_conformance.observation.files import read_whole
 from pglife_conformance.observation.kinds import PREFIX, Kind, kind_of_title
 
 _MAX_READINGS = 20
@@ -83,8 +84,7 @@ class Stat:
 def read_stat(pid: int) -> Stat | None:
     """The status of a process, or None if there is none with this pid."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
+        text = read_whole(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The command's name stands in parentheses and may contain anything, parentheses too.
@@ -101,8 +101,7 @@ def read_stat(pid: int) -> Stat | None:
 def read_title(pid: int) -> str:
     """The command line as `ps` shows it, but with a trailing space where PostgreSQL wrote one."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            raw = file.read()
+        raw = read_whole(f"/proc/{pid}/cmdline")
     except OSError:
         return ""
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", errors="replace")
@@ -111,8 +110,7 @@ def read_title(pid: int) -> str:
 def children_of(pid: int) -> list[int]:
     """Pids of the direct children, in the order of their birth."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return [int(word) for word in file.read().split()]
+        return [int(word) for word in read_whole(f"/proc/{pid}/task/{pid}/children").split()]
     except FileNotFoundError:
         if Path(f"/proc/{pid}").exists():
             return _children_by_scan(pid)
@@ -223,6 +221,8 @@ class Family:
             # The command line empties a moment before the state says zombie.
             kind = last.kind if last is not None else Kind.UNKNOWN
             title = last.title if last is not None else ""
+        if last is not None and (last.kind, last.state, last.title) == (kind, state, title):
+            return last
         return Child(pid, stat.start_time, kind, state, title)
 
     def _is_orphan(self, stat: Stat, known: bool) -> bool:

@@ -9,8 +9,10 @@ Leaves out   the source itself (codegen.py) and how states are packed (layout.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
+from pglife_spec.lang.code_store import CodeStore
 from pglife_spec.lang.codegen import (
     CUT,
     DISABLED,
@@ -38,6 +40,9 @@ from pglife_spec.lang.machine import Action, Config, Machine
 Evidence = tuple[object, ...]
 """What an observer sees: a kind, then details; enum members are given by name."""
 
+Writer = Callable[[Mapping[str, Expr]], str]
+"""Writes the source of a function for known values of variables."""
+
 INITIAL_LIMIT = 100_000
 
 
@@ -48,10 +53,13 @@ class Program:
     step would take a counter out of its bounds; `successors` leaves both out. Cuts are counted in
     `cuts`, by action. A counter that would go below zero is a mistake of the model, not a limit of
     the exploration: `underflows` keeps the first state of each action that does it.
+
+    With a store the code of `successors` comes from there, if it was written before.
     """
 
-    def __init__(self, machine: Machine, config: Config) -> None:
+    def __init__(self, machine: Machine, config: Config, store: CodeStore | None = None) -> None:
         self.machine = machine
+        self._store = store
         self.config = config
         self.actions = machine.actions
         self.layout = Layout(machine, config)
@@ -69,7 +77,7 @@ class Program:
         self._steps: dict[int, Callable[[int], int]] = {}
         self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
         self._enabled: Callable[[int], list[int]] | None = None
-        self.successors = self.successors_by(lambda _: True)
+        self.successors = self._dispatched(self._writer(self._live), "successors")
         self.initial = tuple(sorted(set(self._initial_states())))
 
     def index(self, action: int | str | Action) -> int:
@@ -101,8 +109,10 @@ class Program:
         self, chosen: Callable[[Action], bool]
     ) -> Callable[[int], list[tuple[int, int]]]:
         """A function that gives the steps of chosen actions from a state: (index, next state)."""
-        live = [(i, a) for i, a in self._live if chosen(a)]
-        return self._dispatched(lambda known: self._generator.successors(live, known, bare=False))
+        return self._dispatched(self._writer([(i, a) for i, a in self._live if chosen(a)]))
+
+    def _writer(self, live: Sequence[tuple[int, Action]]) -> Writer:
+        return lambda known: self._generator.successors(live, known, bare=False)
 
     def enabled(self, state: int) -> list[int]:
         """The actions whose guards hold, also those whose step would be cut, in order."""
@@ -161,22 +171,25 @@ class Program:
         return CUT
 
     def _compile(self, source: str, texts: Mapping[str, object] | None = None) -> Any:
+        return self._load(_compiled(source), texts)
+
+    def _load(self, code: CodeType, texts: Mapping[str, object] | None = None) -> Any:
         space: dict[str, Any] = {"miss": self._miss, **(texts or {})}
-        exec(compile(source, "<generated>", "exec"), space)
+        exec(code, space)
         return space["f"]
 
-    def _dispatched(self, write: Callable[[Mapping[str, Expr]], str]) -> Callable[[int], Any]:
+    def _dispatched(self, write: Writer, name: str | None = None) -> Callable[[int], Any]:
         """A function written anew for each value of the variable that most guards read.
 
         Each is written when a state first needs it: with that value known, most guards are
-        decided, and most of the actions drop out.
+        decided, and most of the actions drop out. With a name it may be kept.
         """
         field = self._field
         if field is None:
             return self._compile(write({}))  # type: ignore[no-any-return]
         table: list[Any] = [None] * (1 << field.width)
         for code in range(field.top + 1):
-            table[code] = self._later(field, code, write, table)
+            table[code] = self._later(field, code, write, table, name)
         source = f"def f(s):\n    return k0[s >> {field.offset} & {field.mask}](s)"
         return self._compile(source, {"k0": table})  # type: ignore[no-any-return]
 
@@ -184,12 +197,27 @@ class Program:
         self,
         field: Field,
         code: int,
-        write: Callable[[Mapping[str, Expr]], str],
+        write: Writer,
         table: list[Any],
+        name: str | None,
     ) -> Callable[[int], Any]:
-        def first(state: int) -> Any:
+        def written() -> CodeType:
             known = {field.name: self._pool.const(field.value(code), field.sort)}
-            table[code] = self._compile(write(known))
+            return _compiled(write(known))
+
+        def kept(store: CodeStore, key: str) -> CodeType:
+            found = store.get(self.machine, self.config, key)
+            if found is None:
+                found = written()
+                store.put(self.machine, self.config, key, found)
+            return found
+
+        def first(state: int) -> Any:
+            if self._store is None or name is None:
+                made = written()
+            else:
+                made = kept(self._store, f"{name}:{code}")
+            table[code] = self._load(made)
             return table[code](state)
 
         return first
@@ -227,9 +255,13 @@ class Program:
             yield from self._solve(found[0], known | {field.name: value})
 
 
-def compile_machine(machine: Machine, config: Config) -> Program:
+def compile_machine(machine: Machine, config: Config, store: CodeStore | None = None) -> Program:
     """The machine as a program; LanguageError if machine and configuration do not fit."""
-    return Program(machine, config)
+    return Program(machine, config, store)
+
+
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<generated>", "exec")
 
 
 def _value(sort: Sort, number: int) -> Value:
