@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Three on two cores: scenarios wait more than they work.
-WORKERS ?= 3
+# Five on two cores: scenarios wait more than they work.
+WORKERS ?= 5
+# A worker that has nothing left to do takes from another.
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 # The suite starts Python by the hundred: whatever has been compiled is kept, as by default.
 unexport PYTHONDONTWRITEBYTECODE
@@ -28,13 +30,13 @@ $(VENV)/.ready-real: $(VENV)/.ready
 setup: $(VENV)/.ready
 
 conformance: $(VENV)/.ready
-	$(BIN)/python -m pytest conformance/ -n $(WORKERS) -q
+	$(BIN)/python -m pytest conformance/ $(PARALLEL) -q
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest tests/ -n $(WORKERS) -q
+	$(BIN)/python -m pytest tests/ $(PARALLEL) -q
 
 real: $(VENV)/.ready-real
-	$(BIN)/python -m pytest conformance/ --target postgres18 -n $(WORKERS) -q
+	$(BIN)/python -m pytest conformance/ --target postgres18 $(PARALLEL) -q
 
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

@@ -91,6 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
     config.addinivalue_line("markers", "unmonitored(reason): why no monitor watches it")
+    config.addinivalue_line("markers", "waits_long: it begins first, for others to run meanwhile")
     config.stash[_LEFT_OUT] = {}
     if _is_worker(config):
         config.option.pglife_seed = config.workerinput["pglife_seed"]  # type: ignore[attr-defined]
@@ -118,7 +119,10 @@ def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not about this version, skip what needs more than the target has."""
+    """Leave out what is not about this version, skip what needs more than the target has.
+
+    What waits for a minute comes first: the other workers play the rest meanwhile.
+    """
     if config.option.pglife_trace and not _is_worker(config):
         items[:] = [item for item in items if item.path.as_posix().endswith(_PLAYER)]
         if not items:
@@ -149,7 +153,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         kept.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+    items[:] = sorted(kept, key=lambda item: item.get_closest_marker("waits_long") is None)
 
 
 def _mark(item: pytest.Item, claim: Claim, target: Target) -> None:

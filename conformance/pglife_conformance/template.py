@@ -68,8 +68,14 @@ class Template:
             )
 
     def copy_to(self, data: Path, user: ServerUser) -> None:
-        """A data directory of its own; `cp` keeps owner and mode and is faster than we are."""
-        subprocess.run(["cp", "-a", os.fspath(self.data), os.fspath(data)], check=True)
+        """A data directory of its own; `cp` is faster than we are."""
+        paths = [os.fspath(self.data), os.fspath(data)]
+        as_user = user.by_exec(keep_reading=False) if user.uid == self.user.uid else None
+        if as_user is not None:
+            # Whoever makes the files owns them: a quarter of the time goes into telling cp to.
+            subprocess.run([*as_user, "cp", "-R", *paths], check=True)
+            return
+        subprocess.run(["cp", "-a", *paths], check=True)
         if user.uid != self.user.uid:
             owner = f"{user.uid}:{user.gid}"
             subprocess.run(["chown", "-R", owner, os.fspath(data)], check=True)

@@ -31,6 +31,7 @@ def put_pid_file(cluster: Cluster, text: str) -> None:
 
 @claim("SL-09", "CR-40", "SH-12", source="miscinit.c: RecheckDataDirLockFile()")
 @pytest.mark.unmonitored("the model has no clock of a minute")
+@pytest.mark.waits_long
 def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) -> None:
     """A pid file that is gone, empty or another's: immediate shutdown within a minute, exit 0.
 

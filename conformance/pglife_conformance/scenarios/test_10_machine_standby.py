@@ -194,6 +194,7 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
 
 
 @claim("PR-07", "AR-06", "PR-10", "MM-24", source=LAUNCH, needs=ARCHIVING)
+@pytest.mark.waits_long
 def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
     make_cluster: MakeCluster,
 ) -> None:
