@@ -9,6 +9,7 @@ Source       main/main.c, postmaster.c: PostmasterMain(); utils/misc/guc.c: Sele
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import sys
@@ -120,6 +121,9 @@ def main(arguments: list[str]) -> int:
         else:
             elog.write(refused.text)
         return refused.code
+    # What is imported stays, so the collector has nothing to look for. The postmaster never needs
+    # it; a child that does turns it on.
+    gc.disable()
     from .postmaster import run  # nothing before this line needs a server's modules
 
     return run(gucs, data_directory, arguments)

@@ -166,9 +166,7 @@ class Postmaster:
         for fd in self.listeners:
             self.world.wait_set.add(fd)
         # The collector would touch every page of the postmaster in every child.
-        gc.collect()
         gc.freeze()
-        gc.disable()
         self.handle(Born())
 
     def load_hba(self, path: str) -> None:
