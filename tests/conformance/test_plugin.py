@@ -88,6 +88,27 @@ def test_header_and_counts(runner: Runner, workers: list[str]) -> None:
     assert runner.registry() == []
 
 
+LONG = '''
+import pytest
+
+@claim("A-1", source="here")
+def test_short(cluster):
+    """It has done in no time."""
+
+@claim("A-2", source="here")
+@pytest.mark.waits_long
+def test_long(cluster):
+    """It waits for a minute."""
+'''
+
+
+def test_what_waits_long_begins_first(runner: Runner) -> None:
+    runner.write(LONG)
+    done = runner.run("--collect-only", "-q")
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"::(\w+)$", done.stdout, re.MULTILINE) == ["test_long", "test_short"]
+
+
 VERDICTS = '''
 @claim("A-1", source="here", until=1, why="long ago")
 def test_old(cluster):

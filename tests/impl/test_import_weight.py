@@ -1,0 +1,44 @@
+"""What a start costs: modules that the programs load before they are of use (CONTRACT.md)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+ALL_ROLES = "from pglife_impl import postmaster, child; child.load_roles()"
+SQL = {
+    "sqlglot",
+    "pglife_impl.session.parser",
+    "pglife_impl.session.tree",
+    "pglife_impl.session.query",
+}
+# Each compiles source at import, or brings half of the standard library along.
+HEAVY = {"dataclasses", "inspect", "logging", "asyncio", "random"}
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules of a fresh interpreter that has run this."""
+    told = f"import sys; {code}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_the_postmaster_loads_all_roles_but_no_sql() -> None:
+    modules = loaded_by(ALL_ROLES)
+    assert "pglife_impl.backend" in modules
+    assert not modules & (SQL | HEAVY)
+
+
+@pytest.mark.parametrize("program", ["pg_ctl", "postgres", "pg_controldata"])
+def test_a_program_loads_no_server(program: str) -> None:
+    modules = loaded_by(f"import pglife_impl.{program}")
+    assert not modules & (SQL | HEAVY | {"pglife_impl.postmaster", "pglife_impl.pm_events"})
+
+
+def test_the_first_statement_loads_what_understands_sql() -> None:
+    modules = loaded_by(f"{ALL_ROLES}; import pglife_impl.session.simple")
+    assert modules >= SQL
