@@ -32,9 +32,14 @@ def watch(item: pytest.Item, cluster: Cluster) -> Monitor | None:
 
 
 def _place_for_code(config: pytest.Config) -> Path | None:
-    """Below .pytest_cache, where all workers find it; None if pytest keeps no cache."""
+    """Below .pytest_cache, where all workers find it; None if pytest keeps none or may not."""
     pytest_cache = getattr(config, "cache", None)
-    return None if pytest_cache is None else Path(pytest_cache.mkdir("pglife-monitor"))
+    if pytest_cache is None:
+        return None
+    try:
+        return Path(pytest_cache.mkdir("pglife-monitor"))
+    except OSError:
+        return None
 
 
 def enlist(config: pytest.Config) -> None:

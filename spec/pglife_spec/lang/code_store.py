@@ -2,7 +2,7 @@
 
 Begin with   CodeStore.get() and put().
 Owns         when kept code may be used again: for the same sources of this package, the same
-             Python, machine and configuration.
+             Python, machine by name, and configuration.
 Leaves out   what the code does and how it is called (python.py).
 
 A test suite of many workers runs the same model under a dozen configurations; to write a function
@@ -26,6 +26,9 @@ from pglife_spec.lang.machine import Config, Machine
 
 class CodeStore:
     """A directory of code objects. What cannot be read or written is written anew each time.
+
+    A machine is known by its name and the sources that declare it: one that was changed in memory,
+    a mutant for instance, must not be given a store.
 
     Args:
         directory: an existing directory of our own; the code in it is trusted like a .pyc file.
