@@ -23,6 +23,9 @@ from pglife_spec.model.words import Kind as ModelKind
 #: Most children of each counted kind that a scenario may have before the monitor gives up.
 BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}
 
+_ENOUGH_SLOTS = BOUNDS["backend"] + 2
+"""One more than clients and, on 15, the one background worker can take."""
+
 MODEL_KIND: dict[Kind, ModelKind] = {
     Kind.STARTUP: ModelKind.STARTUP,
     Kind.CHECKPOINTER: ModelKind.CHECKPOINTER,
@@ -124,7 +127,8 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         "logical_launcher": _number(settings, "max_logical_replication_workers", 4) > 0,
         "hot_standby": _switch(settings, "hot_standby", "on"),
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
-        "child_slots": slots,
+        # More than the monitor ever counts is as good as any other number, and one program for all.
+        "child_slots": min(slots, _ENOUGH_SLOTS),
         "fork_faults": True,
         "reloads": True,
         "stray_signals": True,
