@@ -10,16 +10,16 @@ Source       utils/init/postinit.c: InitPostgres(), CheckMyDatabase();
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from .catalog import Catalog, DatabaseDef, RoleDef
 from .protocol import Report, Severity, SqlState
+from .record import Record
 
 USE_RESERVED_CONNECTIONS = "pg_use_reserved_connections"
 NO_LIMIT = -1
 
 
-class Newcomer(NamedTuple):
+class Newcomer(Record):
     """Who wants in; an empty database is a walsender's."""
 
     user: str
@@ -27,7 +27,7 @@ class Newcomer(NamedTuple):
     slot: int
 
 
-class Facts(NamedTuple):
+class Facts(Record):
     """What the checks look at. The newcomer has its PGPROC already (CN-58)."""
 
     free_slots: int

@@ -13,13 +13,14 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+
+from .record import Record
 
 FIRST_OID = 16384
 BOOTSTRAP_OID = 10
 
 
-class RoleDef(NamedTuple):
+class RoleDef(Record):
     """One role."""
 
     oid: int
@@ -31,7 +32,7 @@ class RoleDef(NamedTuple):
     member_of: frozenset[str] = frozenset()
 
 
-class DatabaseDef(NamedTuple):
+class DatabaseDef(Record):
     """One database."""
 
     oid: int
@@ -111,9 +112,9 @@ class Catalog:
         content = {
             "next_oid": self._next_oid,
             "roles": [
-                {**r._asdict(), "member_of": sorted(r.member_of)} for r in self.roles.values()
+                {**r.as_dict(), "member_of": sorted(r.member_of)} for r in self.roles.values()
             ],
-            "databases": [d._asdict() for d in self.databases.values()],
+            "databases": [d.as_dict() for d in self.databases.values()],
         }
         temporary = f"{self.path}.{os.getpid()}"
         with open(temporary, "w", encoding="utf-8") as file:

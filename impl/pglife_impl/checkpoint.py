@@ -59,7 +59,7 @@ def request(shmem: Shmem, flags: Flag, nap: Callable[[float], None]) -> None:
     """
     with shmem.locked(Lock.CHECKPOINT):
         before = shmem.checkpoint_counters()
-        shmem.put_checkpoint_counters(before._replace(requested=before.requested | flags))
+        shmem.put_checkpoint_counters(before.replace(requested=before.requested | flags))
     _wake_checkpointer(shmem, nap)
     while (now := shmem.checkpoint_counters()).started == before.started:
         nap(LOOK_AGAIN_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import NamedTuple
+
+from .record import Record
 
 MAX_DEPTH = 10
 MAX_SYNTAX_ERRORS = 100
@@ -30,7 +31,7 @@ NAME = re.compile(r"[A-Za-z_\200-\377][A-Za-z0-9_$\200-\377]*(?:\.[A-Za-z_][A-Za
 ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
-class Item(NamedTuple):
+class Item(Record):
     """One setting as a file has it."""
 
     name: str

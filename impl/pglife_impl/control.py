@@ -17,9 +17,9 @@ import os
 import struct
 import zlib
 from enum import IntEnum
-from typing import NamedTuple
 
 from . import ImplError
+from .record import Record
 
 MAGIC = b"PGLF"
 VERSION = 1800
@@ -60,7 +60,7 @@ class BrokenControl(ControlError):
     """Its checksum is wrong: programs word that each in their own way."""
 
 
-class Control(NamedTuple):
+class Control(Record):
     """The contents of the control file."""
 
     system_identifier: int
@@ -77,7 +77,7 @@ class Control(NamedTuple):
 
     def with_state(self, state: DbState, now: float) -> Control:
         """The same in another state."""
-        return self._replace(state=state, time=now)
+        return self.replace(state=state, time=now)
 
     def write(self, data_directory: str, *, sync: bool) -> None:
         """Replace the file, durably if asked."""

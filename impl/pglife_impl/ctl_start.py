@@ -16,12 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from . import ImplError
 from .control import ControlError, DbState
 from .control import read as read_control
 from .lockfile import Line
+from .record import Record
 from .signals import install
 from .words import PidStatus
 
@@ -41,7 +41,7 @@ class Failed(ImplError):
         self.code = code
 
 
-class Start(NamedTuple):
+class Start(Record):
     """How a server is to be started."""
 
     data_directory: str

@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import re
 from enum import Enum
-from typing import NamedTuple
 
 from . import SERVER_VERSION, SERVER_VERSION_NUM, ImplError
+from .record import Record
 
 Value = bool | int | float | str
 
@@ -58,7 +58,7 @@ ASPECTS = frozenset({"receipt", "authentication", "authorization", "setup_durati
 NUMBER = re.compile(r"\s*([+-]?(?:0[xX][0-9a-fA-F]+|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+))\s*(\S*)\s*$")
 
 
-class Definition(NamedTuple):
+class Definition(Record):
     """One known setting."""
 
     name: str

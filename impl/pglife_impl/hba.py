@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import shlex
 import socket
-from typing import NamedTuple
 
 from . import ImplError
+from .record import Record
 
 TRUST = "trust"
 METHODS = frozenset({TRUST, "reject"})
@@ -26,7 +26,7 @@ class HbaError(ImplError):
     """A file that cannot be used; the old one stays in force."""
 
 
-class Line(NamedTuple):
+class Line(Record):
     """One line: who, from where, and how he proves it."""
 
     number: int

@@ -10,7 +10,8 @@ Source       miscinit.c: GetBackendTypeDesc(); postmaster.c: process_pm_child_ex
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import NamedTuple
+
+from .record import Record
 
 MAX_IO_WORKERS = 32
 
@@ -48,7 +49,7 @@ class BadExit(Enum):
     REPLACED = auto()  # the logger is never a crash: RP-19
 
 
-class KindInfo(NamedTuple):
+class KindInfo(Record):
     """One row of the table: everything about a kind that is a mere fact."""
 
     backend_type: str  # pg_stat_activity.backend_type, GetBackendTypeDesc

@@ -9,10 +9,10 @@ Source       postmaster.c: ServerLoop(); rules SL-01, SG-01..04, section 7.1.
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import NamedTuple
 
 from .kinds import Kind
 from .pm_state import Cac, QuitReason, Shutdown
+from .record import Record
 from .words import Level, PidStatus
 
 
@@ -34,26 +34,26 @@ class PmSignal(IntEnum):
 # --- events ---------------------------------------------------------------------------------
 
 
-class Born(NamedTuple):
+class Born(Record):
     """Everything is set up; the first children are due (ST-04)."""
 
 
-class LoggerWanted(NamedTuple):
+class LoggerWanted(Record):
     """The logger is to be started before all else (LG-01)."""
 
 
-class ShutdownRequested(NamedTuple):
+class ShutdownRequested(Record):
     """SIGTERM, SIGINT or SIGQUIT; the strongest of those that came together (SG-08)."""
 
     level: Shutdown
     now: float
 
 
-class ReloadRequested(NamedTuple):
+class ReloadRequested(Record):
     """SIGHUP (SG-02)."""
 
 
-class ChildExited(NamedTuple):
+class ChildExited(Record):
     """One death, as waitpid tells it."""
 
     pid: int
@@ -62,13 +62,13 @@ class ChildExited(NamedTuple):
     now: float
 
 
-class ReapingDone(NamedTuple):
+class ReapingDone(Record):
     """All pending deaths have been told (RP-01)."""
 
     now: float
 
 
-class PmSignalsSeen(NamedTuple):
+class PmSignalsSeen(Record):
     """SIGUSR1: the flags that were up, and the trigger files that lay there."""
 
     reasons: frozenset[PmSignal]
@@ -77,21 +77,21 @@ class PmSignalsSeen(NamedTuple):
     now: float
 
 
-class ConnectionArrived(NamedTuple):
+class ConnectionArrived(Record):
     """A client's socket was accepted."""
 
 
-class TurnEnded(NamedTuple):
+class TurnEnded(Record):
     """All events of this turn are handled: launch what is missing, look at the clocks (SL-01)."""
 
     now: float
 
 
-class LockFileLost(NamedTuple):
+class LockFileLost(Record):
     """The pid file is gone or another's (SL-09)."""
 
 
-class Forked(NamedTuple):
+class Forked(Record):
     """A fork that was asked for has been made."""
 
     kind: Kind
@@ -101,7 +101,7 @@ class Forked(NamedTuple):
     now: float
 
 
-class ForkFailed(NamedTuple):
+class ForkFailed(Record):
     """A fork that was asked for could not be made."""
 
     kind: Kind
@@ -129,7 +129,7 @@ Event = (
 # --- requests -------------------------------------------------------------------------------
 
 
-class Log(NamedTuple):
+class Log(Record):
     """Write a line into the server log."""
 
     level: Level
@@ -138,7 +138,7 @@ class Log(NamedTuple):
     hint: str = ""
 
 
-class LogChildExit(NamedTuple):
+class LogChildExit(Record):
     """Write the line about a death (RP-02), with the statement it was running, if any."""
 
     level: Level
@@ -147,7 +147,7 @@ class LogChildExit(NamedTuple):
     status: int
 
 
-class SignalChild(NamedTuple):
+class SignalChild(Record):
     """kill() a child; deadly signals go to its process group as well (PR-26)."""
 
     pid: int
@@ -155,13 +155,13 @@ class SignalChild(NamedTuple):
     signum: int
 
 
-class SetQuitReason(NamedTuple):
+class SetQuitReason(Record):
     """Write into shared memory why SIGQUIT will come."""
 
     reason: QuitReason
 
 
-class Fork(NamedTuple):
+class Fork(Record):
     """Start a child. Its outcome comes back as Forked or ForkFailed."""
 
     kind: Kind
@@ -170,31 +170,31 @@ class Fork(NamedTuple):
     cac: Cac = Cac.OK
 
 
-class WritePidStatus(NamedTuple):
+class WritePidStatus(Record):
     """Rewrite line 8 of postmaster.pid."""
 
     status: PidStatus
 
 
-class Listen(NamedTuple):
+class Listen(Record):
     """Take the listening sockets into the wait set, or out of it (SV-25)."""
 
     accepting: bool
 
 
-class RereadConfiguration(NamedTuple):
+class RereadConfiguration(Record):
     """Read the configuration files again and use what may change at a reload."""
 
 
-class Reinitialize(NamedTuple):
+class Reinitialize(Record):
     """Throw shared memory away and make it anew (CR-20)."""
 
 
-class RemoveLogrotateFile(NamedTuple):
+class RemoveLogrotateFile(Record):
     """The request for rotation has been passed on (TF-02)."""
 
 
-class QuitMyself(NamedTuple):
+class QuitMyself(Record):
     """Send ourselves SIGQUIT, so that an immediate shutdown takes its ordinary way (SL-09)."""
 
 
@@ -205,7 +205,7 @@ class ExitCode(Enum):
     ABNORMAL = 1
 
 
-class Exit(NamedTuple):
+class Exit(Record):
     """The end of the postmaster; nothing after it is carried out."""
 
     code: ExitCode

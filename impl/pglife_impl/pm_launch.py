@@ -251,7 +251,7 @@ def change_worker(
 ) -> None:
     """Change one entry of the list of background workers."""
     old = step.pm.workers[index]
-    new = old._replace(
+    new = old.replace(
         pid=old.pid if pid is None else pid,
         crashed_at=old.crashed_at if crashed_at is None else crashed_at,
         terminate=old.terminate or terminate,

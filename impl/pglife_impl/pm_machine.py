@@ -199,7 +199,7 @@ def reinitialize(step: Step) -> None:
 
 def after_crash(worker: Worker) -> Worker:
     """BG-20: a background worker may start at once after a crash restart."""
-    return worker._replace(crashed_at=0.0, pid=0)
+    return worker.replace(crashed_at=0.0, pid=0)
 
 
 def handle_fatal_error(step: Step, reason: QuitReason, *, consider_abort: bool) -> None:

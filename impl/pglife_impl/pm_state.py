@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import Enum, IntEnum, auto
 from types import MappingProxyType
-from typing import NamedTuple
 
 from .kinds import Kind, pool_sizes
+from .record import Record
 
 
 class PM(IntEnum):
@@ -82,7 +82,7 @@ class StartTime(Enum):
     RECOVERY_FINISHED = auto()
 
 
-class Child(NamedTuple):
+class Child(Record):
     """One recorded child (SV-15). Slot 0 is a dead-end child's."""
 
     pid: int
@@ -91,7 +91,7 @@ class Child(NamedTuple):
     worker: int = -1  # index into PmState.workers
 
 
-class Worker(NamedTuple):
+class Worker(Record):
     """A registered background worker (SV-17)."""
 
     name: str
@@ -106,7 +106,7 @@ class Worker(NamedTuple):
 LOGICAL_LAUNCHER = "logical replication launcher"
 
 
-class Config(NamedTuple):
+class Config(Record):
     """The settings that decisions depend on, as they are at this moment."""
 
     max_connections: int = 100
@@ -124,7 +124,7 @@ class Config(NamedTuple):
     hot_standby: bool = True
 
 
-class PmState(NamedTuple):
+class PmState(Record):
     """Everything a decision may look at. A decision returns a new one and never changes this."""
 
     state: PM = PM.INIT
@@ -164,13 +164,13 @@ class PmState(NamedTuple):
 
     def with_child(self, child: Child) -> PmState:
         """The state with one more recorded child."""
-        return self._replace(children={**self.children, child.pid: child})
+        return self.replace(children={**self.children, child.pid: child})
 
     def without_child(self, pid: int) -> PmState:
         """The state without that child; its slot is free again (RP-01, SV-47)."""
         children = dict(self.children)
         child = children.pop(pid)
-        after = self._replace(children=children)
+        after = self.replace(children=children)
         return after.with_slot_back(child.kind, child.slot)
 
     def with_slot_back(self, kind: Kind, slot: int) -> PmState:
@@ -178,14 +178,14 @@ class PmState(NamedTuple):
         if slot == 0:
             return self
         pool = (slot, *self.free_slots[kind])
-        return self._replace(free_slots={**self.free_slots, kind: pool})
+        return self.replace(free_slots={**self.free_slots, kind: pool})
 
     def take_slot(self, kind: Kind) -> tuple[PmState, int]:
         """The state after taking a slot of that kind, and the slot; 0 if there is none."""
         pool = self.free_slots.get(kind, ())
         if not pool:
             return self, 0
-        return self._replace(free_slots={**self.free_slots, kind: pool[1:]}), pool[0]
+        return self.replace(free_slots={**self.free_slots, kind: pool[1:]}), pool[0]
 
 
 def newborn(config: Config) -> PmState:

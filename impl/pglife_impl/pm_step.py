@@ -31,12 +31,12 @@ class Step:
     def set(self, **changes: Any) -> None:
         """Change variables other than pmState."""
         assert "state" not in changes, "pmState has one writer: advance_to()"
-        self.pm = self.pm._replace(**changes)
+        self.pm = self.pm.replace(**changes)
 
     def advance_to(self, state: PM) -> None:
         """Enter a state. Logged also when it is the same one (PM-01)."""
         self.log(Level.DEBUG1, f"updating PMState from {self.pm.state} to {state}")
-        self.pm = self.pm._replace(state=state)
+        self.pm = self.pm.replace(state=state)
 
     def ask(self, request: Request) -> None:
         """Add a request."""

@@ -22,11 +22,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
-from typing import NamedTuple
 
 from .kinds import MAX_IO_WORKERS, Attached, Kind, info
 from .pm_events import PmSignal
 from .pm_state import QuitReason
+from .record import Record
 
 
 class SlotFlag(IntEnum):
@@ -78,7 +78,7 @@ AUXILIARY_SINGLETONS = 6
 SUPERUSER = 1
 
 
-class Activity(NamedTuple):
+class Activity(Record):
     """One row of the proc array, a consistent copy."""
 
     slot: int
@@ -98,7 +98,7 @@ class Activity(NamedTuple):
     superuser: bool
 
 
-class Sizes(NamedTuple):
+class Sizes(Record):
     """How much room there must be (SV-40..43)."""
 
     child_slots: int
@@ -107,7 +107,7 @@ class Sizes(NamedTuple):
     workers: int
 
 
-class CheckpointCounters(NamedTuple):
+class CheckpointCounters(Record):
     """What the checkpointer has done, and what is asked of it."""
 
     requested: int

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import time
-from typing import NamedTuple
 
 from .catalog import Catalog
 from .guc import Gucs
@@ -21,6 +20,7 @@ from .latch import Latch, WaitSet
 from .lockfile import LockFiles
 from .pm_events import PmSignal
 from .pm_state import Cac
+from .record import Record
 from .shmem import Shmem
 from .sockets import Sockets
 
@@ -68,7 +68,7 @@ class World:
         os.kill(self.postmaster_pid, signal.SIGUSR1)
 
 
-class Birth(NamedTuple):
+class Birth(Record):
     """What a child is told at its birth."""
 
     slot: int  # child slot; 0 for a dead-end child

@@ -53,7 +53,7 @@ def postmaster(
     **variables: Any,
 ) -> PmState:
     """A postmaster in that state with these children: "backend io_worker*3 logger"."""
-    pm = newborn(config)._replace(
+    pm = newborn(config).replace(
         state=PM[state] if isinstance(state, str) else state,
         shutdown=Shutdown[shutdown] if isinstance(shutdown, str) else shutdown,
         start_worker_needed=False,
@@ -65,7 +65,7 @@ def postmaster(
         for _ in range(int(number or 1)):
             pm = with_child(pm, Kind[name.upper()], next(pids))
     if pm.pid_of(Kind.STARTUP) and pm.startup_status is StartupStatus.NOT_RUNNING:
-        pm = pm._replace(startup_status=StartupStatus.RUNNING)
+        pm = pm.replace(startup_status=StartupStatus.RUNNING)
     return pm
 
 
@@ -80,10 +80,10 @@ def with_child(pm: PmState, kind: Kind, pid: int) -> PmState:
     if kind is Kind.IO_WORKER:
         pids = list(pm.io_worker_children)
         pids[pids.index(0)] = pid
-        pm = pm._replace(io_worker_children=tuple(pids))
+        pm = pm.replace(io_worker_children=tuple(pids))
     if kind is Kind.BG_WORKER:
-        workers = (pm.workers[0]._replace(pid=pid), *pm.workers[1:])
-        pm = pm._replace(workers=workers)
+        workers = (pm.workers[0].replace(pid=pid), *pm.workers[1:])
+        pm = pm.replace(workers=workers)
     return pm
 
 

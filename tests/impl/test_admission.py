@@ -65,7 +65,7 @@ CASES = [
 def test_who_is_admitted(case: tuple[str, str, int, int, int, str | None, str]) -> None:
     """CN-33..39, CN-51, CN-53; CN-58: free slots are counted after the newcomer took one."""
     user, database, free, of_role, of_database, sqlstate, text = case
-    facts = PLENTY._replace(
+    facts = PLENTY.replace(
         free_slots=free, sessions_of_role=of_role, sessions_of_database=of_database
     )
     refusal = admit(Newcomer(user, database, 0), facts)
@@ -79,7 +79,7 @@ def test_who_is_admitted(case: tuple[str, str, int, int, int, str | None, str]) 
 
 def test_the_first_reason_in_order_is_the_one_that_is_told() -> None:
     """CN-56: role before limits, limits before the database."""
-    facts = PLENTY._replace(free_slots=0, sessions_of_role=9, sessions_of_database=9)
+    facts = PLENTY.replace(free_slots=0, sessions_of_role=9, sessions_of_database=9)
     told = []
     for user, database in (("nobody", "nowhere"), ("club", "nowhere"), ("one", "nowhere")):
         refusal = admit(Newcomer(user, database, 0), facts)
@@ -99,7 +99,7 @@ def test_every_check_refuses_somebody() -> None:
     """No check is there for nothing."""
     tripped = set()
     for user, database, free, of_role, of_database, *_ in CASES:
-        facts = PLENTY._replace(
+        facts = PLENTY.replace(
             free_slots=free, sessions_of_role=of_role, sessions_of_database=of_database
         )
         for check in CHECKS:

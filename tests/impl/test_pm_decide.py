@@ -71,7 +71,7 @@ DEATHS = table("""
 
 @pytest.mark.parametrize("row", DEATHS, ids=row_id)
 def test_what_a_death_means(row: Any) -> None:
-    config = CONFIG._replace(logging_collector=True)
+    config = CONFIG.replace(logging_collector=True)
     before = postmaster("RUN", f"{FAMILY} backend dead_end_backend logger")
     story = Story(before, config).tell(exited(before, row.kind, row.how))
     crashed = "terminating any other active server processes" in story.lines()
@@ -135,7 +135,7 @@ def test_later_deaths_of_a_crash_are_silent() -> None:
 
 def test_abort_is_sent_if_asked_for() -> None:
     before = postmaster("RUN", FAMILY)
-    config = CONFIG._replace(send_abort_for_crash=True)
+    config = CONFIG.replace(send_abort_for_crash=True)
     story = Story(before, config).tell(exited(before, "wal_writer", "KILL"))
     assert story.told("ABRT") == EVERYBODY - {"wal_writer", "backend", "dead_end_backend"}
     assert not story.told("QUIT")
@@ -201,7 +201,7 @@ LAST_LINES = {
 
 @pytest.mark.parametrize("row", ENDS, ids=row_id)
 def test_how_the_postmaster_ends(row: Any) -> None:
-    config = CONFIG._replace(restart_after_crash=row.restart == "on")
+    config = CONFIG.replace(restart_after_crash=row.restart == "on")
     before = postmaster(
         "WAIT_DEAD_END",
         "logger",
@@ -294,7 +294,7 @@ RELOADS = table("""
 @pytest.mark.parametrize("row", RELOADS, ids=row_id)
 def test_when_a_reload_is_heard(row: Any) -> None:
     before = postmaster("WAIT_BACKENDS", f"{FAMILY} dead_end_backend logger backend")
-    before = before._replace(shutdown=Shutdown[row.shutdown])
+    before = before.replace(shutdown=Shutdown[row.shutdown])
     story = Story(before).tell(ReloadRequested())
     everybody = (EVERYBODY | {"logger"}) - {"dead_end_backend"}
     assert story.told("HUP") == (everybody if row.heard == "yes" else set())
@@ -332,7 +332,7 @@ def test_who_may_connect(row: Any) -> None:
 
 
 def test_one_client_too_many_gets_a_dead_end_child() -> None:
-    config = CONFIG._replace(max_connections=1, max_wal_senders=0)
+    config = CONFIG.replace(max_connections=1, max_wal_senders=0)
     before = postmaster("RUN", "backend*2", config=config)
     story = Story(before, config).tell(ConnectionArrived())
     assert [(r.kind, r.cac) for r in story.of(Fork)] == [(Kind.DEAD_END_BACKEND, Cac.TOO_MANY)]

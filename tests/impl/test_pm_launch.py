@@ -136,7 +136,7 @@ def test_who_is_started_when_missing(row: Any) -> None:
 
 
 def test_a_logger_is_started_in_every_state() -> None:
-    config = CONFIG._replace(logging_collector=True)
+    config = CONFIG.replace(logging_collector=True)
     for state in PM:
         story = Story(postmaster(state), config).tell(TurnEnded(NOW))
         assert "logger" in story.forked(), state
@@ -152,7 +152,7 @@ def test_a_background_worker_that_exits_1_waits_for_its_interval() -> None:
 
 def test_one_io_worker_too_many_is_asked_to_go() -> None:
     before = postmaster("RUN", FAMILY)
-    story = Story(before, CONFIG._replace(io_workers=2)).tell(TurnEnded(NOW))
+    story = Story(before, CONFIG.replace(io_workers=2)).tell(TurnEnded(NOW))
     assert [(r.pid, r.signum) for r in story.requests if hasattr(r, "signum")] == [
         (before.io_worker_children[2], signal.SIGUSR2)
     ]
@@ -227,7 +227,7 @@ SLEEPS = table("""
 
 @pytest.mark.parametrize("row", SLEEPS, ids=row_id)
 def test_how_long_the_loop_may_sleep(row: Any) -> None:
-    pm = postmaster("RUN", shutdown=row.shutdown)._replace(
+    pm = postmaster("RUN", shutdown=row.shutdown).replace(
         abort_start_time=int(NOW) - 2 if row.armed == "yes" else 0,
         start_worker_needed=row.needed == "yes",
     )

@@ -80,7 +80,7 @@ def test_crash_during_fatal_error_in_startup_of_startup_itself_ends(status: int)
 
 
 def test_checkpointer_fork_failure_advances() -> None:
-    config = CONFIG._replace(io_method="sync")
+    config = CONFIG.replace(io_method="sync")
     before = postmaster("WAIT_BACKENDS", config=config, shutdown="FAST")
     story = Story(before, config, failing="checkpointer").tell(ReapingDone(NOW))
     assert story.states() == ["WAIT_DEAD_END", "NO_CHILDREN"]

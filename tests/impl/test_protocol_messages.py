@@ -158,7 +158,7 @@ def test_a_report_is_read_back_as_it_was_written(report: Report) -> None:
         assert out.parse_report(written[5:]) == report
     codes = [part[:1] for part in out.error_response(report)[5:].split(b"\0") if part]
     assert codes[:4] == [b"S", b"V", b"C", b"M"]
-    bare = report._replace(detail="", hint="", position=None, where="")
+    bare = report.replace(detail="", hint="", position=None, where="")
     assert len(out.error_response(bare)[5:].rstrip(b"\0").split(b"\0")) == 4
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
 
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.protocol.startup import NEWEST_PROTOCOL, StartupPacket
+from pglife_impl.record import Record
 
 _WORD = struct.Struct("!i")
 _HALF = struct.Struct("!h")
@@ -30,7 +30,7 @@ class TransactionStatus(Enum):
     FAILED = b"E"
 
 
-class Column(NamedTuple):
+class Column(Record):
     """One column of a RowDescription."""
 
     name: str

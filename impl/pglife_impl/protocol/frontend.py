@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
-from typing import NamedTuple
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
+from pglife_impl.record import Record
 
 _WORD = struct.Struct("!i")
 _HALF = struct.Struct("!h")
@@ -30,13 +30,13 @@ class Target(Enum):
     PORTAL = b"P"
 
 
-class Query(NamedTuple):
+class Query(Record):
     """Run a string of statements (simple protocol)."""
 
     sql: str
 
 
-class Parse(NamedTuple):
+class Parse(Record):
     """Make a prepared statement."""
 
     name: str
@@ -44,7 +44,7 @@ class Parse(NamedTuple):
     parameter_types: tuple[int, ...] = ()
 
 
-class Bind(NamedTuple):
+class Bind(Record):
     """Make a portal of a prepared statement; None is a null."""
 
     portal: str
@@ -54,52 +54,52 @@ class Bind(NamedTuple):
     result_formats: tuple[int, ...] = ()
 
 
-class Describe(NamedTuple):
+class Describe(Record):
     """Tell the columns, and for a statement the parameters."""
 
     target: Target
     name: str
 
 
-class Execute(NamedTuple):
+class Execute(Record):
     """Run a portal; 0 rows means all."""
 
     portal: str
     max_rows: int = 0
 
 
-class Close(NamedTuple):
+class Close(Record):
     """Drop a prepared statement or a portal."""
 
     target: Target
     name: str
 
 
-class Sync(NamedTuple):
+class Sync(Record):
     """End of a series of extended-protocol messages."""
 
 
-class Flush(NamedTuple):
+class Flush(Record):
     """Send what has been answered so far."""
 
 
-class Terminate(NamedTuple):
+class Terminate(Record):
     """Goodbye."""
 
 
-class Password(NamedTuple):
+class Password(Record):
     """A password or a SASL or GSS response: the type byte does not tell which."""
 
     data: bytes
 
 
-class FunctionCall(NamedTuple):
+class FunctionCall(Record):
     """The fast path: known by name, not taken apart."""
 
     data: bytes
 
 
-class CopyMessage(NamedTuple):
+class CopyMessage(Record):
     """CopyData, CopyDone or CopyFail outside a COPY: ignored, as PostgresMain() does."""
 
     code: bytes
@@ -122,7 +122,7 @@ Message = (
 )
 
 
-class Frame(NamedTuple):
+class Frame(Record):
     """A type byte and the bytes that follow the length word."""
 
     code: bytes

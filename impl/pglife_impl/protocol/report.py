@@ -9,7 +9,8 @@ Source       utils/errcodes.txt; utils/error/elog.c: errfinish().
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+
+from pglife_impl.record import Record
 
 
 class Severity(StrEnum):
@@ -87,7 +88,7 @@ class SqlState(StrEnum):
     INTERNAL_ERROR = "XX000"
 
 
-class Report(NamedTuple):
+class Report(Record):
     """One error or notice; the optional fields are left off the wire when they are empty."""
 
     severity: Severity
@@ -115,11 +116,11 @@ class SqlError(Exception):
         """Return the same error, pointing at a place in the query unless it has one already."""
         if position is None or self.report.position is not None:
             return self
-        return SqlError(self.report._replace(position=position))
+        return SqlError(self.report.replace(position=position))
 
     def within(self, where: str) -> SqlError:
         """Return the same error with a context line."""
-        return SqlError(self.report._replace(where=where))
+        return SqlError(self.report.replace(where=where))
 
 
 def error(

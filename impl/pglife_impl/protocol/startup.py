@@ -13,9 +13,9 @@ import struct
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
-from typing import NamedTuple
 
 from pglife_impl.protocol.report import Report, Severity, SqlState
+from pglife_impl.record import Record
 
 NEWEST_PROTOCOL = (3, 2)
 MAX_STARTUP_PACKET_LENGTH = 10000
@@ -54,7 +54,7 @@ class Replication(Enum):
     DATABASE = auto()
 
 
-class StartupPacket(NamedTuple):
+class StartupPacket(Record):
     """One packet from the beginning of a connection.
 
     `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got

@@ -68,7 +68,7 @@ class Checkpointer(Role):
             flags = Flag(counters.requested)
             if not flags:
                 return
-            counters = counters._replace(requested=0, started=counters.started + 1)
+            counters = counters.replace(requested=0, started=counters.started + 1)
             self.shmem.put_checkpoint_counters(counters)
         failed = 0
         try:
@@ -82,7 +82,7 @@ class Checkpointer(Role):
             titles.activity("")
             with self.shmem.locked(Lock.CHECKPOINT):
                 now = self.shmem.checkpoint_counters()
-                now = now._replace(done=counters.started, failed=now.failed + failed)
+                now = now.replace(done=counters.started, failed=now.failed + failed)
                 self.shmem.put_checkpoint_counters(now)
             self.wake_waiters()
 
@@ -116,7 +116,7 @@ class Checkpointer(Role):
         now = time.time()
         old = control.read(".")
         lsn = old.checkpoint + RECORD_SIZE
-        new = old._replace(checkpoint=lsn, redo=lsn, checkpoint_time=now)
+        new = old.replace(checkpoint=lsn, redo=lsn, checkpoint_time=now)
         self._write(new.with_state(old.state if state is None else state, now))
         if self.gucs.boolean("log_checkpoints"):
             total = time.monotonic() - started

@@ -118,7 +118,7 @@ class Startup(Role):
         self.shmem.in_recovery = False
 
     def _write(self, new: Control) -> None:
-        limits = new._replace(
+        limits = new.replace(
             wal_level=("minimal", "replica", "logical").index(self.gucs.text("wal_level")),
             max_connections=self.gucs.integer("max_connections"),
             max_worker_processes=self.gucs.integer("max_worker_processes"),

@@ -147,9 +147,9 @@ def _change_role(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _ROLE_FIELDS:
         if name in options:
-            known = known._replace(**{name: options[name]})  # type: ignore[arg-type]
+            known = known.replace(**{name: options[name]})
     if "in_role" in options:
-        known = known._replace(member_of=known.member_of | {str(options["in_role"])})
+        known = known.replace(member_of=known.member_of | {str(options["in_role"])})
     catalog.put_role(known)
 
 
@@ -178,7 +178,7 @@ def _change_database(statement: tree.CatalogChange, session: Session) -> None:
         return
     for name in _DATABASE_FIELDS:
         if name in options:
-            known = known._replace(**{name: options[name]})  # type: ignore[arg-type]
+            known = known.replace(**{name: options[name]})
     catalog.put_database(known)
 
 
@@ -213,4 +213,4 @@ def _grant_role(statement: tree.GrantRole, session: Session) -> None:
         role = catalog.roles[name]
         roles = frozenset(statement.roles)
         changed = role.member_of - roles if statement.revoke else role.member_of | roles
-        catalog.put_role(role._replace(member_of=changed))
+        catalog.put_role(role.replace(member_of=changed))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import Enum, auto
-from typing import NamedTuple
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error, fatal
+from pglife_impl.record import Record
 
 
 class Interrupt(Enum):
@@ -28,7 +28,7 @@ class Interrupt(Enum):
     IDLE_SESSION_TIMEOUT = auto()
 
 
-class Verdict(NamedTuple):
+class Verdict(Record):
     """What to raise, if anything, and which requests are settled by it."""
 
     raised: SqlError | None

@@ -8,12 +8,11 @@ Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGU
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pglife_impl.guc import Gucs, Source
 from pglife_impl.guc_value import Context, Definition, GucError
 from pglife_impl.protocol import SqlError, SqlState, parameter_status
 from pglife_impl.protocol.report import Report, Severity
+from pglife_impl.record import Record
 from pglife_impl.session.transaction import Effect, Happening
 from pglife_impl.session.types import zone_named
 
@@ -45,7 +44,7 @@ HIDDEN = (
 ENCODINGS = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 
 
-class _Level(NamedTuple):
+class _Level(Record):
     """How things were when a transaction or a savepoint began."""
 
     saved: object

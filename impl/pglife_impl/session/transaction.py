@@ -11,10 +11,11 @@ Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pglife_impl.protocol import Report, SqlState, TransactionStatus
 from pglife_impl.protocol.report import SqlError, error, warning
+from pglife_impl.record import Record
 
 if TYPE_CHECKING:
     from pglife_impl.session.tree import TransactionControl
@@ -52,14 +53,14 @@ class Happening(Enum):
     RELEASED = auto()
 
 
-class Effect(NamedTuple):
+class Effect(Record):
     """One happening; `depth` is the number of the savepoint it is about."""
 
     happening: Happening
     depth: int = 0
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """What a transaction statement comes to: its tag, what to do, what to warn of."""
 
     tag: str

@@ -12,11 +12,11 @@ import struct
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import Enum, auto
-from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pglife_impl.protocol import SqlError, SqlState, parse_bool
 from pglife_impl.protocol.report import error
+from pglife_impl.record import Record
 
 Value = bool | int | float | Decimal | str | datetime | date | timedelta | list[object] | None
 
@@ -33,7 +33,7 @@ class Category(Enum):
     OTHER = auto()
 
 
-class PgType(NamedTuple):
+class PgType(Record):
     """One row of pg_type. `rank` orders numbers by how much they hold."""
 
     name: str
