@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@# Compiled here once, and not by all workers at the same time.
 	@$(BIN)/python -m compileall -q spec impl conformance
-	@$(BIN)/python -m pytest conformance/ tests/ --collect-only -qq > .venv/collected
+	@$(BIN)/python -m pytest conformance/ tests/ --collect-only -qq > $(VENV)/collected
 	@touch $@
 
 $(VENV)/.ready-real: $(VENV)/.ready

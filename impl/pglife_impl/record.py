@@ -10,7 +10,7 @@ Rejected     dataclasses and NamedTuple, which compile source for each class: of
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 
 @dataclass_transform(frozen_default=True)
@@ -21,6 +21,8 @@ class RecordType(type):
         cls, name: str, bases: tuple[type, ...], space: dict[str, Any], **options: Any
     ) -> RecordType:
         """A class of records; its fields are its own annotations, in their order."""
+        if bases and bases != (Record,):
+            raise TypeError(f"{name} would lose the fields of what it inherits from")
         fields = tuple(space.get("__annotations__", ())) if bases else ()
         space["defaults"] = {field: space.pop(field) for field in fields if field in space}
         space["fields"] = space["__slots__"] = space["__match_args__"] = fields
@@ -46,10 +48,10 @@ class Record(metaclass=RecordType):
         for field in self.fields:
             object.__setattr__(self, field, given[field])
 
-    def __setattr__(self, name: str, _: object) -> None:
+    def __setattr__(self, name: str, _: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} never changes")
 
-    def __delattr__(self, name: str) -> None:
+    def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} never goes")
 
     def as_dict(self) -> dict[str, Any]:

@@ -92,5 +92,10 @@ def test_a_record_is_matched_and_shown() -> None:
     assert repr(Empty()) == "Empty()"
 
 
+def test_a_record_is_not_inherited_from() -> None:
+    with pytest.raises(TypeError, match="would lose the fields"):
+        type(Point)("Further", (Point,), {})
+
+
 def test_an_empty_record_is_something() -> None:
     assert Empty()
