@@ -90,6 +90,7 @@ class Watcher:
         self.cluster_name = cluster_name
         self._family: Family | None = None
         self._alarm = Alarm()
+        self._was_flooded = False
 
     # Looking.
 
@@ -116,6 +117,9 @@ class Watcher:
         """Gather all evidence; the recorders hear of it if it is any different.
 
         The exit status is asked first: whatever the log says after it has ended is complete.
+
+        Raises:
+            Expectation: once, when the server has written more in its log than is read.
         """
         code = self.postmaster.exit_code() if self.postmaster is not None else None
         kids, births, deaths = self._family.look() if self._family is not None else ((), (), ())
@@ -131,6 +135,12 @@ class Watcher:
             exit_code=code,
             answer=answer,
         )
+        if self.log.is_flooded and not self._was_flooded:
+            self._was_flooded = True
+            self.last = seen
+            raise self.failure(
+                "a server that does not write in its log all the time", self.summary()
+            )
         if self._differs(seen):
             for recorder in self.recorders:
                 recorder.look(seen)

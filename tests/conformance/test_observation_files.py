@@ -24,6 +24,14 @@ def test_reading_begins_where_it_is_told_to(tmp_path: Path) -> None:
     assert read_whole(str(path), 99) == b""
 
 
+@pytest.mark.parametrize("most", [0, 1, 1 << 16, (1 << 16) + 1, 1 << 20])
+def test_no_more_is_read_than_was_asked_for(tmp_path: Path, most: int) -> None:
+    path = tmp_path / "log"
+    content = os.urandom(1 << 17)
+    path.write_bytes(content)
+    assert read_whole(str(path), 7, most) == content[7 : 7 + most]
+
+
 def test_what_is_not_there_raises_and_no_descriptor_stays_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):

@@ -26,3 +26,16 @@ def test_nothing_is_not_found(watcher: Watcher, nothing: object) -> None:
 @pytest.mark.parametrize("something", [True, 0, "x", [0], {1}], ids=repr)
 def test_something_is(watcher: Watcher, something: object) -> None:
     assert watcher.wait_for("something", lambda: something, 0.05) == something
+
+
+def test_log_that_is_flooded_fails_one_look_and_costs_no_memory(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    line = "2026-11-22 17:00:00.123 UTC [42] LOG:  again\n"
+    watcher = Watcher(tmp_path, LogTail(log, most=10 * len(line)), 1.0)
+    log.write_text(9 * line, encoding="utf-8")
+    watcher.look()
+    log.write_text(1000 * line, encoding="utf-8")
+    with pytest.raises(Expectation, match='last LOG line "again"'):
+        watcher.wait_for("something else", lambda: None, 60)
+    assert len(watcher.look().log) == 0
+    assert len(watcher.records()) == 10

@@ -21,6 +21,8 @@ _HEAD = re.compile(
     r"(?P<level>[A-Z]+\d?):  (?P<text>.*)",
     re.DOTALL,
 )
+MOST_BYTES = 16 << 20
+"""What a log may hold: some thirty times what the longest of any scenario does."""
 _FIELDS = frozenset({"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"})
 
 
@@ -69,10 +71,14 @@ class LogTail:
     the collector's file. A last line without its newline is left for the next time. The last
     record of a read may still get fields (DETAIL is written in the same write, so that in fact
     it does not happen); such fields are added to the record in place.
+
+    A server that writes without end would fill our memory as well: a file is read as far as
+    `most` bytes, and then it is flooded.
     """
 
-    def __init__(self, *paths: Path) -> None:
+    def __init__(self, *paths: Path, most: int = MOST_BYTES) -> None:
         self._paths = list(paths)
+        self._most = most
         self._offsets: dict[Path, int] = {}
         self._rest: dict[Path, bytes] = {}
         self.records: list[LogRecord] = []
@@ -90,14 +96,20 @@ class LogTail:
                 self._take(line, first_new)
         return self.records[first_new:]
 
+    @property
+    def is_flooded(self) -> bool:
+        """Whether there is so much that the rest is not read."""
+        return any(offset >= self._most for offset in self._offsets.values())
+
     def _new_lines(self, path: Path) -> list[str]:
+        offset = self._offsets.get(path, 0)
         try:
-            data = read_whole(os.fspath(path), self._offsets.get(path, 0))
+            data = read_whole(os.fspath(path), offset, self._most - offset)
         except OSError:
             return []
         if not data:
             return []
-        self._offsets[path] = self._offsets.get(path, 0) + len(data)
+        self._offsets[path] = offset + len(data)
         *lines, rest = (self._rest.get(path, b"") + data).split(b"\n")
         self._rest[path] = rest
         return [line.decode("utf-8", errors="replace") for line in lines]
