@@ -33,6 +33,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.parallel import run_in_parallel
 from pglife_conformance.refusals import (
     ADMIN_SHUTDOWN,
     QUERY_CANCELED,
@@ -387,10 +388,7 @@ def test_term_ends_an_autovacuum_worker(cluster: Cluster) -> None:
 @contextlib.contextmanager
 def parallel_worker(cluster: Cluster) -> Iterator[tuple[Session, Child]]:
     """A session whose statement one parallel worker runs, and that worker, in the midst of it."""
-    old = cluster.target.version.major <= 15
-    setting = "force_parallel_mode" if old else "debug_parallel_query"
-    session = cluster.session()
-    session.query(f"set {setting} = on")
+    session = run_in_parallel(cluster.session())
     session.send_query("select pg_sleep(60)")
     child = cluster.child(Kind.PARALLEL_WORKER)
     # Its title comes first. One that still starts cannot tell its leader what ended it.

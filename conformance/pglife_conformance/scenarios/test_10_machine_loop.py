@@ -31,6 +31,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import children_of, read_stat
+from pglife_conformance.parallel import run_in_parallel
 from pglife_conformance.pins import Pin, StoppedPostmaster, pin_wait_backends, pin_wait_dead_end
 from pglife_conformance.scenarios.test_06_signals_optional import parallel_worker
 from pglife_conformance.scenarios.test_06_signals_sent import expect_reaped, expect_words
@@ -292,10 +293,9 @@ def test_end_of_a_session_is_told_once_at_debug2(cluster: Cluster, code: int) ->
 @settings(log_min_messages="debug1")
 def test_at_debug1_only_the_ends_of_background_workers_are_told(cluster: Cluster) -> None:
     """A background worker that exits 0 is told once, at DEBUG1, and never started again."""
-    modern = cluster.target.version.major >= 16
     with cluster.session() as session:
         child = session.child
-        session.query(f"set {'debug_parallel_query' if modern else 'force_parallel_mode'} = on")
+        run_in_parallel(session)
         mark = cluster.mark()
         assert session.query("select 1") == [("1",)]
     cluster.expect_death(child)

@@ -21,6 +21,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.parallel import run_in_parallel
 from pglife_conformance.session import ServerError, Session
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
@@ -33,10 +34,7 @@ ONE_WORKER = {"max_worker_processes": "2", "max_parallel_workers": "1"}
 
 def parallel_session(cluster: Cluster) -> Session:
     """A session whose statements are run by one parallel worker."""
-    old = cluster.target.version.major <= 15
-    session = cluster.session()
-    session.query(f"set {'force_parallel_mode' if old else 'debug_parallel_query'} = on")
-    return session
+    return run_in_parallel(cluster.session())
 
 
 def workers_launched(session: Session) -> str:

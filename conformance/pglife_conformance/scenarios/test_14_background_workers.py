@@ -21,6 +21,7 @@ from pglife_conformance.failures import Inconclusive
 from pglife_conformance.held_ends import EndHeld
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.parallel import run_in_parallel
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_06_signals_optional import autovacuum_worker
 from pglife_conformance.scenarios.test_10_machine_loop import Awake
@@ -30,7 +31,6 @@ from pglife_conformance.scenarios.test_12_background_workers import (
     expect_a_worker,
     subscribe,
 )
-from pglife_conformance.session import Session
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
@@ -51,13 +51,6 @@ SHUT_OUT = (
 """Each keeps a new session of this role out of this database."""
 
 
-def parallel(session: Session, cluster: Cluster) -> Session:
-    """From now on its statements are run by a parallel worker."""
-    old = cluster.target.version.major <= 15
-    session.query(f"set {'force_parallel_mode' if old else 'debug_parallel_query'} = on")
-    return session
-
-
 @claim("BG-12", source=CONNECT, needs=[*SQL, Need.ROLES])
 @settings(**ONE_WORKER)
 @OUT_OF_MODEL
@@ -68,7 +61,7 @@ def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> 
         boss.query("create role somebody login")
         boss.query("create database somewhere strategy file_copy")
         with cluster.session(user="somebody", database="somewhere") as session:
-            parallel(session, cluster)
+            run_in_parallel(session)
             expect_a_worker(cluster, session)
             boss.query(how)
             assert cluster.attempt(user="somebody", database="somewhere").refusal is not None

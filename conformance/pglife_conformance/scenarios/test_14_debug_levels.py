@@ -19,6 +19,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.log import LogRecord
+from pglife_conformance.parallel import parallel_setting, run_in_parallel
 from pglife_conformance.pins import pin_smart_pending
 
 
@@ -85,11 +86,10 @@ def live(cluster: Cluster) -> None:
     """A short life of which each of the lines tells."""
     cluster.expect_log("^logical replication launcher started$")
     cluster.expect_log("^autovacuum launcher started$")
-    old = cluster.target.version.major <= 15
     with cluster.session() as session:
-        session.query(f"set {'force_parallel_mode' if old else 'debug_parallel_query'} = on")
+        run_in_parallel(session)
         assert session.query("select 1") == [("1",)]
-        session.query(f"reset {'force_parallel_mode' if old else 'debug_parallel_query'}")
+        session.query(f"reset {parallel_setting(cluster)}")
         session.query("create database one strategy file_copy")
         session.query("drop database one")
         session.query("select pg_switch_wal()")

@@ -15,6 +15,7 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.parallel import parallel_setting
 from pglife_conformance.pins import Pin, StoppedPostmaster
 from pglife_conformance.scenarios.test_12_background_workers import (
     NONE,
@@ -37,10 +38,8 @@ def leader_without_clock(cluster: Cluster) -> Session:
 
     In any other one the clock of statistics that are not reported yet does, after ten seconds.
     """
-    old = cluster.target.version.major <= 15
     with cluster.session() as session:
-        name = "force_parallel_mode" if old else "debug_parallel_query"
-        session.query(f"alter role postgres set {name} = on")
+        session.query(f"alter role postgres set {parallel_setting(cluster)} = on")
     return cluster.session()
 
 
