@@ -23,6 +23,8 @@ READ_ONLY_LINE = "database system is ready to accept read-only connections"
 SLOT = "pglife"
 
 _AS_AT_INITDB = {"max_connections": "100"}
+ALONE = {**_AS_AT_INITDB, "primary_conninfo": ""}
+"""A standby that has no primary to stream from."""
 ARCHIVES_ALWAYS: dict[str, Any] = {"archive_mode": "always", "archive_command": "true"}
 
 

@@ -1,11 +1,13 @@
 """Signals to and deaths of a child that waits for its client's password.
 
-Source       rules SG-29, RP-23, TI-33; tcop/postgres.c: PostgresMain(), quickdie().
+Source       rules SG-29, RP-23, TI-33, TO-01, CN-16; tcop/postgres.c: PostgresMain(), quickdie();
+             postinit.c: StatementTimeoutHandler().
 """
 
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -21,6 +23,7 @@ from pglife_conformance.crashes import (
 )
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.scenarios.test_11_admission_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
 from pglife_conformance.session import Outcome, Session
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
@@ -68,6 +71,32 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     assert [(r.level, r.message) for r in told] == [
         ("FATAL", "canceling authentication due to timeout")
     ]
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim(
+    "TO-01",
+    "CN-16",
+    source="postinit.c: StatementTimeoutHandler()",
+    needs=[*SIGNALS, Need.PASSWORD],
+)
+@pytest.mark.unmonitored("the model has no time limit for a client's packet")
+def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
+    """Who is asked for a password and silent for authentication_timeout is hung up on, exit 1."""
+    cluster = asking_cluster
+    mark = cluster.mark()
+    cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
+    cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
+    before = Before.of(cluster)
+    begun = time.monotonic()
+    client = asked_client(cluster)
+    child = client.child
+    assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
+    assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
+    told = cluster.expect_log("^canceling authentication due to timeout$", since=mark)
+    assert (told.pid, told.level) == (child.pid, "FATAL")
+    ended = cluster.expect_log(rf"\(PID {child.pid}\) exited with exit code", since=mark)
+    assert ended.message.endswith(" 1")
     expect_undisturbed(cluster, before, gone=[child])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ from pglife_conformance.pins import Pin
 from pglife_conformance.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.scenarios.test_06_signals_sent import expect_told
 from pglife_conformance.standbys import (
+    ALONE,
     ARCHIVES_ALWAYS,
     READ_ONLY_LINE,
     Pair,
@@ -56,8 +58,6 @@ TARGETED = [*ARCHIVING, Need.WALSENDER, Need.SQL_FUNCTIONS]
 
 pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
 
-ALONE = {"max_connections": "100", "primary_conninfo": ""}
-"""A standby that has no primary to stream from."""
 KILL_QUIT = pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name
 )
@@ -191,6 +191,38 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
     session.close()
     standby.expect_exit(code=0)
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
+
+
+def _faults_of_reaped(cluster: Cluster) -> int:
+    """The page faults of all children that the postmaster has reaped: more with each of them."""
+    stat = Path(f"/proc/{cluster.pid}/stat").read_text(encoding="utf-8")
+    return int(stat.rpartition(")")[2].split()[8])
+
+
+@claim("PR-08", "RC-15", source=LAUNCH, needs=STANDBY)
+def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None:
+    """Whoever wakes the postmaster, a walreceiver comes only when the startup process asks."""
+    standby = start_pair(make_cluster, wal_retrieve_retry_interval="1h").standby
+    startup = standby.child(Kind.STARTUP)
+    # The first that ends may be replaced at once, for nothing has failed within the hour.
+    for _ in range(2):
+        receivers = standby.children(Kind.WALRECEIVER)
+        for victim in receivers:
+            standby.signal_child(victim, signal.SIGTERM)
+            standby.expect_death(victim)
+        rests = [Rest(standby.pid), Rest(startup.pid)]
+        for rest in rests:
+            standby.wait_for("both to rest", rest.has_come)
+    assert standby.children(Kind.WALRECEIVER) == []
+    before = _faults_of_reaped(standby)
+    for _ in range(3):
+        standby.signal_postmaster(signal.SIGUSR1)
+        standby.expect_still("no walreceiver", lambda: not standby.children(Kind.WALRECEIVER), 0.1)
+    # Not even one that was too short to be seen.
+    assert _faults_of_reaped(standby) == before
+    standby.reload(wal_retrieve_retry_interval="10ms")
+    standby.child(Kind.WALRECEIVER, deadlines.START_LIMIT)
+    stop(standby)
 
 
 @claim("PR-07", "AR-06", "PR-10", "MM-24", source=LAUNCH, needs=ARCHIVING)

@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,7 @@ from pglife_conformance.client import Special, startup_packet
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.needs import Need
 from pglife_conformance.packets import Knock, cancel_request, knock, packet
+from pglife_conformance.parallel import run_in_parallel
 from pglife_conformance.pins import pin_smart_pending
 from pglife_conformance.refusals import CANNOT_CONNECT_NOW, QUERY_CANCELED
 from pglife_conformance.session import ServerError, Session
@@ -153,6 +155,31 @@ def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
     with cluster.session() as session:
         assert time.monotonic() - begun > 0.95
         assert session.query("select 1") == [("1",)]
+
+
+@claim(
+    "CN-11",
+    source="postinit.c: InitPostgres(); bgworker.c: BackgroundWorkerMain()",
+    needs=[Need.FULL_SQL, Need.WALSENDER],
+)
+@NO_TIMEOUTS
+def test_post_auth_delay_holds_whoever_comes_up(cluster: Cluster) -> None:
+    """post_auth_delay, of one second too, holds up sessions, walsenders and background workers."""
+
+    def seconds(what: Callable[[], object]) -> float:
+        begun = time.monotonic()
+        what()
+        return time.monotonic() - begun
+
+    with cluster.session() as session:
+        run_in_parallel(session)
+        mark = cluster.mark()
+        cluster.reload(post_auth_delay="1s")
+        cluster.expect_log('^parameter "post_auth_delay" changed to ', since=mark)
+        assert seconds(lambda: cluster.session().query("select 1")) > 0.95
+        assert seconds(lambda: cluster.session(parameters={"replication": "true"})) > 0.95
+        # A background worker waits when it begins, and again when it has connected.
+        assert seconds(lambda: session.query("select count(*) from pg_class")) > 1.95
 
 
 # What the log tells of a connection.

@@ -1,6 +1,6 @@
 """How long the checkpointer sleeps: until it has something to do by the clock.
 
-Source       rules CK-01, SG-11; checkpointer.c: CheckpointerMain().
+Source       rules CK-01, CK-03, SG-11; checkpointer.c: CheckpointerMain().
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import pytest
 
 from pglife_conformance.claims import claim
 from pglife_conformance.cluster import Cluster
+from pglife_conformance.deadlines import START_LIMIT
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.standbys import ALONE, READ_ONLY_LINE
+
+RESTARTPOINT_AGAIN_S = 15
 
 
 @claim(
@@ -53,3 +57,32 @@ def test_checkpointer_sleeps_for_the_rest_of_its_time(
     )
     # It counts whole seconds, from its own beginning on.
     assert slept <= int(time.time()) - began
+
+
+@claim(
+    "CK-03",
+    source="checkpointer.c: CheckpointerMain()",
+    needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY],
+)
+@pytest.mark.unmonitored("standbys are beyond the model")
+def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Cluster) -> None:
+    """Where nothing new could be made a restartpoint of, the checkpointer sleeps 15 s at most."""
+    cluster = stopped_cluster
+    cluster.configure(**ALONE, checkpoint_timeout="1h", log_min_messages="debug2")
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.expect_log(f"^{READ_ONLY_LINE}$", within=START_LIMIT)
+    checkpointer = cluster.child(Kind.CHECKPOINTER)
+    with cluster.session() as session:
+        for _ in range(2):
+            mark = cluster.mark()
+            session.query("checkpoint")
+        told = cluster.expect_log("^skipping restartpoint, already performed at ", since=mark)
+    assert told.pid == checkpointer.pid
+    cluster.wait_for(
+        "a sleep of 15 s",
+        lambda: 0 < (sleep_ms(checkpointer.pid) or 0) <= 1000 * RESTARTPOINT_AGAIN_S,
+        describe=lambda: f"{sleep_ms(checkpointer.pid)} ms",
+    )
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
