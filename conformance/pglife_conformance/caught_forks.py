@@ -59,6 +59,13 @@ class CaughtFork:
         os.waitid(os.P_PID, child, os.WSTOPPED)
         return child
 
+    def let_child_go(self) -> None:
+        """The child goes on, and the postmaster to its next fork."""
+        assert self._child is not None, "a fork that has been caught"
+        _LIBC.ptrace(_PTRACE_DETACH, self._child, None, None)
+        self._child = None
+        _LIBC.ptrace(_PTRACE_CONT, self._postmaster, None, None)
+
     def let_go(self) -> None:
         """Both go on, if they are still there."""
         for pid in (self._child, self._postmaster):

@@ -1,8 +1,10 @@
-"""The checkpointer's queue of files to be synced, and the archive_timeout that is none.
+"""The checkpointer's queue of files to be synced, the archive_timeout that is none, and a request
+that comes before the checkpointer has begun.
 
-Source       rules CK-01, CK-08; postmaster/checkpointer.c: ForwardSyncRequest(),
-             CompactCheckpointerRequestQueue(), CheckArchiveTimeout(); storage/smgr/md.c:
-             register_dirty_segment(), storage/sync/sync.c: RegisterSyncRequest().
+Source       rules CK-01, CK-04, CK-08; postmaster/checkpointer.c: ForwardSyncRequest(),
+             CompactCheckpointerRequestQueue(), CheckArchiveTimeout(), RequestCheckpoint();
+             storage/smgr/md.c: register_dirty_segment(), storage/sync/sync.c:
+             RegisterSyncRequest().
 
 The queue has room for as many requests as there are buffers.
 """
@@ -10,13 +12,16 @@ The queue has room for as many requests as there are buffers.
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
+from pglife_conformance.caught_forks import CaughtFork
 from pglife_conformance.claims import claim, settings
-from pglife_conformance.cluster import Cluster
+from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import Before, expect_undisturbed
-from pglife_conformance.deadlines import START_LIMIT
+from pglife_conformance.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
+from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import was_woken
@@ -108,3 +113,40 @@ def test_no_segment_is_switched_before_its_time(cluster: Cluster, archive_timeou
             session.query("create table something(); drop table something")
             session.query("checkpoint")
         cluster.expect_no_log("^write-ahead log switch forced", since=mark)
+
+
+@claim(
+    "CK-04",
+    source="checkpointer.c: RequestCheckpoint()",
+    needs=[*SQL, Need.CRASH_INJECTION],
+    since=15,
+    why="the startup process makes it by itself before",
+)
+@pytest.mark.unmonitored("the model has no child that is there and has not begun")
+def test_startup_process_waits_for_a_checkpointer_that_begins_late(
+    make_cluster: MakeCluster,
+) -> None:
+    """Crash recovery ends with a checkpoint, even if the checkpointer has not begun when the
+    startup process asks for it."""
+    cluster = make_cluster()
+    if cluster.target.version.major >= 18:
+        # Its workers would be the next to be forked.
+        cluster.configure(io_method="sync")
+    cluster.start()
+    with cluster.session() as session:
+        session.query("create table something()")
+    mark = cluster.mark()
+    with CaughtFork(cluster) as caught:
+        cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGKILL)
+        startup = caught.wait_for_fork()
+        caught.let_child_go()
+        caught.wait_for_fork()
+        cluster.expect_log("^redo done at ", since=mark, within=CRASH_RESTART_LIMIT)
+        cluster.expect_still(
+            "a startup process that waits",
+            lambda: [child.pid for child in cluster.children(Kind.STARTUP)] == [startup],
+            0.5,
+        )
+    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=CRASH_RESTART_LIMIT)
+    cluster.expect_log("^checkpoint complete: ", since=mark)
+    cluster.expect_no_log("checkpointer is not running", since=mark)

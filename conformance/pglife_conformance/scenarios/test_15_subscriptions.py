@@ -1,13 +1,14 @@
 """Apply workers: who has the launcher start them, what pg_stat_subscription says of them, and what
 they leave behind.
 
-Source       rule BG-26; replication/logical/launcher.c: pg_stat_get_subscription(),
-             AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
+Source       rule BG-26; replication/logical/launcher.c: ApplyLauncherMain(),
+             pg_stat_get_subscription(), AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
 """
 
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import has_pending
+from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_workers import (
     LOGICAL,
@@ -29,6 +31,7 @@ from pglife_conformance.session import Row, Session
 
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 NEEDS = [*SQL, Need.WALSENDER]
+AGAIN_S = 100
 STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
 
 
@@ -39,6 +42,36 @@ def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row])
         lambda: session.query(sql) == wanted,
         describe=lambda: str(session.query(sql)),
     )
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: ApplyLauncherMain()",
+    needs=NEEDS,
+    since=16,
+    why="one time for all subscriptions before",
+)
+@OUT_OF_MODEL
+@settings(wal_level="logical", wal_retrieve_retry_interval=f"{AGAIN_S}s")
+def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
+    """An apply worker that ended is launched again an interval after its last start, not later."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        began = time.monotonic()
+        cluster.expect_still(
+            "the worker",
+            lambda: [kid.key for kid in cluster.children(worker.kind)] == [worker.key],
+            1.0,
+        )
+        elapsed_ms = (time.monotonic() - began) * 1000
+        cluster.signal_child(worker, signal.SIGTERM)
+        cluster.expect_death(worker)
+        launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
+        cluster.wait_for(
+            "a sleep for the rest",
+            lambda: 0 < (sleep_ms(launcher.pid) or 0) <= AGAIN_S * 1000 - elapsed_ms + 1,
+            describe=lambda: f"{sleep_ms(launcher.pid)} ms",
+        )
 
 
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)

@@ -1,0 +1,93 @@
+"""What comes by the clock, to a server that nobody asks anything.
+
+Source       rules BW-02, CK-01, CK-03; bgwriter.c: BackgroundWriterMain(); checkpointer.c:
+             CheckpointerMain().
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pglife_conformance.claims import claim, settings
+from pglife_conformance.cluster import Cluster
+from pglife_conformance.fixtures import MakeCluster
+from pglife_conformance.needs import Need
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.scenarios.test_12_background_checkpointer import counts
+from pglife_conformance.session import Session
+from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, stop
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+SNAPSHOT_AGAIN_S = 15
+CHECKPOINT_AGAIN_S = 30
+"""The shortest checkpoint_timeout."""
+LATEST_S = 30
+"""What comes so much too late is not late by the machine's doing."""
+QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
+"""Nobody writes WAL but whoever is asked to, and the background writer looks at the clock often."""
+
+
+def place(session: Session) -> str:
+    """Where the WAL ends."""
+    ((found,),) = session.query("select pg_current_wal_insert_lsn()")
+    assert found is not None
+    return found
+
+
+@claim("BW-02", source="bgwriter.c: BackgroundWriterMain()", needs=[*SQL, Need.STANDBY])
+@pytest.mark.waits_long
+@pytest.mark.unmonitored("standbys are beyond the model")
+def test_running_transactions_are_recorded_every_fifteen_seconds(
+    make_cluster: MakeCluster,
+) -> None:
+    """After a change they are, once, where a standby may read it; with wal_level = minimal, or by
+    a standby itself, never."""
+    standby = make_cluster(**ALONE, **QUIET)
+    standby.write_file("standby.signal")
+    standby.start(wait=False)
+    standby.expect_log(f"^{READ_ONLY_LINE}$")
+    minimal = make_cluster(**QUIET, wal_level="minimal", max_wal_senders=0)
+    minimal.start()
+    began = time.monotonic()
+    primary = make_cluster(**QUIET)
+    primary.start()
+    with primary.session() as told, minimal.session() as untold:
+        ends = {}
+        for session in (told, untold):
+            session.query("create table something()")
+            place(session)
+            ends[session] = place(session)
+        primary.wait_for("a record", lambda: place(told) != ends[told], LATEST_S)
+        assert time.monotonic() - began >= SNAPSHOT_AGAIN_S
+        last = place(told)
+        primary.expect_still("no other", lambda: place(told) == last, 0.5)
+        assert place(untold) == ends[untold]
+    writer = standby.child(Kind.BACKGROUND_WRITER)
+    assert [record for record in standby.log() if record.pid == writer.pid] == []
+    stop(standby, minimal, primary)
+
+
+@claim("CK-01", source="checkpointer.c: CheckpointerMain()", needs=SQL)
+@pytest.mark.waits_long
+@settings(checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on", autovacuum="off")
+def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
+    """After checkpoint_timeout comes one that is called and counted so, and a hurried one then is
+    counted as the other kind."""
+    mark = cluster.mark()
+    with cluster.session() as session:
+        first = counts(cluster, session)
+        session.query("create table something()")
+        told = cluster.expect_log("^checkpoint starting: ", since=mark, within=2 * LATEST_S)
+        assert told.message == "checkpoint starting: time"
+        assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+        session.query("checkpoint")
+        wanted = (first[0] + 1, first[1] + 1)
+        cluster.wait_for(
+            "the counts",
+            lambda: counts(cluster, session)[:2] == wanted,
+            describe=lambda: str(counts(cluster, session)),
+        )
+        starts = [r for r in cluster.log(mark) if r.message.startswith("checkpoint starting: ")]
+        assert len(starts) == 2
