@@ -257,3 +257,32 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
             "select count(*) from pg_locks where locktype = 'applytransaction'",
             [("0",)],
         )
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: logicalrep_pa_worker_stop()",
+    needs=NEEDS,
+    since=16,
+    why="there are no parallel apply workers before",
+)
+@OUT_OF_MODEL
+@settings(**STREAMED, max_parallel_apply_workers_per_subscription="1")
+def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) -> None:
+    """Of the workers of a subscription half are kept for the next transaction, so that an only
+    one is told to end, and does so content."""
+    with cluster.session() as session, cluster.session() as writer:
+        leader = stream(cluster, session, "parallel")
+        asked = f"select pid from pg_stat_subscription where leader_pid = {leader.pid}"
+        begin_much(session, writer)
+        found = cluster.wait_for("a parallel one", lambda: session.query(asked) or None)
+        worker = cluster.child_with_pid(int(found[0][0] or ""))
+        mark = cluster.mark()
+        writer.query("rollback")
+        cluster.expect_death(worker)
+        told = cluster.expect_log(rf"\(PID {worker.pid}\) exited with exit code", since=mark)
+        assert told.message.endswith(" 0")
+        last = "^logical replication parallel apply worker for subscription .* has finished$"
+        assert cluster.expect_log(last, since=mark).pid == worker.pid
+        cluster.expect_no_log("^canceling statement", since=mark)
+        session.query("drop subscription news")
