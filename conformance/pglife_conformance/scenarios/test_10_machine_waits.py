@@ -189,6 +189,22 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     cluster.expect_exit(code=0)
 
 
+@claim("SM-20", "SE-46", source="walsender.c: InitWalSender()", needs=[*SIGNALS, Need.WALSENDER])
+@OUT_OF_MODEL
+def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster: Cluster) -> None:
+    """A client on its way in holds a smart shutdown as a session does, until it says that it is
+    a walsender: at once, although no child has ended."""
+    mark = cluster.mark()
+    client = cluster.silent_client()
+    helpers = {kid.key for kid in cluster.children()}
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    wait_for_rest(cluster)
+    assert {kid.key for kid in cluster.children()} == helpers
+    client.client.send_startup({"user": "postgres", "replication": "true"})
+    cluster.expect_exit(code=0)
+
+
 @claim(
     "TR18-20",
     "TR18-22",
