@@ -44,8 +44,7 @@ class CaughtFork:
     def wait_for_fork(self) -> int:
         """The child's pid, when both are held.
 
-        Not by Cluster.wait_for(): whoever looks whether the postmaster has ended would be given
-        the stops that are meant for us.
+        Not by Cluster.wait_for(), which says what a server has failed to do.
         """
         until = time.monotonic() + REACTION_LIMIT * self._cluster.scale
         ended = os.pidfd_open(self._postmaster)

@@ -14,6 +14,8 @@ import subprocess
 
 from pglife_conformance.observation.processes import read_stat
 
+_ENDS = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
+
 
 class Postmaster:
     """One life of a postmaster."""
@@ -33,13 +35,15 @@ class Postmaster:
         if self._code is not None:
             return self._code
         try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            # Whoever debugs it is told of its stops by the same call; they are left to him.
+            seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if seen is None or seen.si_code not in _ENDS:
+                return None
+            _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
             # Not our child (pg_ctl still is its parent): only its absence tells.
             stat = read_stat(self.pid)
             return None if stat is not None and stat.start_time == self.start_time else 0
-        if pid == 0:
-            return None
         self._code = os.waitstatus_to_exitcode(status)
         if self._process is not None:
             self._process.returncode = self._code

@@ -1,0 +1,41 @@
+"""The exit status of a postmaster, also of one that a debugger holds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+
+import pytest
+
+from pglife_conformance.postmaster import Postmaster
+from pglife_conformance.tracing import _LIBC, _PTRACE_DETACH, _PTRACE_SEIZE
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit 3", 3), ("kill -9 $$", -9)])
+def test_exit_code_is_that_of_the_process(how: str, code: int) -> None:
+    process = subprocess.Popen(["sh", "-c", f"read line; {how}"], stdin=subprocess.PIPE)
+    postmaster = Postmaster(process.pid, process)
+    assert postmaster.exit_code() is None
+    assert process.stdin is not None
+    process.stdin.close()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert [postmaster.exit_code(), postmaster.exit_code(), process.returncode] == [code] * 3
+
+
+def test_stop_of_one_that_is_debugged_is_left_to_the_debugger() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    postmaster = Postmaster(process.pid, process)
+    if _LIBC.ptrace(_PTRACE_SEIZE, process.pid, None, None) != 0:
+        process.kill()
+        pytest.skip(f"no debugger is allowed here: {os.strerror(ctypes.get_errno())}")
+    os.kill(process.pid, signal.SIGUSR1)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    assert postmaster.exit_code() is None
+    seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG)
+    assert seen is not None
+    assert (seen.si_code, seen.si_status) == (os.CLD_TRAPPED, signal.SIGUSR1)
+    _LIBC.ptrace(_PTRACE_DETACH, process.pid, None, signal.SIGUSR1)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert postmaster.exit_code() == -signal.SIGUSR1
