@@ -264,6 +264,15 @@ def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: C
         # Only until here: one that has been forked may well be slow.
         cluster.expect_no_log("took too long to start; canceled", since=first.index)
     cluster.expect_log("^autovacuum: processing database", mark, deadlines.START_LIMIT)
+    # It has stopped to ask: whoever comes besides has no place to take.
+    needless, late = "^autovacuum worker started without a worker entry$", "took too long to start"
+    cluster.expect_still(
+        "none besides",
+        lambda: (
+            cluster.find_log(needless, mark) is None or cluster.find_log(late, mark) is not None
+        ),
+        1.5,
+    )
 
 
 @claim(

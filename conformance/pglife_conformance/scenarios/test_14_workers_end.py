@@ -11,6 +11,7 @@ import signal
 
 import pytest
 
+from pglife_conformance.caught_forks import CaughtFork
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.crashes import Before
@@ -27,6 +28,7 @@ from pglife_conformance.scenarios.test_12_background_workers import LOGICAL, SQL
 MAIN = "autovacuum.c: AutoVacWorkerMain()"
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 COMPLAINT = "contains errors; no changes were applied"
+TOO_LONG = "^autovacuum worker took too long to start; canceled$"
 CRASH = "^terminating any other active server processes$"
 
 
@@ -85,6 +87,22 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
         cluster.expect_log(rf"[(]PID {child.pid}[)] exited with exit code 0$", since=mark)
         session.query("rollback")
         cluster.expect_no_log(CRASH, since=mark)
+
+
+@claim("AV-10", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
+def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:
+    """A worker that has not begun after a nap is taken for lost by the launcher, which tells of
+    it and asks for another."""
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    mark = cluster.mark()
+    with CaughtFork(cluster) as caught:
+        caught.wait_for_fork()
+        told = cluster.expect_log(TOO_LONG, since=mark)
+        assert (told.pid, told.level) == (launcher.pid, "WARNING")
+    cluster.expect_log("^autovacuum: processing database ", since=told.index + 1)
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
 
 
 # Workers of a subscription.
