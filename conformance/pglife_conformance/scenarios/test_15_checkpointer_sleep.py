@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pglife_conformance.claims import claim
+from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.deadlines import START_LIMIT
 from pglife_conformance.needs import Need
@@ -86,3 +86,30 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
     )
     cluster.request_shutdown("fast")
     cluster.expect_exit(code=0)
+
+
+@claim(
+    "CK-01",
+    source="checkpointer.c: IsCheckpointOnSchedule()",
+    needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL],
+)
+@settings(log_checkpoints="on", bgwriter_lru_maxpages="0", checkpoint_timeout="30s")
+@pytest.mark.parametrize(("share", "least_s", "most_s"), [("0", 0, 5), ("0.1", 2, 10)])
+def test_spread_checkpoint_takes_its_share_of_the_time(
+    cluster: Cluster, share: str, least_s: float, most_s: float
+) -> None:
+    """However much there is to write, a spread checkpoint sleeps just so much between its writes
+    that it takes checkpoint_completion_target of the time to the next one."""
+    cluster.reload(checkpoint_completion_target=share)
+    with cluster.session() as session:
+        session.query("create table something(a int)")
+        # Each of these buffers would make it sleep for a tenth of a second.
+        session.query("insert into something select generate_series(1, 45000)")
+        mark = cluster.mark()
+        old = cluster.target.version.major <= 14
+        began = time.monotonic()
+        session.query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
+        elapsed_s = time.monotonic() - began
+    cluster.expect_log("^checkpoint complete: wrote ", since=mark)
+    assert least_s <= elapsed_s
+    assert elapsed_s < most_s * cluster.scale

@@ -17,7 +17,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.scenarios.test_12_background_checkpointer import counts
 from pglife_conformance.session import Session
-from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, stop
+from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, start_pair, stop
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 SNAPSHOT_AGAIN_S = 15
@@ -25,6 +25,7 @@ CHECKPOINT_AGAIN_S = 30
 """The shortest checkpoint_timeout."""
 LATEST_S = 30
 """What comes so much too late is not late by the machine's doing."""
+HURRIED = "restartpoint starting: immediate wait"
 QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
 """Nobody writes WAL but whoever is asked to, and the background writer looks at the clock often."""
 
@@ -91,3 +92,46 @@ def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
         )
         starts = [r for r in cluster.log(mark) if r.message.startswith("checkpoint starting: ")]
         assert len(starts) == 2
+
+
+@claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=[*SQL, Need.STANDBY])
+@pytest.mark.waits_long
+@pytest.mark.unmonitored("standbys are beyond the model")
+def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
+    """On a standby a restartpoint is made of the primary's last checkpoint, after the standby's
+    own checkpoint_timeout, or when it is asked for; each is counted as what it is."""
+    pair = start_pair(
+        make_cluster, checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on"
+    )
+    primary, standby = pair.primary, pair.standby
+    mark = standby.mark()
+
+    def checkpoint() -> None:
+        with primary.session() as session:
+            session.query("create table if not exists something(); checkpoint")
+            end = place(session)
+        reached = f"select pg_last_wal_replay_lsn() >= '{end}'"
+        standby.wait_for("all of it", lambda: reader.query(reached) == [("t",)])
+
+    with standby.session() as reader:
+        checkpoint()
+        told = standby.expect_log("^restartpoint starting: ", since=mark, within=2 * LATEST_S)
+        assert told.message == "restartpoint starting: time"
+        assert told.pid == standby.child(Kind.CHECKPOINTER).pid
+        # This one lasts: most of its time it sleeps, until somebody is in a hurry.
+        checkpoint()
+        reader.query("checkpoint")
+        starts = [r for r in standby.log(mark) if r.message.startswith("restartpoint starting: ")]
+        assert [record.message for record in starts[1:]] == [HURRIED]
+        if standby.target.version.major >= 17:
+            asked = (
+                "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "
+                "restartpoints_done from pg_stat_checkpointer"
+            )
+            wanted = [("0", "0", "1", "1", "2")]
+            standby.wait_for(
+                "the counts",
+                lambda: reader.query(asked) == wanted,
+                describe=lambda: str(reader.query(asked)),
+            )
+    stop(standby, primary)
