@@ -1,11 +1,13 @@
 """What comes by the clock, to a server that nobody asks anything.
 
-Source       rules BW-02, CK-01, CK-03; bgwriter.c: BackgroundWriterMain(); checkpointer.c:
-             CheckpointerMain().
+Source       rules BW-02, CK-01, CK-03, SE-49, BG-12; bgwriter.c: BackgroundWriterMain();
+             checkpointer.c: CheckpointerMain(); tcop/postgres.c: PostgresMain(); postmaster.c:
+             DetermineSleepTime().
 """
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -15,6 +17,8 @@ from pglife_conformance.cluster import Cluster
 from pglife_conformance.fixtures import MakeCluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.scenarios.test_07_background import RESTART_INTERVAL_S
 from pglife_conformance.scenarios.test_12_background_checkpointer import counts
 from pglife_conformance.session import Session
 from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, start_pair, stop
@@ -135,3 +139,36 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
                 describe=lambda: str(reader.query(asked)),
             )
     stop(standby, primary)
+
+
+@claim("SE-49", source="tcop/postgres.c: PostgresMain()", needs=SQL, since=15)
+@pytest.mark.waits_long
+@settings(autovacuum="off")
+def test_idle_session_reports_what_it_has_kept_back(cluster: Cluster) -> None:
+    """Statistics are sent once a second at most; what a session has kept back for that it sends
+    ten seconds later, though nobody asks it anything."""
+    rows = 20
+    with cluster.session() as session, cluster.session() as other:
+        session.query("create table something(a int)")
+        for _ in range(rows):
+            session.query("insert into something values (1)")
+        told = "select n_tup_ins from pg_stat_user_tables where relname = 'something'"
+        cluster.wait_for(
+            "all rows",
+            lambda: other.query(told) == [(str(rows),)],
+            LATEST_S,
+            describe=lambda: str(other.query(told)),
+        )
+
+
+@claim("BG-12", source="postmaster.c: DetermineSleepTime()", needs=SQL)
+def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluster) -> None:
+    """After the end of the logical replication launcher the postmaster sleeps for five seconds at
+    most, since it will not be called to start it again."""
+    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
+    cluster.expect_death(victim)
+    cluster.wait_for(
+        "a sleep until then",
+        lambda: 0 < (sleep_ms(cluster.pid) or 0) <= 1000 * RESTART_INTERVAL_S,
+        describe=lambda: f"{sleep_ms(cluster.pid)} ms",
+    )
