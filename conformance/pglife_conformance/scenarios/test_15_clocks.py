@@ -161,7 +161,13 @@ def test_idle_session_reports_what_it_has_kept_back(cluster: Cluster) -> None:
         )
 
 
-@claim("BG-12", source="postmaster.c: DetermineSleepTime()", needs=SQL)
+@claim(
+    "BG-12",
+    source="postmaster.c: DetermineSleepTime()",
+    needs=SQL,
+    since=16,
+    why="the postmaster waits by select() before",
+)
 def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluster) -> None:
     """After the end of the logical replication launcher the postmaster sleeps for five seconds at
     most, since it will not be called to start it again."""
