@@ -1,8 +1,8 @@
 """What the walsummarizer writes, what is kept for it and by it, and whether it follows a promotion.
 
-Source       rules WS-02, RC-12; postmaster/walsummarizer.c: summarizer_read_local_xlog_page(),
-             SummarizeWAL(), GetOldestUnsummarizedLSN(), MaybeRemoveOldWalSummaries();
-             access/transam/xlog.c: KeepLogSeg().
+Source       rules WS-02, WS-06, RC-12; postmaster/walsummarizer.c: SummarizeWAL(),
+             summarizer_read_local_xlog_page(), GetOldestUnsummarizedLSN(),
+             MaybeRemoveOldWalSummaries(); access/transam/xlog.c: KeepLogSeg().
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
 
 
 @claim(
-    "WS-02",
+    "WS-06",
     source="walsummarizer.c: MaybeRemoveOldWalSummaries()",
     needs=[Need.WALSUMMARIZER, Need.FULL_SQL],
 )

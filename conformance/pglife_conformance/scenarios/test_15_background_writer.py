@@ -6,23 +6,11 @@ Source       rules BW-01, CK-01; bgwriter.c: BackgroundWriterMain(); checkpointe
 
 from __future__ import annotations
 
-import os
-
 from pglife_conformance.claims import claim, settings
 from pglife_conformance.cluster import Cluster
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-
-
-def open_files(pid: int) -> set[str]:
-    """What a process has open, by the kernel's words."""
-    found = set()
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
-        except FileNotFoundError:
-            continue
-    return found
+from pglife_conformance.scenarios.test_11_admission_sockets import files_of
 
 
 @claim(
@@ -44,7 +32,7 @@ def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> N
 
             def is_open(file: str = file) -> bool:
                 session.query("insert into something select generate_series(1, 20000)")
-                return file in open_files(writer.pid)
+                return file in files_of(writer.pid)
 
             cluster.wait_for("a background writer that writes to the table", is_open)
             session.query("drop table something")
@@ -53,7 +41,7 @@ def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> N
                 "no file of the table held open",
                 lambda file=file: (
                     not any(  # type: ignore[misc]
-                        name.startswith(file) for name in open_files(writer.pid)
+                        name.startswith(file) for name in files_of(writer.pid)
                     )
                 ),
             )
