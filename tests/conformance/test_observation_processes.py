@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +17,8 @@ from pglife_conformance.observation.processes import (
     read_title,
 )
 
+from .until import until
+
 
 def fork_child() -> int:
     """A child that waits to be killed."""
@@ -26,14 +27,6 @@ def fork_child() -> int:
         while True:
             signal.pause()
     return pid
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """The condition, within a limit."""
-    limit = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
 
 
 @pytest.fixture

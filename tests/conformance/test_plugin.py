@@ -8,8 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from pglife_conformance.observation.leftovers import processes_in
 
 from .conftest import LIMIT_S, ROOT, Runner
+from .until import until
 
 USAGE_ERROR = 4
 
@@ -35,13 +34,6 @@ def test_sleeps(cluster):
     print("\\nREADY", flush=True)
     cluster.expect_log("never", within=3600)
 '''
-
-
-def until(condition: Callable[[], bool]) -> None:
-    limit = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def test_the_plugin_loads_nothing_but_pytest() -> None:
@@ -277,7 +269,7 @@ def test_a_run_that_lives_is_not_swept(runner: Runner) -> None:
         assert inside <= {found.pid for found in processes_in(runner.directory)}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT_S)
-    until(lambda: not processes_in(runner.directory))
+    until(lambda: not processes_in(runner.directory), LIMIT_S)
 
 
 def real_programs() -> Path:

@@ -23,7 +23,8 @@ from pglife_conformance.crashes import Before
 from pglife_conformance.failures import Inconclusive
 from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.scenarios.test_12_background_logger import noted, say
 
 OPEN = "syslogger.c: logfile_open()"
@@ -49,6 +50,16 @@ def zone_whose_minute_ends(in_s: int) -> str:
     return f"UTC0UTC-00:00:{ahead % 60:02d},J1/1,J365/24"
 
 
+def until_next_minute_ms(cluster: Cluster, logger: Child) -> int:
+    """For how long the logger, waited for, sleeps until the end of a minute."""
+
+    def planned() -> int | None:
+        ms = sleep_ms(logger.pid)
+        return ms if ms is not None and 0 < ms <= 60_000 else None
+
+    return cluster.wait_for("a logger that sleeps until the next minute", planned)
+
+
 def begin_a_last_minute(cluster: Cluster) -> str:
     """Let the log be at_SS.log, and a minute of log_timezone be nearly over.
 
@@ -60,18 +71,13 @@ def begin_a_last_minute(cluster: Cluster) -> str:
         in_s = FIRST_IN_S * 2**attempt
         zone = zone_whose_minute_ends(in_s)
         say(cluster, log_timezone=zone, log_filename="at_%S.log", log_rotation_age="1min")
-
-        def planned() -> int | None:
-            ms = sleep_ms(logger.pid)
-            return ms if ms is not None and 0 < ms <= 60_000 else None
-
-        in_ms = cluster.wait_for("a logger that sleeps until the next minute", planned)
+        in_ms = until_next_minute_ms(cluster, logger)
         name = re.fullmatch(r"stderr log/at_(\d\d)\.log", (noted(cluster) or [""])[0])
         if in_ms <= in_s * 1000 and name is not None and name[1] != "00":
             return name[1]
         # Only a change of the age makes the logger count anew, one of the name asks for a file.
         say(cluster, log_rotation_age="0", log_filename=f"again_{attempt}.log")
-        cluster.wait_for("a logger without a plan", lambda: (sleep_ms(logger.pid) or 0) > 60_000)
+        cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
     raise Inconclusive("a logger that reads its settings soon", "it took too long each time")
 
 
@@ -97,8 +103,7 @@ def test_rotation_comes_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None
     expect_the_next_file(cluster)
     assert (cluster.data / "log" / f"at_{second}.log").exists()
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
-    planned = sleep_ms(cluster.child(Kind.LOGGER).pid)
-    assert planned is None or 0 < planned <= 60_000
+    until_next_minute_ms(cluster, cluster.child(Kind.LOGGER))
 
 
 @claim("LG-06", source=ROTATE, needs=NEEDS, since=15, why="there is no jsonlog before")
@@ -136,7 +141,7 @@ def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> 
     cluster.expect_log("^disabling automatic rotation [(]use SIGHUP ", since=before.mark)
     assert noted(cluster) == [f"stderr log/at_{second}.log"]
     logger = cluster.child(Kind.LOGGER)
-    cluster.wait_for("a logger without a plan", lambda: (sleep_ms(logger.pid) or 0) > 60_000)
+    cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
     blocked.rmdir()
     say(cluster, log_filename="afterwards.log")
     cluster.wait_for("another file", lambda: noted(cluster) == ["stderr log/afterwards.log"])
