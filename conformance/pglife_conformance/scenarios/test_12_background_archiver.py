@@ -21,6 +21,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pins import Pin
 
 MAIN_LOOP = "pgarch.c: pgarch_MainLoop()"
@@ -35,6 +36,11 @@ LISTING = {"archive_mode": "on", "archive_command": LISTED}
 FAILED_TOO_OFTEN = "failed too many times, will try again later"
 SURELY_TOO_SOON_S = 6.0
 """An archiver may come ten seconds after the last one did, of a clock of whole seconds."""
+MINUTE_MS = (59_000, 60_000)
+"""Until 15 it counts the seconds since its last round, which may be a part of one."""
+STAYS_S = 58
+"""It may go after a minute, of a clock of whole seconds; and surely goes three seconds later."""
+LATEST_S = 30
 
 
 def resting_archiver(cluster: Cluster) -> Child:
@@ -308,6 +314,43 @@ def test_archiver_told_to_stop_archives_no_more(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
     assert archived(cluster) == []
     assert name in status_files(cluster, ".ready")
+
+
+@claim("AR-05", "AR-02", source=MAIN_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@pytest.mark.waits_long
+@settings(**LISTING)
+def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
+    """An archiver that nobody wakes looks around once a minute. Told to stop, and to nothing else,
+    it is there for a minute; woken after it, it exits 0 and makes way for another."""
+    child = resting_archiver(cluster)
+    cluster.wait_for(
+        "a sleep of a minute",
+        lambda: sleep_ms(child.pid) in MINUTE_MS,
+        describe=lambda: f"{sleep_ms(child.pid)} ms",
+    )
+    before = Before.of(cluster)
+    told_at = time.monotonic()
+    cluster.signal_child(child, signal.SIGTERM)
+    resting_archiver(cluster)
+    name = fill_a_segment(cluster)
+    taken_at = time.monotonic()
+
+    def passed(since: float, seconds: float) -> None:
+        limit_s = seconds + LATEST_S
+        cluster.wait_for(
+            f"{seconds} s to pass", lambda: time.monotonic() - since >= seconds, limit_s
+        )
+
+    passed(told_at, STAYS_S)
+    if time.monotonic() - told_at < STAYS_S + 1:
+        cluster.signal_child(child, signal.SIGUSR1)
+        assert resting_archiver(cluster).key == child.key
+    passed(taken_at, STAYS_S + 3)
+    cluster.signal_child(child, signal.SIGUSR1)
+    cluster.expect_death(child)
+    cluster.wait_for("the segment archived", lambda: archived(cluster) == [name])
+    expect_undisturbed(cluster, before, gone=[child])
 
 
 @claim("SG-17", "AR-05", source=MAIN_LOOP, needs=NEEDS)
