@@ -1,8 +1,9 @@
 """How long background processes sleep, who wakes them, and when nobody needs to.
 
-Source       rules BW-01, BW-04, CK-08, CR-41, IO-10, WS-02; postmaster/walwriter.c, bgwriter.c,
-             checkpointer.c, walsummarizer.c, storage/aio/method_worker.c, access/transam/xlog.c:
-             XLogSetAsyncXactLSN(), storage/buffer/freelist.c: StrategyGetBuffer().
+Source       rules BG-25, BW-01, BW-04, CK-08, CR-41, IO-10, SL-04, WS-02; postmaster/postmaster.c,
+             walwriter.c, bgwriter.c, checkpointer.c, walsummarizer.c, storage/aio/method_worker.c,
+             replication/logical/launcher.c, access/transam/xlog.c: XLogSetAsyncXactLSN(),
+             storage/buffer/freelist.c: StrategyGetBuffer().
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import orders_pending, was_woken
-from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pins import Pin
 from pglife_conformance.scenarios.test_12_background_checkpointer import spread_checkpoint
 
@@ -39,6 +40,20 @@ BUFFER_DELAY_MS = 200
 BUFFER_LONG_MS = 50 * BUFFER_DELAY_MS
 SLEEP_COMES_WITHIN_S = 30.0
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
+
+
+POSTMASTER_MS = 60_000
+LAUNCHER_MS = 180_000
+BY_SELECT = "the postmaster waits by select() before"
+
+
+def expect_sleep(cluster: Cluster, who: str, pid: int, ms: int) -> None:
+    """Somebody sleeps, sooner or later, for exactly so long."""
+    cluster.wait_for(
+        f"{who} to sleep for {ms} ms",
+        lambda: sleep_ms(pid) == ms,
+        describe=lambda: f"{sleep_ms(pid)} ms",
+    )
 
 
 @contextlib.contextmanager
@@ -279,3 +294,32 @@ def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
         for session in (first, second):
             assert session.result() == [("8000",)]
         expect_undisturbed(cluster, before)
+
+
+# Who has nothing to do.
+
+
+@claim("SL-04", source="postmaster.c: DetermineSleepTime()", needs=SQL, since=16, why=BY_SELECT)
+def test_postmaster_that_has_nothing_to_do_sleeps_for_a_minute(cluster: Cluster) -> None:
+    """Without a clock of its own to wait for the postmaster looks around once a minute."""
+    with cluster.session():
+        expect_sleep(cluster, "postmaster", cluster.pid, POSTMASTER_MS)
+
+
+@claim("BG-25", source="launcher.c: ApplyLauncherMain()", needs=SQL)
+def test_logical_replication_launcher_sleeps_for_three_minutes(cluster: Cluster) -> None:
+    """Without subscriptions it looks for some every three minutes."""
+    launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
+    expect_sleep(cluster, str(launcher), launcher.pid, LAUNCHER_MS)
+
+
+@claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.IO_WORKERS])
+def test_io_workers_and_sessions_sleep_until_they_are_asked(cluster: Cluster) -> None:
+    """An io worker without a read, and a session without a statement, wait without end."""
+    with cluster.session() as session:
+        for child in (*cluster.children(Kind.IO_WORKER), session.child):
+            cluster.wait_for(
+                f"{child} to sleep without end",
+                lambda child=child: sleeps_without_end(child.pid),
+                describe=lambda child=child: f"{sleep_ms(child.pid)} ms",
+            )
