@@ -50,6 +50,8 @@ _NAMES: dict[Kind, str] = {
     Kind.IO_WORKER: "io worker",
     Kind.LOGICAL_REPLICATION_LAUNCHER: 'background worker "logical replication launcher"',
     Kind.PARALLEL_WORKER: 'background worker "parallel worker"',
+    Kind.AUTOPREWARM_LEADER: 'background worker "autoprewarm leader"',
+    Kind.AUTOPREWARM_WORKER: 'background worker "autoprewarm worker"',
 }
 _NAMES_18: dict[Kind, str] = {
     Kind.CLIENT_BACKEND: "client backend",

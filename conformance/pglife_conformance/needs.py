@@ -41,6 +41,7 @@ class Need(StrEnum):
     AUTOVACUUM_WORKER = "autovacuum_worker"
     RESTORE_COMMAND = "restore_command"
     STARTUP_GATE = "startup_gate"
+    PG_PREWARM = "pg_prewarm"
     SYSV_SHM = "sysv_shm"
     COUNTED_PROCESSES = "counted_processes"
 
@@ -90,6 +91,7 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.AUTOVACUUM_WORKER: NeedFacts("autovacuum workers are started", "AV-01"),
     Need.RESTORE_COMMAND: NeedFacts("archive recovery with a restore_command", "OB-01"),
     Need.STARTUP_GATE: NeedFacts("the startup process reads pg_logical's origins", "OB-01"),
+    Need.PG_PREWARM: NeedFacts("a library registers background workers of its own", "PR-13"),
     Need.SYSV_SHM: NeedFacts("a System V segment guards the data directory", "SH-45"),
     Need.COUNTED_PROCESSES: NeedFacts(
         "a limit of processes counts one server's alone: root, or user namespaces", "OB-13"

@@ -37,6 +37,8 @@ class Kind(Enum):
     LOGICAL_REPLICATION_LAUNCHER = "logical replication launcher"
     LOGICAL_REPLICATION_WORKER = "logical replication worker"
     PARALLEL_WORKER = "parallel worker"
+    AUTOPREWARM_LEADER = "autoprewarm leader"
+    AUTOPREWARM_WORKER = "autoprewarm worker"
     WALSENDER = "walsender"
     CLIENT_BACKEND = "client backend"
 
@@ -63,6 +65,8 @@ _BY_FIRST_WORDS: tuple[tuple[str, Kind], ...] = (
     ("logical replication tablesync worker", Kind.LOGICAL_REPLICATION_WORKER),
     ("logical replication parallel apply worker", Kind.LOGICAL_REPLICATION_WORKER),
     ("parallel worker", Kind.PARALLEL_WORKER),
+    ("autoprewarm leader", Kind.AUTOPREWARM_LEADER),
+    ("autoprewarm worker", Kind.AUTOPREWARM_WORKER),
     ("walsender", Kind.WALSENDER),
 )
 

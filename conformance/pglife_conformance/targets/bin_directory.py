@@ -9,6 +9,7 @@ Source       DESIGN section 4 (Target).
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 
 from pglife_conformance.failures import UnusableTarget
@@ -63,4 +64,13 @@ class BinDirectory(Target):
     def capabilities(self) -> frozenset[Need]:
         major = self.version.major
         able = {need for need in Need if major >= _SINCE.get(need, 0)}
-        return frozenset(able - {Need.COUNTED_PROCESSES}) | self.allowed_here
+        able.discard(Need.COUNTED_PROCESSES)
+        if not self._has_pg_prewarm:
+            able.discard(Need.PG_PREWARM)
+        return frozenset(able) | self.allowed_here
+
+    @cached_property
+    def _has_pg_prewarm(self) -> bool:
+        """Whether this module of contrib is installed beside the programs."""
+        root = self.directory.resolve().parent
+        return any(any(place.rglob("pg_prewarm.so")) for place in root.glob("lib*"))
