@@ -56,6 +56,15 @@ def expect_sleep(cluster: Cluster, who: str, pid: int, ms: int) -> None:
     )
 
 
+def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
+    """A child sleeps, sooner or later, until an event ends it."""
+    cluster.wait_for(
+        f"{child} to sleep without end",
+        lambda: sleeps_without_end(child.pid),
+        describe=lambda: f"{sleep_ms(child.pid)} ms",
+    )
+
+
 @contextlib.contextmanager
 def pinned_asleep(cluster: Cluster, child: Child, ms: int) -> Iterator[None]:
     """Hold a child in a sleep of exactly this length; nobody has woken it yet.
@@ -318,8 +327,4 @@ def test_io_workers_and_sessions_sleep_until_they_are_asked(cluster: Cluster) ->
     """An io worker without a read, and a session without a statement, wait without end."""
     with cluster.session() as session:
         for child in (*cluster.children(Kind.IO_WORKER), session.child):
-            cluster.wait_for(
-                f"{child} to sleep without end",
-                lambda child=child: sleeps_without_end(child.pid),
-                describe=lambda child=child: f"{sleep_ms(child.pid)} ms",
-            )
+            expect_sleep_without_end(cluster, child)
