@@ -179,10 +179,13 @@ def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
 
 
 def with_extension(cluster: Cluster) -> Session:
-    """A session that can start a leader."""
-    session = cluster.session()
-    session.query("create extension if not exists pg_prewarm")
-    return session
+    """A session that can start a leader and has done nothing yet, so that nothing wakes it but
+    what it is told: the clock of statistics that are not reported yet would, after ten seconds."""
+    with cluster.session() as session:
+        session.query("create extension if not exists pg_prewarm")
+        child = session.child
+    cluster.expect_death(child)
+    return cluster.session()
 
 
 @claim("BG-10", "BG-11", source=WAITS, needs=NEEDS)
