@@ -193,6 +193,25 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
 
+@claim("SM-22", "PR-10", "SG-02", source=LAUNCH, needs=STANDBY, since=17)
+def test_slotsync_worker_comes_while_a_smart_shutdown_waits(make_cluster: MakeCluster) -> None:
+    """While a session holds a smart shutdown a reload is obeyed, and a slotsync worker comes that
+    was not wanted before; it goes with the server."""
+    standby = start_pair(make_cluster).standby
+    session = standby.session()
+    mark = standby.mark()
+    standby.request_shutdown("smart")
+    standby.expect_log("^received smart shutdown request$", since=mark)
+    assert standby.children(Kind.SLOTSYNC_WORKER) == []
+    standby.reload(sync_replication_slots=True)
+    worker = standby.child(Kind.SLOTSYNC_WORKER)
+    assert session.query("select 1") == [("1",)]
+    session.close()
+    standby.expect_exit(code=0)
+    standby.expect_no_log(rf"[(]PID {worker.pid}[)] was terminated", since=mark)
+    assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
+
+
 def _faults_of_reaped(cluster: Cluster) -> int:
     """The page faults of all children that the postmaster has reaped: more with each of them."""
     stat = Path(f"/proc/{cluster.pid}/stat").read_text(encoding="utf-8")
