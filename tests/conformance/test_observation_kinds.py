@@ -27,6 +27,8 @@ TITLES = [
         Kind.LOGICAL_REPLICATION_WORKER,
     ),
     ("postgres: parallel worker for PID 123 ", Kind.PARALLEL_WORKER),
+    ("postgres: autoprewarm leader ", Kind.AUTOPREWARM_LEADER),
+    ("postgres: autoprewarm worker ", Kind.AUTOPREWARM_WORKER),
     ("postgres: walsender postgres [local] idle", Kind.WALSENDER),
     ("postgres: postgres postgres [local] idle in transaction", Kind.CLIENT_BACKEND),
     ("/usr/bin/postgres -D /data", Kind.UNKNOWN),
