@@ -35,8 +35,18 @@ PARALLEL = {
 }
 EMERGENCY_XIDS = 131_100
 """A server asks for the emergency launcher at multiples of 65536 past the limit below."""
-EMERGENCY_LIMIT_S = 200.0
+USE_UP_LIMIT_S = 200.0
 """For using them up; two seconds of pure work."""
+
+
+def use_up_xids(session: Session, count: int) -> None:
+    """Use up so many transaction ids, each for a row of a new table."""
+    session.query("create table burnt(number int)")
+    session.query(
+        f"do $$ begin for i in 1..{count} loop begin insert into burnt values (i); "
+        "exception when others then null; end; end loop; end $$",
+        USE_UP_LIMIT_S,
+    )
 
 
 def make_table(session: Session) -> None:
@@ -117,16 +127,10 @@ def test_launcher_comes_in_an_emergency(cluster: Cluster) -> None:
     and goes; a smart shutdown that waits does not change that."""
     assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
     with cluster.session() as session:
-        session.query("create table something (number int)")
         mark = cluster.mark()
         cluster.request_shutdown("smart")
         cluster.expect_log("^received smart shutdown request$", since=mark)
-        session.query(
-            f"do $$ begin for i in 1..{EMERGENCY_XIDS} loop begin "
-            "insert into something values (i); "
-            "exception when others then null; end; end loop; end $$",
-            EMERGENCY_LIMIT_S,
-        )
+        use_up_xids(session, EMERGENCY_XIDS)
         launcher = cluster.expect_log("^autovacuum launcher started$", since=mark).pid
         worker = cluster.expect_log(r'^autovacuum: processing database "', since=mark).pid
         assert launcher != worker

@@ -22,6 +22,7 @@ from pglife_conformance.scenarios.test_06_signals_optional import (
     WORKER,
     autovacuum_worker,
 )
+from pglife_conformance.scenarios.test_11_workers import use_up_xids
 from pglife_conformance.session import ServerError, Session
 
 SLEEP = "proc.c: ProcSleep()"
@@ -32,8 +33,6 @@ QUERY_CANCELED = "57014"
 WAITS = "select count(*) from pg_locks where not granted"
 FROZEN_LATEST = 100_000
 """The least that autovacuum_freeze_max_age may be."""
-USE_UP_LIMIT_S = 200.0
-"""For using up so many transaction ids; two seconds of pure work."""
 IN_THE_WAY = "lock table dead in access exclusive mode"
 
 
@@ -137,13 +136,7 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
             "alter table dead set (autovacuum_enabled = off, "
             f"autovacuum_freeze_max_age = {FROZEN_LATEST})"
         )
-        session.query("create table burnt(number int)")
-        session.query(
-            f"do $$ begin for i in 1..{FROZEN_LATEST + 100} loop begin "
-            "insert into burnt values (i); "
-            "exception when others then null; end; end loop; end $$",
-            USE_UP_LIMIT_S,
-        )
+        use_up_xids(session, FROZEN_LATEST + 100)
         mark = cluster.mark()
         asked = (
             f"select pid from pg_stat_activity where query = '{VACUUMED} (to prevent wraparound)'"
