@@ -30,7 +30,6 @@ SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
-WAITS = "select count(*) from pg_locks where not granted"
 FROZEN_LATEST = 100_000
 """The least that autovacuum_freeze_max_age may be."""
 IN_THE_WAY = "lock table dead in access exclusive mode"
@@ -38,9 +37,9 @@ IN_THE_WAY = "lock table dead in access exclusive mode"
 
 def wait_for_lock(cluster: Cluster, observer: Session, session: Session, sql: str) -> None:
     """Send a statement that has to wait for a lock, and see it wait."""
-    before = int(observer.query(WAITS)[0][0] or "0")
     session.send_query(sql)
-    cluster.wait_for("a wait for a lock", lambda: observer.query(WAITS) == [(str(before + 1),)])
+    waits = f"select pid from pg_locks where not granted and pid = {session.backend_pid}"
+    cluster.wait_for("a wait for a lock", lambda: observer.query(waits))
 
 
 @claim("TO-08", source="proc.c: CheckDeadLock()", needs=SQL)
@@ -122,7 +121,9 @@ def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
         told = cluster.expect_log("^canceling autovacuum task$", since=before.mark)
         assert (told.pid, told.level) == (child.pid, "ERROR")
         session.query("rollback")
-        expect_undisturbed(cluster, before, gone=[child])
+        # Others may have had something to do at that time, and end.
+        workers = [kid for kid in before.kids if kid.kind is Kind.AUTOVACUUM_WORKER]
+        expect_undisturbed(cluster, before, gone=workers)
 
 
 @claim("AV-18", "AV-14", source=SLEEP, needs=WORKER)
@@ -157,10 +158,14 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_outlives_its_launcher(cluster: Cluster) -> None:
-    """A launcher that is ended, or turned off, leaves its workers at work."""
+    """A launcher that is ended is replaced, and leaves its workers at work."""
     with autovacuum_worker(cluster) as child:
         launcher = cluster.signal_child(Kind.AUTOVACUUM_LAUNCHER, signal.SIGTERM)
         cluster.expect_death(launcher)
-        other = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
-        assert other.key != launcher.key
+
+        def has_come_again() -> bool:
+            keys = {kid.key for kid in cluster.children(Kind.AUTOVACUUM_LAUNCHER)}
+            return bool(keys - {launcher.key})
+
+        cluster.wait_for("another launcher", has_come_again)
         assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}
