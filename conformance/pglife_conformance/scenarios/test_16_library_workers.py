@@ -10,6 +10,7 @@ Source       rules BG-01, BG-04, BG-05, BG-10, BG-12, BG-13, BG-14, BG-20, BG-23
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pglife_conformance.needs import Need
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.sleeping import sleeps_without_end
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pins import StoppedPostmaster
 from pglife_conformance.session import ServerError, Session
 from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, stop
@@ -69,6 +70,14 @@ def end_leader(cluster: Cluster) -> Child:
     return victim
 
 
+def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
+    """A leader sleeps: one that still begins does not hear of a reload."""
+    cluster.wait_for(
+        "a leader that sleeps",
+        lambda: any(how(kid.pid) for kid in cluster.children(Kind.AUTOPREWARM_LEADER)),
+    )
+
+
 @claim("PR-13", "TI-19", "BG-13", source=CLEANUP, needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**PRELOADED)
@@ -95,6 +104,7 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
     line = exited_line(cluster, leader(cluster), 1).split("(PID ")[0]
     blocked.mkdir()
     mark = cluster.mark()
+    expect_a_sleeper(cluster, sleep_ms)
     cluster.reload(**{"pg_prewarm.autoprewarm_interval": "1s"})
 
     def told() -> list[str]:
@@ -103,20 +113,14 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
     cluster.wait_for("three ends", lambda: len(told()) >= 3, describe=lambda: str(told()))
     assert all(text.endswith(" exited with exit code 1") for text in told())
     blocked.rmdir()
+    expect_a_sleeper(cluster, sleep_ms)
     cluster.reload(**{"pg_prewarm.autoprewarm_interval": "0"})
+    expect_a_sleeper(cluster, sleeps_without_end)
     blocks = cluster.data / "autoprewarm.blocks"
-    cluster.wait_for(
-        "a leader that stays",
-        lambda: any(map(_sleeps_without_end, cluster.children(Kind.AUTOPREWARM_LEADER))),
-    )
     blocks.unlink(missing_ok=True)
     end_leader(cluster)
     assert blocks.exists()
     cluster.expect_no_log(f"^{TERMINATING}$", since=mark)
-
-
-def _sleeps_without_end(child: Child) -> bool:
-    return sleeps_without_end(child.pid)
 
 
 @claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
