@@ -1,7 +1,7 @@
 """A machine that is unfair: some processes of the suite's servers get hardly any processor.
 
 Begin with   main(). Run it beside the suite, with something that keeps the processors busy:
-             `.venv/bin/python benchmarks/starve.py --kind 'io worker'`; Ctrl-C ends it.
+             `.venv/bin/python benchmarks/starve.py --kind 'io worker'`; INT or TERM ends it.
 Owns         who is kept from the processor, and for how long.
 Leaves out   what fails then (a scenario that does is wrong in most cases: it has looked once where
              it should have waited).
@@ -17,6 +17,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import time
 from typing import Annotated
 
@@ -111,7 +112,10 @@ def main(
     seed: Annotated[int, typer.Option(help="of who starves, and when")] = 1,
     share: Annotated[float, typer.Option(help="of those that come")] = 0.25,
 ) -> None:
-    """Starve servers' processes until Ctrl-C."""
+    """Starve servers' processes until INT or TERM comes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a shell has told it to ignore INT, as it tells whoever it puts behind.
+        signal.signal(number, signal.default_int_handler)
     unfair: Anybody | OneKind = OneKind(kind) if kind else Anybody(random.Random(seed), share)
     known: set[int] = set()
     try:
