@@ -2,8 +2,8 @@
 server is consistent and comes again at once; sessions may start it; it starts a worker for each
 database and waits for its end.
 
-Source       rules BG-01, BG-04, BG-05, BG-10, BG-12, BG-13, BG-14, BG-20, BG-23, BG-27, PR-13,
-             RC-19, TI-19; postmaster/bgworker.c, postmaster.c: maybe_start_bgworkers(),
+Source       rules BG-01, BG-04, BG-05, BG-10 to BG-14, BG-20, BG-23, PR-13, RC-19, TI-19;
+             postmaster/bgworker.c, postmaster.c: CleanupBackend(), bgworker_should_start_now(),
              contrib/pg_prewarm/autoprewarm.c.
 """
 
@@ -38,7 +38,6 @@ from pglife_conformance.pins import StoppedPostmaster
 from pglife_conformance.session import ServerError, Session
 from pglife_conformance.standbys import ALONE, READ_ONLY_LINE, stop
 
-START = "postmaster.c: maybe_start_bgworkers()"
 SHOULD = "postmaster.c: bgworker_should_start_now()"
 CLEANUP = "postmaster.c: CleanupBackend()"
 WAITS = "bgworker.c: WaitForBackgroundWorkerStartup()"

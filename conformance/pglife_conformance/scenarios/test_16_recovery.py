@@ -17,6 +17,7 @@ from pglife_conformance.claims import claim
 from pglife_conformance.cluster import READY_LINE, Cluster
 from pglife_conformance.crashes import (
     SHUT_DOWN,
+    STARTUP_FAILED,
     TERMINATING,
     exited_line,
     expect_postmaster_lines,
@@ -34,7 +35,6 @@ pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
 STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
 STREAMS = [*STANDBY, Need.WALSENDER]
 PAUSES = "xlogrecovery.c: recoveryPausesHere()"
-STARTUP_FAILED = "shutting down due to startup process failure"
 READ_ONLY = "25006"
 
 
