@@ -1,1 +1,1 @@
-pytest_plugins = ["pglife_conformance.plugin"]
+pytest_plugins = ["pglife_conformance.pytest.plugin"]

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from pglife_spec.explore.search import explore
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import CONFIGS
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.prove import prove_each
 
 RUNS = 3

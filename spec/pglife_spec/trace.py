@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pglife_spec.lang.expr import BOOL, EnumSort, Sort, Value
-from pglife_spec.lang.layout import label
 from pglife_spec.lang.machine import Config, Machine
-from pglife_spec.lang.python import CUT, DISABLED, Evidence, Program, compile_machine
+from pglife_spec.meanings.pack import label
+from pglife_spec.meanings.python.program import CUT, DISABLED, Evidence, Program, compile_machine
 
 FORMAT_DESCRIPTION = "https://apalache-mc.org/docs/adr/015adr-trace.html"
 SAFE_INTEGER = 2**53

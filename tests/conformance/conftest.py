@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pglife_conformance.dispositions import begin_afresh
-from pglife_conformance.fixtures import (
+from pglife_conformance.pytest.fixtures import (
     cluster,
     make_cluster,
     pglife_state,
@@ -26,6 +25,7 @@ from pglife_conformance.fixtures import (
     target,
     template,
 )
+from pglife_conformance.system.dispositions import begin_afresh
 
 __all__ = ["cluster", "make_cluster", "pglife_state", "stopped_cluster", "target", "template"]
 
@@ -54,13 +54,13 @@ class Runner:
         """A module of scenarios, and the fixtures it needs."""
         inner = self.directory / "pglife_conformance" / "scenarios"
         inner.mkdir(parents=True, exist_ok=True)
-        text = "from pglife_conformance.fixtures import *\n"
+        text = "from pglife_conformance.pytest.fixtures import *\n"
         (inner / "conftest.py").write_text(text, encoding="utf-8")
         (inner / "test_inner.py").write_text(HEAD + scenarios, encoding="utf-8")
 
     def command(self, *args: str, target: str = TARGET) -> list[str]:
         """How pytest is run."""
-        fixed = ["-m", "pytest", "-p", "pglife_conformance.plugin", "-p", "no:cacheprovider"]
+        fixed = ["-m", "pytest", "-p", "pglife_conformance.pytest.plugin", "-p", "no:cacheprovider"]
         where = ["--import-mode=importlib", "--rootdir", str(self.directory)]
         return [sys.executable, *fixed, *where, "--target", target, *args, str(self.directory)]
 

@@ -27,18 +27,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pglife_conformance import deadlines
-from pglife_conformance.client import ClientTimeout
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.failures import Expectation
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Expectation
+from pglife_conformance.cluster.client import ClientTimeout
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Outcome, ServerError, Session
+from pglife_conformance.cluster.teardown import end_cluster
+from pglife_conformance.cluster.template import Template
+from pglife_conformance.hold.pin import Pin
 from pglife_conformance.monitor.judge import Monitor
 from pglife_conformance.observation.processes import RunState
-from pglife_conformance.pins import Pin
-from pglife_conformance.session import Outcome, ServerError, Session
-from pglife_conformance.state import SuiteState
-from pglife_conformance.teardown import end_cluster
-from pglife_conformance.template import Template
-from pglife_spec.model.state import REPAIRS
+from pglife_conformance.pytest.state import SuiteState
+from pglife_spec.postgres.state import REPAIRS
 
 DEADLY = (signal.SIGKILL, signal.SIGQUIT)
 HARMLESS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

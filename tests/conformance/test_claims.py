@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pglife_conformance.claims import Claim, Defect, claim
-from pglife_conformance.needs import NEEDS, Need
+from pglife_conformance.base.needs import NEEDS, Need
+from pglife_conformance.pytest.claims import Claim, Defect, claim
 
 VERSIONS = [
     # since, until, major, why it is left out

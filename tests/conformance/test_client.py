@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pglife_conformance.client import (
+from pglife_conformance.cluster.client import (
     PROTOCOL_3_2,
     Client,
     ClientTimeout,

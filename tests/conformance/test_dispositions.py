@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from pglife_conformance.dispositions import begin_afresh
+from pglife_conformance.system.dispositions import begin_afresh
 
 _ASK = "import signal; print(*(signal.getsignal(n) is signal.SIG_IGN for n in (1, 2, 3)))"
 _SPAWN = f"""

@@ -11,10 +11,10 @@ import time
 
 import pytest
 
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.template import Template
 from pglife_conformance.monitor.judge import Impossible, Monitor
-from pglife_conformance.needs import Need
-from pglife_conformance.state import SuiteState
-from pglife_conformance.template import Template
+from pglife_conformance.pytest.state import SuiteState
 
 from .live_machine import Life, Maker, live
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from pglife_conformance import overload
+from pglife_conformance.base import overload
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,12 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from pglife_conformance import deadlines
-from pglife_conformance.claims import settings
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.failures import Expectation, Hang, Inconclusive
-from pglife_conformance.needs import Need
-from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.processes import RunState
-from pglife_conformance.pins import (
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Expectation, Hang, Inconclusive
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Outcome
+from pglife_conformance.hold.pin import (
     ARCHIVER_HELD,
     Pin,
     pin_fork_failure,
@@ -30,7 +28,9 @@ from pglife_conformance.pins import (
     pin_wait_xlog_archival,
     pin_wait_xlog_shutdown,
 )
-from pglife_conformance.session import Outcome
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import RunState
+from pglife_conformance.pytest.claims import settings
 from pglife_conformance.targets.base import Target
 
 PinState = Callable[[Cluster], AbstractContextManager[Pin]]

@@ -160,8 +160,8 @@ def test_defect(cluster):
 def test_a_process_left_behind_fails_the_scenario(runner: Runner) -> None:
     runner.write('''
 import subprocess
-import pglife_conformance.teardown
-pglife_conformance.teardown.CLEANUP_LIMIT = 0.2
+import pglife_conformance.cluster.teardown
+pglife_conformance.cluster.teardown.CLEANUP_LIMIT = 0.2
 @claim("A-1", source="here")
 def test_leaves(cluster):
     """Somebody stays in the data directory."""

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pglife_conformance.privilege import ServerUser, can_be_counted, counted_user, server_user
+from pglife_conformance.system.privilege import (
+    ServerUser,
+    can_be_counted,
+    counted_user,
+    server_user,
+)
 
 NOBODY = 65534
 

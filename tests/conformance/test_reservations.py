@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from pglife_conformance import reservations
 from pglife_conformance.observation.leftovers import left_segments_of
-from pglife_conformance.reservations import free_port, reserve
+from pglife_conformance.system import reservations
+from pglife_conformance.system.reservations import free_port, reserve
 
 _ASK = "from pglife_conformance.reservations import reserve; print(reserve({!r}))"
 

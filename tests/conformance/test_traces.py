@@ -15,10 +15,10 @@ import pytest
 
 from pglife_conformance.play.plan import Plan, make_plan
 from pglife_conformance.play.script import UnfitTrace, read_script, settings_of
-from pglife_conformance.plugin import pytest_load_initial_conftests
-from pglife_spec.lang.python import compile_machine
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import CONFIGS
+from pglife_conformance.pytest.plugin import pytest_load_initial_conftests
+from pglife_spec.meanings.python.program import compile_machine
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.trace import trace_of, write_itf
 
 from .conftest import LIMIT_S, ROOT, TARGET, Runner

@@ -41,7 +41,7 @@ FAULTS = [
     Fault(
         "one_child_slot_too_many",
         "One client more than max_connections allows gets a child slot.",
-        "kinds.py",
+        "base/kinds.py",
         "2 * (max_connections + max_wal_senders)",
         "2 * (max_connections + max_wal_senders) + 1",
         "test_killed_dead_end_child_is_a_crash",
@@ -50,7 +50,7 @@ FAULTS = [
     Fault(
         "siblings_are_not_told",
         "After a crash nobody is told to quit.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "signal.SIGABRT if abort else signal.SIGQUIT",
         "signal.SIGABRT if abort else signal.SIGURG",
         "test_crash_tells_everybody_to_quit",
@@ -59,7 +59,7 @@ FAULTS = [
     Fault(
         "smart_accepts",
         "A smart shutdown does not close the doors.",
-        "pm_shutdown.py",
+        "postmaster/shutdown.py",
         "step.set(conns_allowed=False)",
         "step.set(conns_allowed=True)",
         "test_smart_shutdown_ends_with_the_last_session",
@@ -68,7 +68,7 @@ FAULTS = [
     Fault(
         "smart_does_not_wait",
         "A smart shutdown goes on although sessions are left.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.pm.count_children({Kind.BACKEND}) == 0",
         "step.pm.count_children({Kind.BACKEND}) >= 0",
         "test_smart_shutdown_ends_with_the_last_session",
@@ -77,7 +77,7 @@ FAULTS = [
     Fault(
         "immediate_is_fast",
         "SIGQUIT is taken for a request for a fast shutdown.",
-        "postmaster.py",
+        "postmaster/loop.py",
         "self.note_shutdown(Shutdown.IMMEDIATE)",
         "self.note_shutdown(Shutdown.FAST)",
         "test_shutdown_without_sessions[immediate]",
@@ -86,7 +86,7 @@ FAULTS = [
     Fault(
         "no_sigkill",
         "The round that should kill only asks to terminate.",
-        "pm_launch.py",
+        "postmaster/launch.py",
         "step.terminate_children(signum)",
         "step.terminate_children(signal.SIGTERM)",
         "test_crash_during_a_shutdown_has_its_clock_too",
@@ -95,7 +95,7 @@ FAULTS = [
     Fault(
         "sigkill_too_early",
         "Children get one second instead of five.",
-        "pm_launch.py",
+        "postmaster/launch.py",
         "SIGKILL_CHILDREN_AFTER_S = 5",
         "SIGKILL_CHILDREN_AFTER_S = 1",
         "test_crash_during_a_shutdown_has_its_clock_too",
@@ -104,7 +104,7 @@ FAULTS = [
     Fault(
         "pid_file_left",
         "The postmaster leaves postmaster.pid behind.",
-        "lockfile.py",
+        "data_directory/lockfile.py",
         "for path in reversed(self.paths):",
         "for path in reversed(self.paths[1:]):",
         "test_shutdown_without_sessions[fast]",
@@ -113,7 +113,7 @@ FAULTS = [
     Fault(
         "socket_lock_left",
         "The postmaster leaves the lock file of its socket behind.",
-        "lockfile.py",
+        "data_directory/lockfile.py",
         "for path in reversed(self.paths):",
         "for path in reversed(self.paths[:1]):",
         "test_shutdown_without_sessions[fast]",
@@ -122,7 +122,7 @@ FAULTS = [
     Fault(
         "wrong_sqlstate_in_recovery",
         "A client refused because of a crash hears 57P01 instead of 57P03.",
-        "refusals.py",
+        "backend/refusals.py",
         'SqlState.CANNOT_CONNECT_NOW, "the database system is in recovery mode"',
         'SqlState.ADMIN_SHUTDOWN, "the database system is in recovery mode"',
         "test_new_clients_are_refused_while_children_end",
@@ -140,7 +140,7 @@ FAULTS = [
     Fault(
         "background_writer_not_restarted",
         "A background writer that ends in PM_RUN is not replaced.",
-        "pm_launch.py",
+        "postmaster/launch.py",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY, PM.RUN)",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY)",
         "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
@@ -149,7 +149,7 @@ FAULTS = [
     Fault(
         "checkpointer_leaves_first",
         "The checkpointer is told to go together with the io workers.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER, Kind.CHECKPOINTER})",
         "test_io_workers_are_not_replaced_when_they_are_to_end",
@@ -158,7 +158,7 @@ FAULTS = [
     Fault(
         "io_workers_told_too_early",
         "The io workers are told to end before the shutdown checkpoint.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER})",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER, Kind.IO_WORKER})",
         "test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer",
@@ -167,7 +167,7 @@ FAULTS = [
     Fault(
         "io_workers_not_told",
         "In PM_WAIT_IO_WORKERS nobody tells the io workers to end.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
         "step.signal_children(signal.SIGURG, {Kind.IO_WORKER})",
         "test_shutdown_without_sessions[fast]",
@@ -176,7 +176,7 @@ FAULTS = [
     Fault(
         "fatal_error_not_set",
         "FatalError is not set by a crash.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.set(fatal_error=True)",
         "step.set(fatal_error=False)",
         "test_crash_while_a_smart_shutdown_waits",
@@ -185,7 +185,7 @@ FAULTS = [
     Fault(
         "restart_after_crash_ignored",
         "The server comes again although restart_after_crash is off.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "elif not step.config.restart_after_crash:",
         "elif False:",
         "test_no_restart_after_crash_if_told_so[walwriter]",
@@ -194,7 +194,7 @@ FAULTS = [
     Fault(
         "logger_death_is_a_crash",
         "The death of the logger takes everybody along.",
-        "pm_reap.py",
+        "postmaster/reaping.py",
         "logger_exited(step, event)",
         "child_crashed(step, event, name)",
         "test_killed_logger_is_replaced_and_named[SIGKILL]",
@@ -203,7 +203,7 @@ FAULTS = [
     Fault(
         "background_writer_exit_0_is_a_crash",
         "A background writer that ends with 0 takes everybody along.",
-        "kinds.py",
+        "base/kinds.py",
         '"background writer ",\n        Attached.AUXILIARY,\n        ONLY_0',
         '"background writer ",\n        Attached.AUXILIARY,\n        NO_EXIT',
         "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
@@ -212,7 +212,7 @@ FAULTS = [
     Fault(
         "session_exit_1_is_a_crash",
         "A session that ends with FATAL takes everybody along.",
-        "kinds.py",
+        "base/kinds.py",
         '"backend",\n        "",\n        Attached.BACKEND,\n        ZERO_OR_1',
         '"backend",\n        "",\n        Attached.BACKEND,\n        ONLY_0',
         "test_term_ends_a_session_with_1",
@@ -221,7 +221,7 @@ FAULTS = [
     Fault(
         "session_leaves_its_slot_dirty",
         "A session that says goodbye does not give its child slot back.",
-        "backend.py",
+        "backend/main.py",
         "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)",
         "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)",
         "test_smart_shutdown_ends_with_the_last_session",
@@ -230,7 +230,7 @@ FAULTS = [
     Fault(
         "wrong_refusal_after_a_crash",
         "While children end after a crash clients hear that the system is starting up.",
-        "pm_admit.py",
+        "postmaster/admit.py",
         "return Cac.RECOVERY",
         "return Cac.STARTUP",
         "test_new_clients_are_refused_while_children_end",
@@ -239,7 +239,7 @@ FAULTS = [
     Fault(
         "ready_while_stopping",
         "The pid file says `ready` while the server stops.",
-        "pm_shutdown.py",
+        "postmaster/shutdown.py",
         "step.pid_status(PidStatus.STOPPING)",
         "step.pid_status(PidStatus.READY)",
         "test_smart_shutdown_ends_with_the_last_session",
@@ -248,7 +248,7 @@ FAULTS = [
     Fault(
         "exit_0_after_a_crash_in_shutdown",
         "A shutdown in which a child crashed ends with status 0.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.ask(Exit(ExitCode.ABNORMAL))",
         "step.ask(Exit(ExitCode.NORMAL))",
         "test_crash_while_a_smart_shutdown_waits",
@@ -257,7 +257,7 @@ FAULTS = [
     Fault(
         "dead_end_children_not_told",
         "At the end nobody tells the dead-end children to go.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.signal_children(signal.SIGTERM, ALL_BUT_LOGGER)",
         "step.signal_children(signal.SIGURG, ALL_BUT_LOGGER)",
         "test_silent_client_that_comes_late[fast]",
@@ -266,7 +266,7 @@ FAULTS = [
     Fault(
         "reload_during_fast",
         "SIGHUP is honoured during a fast shutdown.",
-        "pm_shutdown.py",
+        "postmaster/shutdown.py",
         "if step.pm.shutdown > Shutdown.SMART:",
         "if step.pm.shutdown > Shutdown.FAST:",
         "test_reload_beside_a_fast_request",
@@ -275,7 +275,7 @@ FAULTS = [
     Fault(
         "second_request_ignored",
         "After a first shutdown request a stronger one is ignored.",
-        "pm_shutdown.py",
+        "postmaster/shutdown.py",
         "if level <= step.pm.shutdown:",
         "if step.pm.shutdown:",
         "test_requests_only_get_stronger[fast-immediate]",
@@ -284,7 +284,7 @@ FAULTS = [
     Fault(
         "title_without_its_space",
         "The walwriter's title lacks the space before its activity.",
-        "kinds.py",
+        "base/kinds.py",
         '"walwriter ",',
         '"walwriter",',
         "test_titles_of_background_processes",
@@ -302,7 +302,7 @@ FAULTS = [
     Fault(
         "launcher_forgotten_after_a_crash",
         "The logical replication launcher does not come again after a crash.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "if w.restart_s >= 0",
         "if w.restart_s < 0",
         "test_killed_background_process_takes_everybody_along[walwriter]",
@@ -338,7 +338,7 @@ FAULTS = [
     Fault(
         "pmstate_line_missing",
         "Steps of pmState are told at debug3 only.",
-        "pm_step.py",
+        "postmaster/step.py",
         'self.log(Level.DEBUG1, f"updating PMState',
         'self.log(Level.DEBUG3, f"updating PMState',
         "test_title_of_a_session_follows_its_state",
@@ -347,7 +347,7 @@ FAULTS = [
     Fault(
         "wrong_parting_words",
         "Sessions hear of an immediate shutdown where there was a crash.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "step.quit_reason(reason)",
         "step.quit_reason(QuitReason.FOR_STOP)",
         "test_sessions_are_warned_of_a_crash_elsewhere",
@@ -356,7 +356,7 @@ FAULTS = [
     Fault(
         "every_death_is_announced",
         "Deaths that the crash itself caused are told as crashes.",
-        "pm_reap.py",
+        "postmaster/reaping.py",
         "if pm_machine.dying(step) and not",
         "if False and not",
         "test_deaths_reaped_together_are_one_crash",
@@ -365,7 +365,7 @@ FAULTS = [
     Fault(
         "failed_fork_keeps_its_slot",
         "The slot of a child that could not be forked is not given back.",
-        "pm_launch.py",
+        "postmaster/launch.py",
         "step.pm = step.pm.with_slot_back(event.kind, event.slot)",
         "step.pm = step.pm",
         "test_a_fork_that_failed_gives_its_slot_back",
@@ -374,7 +374,7 @@ FAULTS = [
     Fault(
         "failed_fork_is_told_in_another_form",
         "A client without a process hears of it in a message that it does not know.",
-        "perform.py",
+        "postmaster/perform.py",
         'f"Ecould not fork',
         'f"Fcould not fork',
         "test_a_client_is_told_that_it_could_not_be_given_a_process",
@@ -383,7 +383,7 @@ FAULTS = [
     Fault(
         "orphans_of_a_start_without_startup_process",
         "A postmaster that cannot fork its startup process leaves the others behind.",
-        "pm_launch.py",
+        "postmaster/launch.py",
         "if step.pm.count_children(ALL_BUT_LOGGER) == 0:",
         "if step.pm.count_children(ALL_BUT_LOGGER) >= 0:",
         "test_the_startup_process_of_a_start_cannot_be_forked",
@@ -392,7 +392,7 @@ FAULTS = [
     Fault(
         "sleeps_without_checkpointer",
         "A shutdown for which no checkpointer can be forked waits for somebody to die.",
-        "pm_machine.py",
+        "postmaster/state_machine.py",
         "consider_abort=False)\n    run(step)",
         "consider_abort=False)",
         "test_no_checkpointer_can_be_forked_and_nobody_is_left",

@@ -12,5 +12,5 @@ import pytest
 @pytest.fixture(scope="session", autouse=True)
 def no_self_test() -> None:
     """Run before the fixture `template`, which proves the target."""
-    proof = "pglife_conformance.fixtures.prove_that_deaths_are_seen"
+    proof = "pglife_conformance.pytest.fixtures.prove_that_deaths_are_seen"
     pytest.MonkeyPatch().setattr(proof, lambda state, template: None)

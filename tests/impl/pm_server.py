@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
 
 def module(name: str, *arguments: str) -> list[str]:
     """The command line of one of the server's programs."""
-    return [sys.executable, "-m", f"pglife_impl.{name}", *arguments]
+    return [sys.executable, "-m", f"pglife_impl.commands.{name}", *arguments]
 
 
 def run(name: str, *arguments: str, as_root: bool = False) -> subprocess.CompletedProcess[str]:

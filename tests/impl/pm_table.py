@@ -7,9 +7,9 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-from pglife_impl.kinds import Kind
-from pglife_impl.pm_decide import decide
-from pglife_impl.pm_events import (
+from pglife_impl.base.kinds import Kind
+from pglife_impl.postmaster.decide import decide
+from pglife_impl.postmaster.events import (
     ChildExited,
     Event,
     Fork,
@@ -19,7 +19,15 @@ from pglife_impl.pm_events import (
     Request,
     SignalChild,
 )
-from pglife_impl.pm_state import PM, Child, Config, PmState, Shutdown, StartupStatus, newborn
+from pglife_impl.postmaster.state import (
+    PM,
+    Child,
+    Config,
+    PmState,
+    Shutdown,
+    StartupStatus,
+    newborn,
+)
 
 NOW = 1_000_000.0
 CONFIG = Config()

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from pglife_impl.catalog import DatabaseDef, RoleDef
-from pglife_impl.context import ClientGone, Interrupts, Wake
-from pglife_impl.guc import Gucs
-from pglife_impl.kinds import Kind
+from pglife_impl.backend.greeting import greet
+from pglife_impl.base.kinds import Kind
+from pglife_impl.config.guc import Gucs
+from pglife_impl.data_directory.catalog import DatabaseDef, RoleDef
 from pglife_impl.protocol.backend import parse_report
 from pglife_impl.protocol.frontend import Query, encode
-from pglife_impl.session.core import Session
-from pglife_impl.session.greeting import greet
-from pglife_impl.shmem import Activity
+from pglife_impl.session.context import ClientGone, Interrupts, Wake
+from pglife_impl.session.loop import Session
+from pglife_impl.shmem.segment import Activity
 
 EPOCH = 1_700_000_000.0
 OWN_PID = 4711

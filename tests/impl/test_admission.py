@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pglife_impl.admission import CHECKS, Facts, Newcomer, admit, has_privileges_of
-from pglife_impl.catalog import DatabaseDef, RoleDef
+from pglife_impl.backend.admission import CHECKS, Facts, Newcomer, admit, has_privileges_of
+from pglife_impl.data_directory.catalog import DatabaseDef, RoleDef
 
 
 @dataclass

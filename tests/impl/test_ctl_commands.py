@@ -61,7 +61,9 @@ def test_the_life_of_a_server_by_pg_ctl(cluster: Cluster) -> None:
     code, said = ctl("status")
     assert code == 0
     assert said.split("\n")[0] == f"pg_ctl: server is running (PID: {pid})"
-    assert said.split("\n")[1].endswith(f'pglife_impl.postgres "-D" "{data}" "-c" "work_mem=8MB"')
+    assert said.split("\n")[1].endswith(
+        f'pglife_impl.commands.postgres "-D" "{data}" "-c" "work_mem=8MB"'
+    )
     assert ctl("reload") == (0, "server signaled\n")
     code, said = ctl("-l", log, "restart", "-m", "i")
     assert code == 0

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 
-ALL_ROLES = "from pglife_impl import postmaster, child; child.load_roles()"
+ALL_ROLES = (
+    "from pglife_impl.postmaster import loop; "
+    "from pglife_impl.process import child; child.load_roles()"
+)
 SQL = {
     "sqlglot",
-    "pglife_impl.session.parser",
-    "pglife_impl.session.tree",
-    "pglife_impl.session.query",
+    "pglife_impl.session.queries.parser",
+    "pglife_impl.session.queries.tree",
+    "pglife_impl.session.queries.query",
 }
 # Each compiles source at import, or brings half of the standard library along.
 HEAVY = {"dataclasses", "inspect", "logging", "asyncio", "random"}
@@ -29,16 +32,18 @@ def loaded_by(code: str) -> set[str]:
 
 def test_the_postmaster_loads_all_roles_but_no_sql() -> None:
     modules = loaded_by(ALL_ROLES)
-    assert "pglife_impl.backend" in modules
+    assert "pglife_impl.backend.main" in modules
     assert not modules & (SQL | HEAVY)
 
 
-@pytest.mark.parametrize("program", ["pg_ctl", "postgres", "pg_controldata"])
+@pytest.mark.parametrize("program", ["pg_ctl.__main__", "postgres", "pg_controldata"])
 def test_a_program_loads_no_server(program: str) -> None:
-    modules = loaded_by(f"import pglife_impl.{program}")
-    assert not modules & (SQL | HEAVY | {"pglife_impl.postmaster", "pglife_impl.pm_events"})
+    modules = loaded_by(f"import pglife_impl.commands.{program}")
+    assert not modules & (
+        SQL | HEAVY | {"pglife_impl.postmaster.loop", "pglife_impl.postmaster.events"}
+    )
 
 
 def test_the_first_statement_loads_what_understands_sql() -> None:
-    modules = loaded_by(f"{ALL_ROLES}; import pglife_impl.session.simple")
+    modules = loaded_by(f"{ALL_ROLES}; import pglife_impl.session.protocol.simple")
     assert modules >= SQL

@@ -18,9 +18,10 @@ from pm_table import (
     table,
 )
 
-from pglife_impl.kinds import Kind
-from pglife_impl.pm_admit import can_accept_connections
-from pglife_impl.pm_events import (
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import PidStatus
+from pglife_impl.postmaster.admit import can_accept_connections
+from pglife_impl.postmaster.events import (
     ConnectionArrived,
     Exit,
     Fork,
@@ -33,8 +34,7 @@ from pglife_impl.pm_events import (
     ShutdownRequested,
     WritePidStatus,
 )
-from pglife_impl.pm_state import PM, Cac, QuitReason, Shutdown, StartupStatus
-from pglife_impl.words import PidStatus
+from pglife_impl.postmaster.state import PM, Cac, QuitReason, Shutdown, StartupStatus
 
 # --- table 3.4: what a death means ----------------------------------------------------------
 

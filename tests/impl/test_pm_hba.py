@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pm_server import Cluster
 
-from pglife_impl import hba
+from pglife_impl.net import hba
 
 LINES = """
 # TYPE  DATABASE   USER     ADDRESS        METHOD

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pm_table import NOW, Story
 
-from pglife_impl.kinds import ALL_BUT_LOGGER, MAX_IO_WORKERS, Kind
-from pglife_impl.pm_events import (
+from pglife_impl.base.kinds import ALL_BUT_LOGGER, MAX_IO_WORKERS, Kind
+from pglife_impl.postmaster.events import (
     Born,
     ChildExited,
     ConnectionArrived,
@@ -26,7 +26,7 @@ from pglife_impl.pm_events import (
     SignalChild,
     TurnEnded,
 )
-from pglife_impl.pm_state import PM, Config, Shutdown, StartupStatus, newborn, slot_count
+from pglife_impl.postmaster.state import PM, Config, Shutdown, StartupStatus, newborn, slot_count
 
 CONFIG = Config(
     max_connections=2, max_wal_senders=0, max_worker_processes=1, logging_collector=True

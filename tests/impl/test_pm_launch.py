@@ -17,9 +17,10 @@ from pm_table import (
     table,
 )
 
-from pglife_impl import kinds
-from pglife_impl.kinds import Kind
-from pglife_impl.pm_events import (
+from pglife_impl.base import kinds
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import PidStatus
+from pglife_impl.postmaster.events import (
     Born,
     ConnectionArrived,
     ForkFailed,
@@ -29,9 +30,8 @@ from pglife_impl.pm_events import (
     TurnEnded,
     WritePidStatus,
 )
-from pglife_impl.pm_launch import sleep_time
-from pglife_impl.pm_state import PM, Config, StartupStatus
-from pglife_impl.words import PidStatus
+from pglife_impl.postmaster.launch import sleep_time
+from pglife_impl.postmaster.state import PM, Config, StartupStatus
 
 # --- starting -------------------------------------------------------------------------------
 

@@ -6,8 +6,9 @@ import pytest
 from pm_server import run
 from pm_table import CONFIG, NOW, Story, postmaster
 
-from pglife_impl.kinds import Kind
-from pglife_impl.pm_events import (
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.repairs import REPAIRS
+from pglife_impl.postmaster.events import (
     Born,
     ChildExited,
     Exit,
@@ -18,8 +19,7 @@ from pglife_impl.pm_events import (
     ShutdownRequested,
     TurnEnded,
 )
-from pglife_impl.pm_state import PM, PmState, Shutdown, StartupStatus
-from pglife_impl.repairs import REPAIRS
+from pglife_impl.postmaster.state import PM, PmState, Shutdown, StartupStatus
 
 STARTING = "io_worker*3 checkpointer bg_writer startup"
 EXIT_0, EXIT_1, EXIT_2, KILLED = 0, 1 << 8, 2 << 8, 9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pglife_impl.record import Record
+from pglife_impl.base.record import Record
 
 
 class Empty(Record):

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from pglife_impl.protocol import SqlError
 from pglife_impl.session.interrupts import RAISES, Interrupt, serve
-from pglife_impl.session.portal import ends_failed_block
+from pglife_impl.session.protocol.portal import ends_failed_block
+from pglife_impl.session.queries.tree import TransactionControl
 from pglife_impl.session.timers import Timer, Timers
 from pglife_impl.session.transaction import Block, Happening, Transaction, TransactionVerb
-from pglife_impl.session.tree import TransactionControl
 
 VERBS = {verb.name: verb for verb in TransactionVerb}
 THERE_IS_NONE = "there is no transaction in progress"

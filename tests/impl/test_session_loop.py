@@ -15,7 +15,7 @@ from session_fakes import (
     row,
 )
 
-from pglife_impl.kinds import Kind
+from pglife_impl.base.kinds import Kind
 from pglife_impl.protocol.frontend import (
     Bind,
     Close,

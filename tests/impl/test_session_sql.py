@@ -11,7 +11,7 @@ import pytest
 from session_fakes import converse
 
 from pglife_impl.protocol.backend import parse_report
-from pglife_impl.session.parser import parse_statements
+from pglife_impl.session.queries.parser import parse_statements
 
 TRANSCRIPT = Path(__file__).parent / "testdata" / "sql_answers.txt"
 BLOCKS = TRANSCRIPT.read_text(encoding="utf-8").split("\n====\n")

@@ -11,7 +11,7 @@ import pytest
 from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY
 
 import pglife_spec
-from pglife_spec import cli
+from pglife_spec.cli import main
 from pglife_spec.prove.report import Obligation, ProofReport, Status
 
 PATIENT_TOY = replace(PATIENT, name="tiny-15")
@@ -23,13 +23,13 @@ def pglife(monkeypatch, capsys):
     """Runs the command line in this process: exit status, output, complaints."""
 
     def run(*args, machine=TOY, configs=(PATIENT_TOY, SMALL_TOY)):
-        monkeypatch.setattr(cli, "_machine", lambda: machine)
-        monkeypatch.setattr(cli, "_final", lambda: GONE)
-        monkeypatch.setattr(cli, "_mutants", list)
-        monkeypatch.setattr(cli, "_configs", lambda: {c.name: c for c in configs})
+        monkeypatch.setattr(main, "_machine", lambda: machine)
+        monkeypatch.setattr(main, "_final", lambda: GONE)
+        monkeypatch.setattr(main, "_mutants", list)
+        monkeypatch.setattr(main, "_configs", lambda: {c.name: c for c in configs})
         monkeypatch.setattr(sys, "argv", ["pglife", *args])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         captured = capsys.readouterr()
         return ended.value.code, captured.out, captured.err
 
@@ -155,7 +155,7 @@ def test_only_a_whole_proof_has_status_0(pglife, monkeypatch, status_, code):
         made.summarize([c.name for c in machine.claims])
         return [made]
 
-    monkeypatch.setattr(cli, "_prove", prove)
+    monkeypatch.setattr(main, "_prove", prove)
     status, out, _ = pglife("prove", "--fix", "patient=true", "--fix", "max_connections=3")
     assert status == code
     assert asked == [{"patient": True, "max_connections": 3}]
@@ -166,7 +166,7 @@ def test_only_a_whole_proof_has_status_0(pglife, monkeypatch, status_, code):
 def test_the_command_runs_on_the_real_model():
     root = str(Path(pglife_spec.__file__).parents[1])
     ran = subprocess.run(
-        [sys.executable, "-m", "pglife_spec.cli", "configs"],
+        [sys.executable, "-m", "pglife_spec.cli.main", "configs"],
         env={**os.environ, "PYTHONPATH": root},
         capture_output=True,
         text=True,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from toy import SMALL, TOY
 
-from pglife_spec.lang.code_store import CodeStore
-from pglife_spec.lang.python import Program
+from pglife_spec.meanings.python.program import Program
+from pglife_spec.meanings.python.store import CodeStore
 
 
 def all_steps(program):
@@ -29,7 +29,7 @@ def never_written(monkeypatch):
         def refuse(*_args, **_options):
             raise AssertionError("written although it was kept")
 
-        monkeypatch.setattr("pglife_spec.lang.codegen.Generator.successors", refuse)
+        monkeypatch.setattr("pglife_spec.meanings.python.codegen.Generator.successors", refuse)
 
     return forbid
 

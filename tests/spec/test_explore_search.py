@@ -23,8 +23,8 @@ from toy import (
 
 from pglife_spec.explore import explore
 from pglife_spec.lang.expr import const, implies
-from pglife_spec.lang.interpret import false_guards, is_initial, take
 from pglife_spec.lang.machine import Actor
+from pglife_spec.meanings.interpret import false_guards, is_initial, take
 
 
 def plain_search(machine, config):

@@ -15,12 +15,12 @@ import pytest
 
 from pglife_spec.explore import check_property, explore
 from pglife_spec.explore.search import Exploration
-from pglife_spec.lang.fold import Pool
 from pglife_spec.lang.machine import Claim, Config
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import config
-from pglife_spec.model.state import REPAIRS, alive
-from pglife_spec.model.words import Kind
+from pglife_spec.meanings.fold import Pool
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import config
+from pglife_spec.postgres.state import REPAIRS, alive
+from pglife_spec.postgres.words import Kind
 
 SHUTDOWN_QUITS = "startup_shutdown_after_crash_quits"
 NEW_CRASH = "crash_during_fatal_error_in_startup"

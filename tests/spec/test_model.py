@@ -9,10 +9,10 @@ import pytest
 from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
 from pglife_spec.lang.machine import Mutant
-from pglife_spec.model.build import build
-from pglife_spec.model.claims.common import GONE
-from pglife_spec.model.configs import CONFIGS
-from pglife_spec.model.mutants import MUTANTS
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.claims.common import GONE
+from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.mutants import MUTANTS
 
 MACHINE = build()
 

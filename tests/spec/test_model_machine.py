@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 
 from pglife_spec.explore.search import explore
 from pglife_spec.lang.machine import Claim, Machine, Mutant
-from pglife_spec.lang.python import Program, compile_machine
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import CONFIGS
-from pglife_spec.model.mutants import MUTANTS
+from pglife_spec.meanings.python.program import Program, compile_machine
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.mutants import MUTANTS
 
 MACHINE = build()
 MOST_ACTIONS = len(MACHINE.actions)

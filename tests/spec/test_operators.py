@@ -13,24 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy import SMALL, TOY, Child, Pm, action, clients, fatal, limit, patient, pm, told, writer
 
-from pglife_spec.lang.expr import (
-    BOOL,
-    INT,
-    Add,
-    And,
-    EnumSort,
-    Eq,
-    Ite,
-    Le,
-    Not,
-    Or,
-    Sub,
-    const,
-)
-from pglife_spec.lang.interpret import CountBelowZeroError, take, value_of
+from pglife_spec.lang.expr import BOOL, INT, Add, And, EnumSort, Eq, Ite, Le, Not, Or, Sub, const
 from pglife_spec.lang.machine import Actor, Config, emit, when
-from pglife_spec.lang.python import CUT, compile_machine
-from pglife_spec.prove.symbolic import Symbols
+from pglife_spec.meanings.interpret import CountBelowZeroError, take, value_of
+from pglife_spec.meanings.python.program import CUT, compile_machine
+from pglife_spec.meanings.smt.symbolic import Symbols
 
 TOP = SMALL.bounds["clients"]
 BOOLS = st.sampled_from([fatal, patient, const(True), const(False)])

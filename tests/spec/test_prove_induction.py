@@ -6,8 +6,8 @@ import pytest
 from toy import TOY, Pm, action, claim, clients, pm, told
 
 from pglife_spec.lang.expr import FALSE, LanguageError, implies
-from pglife_spec.lang.interpret import false_guards, holds, take
 from pglife_spec.lang.machine import Actor
+from pglife_spec.meanings.interpret import false_guards, holds, take
 from pglife_spec.prove import EvaluatorsDisagreeError, Status, check, prove, prove_each
 from pglife_spec.prove import counterexample as counterexample_module
 from pglife_spec.prove.learn import file_for, fingerprint, learn

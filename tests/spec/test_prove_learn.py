@@ -3,7 +3,7 @@
 from toy import CLAIMS, SMALL, TOY, Child, Pm, claim, clients, pm, told
 
 from pglife_spec.lang.expr import implies
-from pglife_spec.lang.python import compile_machine
+from pglife_spec.meanings.python.program import compile_machine
 from pglife_spec.prove.houdini import Houdini, bits
 from pglife_spec.prove.lemmas import Among, Some, Vocabulary, Zero
 from pglife_spec.prove.mine import never_together

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import CONFIGS
-from pglife_spec.model.mutants import MUTANTS
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.mutants import MUTANTS
 from pglife_spec.prove import Status, prove_each
 from pglife_spec.prove.mutants import claims_lost
 from pglife_spec.prove.report import COUNTS, INIT

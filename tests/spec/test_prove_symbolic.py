@@ -6,10 +6,10 @@ import pytest
 import z3
 
 from pglife_spec.lang.expr import INT, EnumSort
-from pglife_spec.lang.interpret import CountBelowZeroError, false_guards, take, value_at
-from pglife_spec.model.build import build
-from pglife_spec.prove.circuit import FALSE, TRUE, Circuit, Sum, add, number
-from pglife_spec.prove.symbolic import OneOf, Symbols
+from pglife_spec.meanings.interpret import CountBelowZeroError, false_guards, take, value_at
+from pglife_spec.meanings.smt.circuit import FALSE, TRUE, Circuit, Sum, add, number
+from pglife_spec.meanings.smt.symbolic import OneOf, Symbols
+from pglife_spec.postgres.build import build
 
 MACHINE = build()
 STATES_AN_ACTION = 4

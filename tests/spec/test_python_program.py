@@ -8,7 +8,7 @@ from toy import ACTIONS, PATIENT, SMALL, TOY, Child, Pm, action, clients, fatal,
 
 from pglife_spec.lang.expr import LanguageError, Var, const, ite
 from pglife_spec.lang.machine import Actor, Config, emit, when
-from pglife_spec.lang.python import CUT, DISABLED, compile_machine
+from pglife_spec.meanings.python.program import CUT, DISABLED, compile_machine
 
 PROGRAM = compile_machine(TOY, SMALL)
 START = PROGRAM.initial[0]

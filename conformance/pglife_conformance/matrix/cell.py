@@ -14,29 +14,29 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from pglife_conformance import deadlines
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.deadlines import SIGKILL_CLOCK
-from pglife_conformance.failures import Expectation, Inconclusive
-from pglife_conformance.frozen import Frozen
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.deadlines import SIGKILL_CLOCK
+from pglife_conformance.base.failures import Expectation, Inconclusive
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.overload import is_overloaded
+from pglife_conformance.base.refusals import (
+    CANNOT_CONNECT_NOW,
+    IN_RECOVERY_MODE,
+    SHUTTING_DOWN,
+    STARTING_UP,
+)
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.log_lines import Line, in_version, same_story, story_of
+from pglife_conformance.hold.frozen import Frozen
 from pglife_conformance.matrix.events import Event
 from pglife_conformance.matrix.finale import Finale, finale_of
 from pglife_conformance.matrix.roles import IGNORES, Role
 from pglife_conformance.matrix.rules import OPEN, Level, Standing
 from pglife_conformance.matrix.scene import Scene, Told
 from pglife_conformance.matrix.states import RECOVERY, STARTUP_CRASH, State
-from pglife_conformance.needs import Need
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.overload import is_overloaded
-from pglife_conformance.refusals import (
-    CANNOT_CONNECT_NOW,
-    IN_RECOVERY_MODE,
-    SHUTTING_DOWN,
-    STARTING_UP,
-)
-from pglife_conformance.story import Line, in_version, same_story, story_of
 
 NOT_ACCEPTING = "the database system is not accepting connections"
 _REPAIR = "startup_shutdown_after_crash_quits"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from pglife_conformance.expect.log_lines import Line, OneOf, step
 from pglife_conformance.matrix.roles import Role, name_in_log
 from pglife_conformance.matrix.rules import OPEN, Level, Standing
-from pglife_conformance.story import Line, OneOf, step
 
 READY = "database system is ready to accept connections"
 READY_READ_ONLY = "database system is ready to accept read-only connections"

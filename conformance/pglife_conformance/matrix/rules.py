@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals, strsignal
 
+from pglife_conformance.expect.log_lines import step
 from pglife_conformance.matrix.roles import (
     CLIENTS,
     GOOD_ENDS,
@@ -25,7 +26,6 @@ from pglife_conformance.matrix.roles import (
     Role,
     name_in_log,
 )
-from pglife_conformance.story import step
 
 TERMINATING = "terminating any other active server processes"
 EVERYBODY = frozenset(Role)

@@ -8,8 +8,8 @@ Source       -
 
 from __future__ import annotations
 
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.frozen import Frozen, Signals
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.hold.frozen import Frozen, Signals
 from pglife_conformance.matrix.roles import IGNORES, Role
 from pglife_conformance.matrix.states import Held
 from pglife_conformance.observation.processes import Child

@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals
 
-from pglife_conformance import deadlines
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.frozen import expect_rest
-from pglife_conformance.matrix.roles import BY_KIND, Role
-from pglife_conformance.matrix.rules import Level, Standing
-from pglife_conformance.needs import Need
-from pglife_conformance.observation.control_file import ControlState
-from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.processes import Child
-from pglife_conformance.pins import (
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.hold.frozen import expect_rest
+from pglife_conformance.hold.gate import pin_startup_after_crash, pin_startup_at_birth
+from pglife_conformance.hold.pin import (
     Pin,
     pin_wait_backends,
     pin_wait_backends_after_crash,
@@ -33,8 +30,11 @@ from pglife_conformance.pins import (
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
-from pglife_conformance.session import Session
-from pglife_conformance.startup_gate import pin_startup_after_crash, pin_startup_at_birth
+from pglife_conformance.matrix.roles import BY_KIND, Role
+from pglife_conformance.matrix.rules import Level, Standing
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
 
 IO_WORKERS = 2
 

@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from pglife_conformance.observation.kinds import Kind
-from pglife_spec.lang.code_store import CodeStore
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
-from pglife_spec.lang.python import Program, compile_machine
-from pglife_spec.model.build import build
-from pglife_spec.model.state import REPAIRS
-from pglife_spec.model.words import Kind as ModelKind
+from pglife_spec.meanings.python.program import Program, compile_machine
+from pglife_spec.meanings.python.store import CodeStore
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.state import REPAIRS
+from pglife_spec.postgres.words import Kind as ModelKind
 
 #: Most children of each counted kind that a scenario may have before the monitor gives up.
 BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}

@@ -16,15 +16,15 @@ from typing import Any
 from pglife_conformance.events import Answer, AnswerKind, Observation, Stimulus
 from pglife_conformance.monitor.binding import BYSTANDERS, MODEL_KIND, Binding, OutOfScope
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
-from pglife_conformance.monitor.readings import readings_of
+from pglife_conformance.monitor.projection import readings_of
 from pglife_conformance.monitor.states import Tracker
 from pglife_conformance.monitor.steps import ADMITTED, PENDING, Element, Facts, TooMany
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_spec.lang.python import Program
-from pglife_spec.model.state import EXIT, LIFE, STATE
-from pglife_spec.model.words import SINGLETONS
-from pglife_spec.model.words import Kind as ModelKind
+from pglife_spec.meanings.python.program import Program
+from pglife_spec.postgres.state import EXIT, LIFE, STATE
+from pglife_spec.postgres.words import SINGLETONS
+from pglife_spec.postgres.words import Kind as ModelKind
 
 _DEADLY = frozenset(
     {

@@ -14,7 +14,7 @@ from functools import cached_property
 from pglife_conformance.monitor.labels import Label
 from pglife_conformance.monitor.search import LookSearch, closure
 from pglife_conformance.monitor.steps import Element, Facts, steps_of
-from pglife_spec.lang.python import Program
+from pglife_spec.meanings.python.program import Program
 
 
 class Tracker:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pglife_conformance.monitor.labels import Label
 from pglife_spec.lang.machine import Action, Actor, Emit, When
-from pglife_spec.lang.python import Evidence, Program
+from pglife_spec.meanings.python.program import Evidence, Program
 
 Outcome = str
 PENDING: Outcome = "not accepted yet"

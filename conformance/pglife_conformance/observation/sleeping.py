@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 
-from pglife_conformance.failures import Inconclusive
+from pglife_conformance.base.failures import Inconclusive
 
 _EPOLL_WAIT = {"x86_64": {232, 281}, "aarch64": {22}}
 """The numbers of both calls; other calls have something else in that place."""

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pglife_spec.lang.machine import Action, Actor
-from pglife_spec.lang.python import Evidence, Program
-from pglife_spec.model.state import REAPING, STATE
-from pglife_spec.model.words import PM, Kind
+from pglife_spec.meanings.python.program import Evidence, Program
+from pglife_spec.postgres.state import REAPING, STATE
+from pglife_spec.postgres.words import PM, Kind
 
 _MOST_STEPS = 400
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pglife_conformance.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.monitor.binding import MODEL_KIND
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
 from pglife_conformance.observation.kinds import Kind
@@ -22,10 +22,18 @@ from pglife_conformance.observation.processes import RunState
 from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.play.plan import Turn
 from pglife_spec.lang.expr import Value
-from pglife_spec.lang.python import Program
-from pglife_spec.model.state import ALIVE_LIVES, COUNT, EXIT, LIFE, PID_FILE, none_recorded, number
-from pglife_spec.model.words import SINGLETONS, Exit, Life, PidFile
-from pglife_spec.model.words import Kind as ModelKind
+from pglife_spec.meanings.python.program import Program
+from pglife_spec.postgres.state import (
+    ALIVE_LIVES,
+    COUNT,
+    EXIT,
+    LIFE,
+    PID_FILE,
+    none_recorded,
+    number,
+)
+from pglife_spec.postgres.words import SINGLETONS, Exit, Life, PidFile
+from pglife_spec.postgres.words import Kind as ModelKind
 
 _CODES = {Exit.EXITED_0: 0, Exit.EXITED_1: 1}
 _LAST_ORDER = {

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 
 from pglife_conformance.play.eager import CLOCK, Eager, Steps, held_kinds
 from pglife_conformance.play.script import Script
-from pglife_spec.lang.layout import label
 from pglife_spec.lang.machine import Action, Actor
-from pglife_spec.lang.python import Program
-from pglife_spec.model.state import (
+from pglife_spec.meanings.pack import label
+from pglife_spec.meanings.python.program import Program
+from pglife_spec.postgres.state import (
     CONNS_ALLOWED,
     CONTROL,
     EXIT,
@@ -35,7 +35,7 @@ from pglife_spec.model.state import (
     SHUTDOWN,
     STATE,
 )
-from pglife_spec.model.words import Control, Exit, Kind, Life
+from pglife_spec.postgres.words import Control, Exit, Kind, Life
 
 ADMISSIONS = frozenset({"admit_client", "refuse_client", "client_meets_fork_failure"})
 LAST_CLIENT = "serve_last_client"

@@ -4,7 +4,7 @@ Begin with   play().
 Owns         the course of a performance and its verdicts: Impossible (the model forbids what the
              server did), Inconclusive (the server took another way, or could not be brought to
              it), or the account of a trace that was followed to its end.
-Leaves out   pytest (scenarios/test_10_traces.py).
+Leaves out   pytest (scenarios/traces/test_traces.py).
 Source       issue 2, item 7; DESIGN section 4.
 """
 
@@ -14,24 +14,24 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from pglife_conformance import deadlines
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.crashes import SIGKILL_ROUND
-from pglife_conformance.failures import Expectation, Inconclusive
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Expectation, Inconclusive
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Outcome, ServerError
+from pglife_conformance.expect.crash import SIGKILL_ROUND
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.steps import TooMany
 from pglife_conformance.observation.processes import RunState, read_stat
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.play.deeds import do
 from pglife_conformance.play.eager import CLOCK, Eager
 from pglife_conformance.play.evidence import Expected
 from pglife_conformance.play.plan import Deed, Plan, Turn, make_plan
 from pglife_conformance.play.script import Script
 from pglife_conformance.play.stage import Stage
-from pglife_conformance.session import Outcome, ServerError
+from pglife_conformance.play.stimuli import do
 from pglife_spec.lang.expr import Value
-from pglife_spec.lang.python import Program
-from pglife_spec.model.state import (
+from pglife_spec.meanings.python.program import Program
+from pglife_spec.postgres.state import (
     CONNS_ALLOWED,
     CONTROL,
     EXIT,
@@ -43,7 +43,7 @@ from pglife_spec.model.state import (
     none_recorded,
     number,
 )
-from pglife_spec.model.words import SINGLETONS, Control, Kind
+from pglife_spec.postgres.words import SINGLETONS, Control, Kind
 
 REST_S = 2.0
 """How long nothing may move until a server that is not where it should be has gone another way."""

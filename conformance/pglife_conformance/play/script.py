@@ -15,9 +15,9 @@ from pathlib import Path
 from pglife_conformance.monitor.binding import BOUNDS
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
-from pglife_spec.lang.python import Program, compile_machine
-from pglife_spec.model.build import build
-from pglife_spec.model.configs import CONFIGS
+from pglife_spec.meanings.python.program import Program, compile_machine
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.trace import Trace, TraceError, read_itf, replay
 
 VERSIONS = (15, 18)

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import signal
 
-from pglife_conformance import deadlines
-from pglife_conformance.cluster import Cluster
-from pglife_conformance.failures import Inconclusive
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.hold.gate import StartupGate
+from pglife_conformance.hold.pin import Pin
 from pglife_conformance.monitor.binding import MODEL_KIND
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, read_stat
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import orders_pending, read_signals
-from pglife_conformance.pins import Pin
-from pglife_conformance.session import Session
-from pglife_conformance.startup_gate import StartupGate
-from pglife_spec.model.words import Kind as ModelKind
+from pglife_spec.postgres.words import Kind as ModelKind
 
 _KIND_OF_MODEL = {model.name: kind for kind, model in MODEL_KIND.items()}
 _KIND_OF_MODEL[ModelKind.DEAD_END_BACKEND.name] = Kind.UNKNOWN

@@ -6,7 +6,8 @@ from collections.abc import Generator
 
 import pytest
 
-from pglife_conformance.fixtures import (
+from pglife_conformance.pytest import monitored as attach
+from pglife_conformance.pytest.fixtures import (
     cluster,
     counted_cluster,
     make_cluster,
@@ -15,7 +16,6 @@ from pglife_conformance.fixtures import (
     target,
     template,
 )
-from pglife_conformance.monitor import attach
 
 __all__ = [
     "cluster",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from pglife_conformance.failures import UnusableTarget
+from pglife_conformance.base.failures import UnusableTarget
 from pglife_conformance.targets.base import Target
 from pglife_conformance.targets.bin_directory import BinDirectory
 from pglife_conformance.targets.bundled import Bundled

@@ -21,10 +21,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
 
-from pglife_conformance.failures import ProgramTooSlow, UnusableTarget
-from pglife_conformance.needs import Need
+from pglife_conformance.base.failures import ProgramTooSlow, UnusableTarget
+from pglife_conformance.base.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
-from pglife_conformance.privilege import ServerUser, can_be_counted, server_user
+from pglife_conformance.system.privilege import ServerUser, can_be_counted, server_user
 
 PROGRAM_LIMIT_S = 120.0
 _VERSION = re.compile(r"(\d+)(?:\.(\d+)|(devel|beta\d+|rc\d+))?")

@@ -12,8 +12,8 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from pglife_conformance.failures import UnusableTarget
-from pglife_conformance.needs import Need
+from pglife_conformance.base.failures import UnusableTarget
+from pglife_conformance.base.needs import Need
 from pglife_conformance.targets.base import Program, Target
 
 _SINCE: dict[Need, int] = {

@@ -14,8 +14,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from pglife_conformance.failures import UnusableTarget
-from pglife_conformance.needs import Need
+from pglife_conformance.base.failures import UnusableTarget
+from pglife_conformance.base.needs import Need
 from pglife_conformance.targets.base import Program, Target
 
 _CAPABILITIES = frozenset(
@@ -51,7 +51,7 @@ class Bundled(Target):
         if spec is None or not spec.submodule_search_locations:
             raise UnusableTarget("--target bundled: the package pglife_impl is not installed")
         package = Path(next(iter(spec.submodule_search_locations)))
-        if not (package / "postgres.py").exists():
+        if not (package / "commands/postgres.py").exists():
             raise UnusableTarget("--target bundled: pglife_impl has no program postgres")
         # Else each process that it forks, and each start, would compile what it imports.
         compileall.compile_dir(package, quiet=2)
@@ -60,7 +60,7 @@ class Bundled(Target):
         return target
 
     def command(self, program: Program) -> list[str]:
-        return [sys.executable, "-m", f"pglife_impl.{program}"]
+        return [sys.executable, "-m", f"pglife_impl.commands.{program}"]
 
     def paths_to_read(self) -> list[Path]:
         library = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]

@@ -13,9 +13,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
+from pglife_impl.base.record import Record
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.protocol.startup import NEWEST_PROTOCOL, StartupPacket
-from pglife_impl.record import Record
 
 _WORD = struct.Struct("!i")
 _HALF = struct.Struct("!h")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import struct
 from enum import Enum
 
+from pglife_impl.base.record import Record
 from pglife_impl.protocol.report import SqlError, SqlState, error
-from pglife_impl.record import Record
 
 _WORD = struct.Struct("!i")
 _HALF = struct.Struct("!h")

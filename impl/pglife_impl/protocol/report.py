@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pglife_impl.record import Record
+from pglife_impl.base.record import Record
 
 
 class Severity(StrEnum):

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
 
+from pglife_impl.base.record import Record
 from pglife_impl.protocol.report import Report, Severity, SqlState
-from pglife_impl.record import Record
 
 NEWEST_PROTOCOL = (3, 2)
 MAX_STARTUP_PACKET_LENGTH = 10000

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import signal
 
-from .. import elog
-from ..kinds import Kind
-from ..role import Leave, Reaction, Role, Seconds
-from ..words import Level
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import Level
+from pglife_impl.log import elog
+from pglife_impl.process.role import Leave, Reaction, Role, Seconds
 
 
 class AutovacuumLauncher(Role):

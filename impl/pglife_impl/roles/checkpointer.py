@@ -13,14 +13,16 @@ import os
 import signal
 import time
 
-from .. import control, elog, titles
-from ..checkpoint import Flag, describe
-from ..control import DbState
-from ..kinds import Kind
-from ..pm_events import PmSignal
-from ..role import Leave, Reaction, Role, Seconds
-from ..shmem import Lock
-from ..words import Level
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import Level
+from pglife_impl.data_directory import control
+from pglife_impl.data_directory.control import DbState
+from pglife_impl.log import elog
+from pglife_impl.os import titles
+from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.process.role import Leave, Reaction, Role, Seconds
+from pglife_impl.shmem.checkpoint import Flag, describe
+from pglife_impl.shmem.segment import Lock
 
 RECORD_SIZE = 120  # how far a checkpoint record moves the end of WAL in PostgreSQL
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import signal
 
-from .. import titles
-from ..kinds import Kind
-from ..role import Reaction, Role
+from pglife_impl.base.kinds import Kind
+from pglife_impl.os import titles
+from pglife_impl.process.role import Reaction, Role
 
 
 class IoWorker(Role):

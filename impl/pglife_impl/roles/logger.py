@@ -13,12 +13,12 @@ import os
 import signal
 import time
 
-from .. import elog
-from ..kinds import Kind
-from ..logfile import open_log_file
-from ..role import Leave, Reaction, Role, Seconds
-from ..words import Level
-from ..world import Birth, World
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import Level
+from pglife_impl.log import elog
+from pglife_impl.log.logfile import open_log_file
+from pglife_impl.process.role import Leave, Reaction, Role, Seconds
+from pglife_impl.process.world import Birth, World
 
 READ_SIZE = 8192
 KB = 1024

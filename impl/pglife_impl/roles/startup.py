@@ -13,13 +13,15 @@ import os
 import signal
 import time
 
-from .. import control, elog, titles
-from ..checkpoint import Flag, request
-from ..control import Control, ControlError, DbState
-from ..kinds import Kind
-from ..pm_events import PmSignal
-from ..role import Leave, Reaction, Role
-from ..words import Level
+from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import Level
+from pglife_impl.data_directory import control
+from pglife_impl.data_directory.control import Control, ControlError, DbState
+from pglife_impl.log import elog
+from pglife_impl.os import titles
+from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.process.role import Leave, Reaction, Role
+from pglife_impl.shmem.checkpoint import Flag, request
 
 WORDS = {
     DbState.STARTUP: "database system was interrupted; last known up at {}",

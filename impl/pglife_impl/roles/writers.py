@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import signal
 
-from ..kinds import Kind
-from ..role import Reaction, Role, Seconds
+from pglife_impl.base.kinds import Kind
+from pglife_impl.process.role import Reaction, Role, Seconds
 
 BGWRITER_HIBERNATE_FACTOR = 50
 WALWRITER_HIBERNATE_FACTOR = 25

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pglife_impl.session.core import Session
-from pglife_impl.session.greeting import greet
+from pglife_impl.backend.greeting import greet
+from pglife_impl.session.loop import Session
 
 if TYPE_CHECKING:
-    from pglife_impl.context import SessionContext
+    from pglife_impl.session.context import SessionContext
 
 __all__ = ["greet", "serve"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from enum import Enum, auto
 
+from pglife_impl.base.record import Record
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error, fatal
-from pglife_impl.record import Record
 
 
 class Interrupt(Enum):

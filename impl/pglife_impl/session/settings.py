@@ -8,13 +8,13 @@ Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGU
 
 from __future__ import annotations
 
-from pglife_impl.guc import Gucs, Source
-from pglife_impl.guc_value import Context, Definition, GucError
+from pglife_impl.base.record import Record
+from pglife_impl.config.guc import Gucs, Source
+from pglife_impl.config.value import Context, Definition, GucError
 from pglife_impl.protocol import SqlError, SqlState, parameter_status
 from pglife_impl.protocol.report import Report, Severity
-from pglife_impl.record import Record
+from pglife_impl.session.queries.types import zone_named
 from pglife_impl.session.transaction import Effect, Happening
-from pglife_impl.session.types import zone_named
 
 # As 18.6 sends them: the order in which its table of settings happens to list them.
 FIRST_REPORTED = (

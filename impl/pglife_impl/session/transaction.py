@@ -13,12 +13,12 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from pglife_impl.base.record import Record
 from pglife_impl.protocol import Report, SqlState, TransactionStatus
 from pglife_impl.protocol.report import SqlError, error, warning
-from pglife_impl.record import Record
 
 if TYPE_CHECKING:
-    from pglife_impl.session.tree import TransactionControl
+    from pglife_impl.session.queries.tree import TransactionControl
 
 
 class TransactionVerb(Enum):

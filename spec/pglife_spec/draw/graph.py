@@ -18,9 +18,9 @@ from itertools import pairwise
 
 from pglife_spec.explore.search import Exploration
 from pglife_spec.lang.expr import EnumSort, Expr, LanguageError, Var
-from pglife_spec.lang.layout import Field, label
 from pglife_spec.lang.machine import Actor
-from pglife_spec.lang.python import Program
+from pglife_spec.meanings.pack import Field, label
+from pglife_spec.meanings.python.program import Program
 
 
 class Role(enum.Enum):

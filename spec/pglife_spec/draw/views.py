@@ -10,8 +10,8 @@ from dataclasses import replace
 from pglife_spec.draw.graph import View
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Config
-from pglife_spec.model.state import CRASHY, EXIT, LIFE, STATE
-from pglife_spec.model.words import Kind, Life
+from pglife_spec.postgres.state import CRASHY, EXIT, LIFE, STATE
+from pglife_spec.postgres.words import Kind, Life
 
 STOP = ("operator_requests_shutdown(fastshutdown)",)
 """A normal life ends by a fast shutdown."""

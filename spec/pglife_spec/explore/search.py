@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
-from pglife_spec.lang.python import Program, compile_machine
+from pglife_spec.meanings.python.program import Program, compile_machine
 from pglife_spec.trace import Trace, trace_of
 
 REPORT_EVERY = 0.2

@@ -7,13 +7,7 @@ from __future__ import annotations
 
 from pglife_spec.prove.counterexample import EvaluatorsDisagreeError
 from pglife_spec.prove.prover import ProofError, check, prove, prove_each
-from pglife_spec.prove.report import (
-    ClaimReport,
-    Counterexample,
-    Obligation,
-    ProofReport,
-    Status,
-)
+from pglife_spec.prove.report import ClaimReport, Counterexample, Obligation, ProofReport, Status
 
 __all__ = [
     "ClaimReport",

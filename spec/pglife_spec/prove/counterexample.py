@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 import z3  # type: ignore[import-untyped]
 
 from pglife_spec.lang.expr import INT, Expr, Value
-from pglife_spec.lang.interpret import (
+from pglife_spec.lang.machine import Action
+from pglife_spec.lang.walk import names_in
+from pglife_spec.meanings.interpret import (
     CountBelowZeroError,
     Taken,
     false_guards,
@@ -21,12 +23,10 @@ from pglife_spec.lang.interpret import (
     place,
     take,
 )
-from pglife_spec.lang.machine import Action
-from pglife_spec.lang.walk import names_in
-from pglife_spec.prove.circuit import Lit, Sum
+from pglife_spec.meanings.smt.circuit import Lit, Sum
+from pglife_spec.meanings.smt.symbolic import OneOf, Term
 from pglife_spec.prove.induction import Failure, Induction
 from pglife_spec.prove.report import COUNTS, INIT, Counterexample
-from pglife_spec.prove.symbolic import OneOf, Term
 
 SMALL_NUMBERS = (0, 1, 2)
 

@@ -16,13 +16,13 @@ from contextlib import suppress
 import z3  # type: ignore[import-untyped]
 
 from pglife_spec.lang.expr import Value
-from pglife_spec.lang.interpret import CountBelowZeroError, place, take
 from pglife_spec.lang.machine import Machine
-from pglife_spec.prove.circuit import FALSE, TRUE, Lit
+from pglife_spec.meanings.interpret import CountBelowZeroError, place, take
+from pglife_spec.meanings.smt.circuit import FALSE, TRUE, Lit
+from pglife_spec.meanings.smt.symbolic import Symbols
 from pglife_spec.prove.induction import new_solver
 from pglife_spec.prove.lemmas import Among, Vocabulary, Zero
 from pglife_spec.prove.sample import Single
-from pglife_spec.prove.symbolic import Symbols
 
 Mask = int
 Progress = Callable[[str], None]

@@ -19,9 +19,9 @@ import z3  # type: ignore[import-untyped]
 from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Action, Machine
 from pglife_spec.lang.walk import names_in
-from pglife_spec.prove.circuit import FALSE, TRUE, Lit
+from pglife_spec.meanings.smt.circuit import FALSE, TRUE, Lit
+from pglife_spec.meanings.smt.symbolic import SymbolicStep, Symbols
 from pglife_spec.prove.report import COUNTS, INIT, Obligation, Status
-from pglife_spec.prove.symbolic import SymbolicStep, Symbols
 
 WORK_LIMIT = 400_000_000
 

@@ -31,8 +31,8 @@ from pglife_spec.lang.expr import (
     in_,
     total,
 )
-from pglife_spec.lang.interpret import value_at
 from pglife_spec.lang.machine import Machine
+from pglife_spec.meanings.interpret import value_at
 
 Named = Var | Param
 

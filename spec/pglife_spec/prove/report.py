@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pglife_spec.lang.expr import Value
-from pglife_spec.lang.interpret import Evidence
+from pglife_spec.meanings.interpret import Evidence
 
 INIT = "(initial states)"
 COUNTS = "counts_are_never_negative"

@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pglife_spec.lang.expr import INT, EnumSort, LanguageError, Param, Sort, Value, Var
-from pglife_spec.lang.interpret import holds, place, value_at
 from pglife_spec.lang.machine import Config, Machine
-from pglife_spec.lang.python import Program, compile_machine
+from pglife_spec.meanings.interpret import holds, place, value_at
+from pglife_spec.meanings.python.program import Program, compile_machine
 from pglife_spec.prove.lemmas import Among, Fact, Some, Zero
 
 #: States that are expanded before another group has its turn.

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from pglife_spec.explore import Exploration, Progress, Verdict
 from pglife_spec.lang.expr import BOOL, EnumSort
-from pglife_spec.lang.layout import label
 from pglife_spec.lang.machine import Machine
+from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import is_declared
 from pglife_spec.trace import Trace
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pglife_spec.lang.expr import show
-from pglife_spec.lang.layout import label
+from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import Report, is_declared
 from pglife_spec.trace import Trace
 

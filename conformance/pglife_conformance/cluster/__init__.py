@@ -1,0 +1,1 @@
+"""A cluster under test, its clients, and the verbs of every scenario."""

@@ -1,0 +1,277 @@
+"""A client of a cluster: what it says is a stimulus, what it hears an observation.
+
+Begin with   Session.
+Owns         the life of one connection as a scenario sees it.
+Leaves out   the bytes (client.py).
+Source       rules CN-10 to CN-59, SE-01 to SE-49.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pglife_conformance.base.failures import Expectation
+from pglife_conformance.cluster.client import (
+    PROTOCOL_3_0,
+    Client,
+    ClientTimeout,
+    Ending,
+    ServerMessage,
+    Tag,
+)
+from pglife_conformance.events import Answer, AnswerKind, Stimulus
+from pglife_conformance.observation.processes import Child
+
+if TYPE_CHECKING:
+    from pglife_conformance.cluster.cluster import Cluster
+
+Row = tuple[str | None, ...]
+
+
+class Outcome(Enum):
+    """What became of an attempt to connect."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"
+    ENDED = "ended without a word"
+    UNANSWERED = "unanswered"
+
+
+class ServerError(Exception):
+    """The server answered a statement with an ErrorResponse."""
+
+    def __init__(self, message: ServerMessage) -> None:
+        super().__init__(str(message))
+        self.answer = message
+
+    @property
+    def sqlstate(self) -> str:
+        """The SQLSTATE."""
+        return self.answer.sqlstate
+
+
+class Session:
+    """One connection; a context manager that says goodbye at its end."""
+
+    def __init__(self, cluster: Cluster, client: Client, number: int) -> None:
+        self.cluster = cluster
+        self.client = client
+        self.number = number
+        self.outcome = Outcome.UNANSWERED
+        self.refusal: ServerMessage | None = None
+        self.notices: list[ServerMessage] = []
+        self.child_before_packet: Child | None = None
+        self._open = True
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Connecting.
+
+    def introduce(
+        self,
+        parameters: dict[str, str],
+        protocol: int = PROTOCOL_3_0,
+        limit_s: float | None = None,
+    ) -> Outcome:
+        """Send the startup packet and hear what becomes of it."""
+        self.client.send_startup(parameters, protocol)
+        return self.hear_outcome(limit_s)
+
+    def hear_outcome(self, limit_s: float | None = None) -> Outcome:
+        """Wait for admission, refusal or end."""
+        while True:
+            try:
+                message = self.client.receive(limit_s)
+            except ClientTimeout:
+                self.outcome = Outcome.UNANSWERED
+                return self.outcome
+            self._tell(message)
+            if message is None:
+                if self.outcome is not Outcome.REFUSED:
+                    self.outcome = Outcome.ENDED
+                return self.outcome
+            if message.tag is Tag.READY_FOR_QUERY:
+                self.outcome = Outcome.ADMITTED
+                return self.outcome
+            if message.tag is Tag.ERROR:
+                # The end of the connection follows; wait for it, it belongs to the refusal.
+                self.refusal = message
+                self.outcome = Outcome.REFUSED
+
+    # Statements.
+
+    def query(self, sql: str, limit_s: float | None = None) -> list[Row]:
+        """Run a simple query; its rows, or ServerError."""
+        self.send_query(sql)
+        return self.result(limit_s)
+
+    def send_query(self, sql: str) -> None:
+        """Only send it."""
+        self.cluster.watcher.stimulus(Stimulus.QUERY, client=self.number, sql=sql)
+        self.client.send_query(sql)
+
+    def result(self, limit_s: float | None = None) -> list[Row]:
+        """The rows of what was sent."""
+        rows: list[Row] = []
+        error: ServerMessage | None = None
+        while True:
+            message = self.receive(limit_s)
+            if message is None:
+                if error is not None:
+                    raise ServerError(error)
+                raise self._failure("the result of a statement", self._how_it_ended())
+            if message.tag is Tag.DATA_ROW:
+                rows.append(message.row)
+            elif message.tag is Tag.ERROR:
+                error = message
+            elif message.tag is Tag.READY_FOR_QUERY:
+                if error is not None:
+                    raise ServerError(error)
+                return rows
+
+    def receive(self, limit_s: float | None = None) -> ServerMessage | None:
+        """The next message, whatever it is; None at the end of the connection."""
+        try:
+            message = self.client.receive(limit_s)
+        except ClientTimeout:
+            raise self._failure(f"an answer to client {self.number}", "silence") from None
+        self._tell(message)
+        return message
+
+    def expect_end(self, limit_s: float | None = None) -> list[ServerMessage]:
+        """What the server still says until the connection ends."""
+        said = []
+        while (message := self.receive(limit_s)) is not None:
+            said.append(message)
+        return said
+
+    def expect_farewell(self, limit_s: float | None = None) -> ServerMessage | None:
+        """The last error or warning before the connection ends; None if it just ended."""
+        said = self.expect_end(limit_s)
+        return next((m for m in reversed(said) if m.tag in (Tag.ERROR, Tag.NOTICE)), None)
+
+    def is_silent(self) -> bool:
+        """Nothing has been said that was not read, and the connection has not ended."""
+        return not self.client.has_something_to_say()
+
+    def cancel(self) -> None:
+        """A CancelRequest for this session, on a connection of its own."""
+        pid = self.backend_pid
+        self.cluster.watcher.stimulus(Stimulus.CANCEL, client=self.number, pid=pid)
+        other = self.cluster.raw_client()
+        other.send_cancel(pid, self.client.cancel_key)
+        other.receive_rest()
+        other.close()
+
+    # Who serves it.
+
+    @property
+    def backend_pid(self) -> int:
+        """The pid from BackendKeyData."""
+        if self.client.backend_pid is None:
+            raise AssertionError("this client was not told a pid")
+        return self.client.backend_pid
+
+    @property
+    def child(self) -> Child:
+        """The child that serves it."""
+        if self.client.backend_pid is None and self.child_before_packet is not None:
+            return self.child_before_packet
+        return self.cluster.child_with_pid(self.backend_pid)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the connection ended, if it did."""
+        return self.client.ending
+
+    # Leaving.
+
+    def close(self) -> None:
+        """Terminate message, then hang up."""
+        if self._open and self.outcome is Outcome.ADMITTED and self.ending is None:
+            self.cluster.watcher.stimulus(Stimulus.TERMINATE, client=self.number)
+            self.client.send_terminate()
+            self._hang_up()
+        else:
+            self.vanish()
+
+    def vanish(self) -> None:
+        """Hang up without a word."""
+        if self._open:
+            if self.ending is None:
+                self.cluster.watcher.stimulus(Stimulus.DISCONNECT, client=self.number)
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._open = False
+        self.client.close()
+
+    # Telling.
+
+    def _tell(self, message: ServerMessage | None) -> None:
+        answer = _ANSWERS[None if message is None else message.tag](self, message)
+        if message is not None and message.tag is Tag.NOTICE:
+            self.notices.append(message)
+        if answer is not None:
+            self.cluster.watcher.look(answer)
+
+    def _failure(self, expected: str, observed: str) -> Expectation:
+        self.cluster.watcher.look()
+        return self.cluster.watcher.failure(expected, observed)
+
+    def _how_it_ended(self) -> str:
+        return self.ending.value if self.ending is not None else "still connected"
+
+
+Teller = Callable[[Session, ServerMessage | None], Answer | None]
+
+
+def _tell_nothing(session: Session, message: ServerMessage | None) -> Answer | None:
+    return None
+
+
+def _tell_end(session: Session, message: ServerMessage | None) -> Answer | None:
+    was_reset = session.ending is Ending.RESET
+    return Answer(session.number, AnswerKind.RESET if was_reset else AnswerKind.END_OF_FILE)
+
+
+def _tell_ready(session: Session, message: ServerMessage | None) -> Answer | None:
+    return Answer(
+        session.number,
+        AnswerKind.READY,
+        backend_pid=session.client.backend_pid,
+        transaction_status=session.client.transaction_status,
+    )
+
+
+def _tell_complaint(session: Session, message: ServerMessage | None) -> Answer | None:
+    assert message is not None
+    return Answer(
+        session.number,
+        AnswerKind.ERROR if message.tag is Tag.ERROR else AnswerKind.WARNING,
+        severity=message.severity,
+        sqlstate=message.sqlstate,
+        message=message.message,
+        backend_pid=session.client.backend_pid,
+    )
+
+
+_ANSWERS: dict[Tag | None, Teller] = dict.fromkeys([None, *Tag], _tell_nothing)
+_ANSWERS |= {
+    None: _tell_end,
+    Tag.READY_FOR_QUERY: _tell_ready,
+    Tag.ERROR: _tell_complaint,
+    Tag.NOTICE: _tell_complaint,
+}

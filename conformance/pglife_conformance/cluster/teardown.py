@@ -1,0 +1,137 @@
+"""The end of a cluster after its scenario, and what it must not leave behind.
+
+Begin with   end_cluster().
+Owns         the polite end, the forced end, the judgement on leftovers and on the log's levels.
+Leaves out   runs that were killed (run.py).
+Source       STYLE section 5; SH-12.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from pglife_conformance.base.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
+from pglife_conformance.base.failures import Expectation, Leftover
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.leftovers import (
+    dynamic_segments_in,
+    left_segments_of,
+    processes_in,
+)
+from pglife_conformance.observation.levels import of_wrong_level
+from pglife_conformance.observation.processes import RunState
+from pglife_conformance.system.cleanup import end_processes
+
+if TYPE_CHECKING:
+    from pglife_conformance.cluster.cluster import Cluster
+
+_PAUSE_S = 0.002
+_CLEAN = frozenset({ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY})
+
+
+def end_cluster(cluster: Cluster, *, keep: bool) -> None:
+    """Stop the server, end its family, and raise Leftover if anything stayed behind.
+
+    A server that we had to kill, here or in the scenario, cannot tidy up; then we do, silently.
+    What it wrote in its log has the right level in any case, or Expectation is raised.
+    """
+    cluster.watcher.recorders.clear()
+    cluster.let_go_of_everything()
+    has_ended = _has_ended(cluster)
+    was_killed = cluster.was_killed or not _stop_politely(cluster)
+    if was_killed:
+        end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
+    left = _leftovers(cluster)
+    if has_ended:
+        left += _dynamic_leftovers(cluster)
+    for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at):
+        segment.remove()
+    _reap(cluster)
+    wrong = of_wrong_level(cluster.log())
+    cluster.watcher.close()
+    if not keep:
+        # A thousand files: three times as fast as shutil.rmtree().
+        subprocess.run(["rm", "-rf", "--", os.fspath(cluster.directory)], check=False)
+    if left and not was_killed:
+        raise Leftover(
+            "nothing is left of the server after its end",
+            "; ".join(left),
+            cluster.watcher.evidence(),
+        )
+    if wrong:
+        raise Expectation(
+            "each message of the log has the level that PostgreSQL gives it",
+            "\n".join(str(record) for record in wrong),
+        )
+
+
+def _has_ended(cluster: Cluster) -> bool:
+    postmaster = cluster.watcher.postmaster
+    return postmaster is not None and postmaster.exit_code() is not None
+
+
+def _stop_politely(cluster: Cluster) -> bool:
+    """An immediate shutdown; whether the server had ended in time."""
+    postmaster = cluster.watcher.postmaster
+    if postmaster is None or not postmaster.send(signal.SIGQUIT):
+        return True
+    with contextlib.suppress(Expectation):
+        cluster.watcher.wait_for(
+            "the end of the server after the scenario",
+            lambda: postmaster.exit_code() is not None,
+            POLITE_LIMIT,
+        )
+    return postmaster.exit_code() is not None
+
+
+def _leftovers(cluster: Cluster) -> list[str]:
+    """What is there although the postmaster has gone; processes get a moment to follow it.
+
+    The logger ends at end of file on its pipe, after the postmaster (LG-03).
+    """
+    until = time.monotonic() + CLEANUP_LIMIT
+    while (processes := processes_in(cluster.directory)) and time.monotonic() < until:
+        time.sleep(_PAUSE_S)
+    left = [str(process) for process in processes]
+    if processes:
+        end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
+    left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
+    left += [str(segment) for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at)]
+    return left
+
+
+def _dynamic_leftovers(cluster: Cluster) -> list[str]:
+    """Dynamic shared memory that a clean shutdown has forgotten.
+
+    After any other end some may stay: a child that is told to quit while it makes a segment leaves
+    a file of which nobody else knows yet (dsm.c: dsm_create()); the next start removes it.
+    """
+    found = dynamic_segments_in(cluster.data)
+    if not found or cluster.controldata_state() not in _CLEAN:
+        return []
+    return [f"dynamic shared memory {name}" for name in found]
+
+
+def _reap(cluster: Cluster) -> None:
+    """Take the exit status of children that have become ours as orphans."""
+    for pid in cluster.watcher.seen_pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def continue_stopped(cluster: Cluster) -> None:
+    """CONT to whatever is still stopped."""
+    postmaster = cluster.watcher.postmaster
+    if postmaster is None:
+        return
+    if postmaster.exit_code() is None:
+        os.kill(postmaster.pid, signal.SIGCONT)
+    for child in cluster.watcher.look().kids:
+        if child.state is RunState.STOPPED:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGCONT)

@@ -1,0 +1,1 @@
+"""Expectations that many scenarios share: crashes, log lines, reloads."""

@@ -1,0 +1,1 @@
+"""Holding a server, or one of its processes, in a state."""

@@ -1,0 +1,34 @@
+"""Before any verdict: is a death seen on this target at all?
+
+Begin with   prove_that_deaths_are_seen().
+Owns         the check that evidence can be had: start, a forced death, a clean stop.
+Leaves out   whether the target does it right (the scenarios).
+Source       DESIGN section 4 (Target).
+"""
+
+from __future__ import annotations
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.teardown import end_cluster
+from pglife_conformance.cluster.template import Template
+from pglife_conformance.pytest.state import SuiteState
+
+
+def prove_that_deaths_are_seen(state: SuiteState, template: Template) -> None:
+    """Start, kill a backend, see it gone in the process list and in the log, stop."""
+    cluster = Cluster(state.target, template, state.run, scale=state.scale)
+    try:
+        cluster.start()
+        if Need.CRASH_INJECTION in state.target.capabilities:
+            session = cluster.session()
+            mark = cluster.mark()
+            victim = cluster.crash(session.child)
+            cluster.expect_log(rf"\(PID {victim.pid}\) was terminated by signal 9", since=mark)
+            cluster.expect_ready(since=mark)
+            if any(child.key == victim.key for child in cluster.children()):
+                raise cluster.watcher.failure("a killed backend is gone", str(victim))
+        cluster.request_shutdown("fast")
+        cluster.expect_exit(code=0)
+    finally:
+        end_cluster(cluster, keep=False)

@@ -1,0 +1,145 @@
+"""Who may connect: pg_hba.conf and passwords, databases that are not whole.
+
+Source       rules CN-17, CN-18, CN-50; libpq/auth.c: ClientAuthentication(), auth_failed(),
+             utils/init/postinit.c: InitPostgres().
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.client import Tag
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Outcome, Session
+from pglife_conformance.expect.crash import Before, expect_undisturbed
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.scenarios.sessions.test_interrupts import expect_exit_line
+
+AUTH = "libpq/auth.c: ClientAuthentication()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.PASSWORD, Need.ROLES, Need.FULL_SQL]
+RULES = """\
+local all postgres trust
+local all rejected reject
+local replication rejected reject
+local all asked password
+local all hashed scram-sha-256
+"""
+NOT_AUTHORIZED = "28000"
+WRONG_PASSWORD = "28P01"
+PREREQUISITE_STATE = "55000"
+PASSWORD = b"right"
+
+
+@pytest.fixture
+def ruled_cluster(stopped_cluster: Cluster) -> Cluster:
+    """A cluster with these rules, and users of these names with a password."""
+    cluster = stopped_cluster
+    cluster.write_file("pg_hba.conf", RULES)
+    cluster.start()
+    with cluster.session() as session:
+        for user in ("rejected", "asked", "hashed", "forgotten"):
+            session.query(f"create role {user} login password '{PASSWORD.decode()}'")
+        session.query("alter role rejected replication; alter role forgotten replication")
+        child = session.child
+    cluster.expect_death(child)
+    return cluster
+
+
+@claim("CN-17", source=AUTH, needs=NEEDS)
+@pytest.mark.parametrize("user", ["rejected", "forgotten"])
+@pytest.mark.parametrize("replication", [False, True])
+def test_client_that_no_line_lets_in(ruled_cluster: Cluster, user: str, replication: bool) -> None:
+    """A client that a line rejects, or for which there is none, hears so, in FATAL 28000; for
+    replication in other words."""
+    cluster = ruled_cluster
+    before = Before.of(cluster)
+    parameters = {"replication": "true"} if replication else None
+    session = cluster.attempt(user=user, parameters=parameters)
+    told = session.refusal
+    assert told is not None
+    begins = {"rejected": "pg_hba.conf rejects", "forgotten": "no pg_hba.conf entry for"}[user]
+    whom = "replication connection from host" if replication else "host"
+    if user == "rejected":
+        whom = "replication connection for host" if replication else "connection for host"
+    where = "" if replication else ', database "postgres"'
+    assert (told.severity, told.sqlstate) == ("FATAL", NOT_AUTHORIZED)
+    assert told.message == f'{begins} {whom} "[local]", user "{user}"{where}, no encryption'
+    record = cluster.expect_log("pg_hba.conf", since=before.mark)
+    assert (record.level, record.message) == ("FATAL", told.message)
+    expect_exit_line(cluster, record.pid, 1, before.mark)
+    expect_undisturbed(cluster, before)
+
+
+def answer(cluster: Cluster, password: bytes) -> Session:
+    """A client that answers the question for its password."""
+    session = cluster.silent_client()
+    session.client.send_startup({"user": "asked", "database": "postgres"})
+    asked = session.receive()
+    assert asked is not None
+    assert asked.tag is Tag.AUTHENTICATION
+    session.client.send_message(b"p", password + b"\0")
+    session.hear_outcome()
+    return session
+
+
+@claim("CN-18", source="libpq/auth.c: auth_failed()", needs=NEEDS)
+def test_password_is_right_or_wrong(ruled_cluster: Cluster) -> None:
+    """The right password lets a client in, a wrong one or an empty one does not: FATAL 28P01."""
+    cluster = ruled_cluster
+    before = Before.of(cluster)
+    right = answer(cluster, PASSWORD)
+    assert right.outcome is Outcome.ADMITTED
+    assert right.child.title == "postgres: asked postgres [local] idle"
+    for wrong in (b"wrong", PASSWORD + b"er", PASSWORD[:-1]):
+        mark = cluster.mark()
+        told = answer(cluster, wrong).refusal
+        assert told is not None
+        assert (told.severity, told.sqlstate) == ("FATAL", WRONG_PASSWORD)
+        assert told.message == 'password authentication failed for user "asked"'
+        record = cluster.expect_log("^password authentication failed", since=mark)
+        assert record.level == "FATAL"
+        assert record.detail is not None
+        assert "pg_hba.conf" in record.detail
+        expect_exit_line(cluster, record.pid, 1, mark)
+    assert right.query("select 1") == [("1",)]
+    expect_undisturbed(cluster, before)
+
+
+@claim("CN-18", source="libpq/auth.c: auth_failed()", needs=NEEDS)
+@pytest.mark.parametrize("user", ["asked", "hashed"])
+def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: str) -> None:
+    """A client that hangs up when it is asked for a password leaves no word in the log."""
+    cluster = ruled_cluster
+    session = cluster.silent_client()
+    before = Before.of(cluster)
+    session.client.send_startup({"user": user, "database": "postgres"})
+    asked = session.receive()
+    assert asked is not None
+    assert asked.tag is Tag.AUTHENTICATION
+    child = session.child
+    session.vanish()
+    cluster.expect_death(child)
+    expect_exit_line(cluster, child.pid, 0, before.mark)
+    told = [record for record in cluster.log(before.mark) if record.pid == child.pid]
+    assert [record for record in told if not record.level.startswith("DEBUG")] == []
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim("CN-50", source="postinit.c: InitPostgres()", needs=NEEDS)
+def test_database_whose_end_was_interrupted_is_closed(cluster: Cluster) -> None:
+    """A database that DROP DATABASE has left half done lets nobody in, with a hint to drop it."""
+    with cluster.session() as session:
+        session.query("create database other")
+        session.query("update pg_database set datconnlimit = -2 where datname = 'other'")
+        before = Before.of(cluster)
+        told = cluster.refusal_of_new_client(database="other")
+        assert (told.severity, told.sqlstate) == ("FATAL", PREREQUISITE_STATE)
+        assert told.message == 'cannot connect to invalid database "other"'
+        assert told.hint == "Use DROP DATABASE to drop invalid databases."
+        record = cluster.expect_log("^cannot connect to invalid database", since=before.mark)
+        expect_exit_line(cluster, record.pid, 1, before.mark)
+        expect_undisturbed(cluster, before)
+        session.query("drop database other")
+        assert [kid for kid in cluster.children() if kid.kind is Kind.UNKNOWN] == []

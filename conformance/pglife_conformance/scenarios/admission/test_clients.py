@@ -1,0 +1,294 @@
+"""Clients on their way in: cancel requests, time limits, and what the log tells of them.
+
+Source       rules CN-11, CN-13, CN-22, CN-40, CN-44, TO-01, TI-20; backend_startup.c (until 16
+             postmaster.c): BackendInitialize(), ProcessCancelRequestPacket(); procsignal.c:
+             SendCancelRequest().
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, QUERY_CANCELED
+from pglife_conformance.cluster.client import Special, startup_packet
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.packets import Knock, cancel_request, knock, packet
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.hold.parallel import run_in_parallel
+from pglife_conformance.hold.pin import pin_smart_pending
+from pglife_conformance.pytest.claims import claim, settings
+
+INITIALIZE = "backend_startup.c: BackendInitialize()"
+CANCEL = "backend_startup.c: ProcessCancelRequestPacket(); procsignal.c: SendCancelRequest()"
+LOG_OPTIONS = "backend_startup.c: validate_log_connections_options()"
+PACKETS = pytest.mark.unmonitored("the model has no packets but the startup packet")
+NO_TIMEOUTS = pytest.mark.unmonitored("the model has no time limit for a client's packet")
+LONGEST_KEY = 256
+TIME_FOR_A_PACKET_S = 3.0
+AT_MOST_S = 25.0
+"""Who has not gone by then has another limit: by default it is a minute."""
+
+
+def busy_session(cluster: Cluster) -> Session:
+    """A session whose statement runs."""
+    session = cluster.session()
+    session.send_query("select pg_sleep(60)")
+    cluster.wait_for("a statement that runs", lambda: "SELECT" in session.child.title)
+    return session
+
+
+def expect_logged_only(found: Knock, message: str) -> None:
+    """A cancel request is never answered, and the child that served it exits 0."""
+    assert (found.answer, found.said, found.exit_code) == (b"", [("LOG", message)], 0)
+
+
+def expect_canceled(session: Session) -> None:
+    """Its statement ends with 57014, and the session goes on."""
+    with pytest.raises(ServerError) as problem:
+        session.result()
+    assert problem.value.sqlstate == QUERY_CANCELED
+    assert session.query("select 1") == [("1",)]
+
+
+@claim("CN-44", "CN-45", source=CANCEL, needs=[Need.SQL_FUNCTIONS])
+@PACKETS
+def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
+    """Only the right key for the right process cancels; all else is logged."""
+    session, other = busy_session(cluster), cluster.session()
+    pid, key = session.backend_pid, session.client.cancel_key
+    wrong = bytes([key[0] ^ 1]) + key[1:], key[:-1] + bytes([key[-1] ^ 0x80])
+    for bad in (*wrong, other.client.cancel_key):
+        found = knock(cluster, cancel_request(pid, bad))
+        expect_logged_only(found, f"wrong key in cancel request for process {pid}")
+    stranger = cluster.pid
+    found = knock(cluster, cancel_request(stranger, key))
+    expect_logged_only(found, f"PID {stranger} in cancel request did not match any process")
+    cluster.expect_still("the statement runs on", session.is_silent, 0.1)
+    found = knock(cluster, cancel_request(pid, key))
+    assert (found.answer, found.said, found.exit_code) == (b"", [], 0)
+    expect_canceled(session)
+
+
+@claim("CN-44", "CN-40", source=CANCEL, since=18)
+@PACKETS
+def test_length_of_a_cancel_request(cluster: Cluster) -> None:
+    """A key has 1 to 256 bytes; a shorter or longer packet is logged and nothing else."""
+    session = cluster.session()
+    pid = session.backend_pid
+    for short in (b"", b"\0\0\0"):
+        found = knock(cluster, packet(Special.CANCEL, short))
+        expect_logged_only(found, "invalid length of cancel request packet")
+    for size in (0, LONGEST_KEY + 1):
+        found = knock(cluster, cancel_request(pid, b"k" * size))
+        expect_logged_only(found, "invalid length of cancel key in cancel request packet")
+    for size in (1, 3, 5, 32, LONGEST_KEY):
+        found = knock(cluster, cancel_request(pid, b"k" * size))
+        expect_logged_only(found, f"wrong key in cancel request for process {pid}")
+    found = knock(cluster, cancel_request(0, b"kkkk"))
+    expect_logged_only(found, "invalid cancel request with PID 0")
+    assert session.query("select 1") == [("1",)]
+
+
+@claim("CN-44", "CN-40", source="postmaster.c: processCancelRequest()", until=17)
+@PACKETS
+def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
+    """Until 17 a cancel request has exactly 16 bytes."""
+    for body in (b"", struct.pack("!i", 1), struct.pack("!i", 1) + b"kkk", bytes(9)):
+        found = knock(cluster, packet(Special.CANCEL, body))
+        expect_logged_only(found, "invalid length of startup packet")
+
+
+@claim("CN-13", "CN-44", source=INITIALIZE, needs=[Need.SQL_FUNCTIONS])
+def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> None:
+    """With a smart shutdown pending a client is refused, and a cancel request obeyed."""
+    with pin_smart_pending(cluster) as session:
+        session.send_query("select pg_sleep(60)")
+        cluster.wait_for("a statement that runs", lambda: "SELECT" in session.child.title)
+        assert cluster.refusal_of_new_client().sqlstate == CANNOT_CONNECT_NOW
+        session.cancel()
+        expect_canceled(session)
+    cluster.expect_exit(code=0)
+
+
+@claim("TO-01", "CN-11", "CN-13", "CN-23", source=INITIALIZE)
+@NO_TIMEOUTS
+def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
+    """Who is silent, or half silent, too long is hung up on, exit 1, nothing said or logged."""
+    mark = cluster.mark()
+    with cluster.session() as session:
+        # Only now, for the session that is let in must not be late.
+        cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
+        cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
+        begun = time.monotonic()
+        silent, half = cluster.silent_client(), cluster.silent_client()
+        half.client.send_bytes(startup_packet({"user": "postgres"})[:-1])
+        cluster.request_shutdown("smart")
+        cluster.expect_log("^received smart shutdown request$", since=mark)
+        refused = cluster.silent_client()
+        clients = {client.child.pid: client for client in (silent, half, refused)}
+        for client in clients.values():
+            assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
+            assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
+        for pid in clients:
+            record = cluster.expect_log(rf"\(PID {pid}\) exited with exit code", since=mark)
+            assert record.message.endswith(" 1")
+            said = [record for record in cluster.log(mark) if record.pid == pid]
+            assert [record for record in said if record.level != "DEBUG"] == []
+        assert session.query("select 1") == [("1",)]
+    cluster.expect_exit(code=0)
+
+
+@claim("CN-11", source=INITIALIZE)
+@settings(pre_auth_delay="1s")
+@NO_TIMEOUTS
+def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
+    """pre_auth_delay holds each client up for as long, and then it is let in."""
+    begun = time.monotonic()
+    with cluster.session() as session:
+        assert time.monotonic() - begun > 0.95
+        assert session.query("select 1") == [("1",)]
+
+
+@claim(
+    "CN-11",
+    source="postinit.c: InitPostgres(); bgworker.c: BackgroundWorkerMain()",
+    needs=[Need.FULL_SQL, Need.WALSENDER],
+)
+@NO_TIMEOUTS
+def test_post_auth_delay_holds_whoever_comes_up(cluster: Cluster) -> None:
+    """post_auth_delay, of one second too, holds up sessions, walsenders and background workers."""
+
+    def seconds(what: Callable[[], object]) -> float:
+        begun = time.monotonic()
+        what()
+        return time.monotonic() - begun
+
+    with cluster.session() as session:
+        run_in_parallel(session)
+        mark = cluster.mark()
+        cluster.reload(post_auth_delay="1s")
+        cluster.expect_log('^parameter "post_auth_delay" changed to ', since=mark)
+        assert seconds(lambda: cluster.session().query("select 1")) > 0.95
+        assert seconds(lambda: cluster.session(parameters={"replication": "true"})) > 0.95
+        # A background worker waits when it begins, and again when it has connected.
+        assert seconds(lambda: session.query("select count(*) from pg_class")) > 1.95
+
+
+# What the log tells of a connection.
+
+RECEIPT = "connection received: host=[local]"
+AUTHENTICATED = 'connection authenticated: user="postgres" method=trust'
+AUTHORIZED = "connection authorized: user=postgres database=postgres application_name=someone"
+READY = "connection ready: setup total="
+ON = [RECEIPT, AUTHENTICATED, AUTHORIZED]
+TOLD = {
+    "receipt": [RECEIPT],
+    "authentication": [AUTHENTICATED],
+    "authorization": [AUTHORIZED],
+    "setup_durations": [READY],
+    "all": [*ON, READY],
+    "off": [],
+    "on": ON,
+    "false": [],
+    "TRUE": ON,
+    "no": [],
+    "Yes": ON,
+    "0": [],
+    "1": ON,
+    "": [],
+    "receipt,Setup_Durations": [RECEIPT, READY],
+    "AUTHORIZATION, authentication": [AUTHENTICATED, AUTHORIZED],
+}
+NOT_ALLOWED = ("on,receipt", "off,all", "receipt,on", "receipts", "receipt,,all")
+
+
+def lines_of(cluster: Cluster, session: Session, mark: int) -> list[str]:
+    """What was logged about this connection, without what differs."""
+    pid = session.backend_pid
+    said = [r.message for r in cluster.log(mark) if r.pid == pid and r.level == "LOG"]
+    lines = [line for line in said if line.startswith("connection ")]
+    return [re.sub(r" \(.*\)$|(?<=setup total=).*", "", line) for line in lines]
+
+
+@claim("CN-22", source=LOG_OPTIONS, since=18)
+@PACKETS
+def test_what_log_connections_is_told_to_log(cluster: Cluster) -> None:
+    """log_connections is a list of aspects, or one word for all or nothing of the old ones."""
+    cluster.reload(log_connections="never")
+    for value, expected in TOLD.items():
+        mark = cluster.mark()
+        cluster.reload(log_connections=value)
+        cluster.expect_log(f'parameter "log_connections" changed to "{value}"', since=mark)
+        with cluster.session(parameters={"application_name": "someone"}) as session:
+            assert lines_of(cluster, session, mark) == expected, value
+    for value in NOT_ALLOWED:
+        mark = cluster.mark()
+        cluster.reload(log_connections=value)
+        told = f'^invalid value for parameter "log_connections": "{value}"$'
+        assert cluster.expect_log(told, since=mark).level == "LOG"
+
+
+@claim("CN-22", source="postmaster.c: BackendInitialize()", until=17)
+@settings(log_connections="on")
+@PACKETS
+def test_log_connections_until_17(cluster: Cluster) -> None:
+    """Until 17 log_connections is on or off."""
+    mark = cluster.mark()
+    with cluster.session(parameters={"application_name": "someone"}) as session:
+        told = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 16 else [])]
+        assert lines_of(cluster, session, mark) == [*told, AUTHORIZED]
+
+
+@claim("CN-22", source="launch_backend.c: postmaster_child_launch()", since=18)
+@settings(log_connections="setup_durations")
+@PACKETS
+def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
+    """Fork and authentication are parts of the whole, and the whole of what the client saw."""
+    mark = cluster.mark()
+    begun = time.monotonic()
+    with cluster.session():
+        seen_ms = (time.monotonic() - begun) * 1000
+        message = cluster.expect_log("^connection ready: ", since=mark).message
+    number = r"(\d+\.\d{3}) ms"
+    form = f"connection ready: setup total={number}, fork={number}, authentication={number}"
+    found = re.fullmatch(form, message)
+    assert found is not None, message
+    total, fork, authentication = (float(text) for text in found.groups())
+    assert 0 < fork < total
+    assert 0 < authentication < total
+    assert fork + authentication <= total <= seen_ms + 100
+
+
+@claim("CN-22", "TI-20", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
+@settings(listen_addresses="127.0.0.1", log_connections="on")
+@PACKETS
+def test_where_a_client_comes_from(cluster: Cluster) -> None:
+    """Over TCP the log has a client's address and port, and so has its child's title."""
+    mark = cluster.mark()
+    with cluster.session(tcp=True) as session:
+        with socket.socket(fileno=os.dup(session.client.fileno())) as same:
+            port = same.getsockname()[1]
+        assert cluster.find_log(f"^connection received: host=127.0.0.1 port={port}$", since=mark)
+        title = f"postgres: postgres postgres 127.0.0.1({port}) idle"
+        cluster.wait_for(f"the title {title!r}", lambda: session.child.title == title)
+
+
+@claim("CN-11", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
+@settings(listen_addresses="127.0.0.1", log_connections="on", log_hostname="on")
+@PACKETS
+def test_name_of_a_clients_host(cluster: Cluster) -> None:
+    """With log_hostname the name that the address resolves to is logged and in the title."""
+    name = socket.getnameinfo(("127.0.0.1", 1), socket.NI_NUMERICSERV)[0]
+    mark = cluster.mark()
+    with cluster.session(tcp=True) as session:
+        assert cluster.find_log(f"^connection received: host={name} port=", since=mark)
+        start = f"postgres: postgres postgres {name}("
+        cluster.wait_for("its name", lambda: session.child.title.startswith(start))

@@ -1,0 +1,130 @@
+"""Who is refused before a database is looked at, and in which words.
+
+Source       rules CN-03, CN-12, CN-21, PG-02; backend_startup.c (until 16 postmaster.c):
+             BackendInitialize(); postmaster.c: canAcceptConnections(), process_pm_pmsignal().
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW
+from pglife_conformance.cluster.client import ServerMessage, Tag
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.packets import packet
+from pglife_conformance.pytest.claims import claim, settings
+
+SOURCE = "backend_startup.c: BackendInitialize()"
+STANDBY = [Need.STANDBY, Need.FULL_SQL]
+NO_STANDBY = pytest.mark.unmonitored("the model has no standby")
+AS_AT_INITDB = {"max_connections": "100"}
+NOT_YET = "the database system is not yet accepting connections"
+CACHED_SUBTRANSACTIONS = 64
+
+
+def refusal_in_recovery(cluster: Cluster, detail: str) -> ServerMessage:
+    """What a client hears once the server is so far; before that, something else."""
+
+    def heard() -> ServerMessage | None:
+        refusal = cluster.refusal_of_new_client()
+        assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
+        return refusal if refusal.detail == detail else None
+
+    return cluster.wait_for(f"a refusal with {detail!r}", heard, deadlines.START_LIMIT)
+
+
+def start_as_standby(cluster: Cluster) -> None:
+    """A start that will not come to an end of recovery."""
+    mark = cluster.mark()
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.expect_log("^listening on ", since=mark, within=deadlines.START_LIMIT)
+
+
+@claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
+@settings(hot_standby="off", **AS_AT_INITDB)
+@NO_STANDBY
+def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
+    """With hot_standby off a standby accepts nobody, and says why."""
+    start_as_standby(stopped_cluster)
+    refusal = refusal_in_recovery(stopped_cluster, "Hot standby mode is disabled.")
+    assert refusal.message == "the database system is not accepting connections"
+    assert refusal.hint == ""
+
+
+@claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
+@settings(**AS_AT_INITDB)
+@NO_STANDBY
+def test_refusal_before_consistency(cluster: Cluster) -> None:
+    """A standby whose base backup has not come to its end is not yet consistent, and says so."""
+    with cluster.session() as session:
+        (found,) = session.query(
+            "select redo_lsn, redo_wal_file, checkpoint_lsn from pg_control_checkpoint()"
+        )
+    cluster.request_shutdown("immediate")
+    cluster.expect_exit(code=0)
+    redo, file, checkpoint = found
+    label = (
+        f"START WAL LOCATION: {redo} (file {file})\nCHECKPOINT LOCATION: {checkpoint}\n"
+        "BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIME: 2026-01-01 00:00:00 UTC\n"
+        "LABEL: pglife\nSTART TIMELINE: 1\n"
+    )
+    cluster.write_file("backup_label", label)
+    start_as_standby(cluster)
+    told = "Consistent recovery state has not been yet reached."
+    refusal = refusal_in_recovery(cluster, told)
+    assert (refusal.message, refusal.hint) == (NOT_YET, "")
+    cluster.expect_still(
+        "it stays so",
+        lambda: cluster.refusal_of_new_client().detail == told,
+        0.1,
+    )
+
+
+@claim("CN-12", "PG-02", source="postmaster.c: process_pm_pmsignal()", needs=STANDBY, since=18)
+@settings(**AS_AT_INITDB)
+@NO_STANDBY
+def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
+    """A consistent standby that cannot know who was running says that, with a hint."""
+    steps = "".join(
+        f"savepoint s{number}; insert into something values ({number}); "
+        for number in range(CACHED_SUBTRANSACTIONS + 2)
+    )
+    with cluster.session() as session, cluster.session() as other:
+        session.query("create table something (number int)")
+        session.query(f"begin; {steps}")
+        other.query("checkpoint")
+        other.query("create table another ()")
+        cluster.request_shutdown("immediate")
+        cluster.expect_exit(code=0)
+    start_as_standby(cluster)
+    refusal = refusal_in_recovery(cluster, "Recovery snapshot is not yet ready for hot standby.")
+    assert refusal.message == NOT_YET
+    assert refusal.hint == (
+        "To enable hot standby, close write transactions with more than "
+        f"{CACHED_SUBTRANSACTIONS} subtransactions on the primary server."
+    )
+
+
+@claim("CN-21", "CN-22", source=SOURCE)
+@settings(client_min_messages="debug5", log_connections="on")
+@pytest.mark.unmonitored("the model has no packets but the startup packet")
+def test_nothing_is_told_before_authentication(cluster: Cluster) -> None:
+    """Whatever client_min_messages says, a client hears of no log line before it is let in."""
+    mark = cluster.mark()
+    session = cluster.silent_client(wait_for_child=False)
+    session.client.send_startup({"user": "postgres"})
+    first = session.receive()
+    assert first is not None
+    assert first.tag is Tag.AUTHENTICATION
+    session.hear_outcome()
+    assert cluster.find_log("^connection received: ", since=mark) is not None
+    silent = cluster.silent_client(wait_for_child=False)
+    silent.client.send_bytes(packet(3 << 16, b"user\0postgres\0\0")[:-1])
+    cluster.wait_for(
+        "its line in the log",
+        lambda: len([r for r in cluster.log(mark) if "connection received" in r.message]) == 2,
+    )
+    assert silent.is_silent()

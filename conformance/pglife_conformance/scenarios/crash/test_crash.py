@@ -1,0 +1,140 @@
+"""Crashes as clients and operators meet them.
+
+Source       rules CR-02, CR-04, CR-22, CR-25, CR-26, SE-24; postmaster.c: HandleChildCrash(),
+             PostmasterStateMachine(), tcop/postgres.c: quickdie().
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.refusals import (
+    CANNOT_CONNECT_NOW,
+    CRASH_SHUTDOWN,
+    IN_RECOVERY_MODE,
+    TERMINATED_BY_CRASH,
+)
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.crash import (
+    SHUT_DOWN,
+    TERMINATING,
+    Before,
+    expect_crash_restart,
+    expect_postmaster_lines,
+    killed_line,
+    quoted,
+)
+from pglife_conformance.hold.pin import pin_wait_backends_after_crash
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.crash.test_sigkill_round import Countdown
+
+SOURCE = "postmaster.c: HandleChildCrash()"
+SM = "postmaster.c: PostmasterStateMachine()"
+CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION]
+
+SE_24_DETAIL = (
+    "The postmaster has commanded this server process to roll back the current transaction and "
+    "exit, because another server process exited abnormally and possibly corrupted shared memory."
+)
+SE_24_HINT = "In a moment you should be able to reconnect to the database and repeat your command."
+
+
+@claim("SE-24", "CR-02", "CR-20", source="tcop/postgres.c: quickdie()", needs=CRASH)
+def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
+    """A session hears WARNING 57P02 with its DETAIL and HINT, or nothing, and then the end."""
+    sessions = [cluster.session() for _ in range(3)]
+    before = Before.of(cluster)
+    victim = cluster.crash(Kind.WALWRITER)
+    for session in sessions:
+        for told in session.expect_end():
+            assert (told.severity, told.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
+            assert told.message == TERMINATED_BY_CRASH
+            assert (told.detail, told.hint) == (SE_24_DETAIL, SE_24_HINT)
+    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    cluster.expect_no_log(TERMINATED_BY_CRASH, since=before.mark)
+
+
+@claim("CR-04", "CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
+def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
+    """While the children of a crashed server end, new clients hear `in recovery mode`."""
+    mark = cluster.mark()
+    countdown = Countdown(cluster)
+    with pin_wait_backends_after_crash(cluster):
+        for _ in range(2):
+            with countdown.step():
+                refusal = cluster.refusal_of_new_client()
+                assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
+                assert refusal.message == IN_RECOVERY_MODE
+    cluster.expect_ready(since=mark)
+
+
+@claim("CR-22", "INV-70", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@settings(restart_after_crash="off")
+@pytest.mark.parametrize("kind", [Kind.WALWRITER, Kind.CHECKPOINTER], ids=str)
+def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None:
+    """With restart_after_crash off the postmaster exits 1 when all children are gone."""
+    cluster.session()
+    mark = cluster.mark()
+    victim = cluster.crash(kind)
+    cluster.expect_exit(code=1)
+    reason = f"shutting down because {quoted('restart_after_crash', cluster)} is off"
+    lines = [killed_line(cluster, victim), TERMINATING, reason, SHUT_DOWN]
+    expect_postmaster_lines(cluster, lines, mark)
+    assert cluster.children() == []
+    assert cluster.pid_file() is None
+    assert cluster.controldata_state() is ControlState.IN_PRODUCTION
+
+
+@claim("LG-02", "CR-25", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER])
+@settings(logging_collector="on")
+def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
+    """The logger keeps its pid over a crash restart."""
+    before = Before.of(cluster)
+    victim = cluster.crash(Kind.WALWRITER)
+    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    assert len(cluster.children(Kind.LOGGER)) == 1
+
+
+@claim("CR-26", "INV-67", source="xlog.c: StartupXLOG()", needs=[*CRASH, Need.FULL_SQL])
+def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
+    """Committed rows survive a crash; uncommitted ones do not, nor rows of unlogged tables."""
+    with cluster.session() as session:
+        session.query("create table kept (a int)")
+        session.query("create unlogged table emptied (a int)")
+        session.query("insert into kept values (1), (2)")
+        session.query("insert into emptied values (1)")
+    open_session = cluster.session()
+    open_session.query("begin")
+    open_session.query("insert into kept values (3)")
+    mark = cluster.mark()
+    cluster.crash(open_session.child)
+    cluster.expect_ready(since=mark)
+    with cluster.session() as session:
+        assert session.query("select a from kept order by a") == [("1",), ("2",)]
+        assert session.query("select count(*) from emptied") == [("0",)]
+
+
+@claim(
+    "CR-21", "SV-30", source="postmaster.c: PostmasterStateMachine()", needs=[*CRASH, Need.FULL_SQL]
+)
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> None:
+    """remove_temp_files_after_crash says whether the files of the dead go at the restart."""
+    cluster = stopped_cluster
+    cluster.configure(remove_temp_files_after_crash=value)
+    cluster.start()
+    place = cluster.data / "base" / "pgsql_tmp"
+    place.mkdir(exist_ok=True)
+    left = place / "pgsql_tmp4711.0"
+    left.touch()
+    for path in (place, left):
+        cluster.target.user.owns(path)
+    mark = cluster.mark()
+    cluster.crash(Kind.WALWRITER)
+    cluster.expect_ready(since=mark)
+    assert left.exists() is (value == "off")
+    cluster.restart()
+    assert not left.exists()

@@ -1,0 +1,398 @@
+"""The defects of docs/findings.md that can be made to happen: each scenario asserts what is right.
+
+A release that has the defect breaks the claim, which is expected of it (Defect) and must happen
+every time; a target that declares the repair is held to the claim. That something never ends is
+shown by who is left: nobody who has been told anything, and nobody who would end by himself.
+
+Source       docs/findings.md; postmaster.c: process_pm_child_exit(), HandleChildCrash(),
+             process_pm_shutdown_request(), PostmasterStateMachine().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.expect.crash import (
+    ABNORMAL,
+    REINITIALIZING,
+    SHUT_DOWN,
+    SIGKILL_ROUND,
+    STARTUP_FAILED,
+    TERMINATING,
+    expect_postmaster_lines,
+    killed_line,
+)
+from pglife_conformance.hold.gate import StartupGate
+from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_checkpointer
+from pglife_conformance.hold.tracing import Traced
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child, RunState, read_stat
+from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.pytest.claims import Defect, claim
+
+REAPER = "postmaster.c: process_pm_child_exit()"
+REQUEST = "postmaster.c: process_pm_shutdown_request()"
+HANDLER = "postmaster.c: HandleChildCrash()"
+CLOCK = "postmaster.c: ServerLoop()"
+CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
+
+REST_S = 1.5
+"""How long nothing may move before an end that needs nobody is taken to be none."""
+
+ANOTHER_ROUND_S = deadlines.SIGKILL_CLOCK + deadlines.REACTION_LIMIT
+"""Until a child must have died of a round of SIGKILL whose clock begins to run now."""
+
+HELPERS = frozenset({Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.IO_WORKER})
+
+
+def finding(number: str, repair: str, *, since: int = 15, until: int = 18) -> Defect:
+    """A defect by its number in docs/findings.md."""
+    return Defect(f"{number} in docs/findings.md", repair, since=since, until=until)
+
+
+# How the startup process is held, and let go.
+
+
+@contextlib.contextmanager
+def startup_held_after_crash(
+    cluster: Cluster, victim: Kind = Kind.WALWRITER
+) -> Iterator[tuple[StartupGate, Child]]:
+    """PM_STARTUP after a crash, FatalError set; the helpers are there too (OB-02)."""
+    gate = StartupGate(cluster)
+    mark = cluster.mark()
+    cluster.crash(victim)
+    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
+    startup = gate.wait_for_startup(mark)
+    cluster.child(Kind.CHECKPOINTER)
+    cluster.child(Kind.BACKGROUND_WRITER)
+    yield gate, startup
+    gate.open()
+
+
+def expect_reaped(cluster: Cluster, child: Child) -> None:
+    """The postmaster has taken its exit status."""
+    cluster.wait_for(
+        f"{child} to be reaped", lambda: child.key not in {kid.key for kid in cluster.watcher.kids}
+    )
+
+
+def ask_whether_it_is_over(cluster: Cluster) -> None:
+    """Wait until the postmaster has finished what it is about: a client is served after it (SL-01).
+
+    How the client fares is no matter: a child forked for it may be told to quit at once.
+    """
+    cluster.attempt()
+
+
+def expect_zombie(cluster: Cluster, child: Child) -> None:
+    """It has ended, and a postmaster that is stopped cannot have reaped it."""
+
+    def is_dead() -> bool:
+        kids = cluster.watcher.kids
+        return any(k.key == child.key and k.state is RunState.ZOMBIE for k in kids)
+
+    cluster.wait_for(f"the end of {child}", is_dead, deadlines.START_LIMIT)
+
+
+def is_busy(pid: int) -> bool:
+    """It runs or wants to: whoever waits for a processor has been told something already."""
+    stat = read_stat(pid)
+    return stat is not None and stat.state in "RD"
+
+
+def expect_end(cluster: Cluster, code: int, *, but_for: frozenset[Kind]) -> None:
+    """The postmaster exits with this status.
+
+    It is not waited for in vain: when nobody is left but children of these kinds, none of them
+    with an order that it has not taken, and nothing has moved for a while, no end will come.
+    """
+    rest: tuple[object, float] = (None, 0.0)
+
+    def over() -> str | None:
+        nonlocal rest
+        seen = cluster.watcher.last
+        assert seen is not None
+        if seen.exit_code is not None:
+            return "exit"
+        at_rest = bool(seen.kids) and all(
+            kid.is_alive and kid.kind in but_for and not orders_pending(kid) for kid in seen.kids
+        )
+        at_rest = at_rest and not any(map(is_busy, [cluster.pid, *(k.pid for k in seen.kids)]))
+        now = time.monotonic()
+        sight = (tuple(kid.key for kid in seen.kids), len(cluster.watcher.log.records))
+        if not at_rest or sight != rest[0]:
+            rest = (sight, now)
+            return None
+        return "rest" if now - rest[1] >= REST_S * cluster.scale else None
+
+    if cluster.wait_for("the postmaster's exit", over, deadlines.SHUTDOWN_LIMIT) == "rest":
+        raise cluster.watcher.failure(
+            f"the postmaster's exit with {code}",
+            f"nobody moves, and nobody has been told anything: {cluster.watcher.summary()}",
+            hangs=True,
+        )
+    cluster.expect_exit(code)
+
+
+# F01 to F03, F07, F08: FatalError outlives the reinitialisation.
+
+
+@claim(
+    "INV-91",
+    "INV-92",
+    "INV-93",
+    "MM-01",
+    source=REQUEST,
+    needs=CRASH,
+    defects=[finding("F01", "startup_shutdown_after_crash_quits")],
+    spec="process_shutdown_request",
+)
+@pytest.mark.parametrize("mode", ["fast", "smart"])
+def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: str) -> None:
+    """A shutdown requested in the PM_STARTUP after a crash ends the server."""
+    mark = cluster.mark()
+    with startup_held_after_crash(cluster):
+        cluster.request_shutdown(mode)
+        cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
+    expect_end(cluster, 1, but_for=frozenset({Kind.CHECKPOINTER, Kind.IO_WORKER}))
+    cluster.expect_log(f"^{ABNORMAL}$", since=mark)
+    assert cluster.pid_file() is None
+
+
+@claim(
+    "INV-94",
+    "INV-14",
+    "INV-16",
+    "PR-20",
+    "SM-11",
+    source=HANDLER,
+    needs=CRASH,
+    defects=[finding("F02", "crash_during_fatal_error_in_startup")],
+    spec="reap_startup",
+)
+def test_startup_process_dies_while_a_crashed_server_starts_up(cluster: Cluster) -> None:
+    """A startup process that dies in the PM_STARTUP after a crash is named, everybody is told to
+    quit, and the postmaster exits 1."""
+    with startup_held_after_crash(cluster) as (_, startup):
+        mark = cluster.mark()
+        cluster.crash(startup)
+        expect_reaped(cluster, startup)
+        expect_end(cluster, 1, but_for=HELPERS)
+    told = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
+    expect_postmaster_lines(cluster, told, mark)
+
+
+@claim(
+    "INV-61",
+    "INV-64",
+    "INV-82",
+    "CR-38",
+    source=HANDLER,
+    needs=CRASH,
+    defects=[finding("F03", "crash_during_fatal_error_in_startup")],
+    spec="reap_background_process",
+)
+@pytest.mark.parametrize("kind", [Kind.BACKGROUND_WRITER, Kind.CHECKPOINTER], ids=str)
+def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) -> None:
+    """A child that crashes in the PM_STARTUP after a crash is a new crash: shared memory is made
+    anew once more before the server opens."""
+    with startup_held_after_crash(cluster):
+        mark = cluster.mark()
+        victim = cluster.crash(kind)
+        expect_reaped(cluster, victim)
+        ask_whether_it_is_over(cluster)
+        found = cluster.find_log(f"^{TERMINATING}$", since=mark)
+        if found is None:
+            raise cluster.watcher.failure(
+                f"the crash of {victim} is handled", "it was reaped, and nobody was told to quit"
+            )
+    cluster.expect_ready(since=mark)
+    told = [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
+    expect_postmaster_lines(cluster, told, mark)
+
+
+@claim(
+    "INV-13",
+    "INV-14",
+    "INV-16",
+    "INV-94",
+    "MM-08",
+    source="postmaster.c: process_pm_pmsignal()",
+    needs=CRASH,
+    defects=[finding("F07", "crash_during_fatal_error_in_startup", since=18)],
+    spec="process_pmsignal",
+)
+def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) -> None:
+    """A startup process whose death comes to the postmaster together with its message that redo
+    has begun does not leave a server in recovery without it: exit 1."""
+    with startup_held_after_crash(cluster) as (gate, startup):
+        # After redo the startup process waits for a checkpoint, so that it can be killed there.
+        with Pin(cluster, Kind.CHECKPOINTER):
+            mark = cluster.mark()
+            with StoppedPostmaster(cluster):
+                gate.open()
+                cluster.expect_log("^redo (starts at|is not required)", since=mark)
+                cluster.crash(startup)
+            expect_reaped(cluster, startup)
+        expect_end(cluster, 1, but_for=HELPERS)
+    told = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
+    expect_postmaster_lines(cluster, told, mark)
+
+
+@claim(
+    "INV-94",
+    "INV-91",
+    "INV-108",
+    "TR18-25",
+    source="postmaster.c: process_pm_pmsignal()",
+    needs=CRASH,
+    since=18,
+    why="INT to the checkpointer does nothing before",
+    defects=[finding("F08", "xlog_shutdown_in_crash_startup_is_crash", since=18)],
+    spec="process_pmsignal",
+)
+def test_checkpointer_shuts_wal_down_while_a_crashed_server_starts_up(cluster: Cluster) -> None:
+    """A checkpointer that has been sent INT in the PM_STARTUP after a crash, and so serves nobody
+    any more, does not hold the restart: it is a new crash."""
+    with startup_held_after_crash(cluster):
+        mark = cluster.mark()
+        checkpointer = cluster.signal_child(Kind.CHECKPOINTER, signal.SIGINT)
+        cluster.expect_log("^postmaster received pmsignal signal$", since=mark)
+        ask_whether_it_is_over(cluster)
+        found = cluster.find_log("^WAL was shut down unexpectedly$", since=mark)
+        if found is None:
+            raise cluster.watcher.failure(
+                "a new crash", f"the message that {checkpointer} is out of service went unheard"
+            )
+    cluster.expect_ready(since=mark)
+    told = ["WAL was shut down unexpectedly", REINITIALIZING, READY_LINE]
+    expect_postmaster_lines(cluster, told, mark)
+
+
+# The others.
+
+
+@claim(
+    "INV-61",
+    "INV-64",
+    "TR18-04",
+    "RP-01",
+    source=REAPER,
+    needs=CRASH,
+    defects=[finding("F04", "startup_exit_in_crash_not_run")],
+    spec="reap_startup",
+)
+def test_startup_process_ends_beside_a_crash(stopped_cluster: Cluster) -> None:
+    """A startup process that exits 0 after a crash has been handled does not open the server:
+    shared memory is made anew first."""
+    cluster = stopped_cluster
+    gate = StartupGate(cluster)
+    cluster.start(wait=False)
+    startup = gate.wait_for_startup(0)
+    cluster.child(Kind.CHECKPOINTER)
+    cluster.child(Kind.BACKGROUND_WRITER)
+    with StoppedPostmaster(cluster):
+        gate.open()
+        expect_zombie(cluster, startup)
+        # All others too: nobody is left whose death by QUIT would be a second crash.
+        mark = cluster.mark()
+        for child in cluster.children():
+            cluster.crash(child)
+    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    cluster.expect_log(f"^{TERMINATING}$", since=mark)
+    if cluster.find_log(f"^{REINITIALIZING}$", since=mark) is None:
+        raise cluster.watcher.failure(
+            "shared memory is made anew after a crash", "the server has opened without"
+        )
+    cluster.expect_ready(since=mark)
+
+
+@claim(
+    "INV-94",
+    "INV-90",
+    "INV-110",
+    "CR-08",
+    source=CLOCK,
+    needs=CRASH,
+    defects=[finding("F06", "sigkill_reaches_dead_end", until=17)],
+    spec="issue_sigkill",
+)
+def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
+    """A dead-end child that cannot take QUIT is killed with the others after five seconds, and the
+    restart goes on."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child) as held:
+        cluster.crash(Kind.WALWRITER)
+        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        # It comes now, so that the postmaster sets out anew to sleep until its clock (SL-06).
+        refused = cluster.silent_client()
+        with Pin(cluster, refused.child) as pin:
+            if cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None:
+                raise Inconclusive("a dead-end child before the round", "the five seconds are over")
+            cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
+            cluster.expect_death(held.child)
+            cluster.expect_death(pin.child)
+    cluster.expect_ready(since=mark)
+
+
+@claim(
+    "INV-94",
+    "INV-90",
+    "INV-110",
+    "CR-08",
+    source=CLOCK,
+    needs=CRASH,
+    defects=[finding("F06", "sigkill_reaches_dead_end")],
+    spec="issue_sigkill",
+)
+def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> None:
+    """A dead-end child that was forked after the round of SIGKILL and cannot take QUIT does not
+    hold the restart either: another round reaches it."""
+    session = cluster.session()
+    mark = cluster.mark()
+    with Pin(cluster, session.child) as held:
+        with Traced(cluster, held.child):
+            cluster.crash(Kind.WALWRITER)
+            cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
+            cluster.expect_death(held.child)
+            refused = cluster.silent_client()
+            pin = Pin(cluster, refused.child)
+        expect_reaped(cluster, held.child)
+        cluster.expect_death(pin.child, ANOTHER_ROUND_S)
+    cluster.expect_ready(since=mark)
+
+
+@claim(
+    "INV-40",
+    "INV-110",
+    "SV-25",
+    source=CLOCK,
+    needs=[*CRASH, Need.PMSTATE_LOG, Need.IO_WORKERS],
+    defects=[finding("F10", "no_accept_after_wait_dead_end", since=18)],
+    spec="serve_last_client",
+)
+def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
+    """A client that connects while the postmaster has the end of the checkpointer to handle is not
+    given a child in PM_WAIT_DEAD_END, and does not hold the shutdown."""
+    mark = cluster.mark()
+    with pin_wait_checkpointer(cluster) as checkpointer:
+        first = cluster.silent_client()
+        with Pin(cluster, first.child):
+            with StoppedPostmaster(cluster):
+                checkpointer.release()
+                expect_zombie(cluster, checkpointer.child)
+                late = cluster.silent_client(wait_for_child=False)
+            cluster.expect_log("from PM_WAIT_CHECKPOINTER to PM_WAIT_DEAD_END", since=mark)
+        cluster.expect_death(first.child)
+        expect_end(cluster, 0, but_for=frozenset({Kind.UNKNOWN}))
+    late.vanish()

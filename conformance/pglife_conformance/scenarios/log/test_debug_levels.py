@@ -1,0 +1,139 @@
+"""At which level each debug line of a process's life is told, and that it is told at all.
+
+All debug levels look alike in the log (`DEBUG`), so a level is seen by which setting of
+log_min_messages shows the line: the same life is lived at each of them.
+
+Source       rules RP-22, RP-23, PM-01, PR-26, SG-42, PG-32, CN-23; the DEBUG lines of postmaster.c,
+             pmchild.c, bgworker.c, launcher.c, autovacuum.c, ipc.c, procsignal.c, shell_archive.c.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.hold.parallel import parallel_setting, run_in_parallel
+from pglife_conformance.hold.pin import pin_smart_pending
+from pglife_conformance.observation.log import LogRecord
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the log at one of the debug levels."""
+
+    level: int
+    message: str
+    since: int = 15
+    until: int = 18
+
+
+LINES = (
+    Line(1, r"updating PMState from PM_INIT to PM_STARTUP", since=18),
+    Line(1, r'registering background worker "logical replication launcher"'),
+    Line(1, r'registering background worker "parallel worker for PID \d+"'),
+    Line(1, r'starting background worker process "logical replication launcher"'),
+    Line(1, r'starting background worker process "parallel worker for PID \d+"'),
+    Line(1, r'unregistering background worker "parallel worker for PID \d+"'),
+    Line(1, r'background worker "parallel worker" \(PID \d+\) exited with exit code 0'),
+    Line(1, r"autovacuum launcher started"),
+    Line(1, r"autovacuum launcher shutting down"),
+    Line(1, r"logical replication launcher started"),
+    Line(1, r"logical replication launcher shutting down"),
+    Line(1, r"waiting for all backends to process ProcSignalBarrier generation \d+"),
+    Line(1, r"finished waiting for all backends to process ProcSignalBarrier generation \d+"),
+    Line(1, r'archived write-ahead log file "\w+"'),
+    Line(1, r"archiver process shutting down"),
+    Line(2, r"client backend \(PID \d+\) exited with exit code 0", since=18),
+    Line(2, r"client backend \(PID \d+\) exited with exit code 1", since=18),
+    Line(2, r"dead-end client backend \(PID \d+\) exited with exit code 1", since=18),
+    Line(2, r"server process \(PID \d+\) exited with exit code 0", until=17),
+    Line(2, r"server process \(PID \d+\) exited with exit code 1", until=17),
+    Line(2, r"forked new client backend, pid=\d+ socket=\d+", since=18),
+    Line(2, r"forked new dead-end client backend, pid=\d+ socket=\d+", since=18),
+    Line(2, r"forked new backend, pid=\d+ socket=\d+", until=17),
+    Line(2, r"assigned pm child slot \d+ for backend", since=18),
+    Line(2, r"releasing pm child slot \d+", since=18),
+    Line(2, r"allocating dead-end child", since=18),
+    Line(2, r"releasing dead-end backend", since=18),
+    Line(2, r"postmaster received pmsignal signal", since=18),
+    Line(2, r"postmaster received reload request signal", since=18),
+    Line(2, r"postmaster received shutdown request signal", since=18),
+    Line(2, r"postmaster received signal 15", until=15),
+    Line(2, r"processing cancel request: sending SIGINT to process \d+"),
+    Line(2, r"checkpointer updated shared memory configuration values"),
+    Line(2, r"max_safe_fds = \d+, usable_fds = \d+, already_open = \d+"),
+    Line(3, r"(?s)initial environment dump:\n.*", since=18),
+    Line(3, r"invoking IpcMemoryCreate\(size=\d+\)"),
+    Line(3, r"InitPostgres"),
+    Line(3, r"exit\([01]\)"),
+    Line(3, r"proc_exit\([01]\): \d+ callbacks to make"),
+    Line(3, r"shmem_exit\([01]\): \d+ before_shmem_exit callbacks to make"),
+    Line(3, r"shmem_exit\([01]\): \d+ on_shmem_exit callbacks to make"),
+    Line(3, r"sending signal 15/SIGTERM to walwriter process with pid \d+", since=18),
+    Line(3, r'executing archive command "true"'),
+    Line(4, r"reaping dead processes"),
+    Line(4, r"client backend process \d+ is still running", since=18),
+)
+
+
+def live(cluster: Cluster) -> None:
+    """A short life of which each of the lines tells."""
+    cluster.expect_log("^logical replication launcher started$")
+    cluster.expect_log("^autovacuum launcher started$")
+    with cluster.session() as session:
+        run_in_parallel(session)
+        assert session.query("select 1") == [("1",)]
+        session.query(f"reset {parallel_setting(cluster)}")
+        session.query("create database one strategy file_copy")
+        session.query("drop database one")
+        session.query("select pg_switch_wal()")
+        # There is nothing to cancel, but the request is told all the same.
+        session.cancel()
+    cluster.expect_log('^archived write-ahead log file "')
+    assert cluster.refusal_of_new_client(user="nobody").sqlstate == "28000"
+    mark = cluster.mark()
+    cluster.reload()
+    cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+    with pin_smart_pending(cluster):
+        cluster.refusal_of_new_client()
+    cluster.expect_exit(code=0)
+
+
+@claim(
+    "RP-22",
+    "RP-23",
+    "PM-01",
+    "SG-42",
+    source="the DEBUG lines of postmaster.c, pmchild.c, bgworker.c, ipc.c, procsignal.c",
+    needs=[Need.FULL_SQL, Need.SQL_FUNCTIONS, Need.ARCHIVER],
+)
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+@pytest.mark.unmonitored("the model has no parallel workers and no archiver")
+def test_each_debug_line_has_its_level(make_cluster: MakeCluster, level: int) -> None:
+    """A debug line is told where its level is asked for, and nowhere else."""
+    cluster = make_cluster(
+        log_min_messages=f"debug{level}", archive_mode="on", archive_command="true"
+    )
+    major = cluster.target.version.major
+    cluster.start()
+    live(cluster)
+    wrong = []
+    for line in LINES:
+        if not line.since <= major <= line.until:
+            continue
+        found = _records(cluster, line)
+        if bool(found) != (line.level <= level):
+            wrong.append(f"{'told' if found else 'not told'}: {line}")
+        wrong += [str(record) for record in found if record.level != "DEBUG"]
+    assert wrong == []
+
+
+def _records(cluster: Cluster, line: Line) -> list[LogRecord]:
+    matches = re.compile(line.message).fullmatch
+    return [record for record in cluster.log() if matches(record.message)]

@@ -1,0 +1,166 @@
+"""Rotation of the log by age: when it comes, what the file is called, what becomes of the old
+text, and what happens when the next file cannot be opened.
+
+Source       rules LG-06, TF-07; postmaster/syslogger.c: set_next_rotation_time(),
+             logfile_rotate(), logfile_rotate_dest(), logfile_open().
+
+A log is rotated at full minutes at the soonest, by the clock of log_timezone. So the time zone of
+these scenarios is some seconds away from the world's: its minute is full when we like.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.crash import Before
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.scenarios.processes.logger.test_files import noted, say
+
+OPEN = "syslogger.c: logfile_open()"
+ROTATE = "syslogger.c: logfile_rotate_dest()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.LOGGER, Need.FULL_SQL]
+FIRST_IN_S = 2
+ATTEMPTS = 4
+LATE_S = 10.0
+"""What a loaded machine may need for a rotation whose time has come."""
+SUFFIXES = ("log", "csv", "json")
+
+
+def zone_whose_minute_ends(in_s: int) -> str:
+    """A time zone, in POSIX words, in which a minute ends that many seconds from now.
+
+    Its summer time is what is away by seconds, and it lasts all the year but for the first hour,
+    since whoever is away by seconds at New Year 2000 is taken to count leap seconds.
+    """
+    now = time.gmtime()
+    if now.tm_yday == 1 and now.tm_hour <= 1:
+        raise Inconclusive("a time zone of our own", "it is New Year")
+    ahead = 60 - (int(time.time()) + in_s) % 60
+    return f"UTC0UTC-00:00:{ahead % 60:02d},J1/1,J365/24"
+
+
+def until_next_minute_ms(cluster: Cluster, logger: Child) -> int:
+    """For how long the logger, waited for, sleeps until the end of a minute."""
+
+    def planned() -> int | None:
+        ms = sleep_ms(logger.pid)
+        return ms if ms is not None and 0 < ms <= 60_000 else None
+
+    return cluster.wait_for("a logger that sleeps until the next minute", planned)
+
+
+def begin_a_last_minute(cluster: Cluster) -> str:
+    """Let the log be at_SS.log, and a minute of log_timezone be nearly over.
+
+    Gives SS, which is not 00. The logger is seen to sleep until the end of that minute: one that
+    has read its settings too late for it would sleep for another minute.
+    """
+    logger = cluster.child(Kind.LOGGER)
+    for attempt in range(ATTEMPTS):
+        in_s = FIRST_IN_S * 2**attempt
+        zone = zone_whose_minute_ends(in_s)
+        say(cluster, log_timezone=zone, log_filename="at_%S.log", log_rotation_age="1min")
+        in_ms = until_next_minute_ms(cluster, logger)
+        name = re.fullmatch(r"stderr log/at_(\d\d)\.log", (noted(cluster) or [""])[0])
+        if in_ms <= in_s * 1000 and name is not None and name[1] != "00":
+            return name[1]
+        # Only a change of the age makes the logger count anew, one of the name asks for a file.
+        say(cluster, log_rotation_age="0", log_filename=f"again_{attempt}.log")
+        cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
+    raise Inconclusive("a logger that reads its settings soon", "it took too long each time")
+
+
+def expect_the_next_file(cluster: Cluster) -> None:
+    """The end of the minute, and the file that is named by it."""
+    limit = FIRST_IN_S * 2**ATTEMPTS + LATE_S
+    cluster.wait_for(
+        "the file of the full minute",
+        lambda: noted(cluster)[:1] == ["stderr log/at_00.log"],
+        limit,
+        describe=lambda: str(noted(cluster)),
+    )
+
+
+@claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=NEEDS)
+def test_rotation_comes_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None:
+    """With log_rotation_age = 1min the next file comes with the full minute, named by it."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    cluster.start()
+    before = Before.of(cluster)
+    second = begin_a_last_minute(cluster)
+    expect_the_next_file(cluster)
+    assert (cluster.data / "log" / f"at_{second}.log").exists()
+    assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
+    until_next_minute_ms(cluster, cluster.child(Kind.LOGGER))
+
+
+@claim("LG-06", source=ROTATE, needs=NEEDS, since=15, why="there is no jsonlog before")
+@pytest.mark.parametrize("truncates", [True, False])
+def test_rotation_by_age_may_truncate(stopped_cluster: Cluster, truncates: bool) -> None:
+    """Rotation by age truncates the files that it comes to, of each kind, if told so."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on", log_destination="stderr,csvlog,jsonlog")
+    say(cluster, log_truncate_on_rotation="on" if truncates else "off")
+    cluster.start()
+    old = [cluster.write_file(f"log/at_00.{suffix}", "of old\n") for suffix in SUFFIXES]
+    begin_a_last_minute(cluster)
+    expect_the_next_file(cluster)
+    cluster.wait_for("all of them noted", lambda: len(noted(cluster)) == len(old))
+    for path in old:
+        assert path.read_text(encoding="utf-8").startswith("of old\n") is not truncates, path
+
+
+@claim("LG-06", source=ROTATE, needs=NEEDS)
+@pytest.mark.parametrize("truncate", ["on", "off"])
+def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> None:
+    """If the file of the full minute cannot be opened the old one is kept, until a reload."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    say(cluster, log_truncate_on_rotation=truncate)
+    cluster.start()
+    before = Before.of(cluster)
+    blocked: Path = cluster.data / "log" / "at_00.log"
+    blocked.mkdir()
+    second = begin_a_last_minute(cluster)
+    told = cluster.expect_log(
+        "^could not open log file ", since=before.mark, within=FIRST_IN_S * 2**ATTEMPTS + LATE_S
+    )
+    assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
+    cluster.expect_log("^disabling automatic rotation [(]use SIGHUP ", since=before.mark)
+    assert noted(cluster) == [f"stderr log/at_{second}.log"]
+    logger = cluster.child(Kind.LOGGER)
+    cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
+    blocked.rmdir()
+    say(cluster, log_filename="afterwards.log")
+    cluster.wait_for("another file", lambda: noted(cluster) == ["stderr log/afterwards.log"])
+    assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
+
+
+@claim("LG-06", source=OPEN, needs=NEEDS)
+@pytest.mark.parametrize(
+    ("asked", "given"), [("0600", 0o600), ("0644", 0o644), ("0440", 0o640), ("0006", 0o206)]
+)
+def test_log_file_has_the_mode_that_is_asked_for(
+    stopped_cluster: Cluster, asked: str, given: int
+) -> None:
+    """log_file_mode is the mode of a new log file, but that its owner may write in any case."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    say(cluster, log_file_mode=asked)
+    cluster.start()
+    say(cluster, log_filename="new.log")
+    path = cluster.data / "log" / "new.log"
+    cluster.wait_for("the new file", lambda: noted(cluster) == ["stderr log/new.log"])
+    assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(given)

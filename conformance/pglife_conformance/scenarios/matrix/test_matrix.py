@@ -1,0 +1,76 @@
+"""The matrix: every state of the postmaster that can be held, times every event.
+
+Each cell holds one state, stops the whole family so that one sees who is told what, lets one
+thing happen, and compares everything that can be seen with what the rules say; then it lets go
+and compares the rest of the life.
+
+Source       rules of sections 2.4, 2.5, 2.7, 2.8, 3.4, 4.1 and 5; pglife_conformance/matrix/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.matrix.cell import TooSlow, play
+from pglife_conformance.matrix.events import Event, Request, events_in
+from pglife_conformance.matrix.states import RUN, RUN_SMART, STATES, State, cluster_settings
+from pglife_conformance.pytest.claims import Claim
+from pglife_conformance.pytest.fixtures import MakeCluster
+from pglife_conformance.targets.base import Target
+
+SOURCE = "postmaster.c: PostmasterStateMachine(), process_pm_child_exit(), HandleChildCrash()"
+_ATTEMPTS = 3
+NEEDS = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
+
+
+def _cell(state: State, event: Event) -> ParameterSet:
+    """One cell, as a claim of its own."""
+    made = Claim(
+        rules=(*event.rules, *state.rules),
+        source=SOURCE,
+        needs=frozenset({*NEEDS, *state.needs}),
+        since=max(state.since, event.since, _first_release(state, event)),
+        why="earlier releases have no such state, or no such process in it",
+    )
+    marks = [pytest.mark.claim(made)]
+    if state.is_standby:
+        marks.append(pytest.mark.unmonitored("standbys are beyond the model"))
+    elif state in (RUN, RUN_SMART) or not isinstance(event, Request):
+        # A crowd of stopped children leaves the monitor seconds of guesses; requests are enough.
+        marks.append(pytest.mark.unmonitored("the rules of the matrix judge this cell alone"))
+    return pytest.param(event, marks=marks, id=str(event))
+
+
+def _first_release(state: State, event: Event) -> int:
+    role = getattr(event, "role", None)
+    return 18 if role in state.gone_in_17 else 0
+
+
+def _scenario(state: State) -> Callable[..., None]:
+    @pytest.mark.parametrize("event", [_cell(state, event) for event in events_in(state)])
+    def scenario(make_cluster: MakeCluster, target: Target, event: Event) -> None:
+        """In this state this event does what the rules say and nothing else."""
+        # On a machine where the clock of SL-05 strikes in the middle, the cell is played anew.
+        for attempt in range(1, _ATTEMPTS + 1):
+            cluster = make_cluster(**cluster_settings(state, target.version.major))
+            if state.starts_running:
+                cluster.start()
+            try:
+                play(cluster, state, event)
+            except TooSlow:
+                if attempt == _ATTEMPTS:
+                    raise
+                cluster.let_go_of_everything()
+            else:
+                return
+
+    scenario.__name__ = scenario.__qualname__ = f"test_in_{state.name.lower()}"
+    made: Callable[..., None] = scenario
+    return made
+
+
+globals().update({f"test_in_{state.name.lower()}": _scenario(state) for state in STATES})

@@ -1,0 +1,242 @@
+"""The postmaster dies: who notices when, who is left, who may start again.
+
+Source       rules CR-41, CR-50 to CR-55, SE-28, SE-29, SH-43 to SH-45, SG-07, LG-03;
+             postmaster.c: PostmasterMain(), pmsignal.c: PostmasterIsAlive(),
+             miscinit.c: CreateLockFile().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.deadlines import REACTION_LIMIT, START_LIMIT
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.refusals import ADMIN_SHUTDOWN
+from pglife_conformance.cluster.client import Ending
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.leftovers import processes_in
+from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.observation.processes import Child, RunState
+from pglife_conformance.pytest.claims import claim, settings
+
+PIPE = "pmsignal.c: PostmasterIsAlive()"
+LOCK = "miscinit.c: CreateLockFile()"
+DEATH = [Need.OS_SIGNALS, Need.CRASH_INJECTION]
+UNEXPECTED_EXIT = "terminating connection due to unexpected postmaster exit"
+
+UNMONITORED = pytest.mark.unmonitored("the model ends with its postmaster")
+
+
+def kill_postmaster(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> None:
+    """Kill it and see its end."""
+    cluster.signal_postmaster(number)
+    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+
+
+def expect_nobody_left(cluster: Cluster) -> None:
+    """Nothing that works in this data directory lives any more."""
+    cluster.wait_for(
+        "the end of everybody",
+        lambda: not processes_in(cluster.directory),
+        REACTION_LIMIT,
+        describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
+    )
+
+
+def expect_last_words(session: Session) -> None:
+    """FATAL 57P01 about the postmaster, then the end (SE-28)."""
+    told = session.expect_farewell()
+    assert told is not None
+    assert (told.severity, told.sqlstate, told.message) == (
+        "FATAL",
+        ADMIN_SHUTDOWN,
+        UNEXPECTED_EXIT,
+    )
+    assert session.ending is Ending.END_OF_FILE
+
+
+def busy_session(cluster: Cluster, sql: str) -> Session:
+    """A session stopped in the middle of this statement; whoever asks lets it go on."""
+    session = cluster.session()
+    backend = session.child
+    session.send_query(sql)
+
+    def is_stopped_in_it() -> bool:
+        if cluster.child_with_pid(backend.pid).title.endswith(" SELECT"):
+            cluster.signal_child(backend, signal.SIGSTOP)
+            cluster.wait_for("the session to be stopped", lambda: _is_stopped(cluster, backend))
+            if session.is_silent():
+                return True
+            cluster.signal_child(backend, signal.SIGCONT)
+        if not session.is_silent():
+            # It was over before we looked: once more.
+            session.result()
+            session.send_query(sql)
+        return False
+
+    cluster.wait_for("the session stopped in its statement", is_stopped_in_it)
+    return session
+
+
+def _is_stopped(cluster: Cluster, child: Child) -> bool:
+    return any(
+        kid.key == child.key and kid.state is RunState.STOPPED for kid in cluster.watcher.kids
+    )
+
+
+@claim("CR-41", "CR-52", "SG-07", source=PIPE, needs=DEATH)
+@UNMONITORED
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name
+)
+@settings(logging_collector="on")
+def test_children_follow_a_postmaster_that_dies(cluster: Cluster, number: signal.Signals) -> None:
+    """When the postmaster dies everybody goes, the logger too; the pid file stays as it was."""
+    before = cluster.pid_file()
+    mark = cluster.mark()
+    kill_postmaster(cluster, number)
+    expect_nobody_left(cluster)
+    assert before is not None
+    assert cluster.pid_file() == before
+    assert before.status is PidFileStatus.READY
+    told = [r.message for r in cluster.log(mark) if r.level in ("LOG", "WARNING", "PANIC")]
+    assert told == []
+
+
+@claim("SE-28", "CR-52", source="be-secure.c: secure_read()", needs=DEATH)
+@UNMONITORED
+def test_idle_sessions_hear_of_the_postmasters_end(cluster: Cluster) -> None:
+    """An idle session tells its client of the unexpected end and goes."""
+    sessions = [cluster.session() for _ in range(2)]
+    kill_postmaster(cluster)
+    for session in sessions:
+        expect_last_words(session)
+    expect_nobody_left(cluster)
+
+
+@claim("CR-41", "SG-30", source=PIPE, needs=DEATH)
+@UNMONITORED
+def test_child_before_its_packet_hears_nothing(cluster: Cluster) -> None:
+    """A client that never spoke sees only the end of its connection, at the latest when it has."""
+    client = cluster.silent_client()
+    kill_postmaster(cluster)
+    client.client.send_startup({"user": "postgres", "database": "postgres"})
+    messages = client.expect_end()
+    assert all(message.severity != "ERROR" for message in messages if message.tag.value == b"E")
+    expect_nobody_left(cluster)
+
+
+@claim("CR-53", "SE-29", source="be-secure.c: secure_read()", needs=[*DEATH, Need.FULL_SQL])
+@UNMONITORED
+def test_orphan_finishes_its_statement(cluster: Cluster) -> None:
+    """A session that is busy without waiting gives its result first, and then its last words."""
+    session = busy_session(cluster, "select count(*) from generate_series(1, 1000000)")
+    kill_postmaster(cluster)
+    cluster.signal_child(session.child, signal.SIGCONT)
+    assert session.result() == [("1000000",)]
+    expect_last_words(session)
+    expect_nobody_left(cluster)
+
+
+@claim("CR-55", "SH-44", "SH-45", "INV-63", source=LOCK, needs=[*DEATH, Need.SYSV_SHM])
+@UNMONITORED
+@pytest.mark.parametrize("pid_file", ["kept", "removed"])
+def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
+    """As long as an orphan has shared memory nobody may start, even without a pid file."""
+    session = cluster.session()
+    orphan = cluster.signal_child(session.child, signal.SIGSTOP)
+    kill_postmaster(cluster)
+    cluster.wait_for(
+        "nobody but the stopped session",
+        lambda: [process.pid for process in processes_in(cluster.directory)] == [orphan.pid],
+    )
+    if pid_file == "removed":
+        (cluster.data / "postmaster.pid").unlink()
+    done = cluster.run_postgres()
+    assert done.code == 1
+    text = done.err + done.out
+    assert "FATAL:  pre-existing shared memory block (key " in text
+    assert ") is still in use" in text
+    hint = "HINT:  Terminate any old server processes associated with data directory "
+    assert f'{hint}"{cluster.data}".' in text
+    cluster.signal_child(orphan, signal.SIGCONT)
+    expect_last_words(session)
+    expect_nobody_left(cluster)
+    cluster.start()
+    cluster.was_killed = False
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+
+
+@claim("CR-51", "CR-23", "SH-44", source=LOCK, needs=DEATH)
+@UNMONITORED
+def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> None:
+    """With nobody left a new postmaster takes the stale pid file over and recovers."""
+    old = cluster.pid
+    kill_postmaster(cluster)
+    expect_nobody_left(cluster)
+    mark = cluster.mark()
+    cluster.start()
+    assert cluster.pid != old
+    assert cluster.find_log("^database system was interrupted; last known up at ", since=mark)
+    assert cluster.find_log("^database system was not properly shut down; ", since=mark)
+    pid_file = cluster.pid_file()
+    assert pid_file is not None
+    assert pid_file.pid == cluster.pid
+    with cluster.session() as session:
+        assert session.query("select 1") == [("1",)]
+    cluster.was_killed = False
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+
+
+@claim("CR-50", "SH-43", "ST-05", source=LOCK)
+def test_second_postmaster_is_refused(cluster: Cluster) -> None:
+    """A second postmaster on a live data directory exits 1, and the first does not notice."""
+    # By their keys: an io worker puts its number into its title a moment after its name.
+    before = [kid.key for kid in cluster.children()]
+    pid_file = cluster.pid_file()
+    mark = cluster.mark()
+    done = cluster.run_postgres()
+    assert done.code == 1
+    text = done.err + done.out
+    assert 'FATAL:  lock file "postmaster.pid" already exists' in text
+    hint = (
+        f"HINT:  Is another postmaster (PID {cluster.pid}) running in "
+        f'data directory "{cluster.data}"?'
+    )
+    assert hint in text
+    assert [kid.key for kid in cluster.children()] == before
+    assert cluster.pid_file() == pid_file
+    assert [r for r in cluster.log(mark) if r.pid == cluster.pid] == []
+
+
+@claim(
+    "LG-03", "CR-54", "INV-47", source="syslogger.c: SysLoggerMain()", needs=[*DEATH, Need.LOGGER]
+)
+@UNMONITORED
+@settings(logging_collector="on")
+def test_logger_outlives_the_last_who_can_log(cluster: Cluster) -> None:
+    """The logger stays as long as anybody holds its pipe, and ends after that."""
+    session = cluster.session()
+    logger = cluster.child(Kind.LOGGER)
+    held = cluster.signal_child(session.child, signal.SIGSTOP)
+    kill_postmaster(cluster)
+    cluster.wait_for(
+        "only the stopped session and the logger",
+        lambda: (
+            {process.pid for process in processes_in(cluster.directory)} == {held.pid, logger.pid}
+        ),
+        START_LIMIT,
+    )
+    cluster.expect_still(
+        "the logger there",
+        lambda: logger.pid in {process.pid for process in processes_in(cluster.directory)},
+        0.2,
+    )
+    cluster.signal_child(held, signal.SIGCONT)
+    expect_nobody_left(cluster)

@@ -1,0 +1,446 @@
+"""The archiver: what it archives in which order, when it gives up, when it ends.
+
+Source       rules AR-02 to AR-07, SG-17, SH-17, TI-08; postmaster/pgarch.c: pgarch_MainLoop(),
+             pgarch_ArchiverCopyLoop(), pgarch_readyXlog(), archive/shell_archive.c.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.crash import Before, exited_line, expect_undisturbed, quoted
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.leftovers import processes_in
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.pytest.claims import claim, settings
+
+MAIN_LOOP = "pgarch.c: pgarch_MainLoop()"
+COPY_LOOP = "pgarch.c: pgarch_ArchiverCopyLoop()"
+READY = "pgarch.c: pgarch_readyXlog()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.ARCHIVER, Need.FULL_SQL]
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+LISTED = "echo %f >> archived"
+"""The data directory has a list of what has been archived."""
+LISTING = {"archive_mode": "on", "archive_command": LISTED}
+FAILED_TOO_OFTEN = "failed too many times, will try again later"
+SURELY_TOO_SOON_S = 6.0
+"""An archiver may come ten seconds after the last one did, of a clock of whole seconds."""
+MINUTE_MS = (59_000, 60_000)
+"""Until 15 it counts the seconds since its last round, which may be a part of one."""
+STAYS_S = 58
+"""It may go after a minute, of a clock of whole seconds; and surely goes three seconds later."""
+LATEST_S = 30
+
+
+def resting_archiver(cluster: Cluster) -> Child:
+    """The archiver, once it has nothing to do."""
+    child = cluster.child(Kind.ARCHIVER)
+    rest = Rest(child.pid)
+    cluster.wait_for("an archiver that sleeps", rest.has_come)
+    return child
+
+
+def fill_a_segment(cluster: Cluster) -> str:
+    """Write a few bytes, switch the segment, and give the name of the one that is full.
+
+    No more than that: what initdb leaves may be near the end of its segment.
+    """
+    with cluster.session() as session:
+        session.query("select pg_create_restore_point('here')")
+        name = session.query("select pg_walfile_name(pg_switch_wal())")[0][0]
+        assert name is not None
+        return name
+
+
+def status_files(cluster: Cluster, suffix: str) -> list[str]:
+    """Segments that are ready, or done."""
+    place = cluster.data / "pg_wal" / "archive_status"
+    return sorted(path.name.removesuffix(suffix) for path in place.glob(f"*{suffix}"))
+
+
+def archived(cluster: Cluster) -> list[str]:
+    """What the archive command was told, in this order."""
+    path = cluster.data / "archived"
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+
+def age_s(child: Child) -> float:
+    """How long ago it was born."""
+    born = child.start_time / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - born
+
+
+def title(cluster: Cluster) -> str:
+    """The archiver's title."""
+    return cluster.child(Kind.ARCHIVER).title
+
+
+@claim("AR-02", "TI-08", source=COPY_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
+    """A segment that is full is archived at once, and is done; the title tells the last one."""
+    resting_archiver(cluster)
+    before = Before.of(cluster)
+    names = []
+    for _ in range(2):
+        names.append(fill_a_segment(cluster))
+        cluster.wait_for("the segment done", lambda: names[-1] in status_files(cluster, ".done"))
+        assert archived(cluster) == names
+        cluster.wait_for(
+            "the title", lambda: title(cluster) == f"postgres: archiver last was {names[-1]}"
+        )
+        assert status_files(cluster, ".ready") == []
+        resting_archiver(cluster)
+    expect_undisturbed(cluster, before)
+    with cluster.session() as session:
+        counts = "select archived_count, failed_count from pg_stat_archiver"
+        cluster.wait_for("the counts", lambda: session.query(counts) == [("2", "0")])
+
+
+@claim("AR-03", "TI-08", source=COPY_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="echo %f >> archived; false")
+def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
+    """A file that cannot be archived is tried three times; then comes a WARNING, and no exit."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    name = fill_a_segment(cluster)
+    told = cluster.expect_log(FAILED_TOO_OFTEN, since=before.mark)
+    assert (told.pid, told.level) == (child.pid, "WARNING")
+    assert told.message == f'archiving write-ahead log file "{name}" {FAILED_TOO_OFTEN}'
+    assert archived(cluster) == [name] * 3
+    records = [r for r in cluster.log(before.mark) if r.pid == child.pid]
+    failures = [r for r in records if r.message == "archive command failed with exit code 1"]
+    assert [r.level for r in failures] == ["LOG"] * 3
+    assert title(cluster) == f"postgres: archiver failed on {name}"
+    assert status_files(cluster, ".ready") == [name]
+    cluster.expect_still("no other try", lambda: archived(cluster) == [name] * 3, 1.2)
+    expect_undisturbed(cluster, before)
+
+
+@claim("AR-03", source=COPY_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command=f"{LISTED}; test $(wc -l < archived) -gt 1")
+def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
+    """A file that failed once is tried again by itself, and its success is the end of it."""
+    resting_archiver(cluster)
+    mark = cluster.mark()
+    name = fill_a_segment(cluster)
+    cluster.expect_log("^archive command failed with exit code 1$", since=mark)
+    cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
+    cluster.expect_no_log(FAILED_TOO_OFTEN, since=mark)
+    assert archived(cluster) == [name] * 2
+
+
+@claim(
+    "AR-04", "RP-18", "AR-06", source="archive/shell_archive.c: shell_archive_file()", needs=NEEDS
+)
+@OUT_OF_MODEL
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("kill -TERM $$", "archive command was terminated by signal 15: Terminated"),
+        ("exit 127", "archive command failed with exit code 127"),
+    ],
+    ids=["killed", "not-found"],
+)
+def test_command_that_cannot_be_run_ends_the_archiver(
+    stopped_cluster: Cluster, command: str, said: str
+) -> None:
+    """A command that a signal ends, or that is not there, ends the archiver with FATAL, exit 1."""
+    cluster = stopped_cluster
+    cluster.configure(archive_mode="on", archive_command=command)
+    cluster.start()
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    name = fill_a_segment(cluster)
+    told = cluster.expect_log(f"^{said}$", since=before.mark)
+    assert (told.pid, told.level) == (child.pid, "FATAL")
+    cluster.expect_death(child)
+    cluster.expect_still(
+        "no archiver that comes too soon",
+        lambda: age_s(child) > SURELY_TOO_SOON_S or not cluster.children(Kind.ARCHIVER),
+        0.2,
+    )
+    assert status_files(cluster, ".ready") == [name]
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim("AR-02", source=COPY_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="")
+def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
+    """Without a command nothing is archived and that is said; a reload that names one helps."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    name = fill_a_segment(cluster)
+    setting = quoted("archive_mode", cluster)
+    told = cluster.expect_log(
+        f"^{setting} enabled, yet archiving is not configured$", since=before.mark
+    )
+    assert (told.pid, told.level) == (child.pid, "WARNING")
+    resting_archiver(cluster)
+    assert status_files(cluster, ".ready") == [name]
+    cluster.reload(archive_command=LISTED)
+    cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
+    assert archived(cluster) == [name]
+    assert cluster.child(Kind.ARCHIVER).key == child.key
+
+
+@claim("AR-02", source=COPY_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
+    """A status file without its segment is removed with a WARNING; the next file is archived."""
+    resting_archiver(cluster)
+    before = Before.of(cluster)
+    orphan = "pg_wal/archive_status/000000010000000000000000.ready"
+    cluster.write_file(orphan)
+    name = fill_a_segment(cluster)
+    told = cluster.expect_log("^removed orphan archive status file ", since=before.mark)
+    assert (told.level, told.message) == (
+        "WARNING",
+        f'removed orphan archive status file "{orphan}"',
+    )
+    cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
+    assert not (cluster.data / orphan).exists()
+    assert archived(cluster) == [name]
+    expect_undisturbed(cluster, before)
+
+
+@claim("AR-02", source=READY, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="sh take_away.sh %f")
+def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
+    """Who was ready when the archiver looked and is not when its turn comes is passed over."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    names = [f"0000000100000000000000F{number}" for number in range(3)]
+    # The archiver lists all of them and then comes to each; the first one takes another away.
+    gone = cluster.data / "pg_wal" / "archive_status" / f"{names[1]}.ready"
+    cluster.write_file("take_away.sh", f"rm -f {gone}\necho $1 >> archived\n")
+    with Pin(cluster, child):
+        for name in names:
+            cluster.write_file(f"pg_wal/{name}")
+            cluster.write_file(f"pg_wal/archive_status/{name}.ready")
+        fill_a_segment(cluster)
+    cluster.wait_for("nothing ready", lambda: status_files(cluster, ".ready") == [])
+    resting_archiver(cluster)
+    assert [name for name in archived(cluster) if name in names] == [names[0], names[2]]
+    expect_undisturbed(cluster, before)
+
+
+@claim("AR-02", source=READY, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_history_comes_first_then_the_oldest(cluster: Cluster) -> None:
+    """Of what is ready history files are archived first, then segments from old to new."""
+    child = resting_archiver(cluster)
+    wanted = [
+        "00000002.history",
+        "000000010000000000000000",
+        "0000000100000000000000F0",
+        "0000000100000000000000F1",
+        "000000010000000100000000",
+    ]
+    not_ready = ["0000000100000000000000F2.reedy", "short.ready", "Z" * 24 + ".ready"]
+    with Pin(cluster, child):
+        for name in [wanted[3], wanted[0], wanted[4], wanted[2], wanted[1]]:
+            cluster.write_file(f"pg_wal/{name}")
+            cluster.write_file(f"pg_wal/archive_status/{name}.ready")
+        for name in not_ready:
+            cluster.write_file(f"pg_wal/archive_status/{name}")
+        full = fill_a_segment(cluster)
+    cluster.wait_for("all of them done", lambda: status_files(cluster, ".ready") == NOT_NAMES)
+    resting_archiver(cluster)
+    assert [name for name in archived(cluster) if name != full] == wanted
+    assert sorted(archived(cluster)) == sorted([full, *wanted])
+
+
+NOT_NAMES = sorted(["short", "Z" * 24])
+
+
+# Its end.
+
+
+@claim("AR-05", "SG-17", "SH-17", source=MAIN_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
+    """A fast shutdown ends with everything archived, the segment of the last checkpoint too."""
+    child = resting_archiver(cluster)
+    with Pin(cluster, child):
+        full = fill_a_segment(cluster)
+        with cluster.session() as session:
+            session.query("select pg_create_restore_point('in the last segment')")
+        cluster.request_shutdown("fast")
+        cluster.wait_for(
+            "the others' end", lambda: not cluster.children(Kind.WALWRITER), within=20.0
+        )
+    cluster.expect_exit(code=0)
+    assert status_files(cluster, ".ready") == []
+    assert archived(cluster)[0] == full
+    assert len(archived(cluster)) == 2
+
+
+@claim("AR-05", "SG-17", source=MAIN_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_archiver_told_to_stop_archives_no_more(cluster: Cluster) -> None:
+    """After TERM an archiver is there but archives nothing, not even at its end.
+
+    However often it is woken: only after a minute it would go by itself.
+    """
+    child = resting_archiver(cluster)
+    cluster.signal_child(child, signal.SIGTERM)
+    for _ in range(2):
+        resting_archiver(cluster)
+        name = fill_a_segment(cluster)
+    cluster.expect_still("nothing archived", lambda: not archived(cluster), 0.2)
+    assert cluster.child(Kind.ARCHIVER).key == child.key
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+    assert archived(cluster) == []
+    assert name in status_files(cluster, ".ready")
+
+
+@claim("AR-05", "AR-02", source=MAIN_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@pytest.mark.waits_long
+@settings(**LISTING)
+def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
+    """An archiver that nobody wakes looks around once a minute. Told to stop, and to nothing else,
+    it is there for a minute; woken after it, it exits 0 and makes way for another."""
+    child = resting_archiver(cluster)
+    cluster.wait_for(
+        "a sleep of a minute",
+        lambda: sleep_ms(child.pid) in MINUTE_MS,
+        describe=lambda: f"{sleep_ms(child.pid)} ms",
+    )
+    before = Before.of(cluster)
+    told_at = time.monotonic()
+    cluster.signal_child(child, signal.SIGTERM)
+    resting_archiver(cluster)
+    name = fill_a_segment(cluster)
+    taken_at = time.monotonic()
+
+    def passed(since: float, seconds: float) -> None:
+        limit_s = seconds + LATEST_S
+        cluster.wait_for(
+            f"{seconds} s to pass", lambda: time.monotonic() - since >= seconds, limit_s
+        )
+
+    passed(told_at, STAYS_S)
+    if time.monotonic() - told_at < STAYS_S + 1:
+        cluster.signal_child(child, signal.SIGUSR1)
+        assert resting_archiver(cluster).key == child.key
+    passed(taken_at, STAYS_S + 3)
+    cluster.signal_child(child, signal.SIGUSR1)
+    cluster.expect_death(child)
+    cluster.wait_for("the segment archived", lambda: archived(cluster) == [name])
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim("SG-17", "AR-05", source=MAIN_LOOP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="test -e go")
+def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
+    """USR2 makes an archiver that sleeps try once more what failed before, and then exit 0."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    name = fill_a_segment(cluster)
+    cluster.expect_log(FAILED_TOO_OFTEN, since=before.mark)
+    resting_archiver(cluster)
+    cluster.write_file("go")
+    cluster.signal_child(child, signal.SIGUSR2)
+    cluster.expect_death(child)
+    assert status_files(cluster, ".done") == [name]
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim(
+    "AR-07",
+    source="pgarch.c: ProcessPgArchInterrupts()",
+    needs=NEEDS,
+    since=15,
+    why="there is no archive_library before",
+)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="")
+def test_another_archive_library_makes_the_archiver_leave(cluster: Cluster) -> None:
+    """A reload that changes archive_library makes the archiver exit 0, to come again later."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    cluster.reload(work_mem="5MB")
+    resting_archiver(cluster)
+    assert cluster.child(Kind.ARCHIVER).key == child.key
+    cluster.reload(archive_library="another")
+    told = cluster.expect_log(
+        '^restarting archiver process because value of "archive_library" was changed$',
+        since=before.mark,
+    )
+    assert (told.pid, told.level) == (child.pid, "LOG")
+    cluster.expect_death(child)
+    line = exited_line(cluster, child, 0)
+    cluster.expect_still(
+        "no line of its exit",
+        lambda: line not in [r.message for r in cluster.log(before.mark) if r.level == "LOG"],
+        0.1,
+    )
+    assert _others(before, child) <= {kid.key for kid in cluster.children()}
+
+
+def _others(before: Before, child: Child) -> set[object]:
+    return {kid.key for kid in before.kids if kid.key != child.key}
+
+
+@claim(
+    "AR-07",
+    source="pgarch.c: ProcessPgArchInterrupts()",
+    needs=NEEDS,
+    since=16,
+    why="the library has precedence before",
+)
+@OUT_OF_MODEL
+@settings(**LISTING)
+def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
+    """Both archive_command and archive_library by reload: FATAL, exit 1, and no crash."""
+    child = resting_archiver(cluster)
+    before = Before.of(cluster)
+    cluster.reload(archive_library="another")
+    told = cluster.expect_log(
+        '^both "archive_command" and "archive_library" set$', since=before.mark
+    )
+    assert (told.pid, told.level) == (child.pid, "FATAL")
+    cluster.expect_death(child)
+    assert _others(before, child) <= {kid.key for kid in cluster.children()}
+
+
+@claim("CR-41", "CR-52", "AR-02", source=COPY_LOOP, needs=[*NEEDS, Need.CRASH_INJECTION])
+@pytest.mark.unmonitored("the model ends with its postmaster")
+@settings(archive_mode="on", archive_command=f"{LISTED}; while test -e hold; do sleep 0.02; done")
+def test_archiver_begins_nothing_after_the_postmasters_death(cluster: Cluster) -> None:
+    """An archiver whose postmaster dies ends the command under way and begins no other."""
+    resting_archiver(cluster)
+    hold: Path = cluster.write_file("hold")
+    cluster.at_end.append(lambda: hold.unlink(missing_ok=True))
+    names = [fill_a_segment(cluster)]
+    cluster.wait_for("the first one under way", lambda: archived(cluster) == names)
+    fill_a_segment(cluster)
+    cluster.signal_postmaster(signal.SIGKILL)
+    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+    hold.unlink()
+    cluster.wait_for("the archiver's end", lambda: not processes_in(cluster.directory))
+    assert archived(cluster) == names

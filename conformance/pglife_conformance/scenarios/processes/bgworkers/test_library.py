@@ -1,0 +1,305 @@
+"""Background workers of a library: pg_prewarm's leader is a static worker that starts when the
+server is consistent and comes again at once; sessions may start it; it starts a worker for each
+database and waits for its end.
+
+Source       rules BG-01, BG-04, BG-05, BG-10 to BG-14, BG-20, BG-23, PR-13, RC-19, TI-19;
+             postmaster/bgworker.c, postmaster.c: CleanupBackend(), bgworker_should_start_now(),
+             contrib/pg_prewarm/autoprewarm.c.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
+from pglife_conformance.expect.crash import (
+    REINITIALIZING,
+    TERMINATING,
+    Before,
+    exited_line,
+    expect_undisturbed,
+    killed_line,
+    postmaster_lines,
+)
+from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+SHOULD = "postmaster.c: bgworker_should_start_now()"
+CLEANUP = "postmaster.c: CleanupBackend()"
+WAITS = "bgworker.c: WaitForBackgroundWorkerStartup()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.PG_PREWARM]
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+PRELOADED: dict[str, Any] = {"shared_preload_libraries": "pg_prewarm"}
+START_ONE = "select autoprewarm_start_worker()"
+NO_RESOURCES = "53000"
+FORGOTTEN = '^unregistering background worker "autoprewarm leader"$'
+
+
+def leader(cluster: Cluster) -> Child:
+    """The one there is."""
+    return cluster.child(Kind.AUTOPREWARM_LEADER)
+
+
+def expect_no_leader(cluster: Cluster) -> None:
+    """None is there, and none comes when the postmaster looks around."""
+    cluster.signal_postmaster(signal.SIGUSR1)
+    cluster.expect_still("no leader", lambda: not cluster.children(Kind.AUTOPREWARM_LEADER), 0.3)
+
+
+def end_leader(cluster: Cluster) -> Child:
+    """End the leader, and see that the postmaster has done with it."""
+    mark = cluster.mark()
+    victim = cluster.signal_child(leader(cluster), signal.SIGTERM)
+    cluster.expect_death(victim)
+    cluster.expect_log(FORGOTTEN, since=mark)
+    return victim
+
+
+def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
+    """A leader sleeps: one that still begins does not hear of a reload."""
+    cluster.wait_for(
+        "a leader that sleeps",
+        lambda: any(how(kid.pid) for kid in cluster.children(Kind.AUTOPREWARM_LEADER)),
+    )
+
+
+@claim("PR-13", "TI-19", "BG-13", source=CLEANUP, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
+    """A static worker has its name for a title; when it exits 0 it does not come again, until it
+    is registered anew by a start."""
+    child = leader(cluster)
+    assert child.title == "postgres: autoprewarm leader "
+    before = Before.of(cluster)
+    victim = end_leader(cluster)
+    expect_no_leader(cluster)
+    expect_undisturbed(cluster, before, gone=[victim])
+    cluster.restart()
+    assert leader(cluster).key != victim.key
+
+
+@claim("BG-12", "BG-04", source=CLEANUP, needs=NEEDS, since=16, why="15 may sleep its minute")
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> None:
+    """A worker whose restart time is 0 is started again as often as it exits 1, and stays as soon
+    as it can."""
+    blocked: Path = cluster.data / "autoprewarm.blocks.tmp"
+    line = exited_line(cluster, leader(cluster), 1).split("(PID ")[0]
+    blocked.mkdir()
+    mark = cluster.mark()
+    expect_a_sleeper(cluster, sleep_ms)
+    cluster.reload(**{"pg_prewarm.autoprewarm_interval": "1s"})
+
+    def told() -> list[str]:
+        return [text for text in postmaster_lines(cluster, mark) if text.startswith(line)]
+
+    cluster.wait_for("three ends", lambda: len(told()) >= 3, describe=lambda: str(told()))
+    assert all(text.endswith(" exited with exit code 1") for text in told())
+    blocked.rmdir()
+    expect_a_sleeper(cluster, sleep_ms)
+    cluster.reload(**{"pg_prewarm.autoprewarm_interval": "0"})
+    expect_a_sleeper(cluster, sleeps_without_end)
+    blocks = cluster.data / "autoprewarm.blocks"
+    blocks.unlink(missing_ok=True)
+    end_leader(cluster)
+    assert blocks.exists()
+    cluster.expect_no_log(f"^{TERMINATING}$", since=mark)
+
+
+@claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
+    """A worker that a signal ends, or that exits 2, is named in the log; after the restart it is
+    there again."""
+    victim = leader(cluster)
+    mark = cluster.mark()
+    cluster.signal_child(victim, number)
+    cluster.expect_ready(since=mark)
+    ended = (
+        killed_line(cluster, victim)
+        if number is signal.SIGKILL
+        else exited_line(cluster, victim, 2)
+    )
+    lines = postmaster_lines(cluster, mark)
+    assert lines == [ended, TERMINATING, REINITIALIZING, READY_LINE]
+    assert leader(cluster).key != victim.key
+
+
+# When.
+
+
+@claim(
+    "BG-05",
+    "RC-19",
+    source="postmaster.c: bgworker_should_start_now()",
+    needs=[*NEEDS, Need.STANDBY],
+)
+@pytest.mark.unmonitored("standbys are beyond the model")
+@pytest.mark.parametrize("hot", [True, False], ids=["hot", "not hot"])
+def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
+    """A worker for a consistent server starts on a hot standby and outlives its promotion; on one
+    that is not hot it waits for it."""
+    standby = make_cluster(**ALONE, **PRELOADED, hot_standby=hot)
+    standby.write_file("standby.signal")
+    standby.start(wait=False)
+    line = READ_ONLY_LINE if hot else "entering standby mode"
+    mark = standby.expect_log(f"^{line}$", within=deadlines.START_LIMIT).index
+    if hot:
+        child = leader(standby)
+    else:
+        standby.child(Kind.BACKGROUND_WRITER)
+        expect_no_leader(standby)
+    standby.write_file("promote")
+    standby.signal_postmaster(signal.SIGUSR1)
+    standby.expect_log(f"^{READY_LINE}$", since=mark)
+    if hot:
+        standby.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
+        assert leader(standby).key == child.key
+    else:
+        leader(standby)
+    stop(standby)
+
+
+# Started by sessions.
+
+
+def with_extension(cluster: Cluster) -> Session:
+    """A session that can start a leader and has done nothing yet, so that nothing wakes it but
+    what it is told: the clock of statistics that are not reported yet would, after ten seconds."""
+    with cluster.session() as session:
+        session.query("create extension if not exists pg_prewarm")
+        child = session.child
+    cluster.expect_death(child)
+    return cluster.session()
+
+
+@claim("BG-10", "BG-11", source=WAITS, needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
+    """A session that asks for a worker is told when it has been forked, not sooner; the worker
+    outlives it, and comes and goes as a static one does."""
+    session = with_extension(cluster)
+    end_leader(cluster)
+    before = Before.of(cluster)
+    rest = Rest(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.has_come)
+    with StoppedPostmaster(cluster):
+        session.send_query(START_ONE)
+        cluster.expect_still("a session that waits", session.is_silent, 0.3)
+        assert cluster.children(Kind.AUTOPREWARM_LEADER) == []
+    session.result()
+    child = leader(cluster)
+    asleep = Rest(child.pid)
+    cluster.wait_for("a leader that has begun", asleep.has_come)
+    with pytest.raises(ServerError) as told:
+        session.query(START_ONE)
+    running = f"autoprewarm worker is already running under PID {child.pid}"
+    assert told.value.answer.message == running
+    gone = session.child
+    session.close()
+    cluster.expect_death(gone)
+    victim = end_leader(cluster)
+    assert victim.key == child.key
+    expect_no_leader(cluster)
+    expect_undisturbed(cluster, before, gone=[gone])
+
+
+@claim("BG-23", source="bgworker.c: BackgroundWorkerStateChange()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+@pytest.mark.parametrize("how", ["cancel", "term"])
+def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster, how: str) -> None:
+    """A session that breaks off its wait, or ends, leaves its worker to the postmaster."""
+    session = with_extension(cluster)
+    end_leader(cluster)
+    before = Before.of(cluster)
+    child = session.child
+    rest = Rest(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.has_come)
+    with StoppedPostmaster(cluster):
+        session.send_query(START_ONE)
+        cluster.expect_still("a session that waits", session.is_silent, 0.2)
+        cluster.signal_child(child, signal.SIGINT if how == "cancel" else signal.SIGTERM)
+        if how == "cancel":
+            with pytest.raises(ServerError):
+                session.result()
+        else:
+            session.expect_end()
+            cluster.expect_death(child)
+    leader(cluster)
+    expect_undisturbed(cluster, before, gone=[child] if how == "term" else [])
+    end_leader(cluster)
+    expect_no_leader(cluster)
+
+
+@claim("BG-01", source="bgworker.c: RegisterBackgroundWorker()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**PRELOADED, max_worker_processes="1")
+def test_worker_without_a_place(cluster: Cluster) -> None:
+    """A static worker beyond max_worker_processes is left out with a line in the log; a session
+    that asks for one is told so."""
+    told = cluster.expect_log("^too many background workers$")
+    assert (told.pid, told.level) == (cluster.pid, "LOG")
+    assert told.detail == "Up to 1 background worker can be registered with the current settings."
+    hint = 'Consider increasing the configuration parameter "max_worker_processes".'
+    assert told.hint == hint
+    expect_no_leader(cluster)
+    with with_extension(cluster) as session:
+        before = Before.of(cluster)
+        with pytest.raises(ServerError) as refused:
+            session.query(START_ONE)
+        assert refused.value.sqlstate == NO_RESOURCES
+        assert refused.value.answer.message == "could not register background process"
+        expect_no_leader(cluster)
+        expect_undisturbed(cluster, before)
+
+
+# Workers of a worker.
+
+
+@claim("BG-10", "BG-12", source="bgworker.c: WaitForBackgroundWorkerShutdown()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**PRELOADED)
+def test_worker_that_waits_for_its_workers(cluster: Cluster) -> None:
+    """The leader starts a worker for one database after the other, each when the last one has
+    gone, and hears of each end."""
+    databases = ("first", "second", "third")
+    with cluster.session() as session:
+        for database in databases:
+            session.query(f"create database {database}")
+    for database in databases:
+        with cluster.session(database=database) as session:
+            session.query("create table something as select generate_series(1, 1000)")
+    cluster.restart()
+    told = cluster.expect_log(
+        "^autoprewarm successfully prewarmed ", within=deadlines.CRASH_RESTART_LIMIT
+    )
+    assert told.pid == leader(cluster).pid
+    begun, gone = (
+        [record for record in cluster.log() if record.message == f'{what} "autoprewarm worker"']
+        for what in ("starting background worker process", "unregistering background worker")
+    )
+    assert len(begun) >= len(databases)
+    assert len(gone) == len(begun)
+    places = [record.index for pair in zip(begun, gone, strict=True) for record in pair]
+    assert places == sorted(places)
+    assert cluster.children(Kind.AUTOPREWARM_WORKER) == []

@@ -1,0 +1,85 @@
+"""The file `promote`: in which states a postmaster passes it on, and to whom.
+
+Source       rules PG-11, PG-25, TF-01, RC-14; postmaster.c: process_pm_pmsignal().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.hold.gate import StartupGate
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
+
+SOURCE = "postmaster.c: process_pm_pmsignal()"
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+NO_STANDBY = pytest.mark.unmonitored("the model has no standby")
+AS_AT_INITDB = {"max_connections": "100"}
+
+
+def promote(cluster: Cluster) -> None:
+    """What pg_ctl promote does when it has looked at the control file."""
+    cluster.write_file("promote")
+    cluster.signal_postmaster(signal.SIGUSR1)
+
+
+@claim("PG-11", "PG-25", source=SOURCE, needs=SIGNALS)
+def test_file_of_a_promotion_means_nothing_to_a_primary(cluster: Cluster) -> None:
+    """In PM_RUN the file `promote` is left where it is, and nobody is told anything."""
+    kids = {kid.key for kid in cluster.children()}
+    promote(cluster)
+    with cluster.session() as session:
+        assert session.query("select 1") == [("1",)]
+        cluster.expect_still(
+            "everybody there and the file too",
+            lambda: (
+                kids <= {kid.key for kid in cluster.children()}
+                and (cluster.data / "promote").exists()
+            ),
+            0.1,
+        )
+
+
+@claim("PG-11", source=SOURCE, needs=[*SIGNALS, Need.STARTUP_GATE])
+@pytest.mark.unmonitored("the model has no promotions")
+def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
+    """In PM_STARTUP the startup process is told USR2, the file stays for it to remove."""
+    cluster = stopped_cluster
+    gate = StartupGate(cluster)
+    mark = cluster.mark()
+    cluster.start(wait=False)
+    with Pin(cluster, gate.wait_for_startup(mark)) as pin:
+        promote(cluster)
+        expect_told(cluster, {pin.child: {signal.SIGUSR2}})
+        assert (cluster.data / "promote").exists()
+        gate.open()
+    cluster.expect_ready(since=mark)
+
+
+@claim("PG-11", "TF-01", "RC-14", source=SOURCE, needs=[*SIGNALS, Need.STANDBY])
+@settings(hot_standby="off", **AS_AT_INITDB)
+@NO_STANDBY
+def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
+    """In PM_RECOVERY of a standby that is not hot a promotion makes it a primary."""
+    cluster = stopped_cluster
+    cluster.write_file("standby.signal")
+    mark = cluster.mark()
+    cluster.start(wait=False)
+    cluster.wait_for(
+        "the pid file to say `standby`",
+        lambda: cluster.pid_file_status() is PidFileStatus.STANDBY,
+        deadlines.START_LIMIT,
+    )
+    promote(cluster)
+    cluster.expect_log("^received promote request$", since=mark)
+    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.START_LIMIT)
+    cluster.wait_for("no such file", lambda: not (cluster.data / "promote").exists())
+    with cluster.session() as session:
+        assert session.query("select 1") == [("1",)]

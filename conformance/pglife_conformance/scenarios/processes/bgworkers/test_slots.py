@@ -1,0 +1,167 @@
+"""The counts and slots of background workers, whichever way a worker goes.
+
+Source       rules BG-02, BG-12, BG-15, BG-16, BG-26; bgworker.c: BackgroundWorkerStateChange(),
+             ForgetBackgroundWorker(), BackgroundWorkerStopNotifications().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.hold.parallel import parallel_setting
+from pglife_conformance.hold.pin import Pin, StoppedPostmaster
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.processes.bgworkers.test_lifecycle import (
+    NONE,
+    ONE_WORKER,
+    expect_a_worker,
+    expect_asleep,
+    parallel_session,
+    workers_launched,
+)
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
+FORGET = "bgworker.c: ForgetBackgroundWorker()"
+
+
+def leader_without_clock(cluster: Cluster) -> Session:
+    """A parallel session that has done nothing yet, so that nothing wakes it but what it is told.
+
+    In any other one the clock of statistics that are not reported yet does, after ten seconds.
+    """
+    with cluster.session() as session:
+        session.query(f"alter role postgres set {parallel_setting(cluster)} = on")
+    return cluster.session()
+
+
+def expect_place_given_back(cluster: Cluster) -> None:
+    """The last worker is gone, and the postmaster has done with it."""
+    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
+    rest = Rest(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.has_come)
+
+
+def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:
+    """Of parallel workers there is one at a time, and there is no second one."""
+    expect_a_worker(cluster, session)
+    expect_place_given_back(cluster)
+    with parallel_session(cluster) as busy:
+        busy.send_query("select pg_sleep(60)")
+        cluster.child(Kind.PARALLEL_WORKER)
+        assert workers_launched(session) == NONE
+        busy.cancel()
+        with pytest.raises(ServerError):
+            busy.result()
+    expect_a_worker(cluster, session)
+
+
+@claim("BG-02", "BG-26", source=FORGET, needs=SQL)
+@OUT_OF_MODEL
+@settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
+def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
+    """Apply workers that come and go change nothing in how many parallel workers there may be."""
+    with cluster.session() as session:
+        mark = cluster.mark()
+        session.query(
+            "create subscription news connection 'host=/nowhere dbname=postgres' publication news "
+            "with (connect = false, slot_name = 'news')"
+        )
+        session.query("alter subscription news enable")
+
+        def ended() -> int:
+            gone = 'unregistering background worker "logical replication'
+            return sum(r.message.startswith(gone) for r in cluster.log(mark))
+
+        cluster.wait_for("three apply workers that have failed", lambda: ended() >= 3)
+        session.query("alter subscription news disable")
+    with parallel_session(cluster) as session:
+        expect_one_and_no_other(cluster, session)
+
+
+@claim("BG-02", "BG-15", source=CHANGE, needs=SQL)
+@OUT_OF_MODEL
+@settings(**ONE_WORKER)
+def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> None:
+    """A worker whose leader was cancelled before the postmaster has heard of it is not started;
+    its leader goes on, and its place is free again."""
+    with leader_without_clock(cluster) as session:
+        rest = Rest(cluster.pid)
+        cluster.wait_for("a postmaster at rest", rest.has_come)
+        child = session.child
+        mark = cluster.mark()
+        with StoppedPostmaster(cluster):
+            session.send_query("select pg_sleep(60)")
+            asleep = Rest(child.pid)
+            cluster.wait_for("a leader that waits for its worker", asleep.has_come)
+            cluster.signal_child(child, signal.SIGINT)
+            cluster.expect_log("^canceling statement due to user request$", since=mark)
+            asleep = Rest(child.pid)
+            cluster.wait_for("a leader that waits for its worker's end", asleep.has_come)
+        with pytest.raises(ServerError):
+            session.result()
+        cluster.expect_no_log("^starting background worker process", since=mark)
+        for _ in range(3):
+            expect_a_worker(cluster, session)
+        expect_one_and_no_other(cluster, session)
+
+
+@claim("BG-16", "SH-03", source=CHANGE, needs=SQL)
+@OUT_OF_MODEL
+def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None:
+    """A worker of which the postmaster hears after a fast request is not started, and whoever
+    waits for it is told: the shutdown ends."""
+    with leader_without_clock(cluster) as session:
+        rest = Rest(cluster.pid)
+        cluster.wait_for("a postmaster at rest", rest.has_come)
+        child = session.child
+        mark = cluster.mark()
+        with StoppedPostmaster(cluster):
+            session.send_query("select pg_sleep(60)")
+            asleep = Rest(child.pid)
+            cluster.wait_for("a leader that waits for its worker", asleep.has_come)
+            cluster.request_shutdown("fast")
+        session.expect_end()
+    cluster.expect_exit(code=0)
+    cluster.expect_no_log("^starting background worker process", since=mark)
+
+
+@claim(
+    "BG-12",
+    "BG-10",
+    source="bgworker.c: BackgroundWorkerStopNotifications()",
+    needs=SQL,
+)
+@OUT_OF_MODEL
+def test_leader_that_goes_takes_nobody_elses_news_along(cluster: Cluster) -> None:
+    """A leader hears of its worker's end, although another leader has left meanwhile."""
+    with leader_without_clock(cluster) as leader, cluster.session() as observer:
+        other = parallel_session(cluster)
+        expect_a_worker(cluster, other)
+        expect_place_given_back(cluster)
+        leader.send_query("select pg_sleep(60)")
+        child, worker = leader.child, cluster.child(Kind.PARALLEL_WORKER)
+        expect_asleep(cluster, observer, worker)
+        with Pin(cluster, worker):
+            mark = cluster.mark()
+            cluster.signal_child(child, signal.SIGINT)
+            cluster.expect_log("^canceling statement due to user request$", since=mark)
+            asleep = Rest(child.pid)
+            cluster.wait_for("a leader that waits for its worker's end", asleep.has_come)
+            leaves = other.child
+            other.close()
+            cluster.expect_death(leaves)
+            rest = Rest(cluster.pid)
+            cluster.wait_for("a postmaster at rest", rest.has_come)
+        with pytest.raises(ServerError):
+            leader.result()
+        cluster.expect_death(worker)
+        expect_a_worker(cluster, leader)

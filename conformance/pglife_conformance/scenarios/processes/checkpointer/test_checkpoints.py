@@ -1,0 +1,344 @@
+"""The checkpointer: who asks, who waits, what is said, what happens when it fails.
+
+Source       rules CK-01, CK-02, CK-06, CK-08, CK-09, PG-33; postmaster/checkpointer.c:
+             CheckpointerMain(), RequestCheckpoint(), CheckpointWriteDelay(),
+             CheckArchiveTimeout().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.expect.crash import (
+    TERMINATING,
+    Before,
+    exited_line,
+    expect_abnormal_end,
+    expect_undisturbed,
+)
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.targets.base import Program
+
+MAIN = "checkpointer.c: CheckpointerMain()"
+REQUEST = "checkpointer.c: RequestCheckpoint()"
+DELAY = "checkpointer.c: CheckpointWriteDelay()"
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+A_WHILE_S = 0.2
+
+
+class Quiet:
+    """Whether a number has not changed for longer than archive_timeout."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+        self._last = number()
+        self._since = time.monotonic()
+
+    def has_come(self) -> bool:
+        """It is as it was a while ago."""
+        now = self._number()
+        if now != self._last:
+            self._last, self._since = now, time.monotonic()
+        return time.monotonic() - self._since > 1.5
+
+
+def started(cluster: Cluster, since: int) -> list[str]:
+    """What checkpoints were begun, by the words of their lines."""
+    found = (re.fullmatch(r"checkpoint starting: (.*)", r.message) for r in cluster.log(since))
+    return [line[1] for line in found if line is not None]
+
+
+@claim("CK-01", "PG-33", source=REQUEST, needs=SQL)
+@settings(log_checkpoints="on")
+def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
+    """CHECKPOINT asks for one at once, and ends when the checkpointer has made it."""
+    with cluster.session() as session:
+        for _ in range(2):
+            mark = cluster.mark()
+            with Pin(cluster, Kind.CHECKPOINTER) as pin:
+                session.send_query("checkpoint")
+                cluster.expect_still("the command under way", session.is_silent, A_WHILE_S)
+                assert started(cluster, mark) == []
+            session.result()
+            cluster.expect_log("^checkpoint complete: ", since=mark)
+            told = [r for r in cluster.log(mark) if r.message.startswith("checkpoint ")]
+            assert {record.pid for record in told} == {pin.child.pid}
+            assert {record.level for record in told} == {"LOG"}
+            assert started(cluster, mark) == ["immediate force wait"]
+
+
+@claim("CK-01", source=MAIN, needs=SQL)
+@settings(log_checkpoints="on")
+def test_no_checkpoint_that_nobody_asked_for(cluster: Cluster) -> None:
+    """A server that has just started begins no checkpoint by itself, and one request is one."""
+    with cluster.session() as session:
+        session.query("create table something()")
+        cluster.expect_still("no checkpoint", lambda: started(cluster, 0) == [], A_WHILE_S)
+        session.query("checkpoint")
+        one = ["immediate force wait"]
+        cluster.expect_still("one checkpoint", lambda: started(cluster, 0) == one, A_WHILE_S)
+
+
+@claim("CK-01", "CK-02", source=MAIN, needs=SQL)
+@settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB")
+def test_checkpoints_come_by_volume(cluster: Cluster) -> None:
+    """WAL in volume brings a checkpoint, and one too soon after the last is complained of."""
+    mark = cluster.mark()
+    complaint = "^checkpoints are occurring too frequently [(][0-9]+ seconds? apart[)]$"
+    with cluster.session() as session:
+
+        def write_and_look() -> bool:
+            session.query("create table something(); drop table something")
+            session.query("select pg_switch_wal()")
+            return cluster.find_log(complaint, since=mark) is not None
+
+        cluster.wait_for("a checkpoint by volume", write_and_look)
+    told = cluster.find_log(complaint, since=mark)
+    assert told is not None
+    assert told.level == "LOG"
+    assert told.hint is not None
+    assert "max_wal_size" in told.hint
+    cluster.wait_for("the checkpoint", lambda: "wal" in started(cluster, mark))
+
+
+@claim("CK-02", source=MAIN, needs=SQL)
+@settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB", checkpoint_warning="0")
+def test_checkpoints_by_volume_without_a_complaint(cluster: Cluster) -> None:
+    """With checkpoint_warning = 0 nobody complains of checkpoints by volume."""
+    mark = cluster.mark()
+    with cluster.session() as session:
+
+        def write_and_look() -> bool:
+            session.query("create table something(); drop table something")
+            session.query("select pg_switch_wal()")
+            return started(cluster, mark).count("wal") >= 2
+
+        cluster.wait_for("two checkpoints by volume", write_and_look)
+    cluster.expect_no_log("too frequently", since=mark)
+
+
+@claim("CK-01", source="checkpointer.c: CheckArchiveTimeout()", needs=SQL)
+@settings(archive_timeout="1s")
+def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
+    """With archive_timeout what has been written is in a segment that is full, once."""
+    with cluster.session() as session:
+        # A checkpointer that was born in recovery does not look at archive_timeout until woken.
+        session.query("checkpoint")
+        mark = cluster.mark()
+        session.query("create table something()")
+        told = cluster.expect_log("^write-ahead log switch forced [(]", since=mark)
+        assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+        quiet = Quiet(lambda: sum("switch forced" in r.message for r in cluster.log(mark)))
+        cluster.wait_for("no more switches than there is to switch", quiet.has_come)
+
+
+# What the checkpointer sees to for others.
+
+
+@claim("SG-11", source="checkpointer.c: UpdateSharedMemoryConfig()", needs=SQL)
+def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None:
+    """Commits wait for a standby that a reload has named, until another takes it back."""
+    with cluster.session() as session:
+        session.query("create table something(a int)")
+        # A checkpointer tells of what it keeps at its birth too; one that has worked has done so.
+        session.query("checkpoint")
+        mark = cluster.mark()
+        cluster.reload(synchronous_standby_names="nobody")
+        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        session.send_query("insert into something values (1)")
+        cluster.expect_still("a commit that waits", session.is_silent, A_WHILE_S)
+        cluster.reload(synchronous_standby_names="")
+        assert session.result() == []
+        assert session.query("select a from something") == [("1",)]
+
+
+@claim("SG-11", "CK-01", source="checkpointer.c: UpdateSharedMemoryConfig()", needs=SQL)
+def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster) -> None:
+    """full_page_writes is known from the start, by reload, and recorded with each checkpoint."""
+    cluster = stopped_cluster
+    cluster.configure(full_page_writes="off")
+    cluster.start()
+
+    def recorded() -> str:
+        done = cluster.target.run(Program.PG_CONTROLDATA, ["-D", str(cluster.data)])
+        lines = dict(line.split(":", 1) for line in done.out.splitlines() if ":" in line)
+        return lines["Latest checkpoint's full_page_writes"].strip()
+
+    with cluster.session() as session:
+        session.query("checkpoint")
+        assert recorded() == "off"
+        mark = cluster.mark()
+        cluster.reload(full_page_writes="on")
+        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        session.query("checkpoint")
+        assert recorded() == "on"
+
+
+# Its counts.
+
+
+def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
+    """Checkpoints by time, and by request; since 18 also those that were made."""
+    major = cluster.target.version.major
+    if major <= 16:
+        asked = "checkpoints_timed, checkpoints_req from pg_stat_bgwriter"
+    elif major == 17:
+        asked = "num_timed, num_requested from pg_stat_checkpointer"
+    else:
+        asked = "num_timed, num_requested, num_done from pg_stat_checkpointer"
+    return tuple(int(word or "-1") for word in session.query(f"select {asked}")[0])
+
+
+@claim("CK-01", "CK-10", source=MAIN, needs=SQL)
+def test_checkpoints_are_counted(cluster: Cluster) -> None:
+    """Each request is counted once, the one of a shutdown too; the counts outlive a restart."""
+    with cluster.session() as session:
+        first = counts(cluster, session)
+        for number in (1, 2):
+            session.query("checkpoint")
+            wanted = (first[0], *(count + number for count in first[1:]))
+            cluster.wait_for(
+                "the counts",
+                lambda wanted=wanted: counts(cluster, session) == wanted,  # type: ignore[misc]
+                describe=lambda: str(counts(cluster, session)),
+            )
+    cluster.restart()
+    with cluster.session() as session:
+        requested = first[1] + 3
+        assert counts(cluster, session)[:2] == (first[0], requested)
+
+
+# Failures: what is needed for a checkpoint is not there.
+
+
+@contextlib.contextmanager
+def without_snapshots(cluster: Cluster) -> Iterator[None]:
+    """A checkpoint fails as long as a directory that it reads is missing."""
+    place = cluster.data / "pg_logical" / "snapshots"
+    elsewhere = place.with_name("elsewhere")
+    place.rename(elsewhere)
+
+    def put_back() -> None:
+        if elsewhere.exists():
+            elsewhere.rename(place)
+
+    cluster.at_end.append(put_back)
+    yield
+    put_back()
+
+
+@claim("CK-09", source=MAIN, needs=SQL)
+def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
+    """Who waits for a checkpoint that fails gets an ERROR; a later one is made as ever."""
+    before = Before.of(cluster)
+    checkpointer = cluster.child(Kind.CHECKPOINTER)
+    with cluster.session() as session:
+        session.query("create table something()")
+        with without_snapshots(cluster), pytest.raises(ServerError) as told:
+            session.query("checkpoint")
+        assert told.value.answer.severity == "ERROR"
+        assert told.value.answer.message == "checkpoint request failed"
+        hint = "Consult recent messages in the server log for details."
+        assert told.value.answer.hint == hint
+        reason = cluster.expect_log("^could not open directory .*snapshots", since=before.mark)
+        assert (reason.pid, reason.level) == (checkpointer.pid, "ERROR")
+        session.query("checkpoint")
+    expect_undisturbed(cluster, before)
+
+
+@claim("CK-06", "CR-32", source=MAIN, needs=SQL, since=18, why="before, another crash: exit 1 too")
+@pytest.mark.unmonitored("the model's checkpointer does not fail by itself")
+def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
+    """If the last checkpoint fails, the checkpointer exits 1, and the server does so too."""
+    mark = cluster.mark()
+    checkpointer = cluster.child(Kind.CHECKPOINTER)
+    with without_snapshots(cluster):
+        cluster.request_shutdown("fast")
+        reason = cluster.expect_log("^could not open directory .*snapshots", since=mark)
+        assert (reason.pid, reason.level) == (checkpointer.pid, "FATAL")
+        line = exited_line(cluster, checkpointer, 1)
+        said = ["received fast shutdown request", "aborting any active transactions"]
+        expect_abnormal_end(cluster, mark, [*said, line, TERMINATING])
+
+
+# A checkpoint that takes its time.
+
+LOGGED_ALONE = {"log_checkpoints": "on", "bgwriter_lru_maxpages": "0"}
+"""The background writer leaves all that is dirty to the checkpointer."""
+
+
+@contextlib.contextmanager
+def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
+    """A session that waits for a checkpoint that would take twenty seconds.
+
+    After each buffer it sleeps for a tenth of a second, so there must be many that are dirty:
+    `create table as` would use few buffers, one after the other again.
+    """
+    with cluster.session() as session:
+        session.query("create table something(a int)")
+        session.query("insert into something select generate_series(1, 45000)")
+    session = cluster.session()
+    mark = cluster.mark()
+    old = cluster.target.version.major <= 14
+    session.send_query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
+    cluster.wait_for("the checkpoint", lambda: started(cluster, mark) == ["force wait"])
+    cluster.expect_still("a checkpoint under way", session.is_silent, 0.3)
+    yield session
+
+
+@claim("CK-08", "CK-01", source=DELAY, needs=SQL)
+@settings(**LOGGED_ALONE)
+def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
+    """CHECKPOINT ends a spread checkpoint at full speed, and then comes its own."""
+    mark = cluster.mark()
+    with spread_checkpoint(cluster) as waiting, cluster.session() as session:
+        session.query("checkpoint")
+        assert len(waiting.result()) == 1
+        both = ["force wait", "immediate force wait"]
+        assert started(cluster, mark) == both
+        waiting.close()
+
+
+@claim("CK-08", source=DELAY, needs=SQL)
+@settings(**LOGGED_ALONE)
+def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
+    """A shutdown ends a spread checkpoint at full speed, and then comes the last one."""
+    mark = cluster.mark()
+    with spread_checkpoint(cluster):
+        cluster.request_shutdown("fast")
+        cluster.expect_exit(code=0)
+    words = started(cluster, mark)
+    assert words[0] == "force wait"
+    assert words[-1].startswith("shutdown")
+
+
+@claim("CK-08", "SG-11", source=DELAY, needs=SQL)
+@settings(**LOGGED_ALONE)
+def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
+    """Between its writes a spread checkpoint sleeps, and obeys a reload."""
+    with spread_checkpoint(cluster):
+        mark = cluster.mark()
+        cluster.reload(full_page_writes="off")
+        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        pid = cluster.child(Kind.CHECKPOINTER).pid
+
+        def ticks() -> int:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+            stat = text.rpartition(")")[2].split()
+            return int(stat[11]) + int(stat[12])
+
+        used = ticks()
+        cluster.expect_still("a checkpointer that sleeps", lambda: ticks() - used < 20, 0.5)
+        cluster.request_shutdown("fast")
+        cluster.expect_exit(code=0)

@@ -1,0 +1,260 @@
+"""The logger: where it writes, when it takes another file, what current_logfiles says, its end.
+
+Source       rules LG-01, LG-03, LG-06, TF-07, SG-21; postmaster/syslogger.c:
+             SysLoggerMain(), logfile_rotate_dest(), update_metainfo_datafile().
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.crash import Before
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim, settings
+
+MAIN = "syslogger.c: SysLoggerMain()"
+ROTATE = "syslogger.c: logfile_rotate_dest()"
+NOTE = "syslogger.c: update_metainfo_datafile()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.LOGGER]
+SQL = [*NEEDS, Need.FULL_SQL]
+LOG = "log/postgresql.log"
+ALL_KINDS = "stderr,csvlog,jsonlog"
+FAR_OFF, FAR_OFF_TOO = "35000000min", "34000000min"
+"""Rotation is due at multiples of the age: of a day at midnight, of these not before 2034."""
+
+
+def say(cluster: Cluster, **settings: object) -> None:
+    """Settings that only the server is told, not the reader of its log; then a reload."""
+    lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
+        conf.write(lines)
+    if cluster.watcher.postmaster is not None:
+        cluster.reload()
+
+
+def noted(cluster: Cluster) -> list[str]:
+    """The lines of current_logfiles."""
+    path = cluster.data / "current_logfiles"
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def expect_noted(cluster: Cluster, *lines: str) -> None:
+    """current_logfiles has come to say exactly this."""
+    cluster.wait_for(
+        f"current_logfiles to say {lines}",
+        lambda: noted(cluster) == list(lines),
+        describe=lambda: str(noted(cluster)),
+    )
+
+
+def move_away(cluster: Cluster, name: str) -> Path:
+    """The file under this name goes; gives the path where another may appear."""
+    path = cluster.data / name
+    path.rename(path.with_name(f"{path.name}.old"))
+    return path
+
+
+def write_log(cluster: Cluster) -> None:
+    """Give the logger some kilobytes to write."""
+    with cluster.session() as session:
+        session.query(f"do $$ begin raise log '{'x' * 3000}'; end $$")
+
+
+# current_logfiles.
+
+
+@claim("TF-07", "LG-01", source=NOTE, needs=NEEDS)
+@settings(logging_collector="on")
+def test_current_logfiles_follows_the_file(cluster: Cluster) -> None:
+    """current_logfiles names the log file, and after a change of its name or place the other."""
+    before = Before.of(cluster)
+    expect_noted(cluster, f"stderr {LOG}")
+    say(cluster, log_filename="elsewhere.log")
+    expect_noted(cluster, "stderr log/elsewhere.log")
+    say(cluster, log_directory="another")
+    expect_noted(cluster, "stderr another/elsewhere.log")
+    assert (cluster.data / "another" / "elsewhere.log").exists()
+    assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
+
+
+@claim("TF-07", source="postmaster.c: PostmasterMain()", needs=NEEDS)
+def test_current_logfiles_of_an_earlier_life_goes(stopped_cluster: Cluster) -> None:
+    """A server without a logger removes what an earlier life left as current_logfiles."""
+    cluster = stopped_cluster
+    cluster.write_file("current_logfiles", "stderr log/of_old.log\n")
+    cluster.start()
+    assert noted(cluster) == []
+
+
+@claim("TF-07", "LG-06", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
+@settings(logging_collector="on")
+def test_files_come_and_go_with_log_destination(cluster: Cluster) -> None:
+    """A reload of log_destination opens and closes a file for each kind, and notes it."""
+    before = Before.of(cluster)
+    csv, json = "csvlog log/postgresql.csv", "jsonlog log/postgresql.json"
+    say(cluster, log_destination="stderr,csvlog")
+    expect_noted(cluster, f"stderr {LOG}", csv)
+    assert (cluster.data / "log" / "postgresql.csv").exists()
+    assert not (cluster.data / "log" / "postgresql.json").exists()
+    say(cluster, log_destination=ALL_KINDS)
+    expect_noted(cluster, f"stderr {LOG}", csv, json)
+    say(cluster, log_destination="stderr,jsonlog")
+    expect_noted(cluster, f"stderr {LOG}", json)
+    say(cluster, log_destination="csvlog")
+    expect_noted(cluster, csv)
+    say(cluster, log_destination="syslog")
+    cluster.wait_for("no current_logfiles", lambda: noted(cluster) == [])
+    say(cluster, log_destination="stderr")
+    expect_noted(cluster, f"stderr {LOG}")
+    assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
+
+
+@claim("LG-06", "SG-21", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
+def test_request_rotates_the_file_of_each_kind(stopped_cluster: Cluster) -> None:
+    """USR1 opens each kind's file anew, and so does a logger that comes instead of another."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on", log_destination=ALL_KINDS)
+    cluster.start()
+    names = [f"log/postgresql.{kind}" for kind in ("log", "csv", "json")]
+    paths = [move_away(cluster, name) for name in names]
+    cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+    cluster.wait_for("all files anew", lambda: all(path.exists() for path in paths))
+    write_log(cluster)
+    for path in paths:
+        cluster.wait_for("the line in each", lambda path=path: path.stat().st_size > 3000)  # type: ignore[misc]
+
+
+# Rotation.
+
+
+@claim("LG-06", source=MAIN, needs=SQL)
+@pytest.mark.parametrize(("size", "rotates"), [("2kB", True), ("100MB", False), ("0", False)])
+def test_rotation_by_size(stopped_cluster: Cluster, size: str, rotates: bool) -> None:
+    """A file that has grown beyond log_rotation_size is left for another, and no other is."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    say(cluster, log_rotation_size=size)
+    cluster.start()
+    path = move_away(cluster, LOG)
+    write_log(cluster)
+    if rotates:
+        cluster.wait_for("the file anew", path.exists)
+    else:
+        cluster.expect_still("no other file", lambda: not path.exists(), 0.3)
+        cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+        cluster.wait_for("the file anew", path.exists)
+
+
+@claim("LG-06", source=MAIN, needs=SQL, since=15, why="there is no jsonlog before")
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_rotation_by_size_of_each_kind(stopped_cluster: Cluster, kind: str) -> None:
+    """A csv or json file that has grown too big is left for another, and no other file is."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    cluster.start()
+    say(cluster, log_rotation_size="2kB", log_destination=f"{kind}log")
+    expect_noted(cluster, f"{kind}log log/postgresql.{kind}")
+    stderr = move_away(cluster, LOG)
+    cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+    cluster.wait_for("a file for stderr, empty", stderr.exists)
+    path = move_away(cluster, f"log/postgresql.{kind}")
+    write_log(cluster)
+    cluster.wait_for("the file anew", path.exists)
+
+
+@claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=SQL)
+@pytest.mark.parametrize("age", [FAR_OFF, "0"])
+def test_no_rotation_before_its_time(stopped_cluster: Cluster, age: str) -> None:
+    """Before log_rotation_age is over, or if there is none, nothing rotates."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    say(cluster, log_rotation_age=age, log_rotation_size="0")
+    cluster.start()
+    path = move_away(cluster, LOG)
+    write_log(cluster)
+    cluster.expect_still("no other file", lambda: not path.exists(), 0.3)
+    say(cluster, log_rotation_age=FAR_OFF_TOO)
+    cluster.expect_still("no other file", lambda: not path.exists(), 0.2)
+
+
+@claim("LG-06", source=ROTATE, needs=NEEDS)
+def test_request_never_truncates(stopped_cluster: Cluster) -> None:
+    """Only rotation by age may truncate: after USR1, and under another name, all is appended."""
+    cluster = stopped_cluster
+    cluster.configure(logging_collector="on")
+    say(cluster, log_truncate_on_rotation="on")
+    cluster.start()
+    path = cluster.data / LOG
+    size = path.stat().st_size
+    inode = path.stat().st_ino
+    (cluster.data / "log").mkdir(exist_ok=True)
+    other = cluster.write_file("log/elsewhere.log", "what was there\n")
+    mark = cluster.mark()
+    cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+    cluster.session().close()
+    cluster.wait_for("more in the log", lambda: len(cluster.log(mark)) > 0)
+    assert (path.stat().st_ino, path.stat().st_size >= size) == (inode, True)
+    say(cluster, log_filename="elsewhere.log")
+    expect_noted(cluster, "stderr log/elsewhere.log")
+    cluster.session().close()
+    cluster.wait_for("more in the other", lambda: other.stat().st_size > 20)
+    assert other.read_text(encoding="utf-8").startswith("what was there\n")
+
+
+@claim("LG-06", source=ROTATE, needs=SQL)
+@settings(logging_collector="on")
+def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> None:
+    """If the next file cannot be opened the old one is kept; a reload tries again."""
+    before = Before.of(cluster)
+    blocked = cluster.write_file("blocked")
+    say(cluster, log_directory="blocked")
+    told = cluster.expect_log("^could not open log file ", since=before.mark)
+    given_up = "^disabling automatic rotation [(]use SIGHUP to re-enable[)]$"
+    cluster.expect_log(given_up, since=before.mark)
+    assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
+    assert noted(cluster) == [f"stderr {LOG}"]
+    blocked.unlink()
+    blocked.mkdir()
+    cluster.target.user.owns(blocked)
+    path = blocked / "postgresql.log"
+    write_log(cluster)
+    cluster.expect_still("no other file", lambda: not path.exists(), 0.2)
+    cluster.reload()
+    expect_noted(cluster, "stderr blocked/postgresql.log")
+    assert path.exists()
+    # The session that wrote may still be on its way out.
+    everybody = {kid.key for kid in before.kids}
+    cluster.wait_for(
+        "everybody still there, and nobody else",
+        lambda: {kid.key for kid in cluster.children()} == everybody,
+    )
+
+
+# Its end.
+
+
+@claim("LG-03", source=MAIN, needs=SQL)
+@settings(logging_collector="on")
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_logger_is_the_last_to_go(cluster: Cluster, mode: str) -> None:
+    """The logger ends after the postmaster, by itself; its farewell is the last line."""
+    logger = cluster.child(Kind.LOGGER)
+    mark = cluster.mark()
+    cluster.request_shutdown(mode)
+    cluster.expect_exit(code=0)
+    cluster.expect_log("^logger shutting down$", since=mark)
+
+    def last_lines() -> list[str]:
+        return (cluster.data / LOG).read_text(encoding="utf-8").splitlines()[-2:]
+
+    farewell = f"[{logger.pid}] DEBUG:  logger shutting down"
+    cluster.wait_for("the farewell", lambda: last_lines()[-1].endswith(farewell))
+    assert last_lines()[0].endswith(f"[{cluster.pid}] LOG:  database system is shut down")

@@ -1,0 +1,168 @@
+"""The logger: first to come, last to go, never a crash.
+
+Source       rules LG-01 to LG-06, RP-08, RP-19, CR-44, TF-02, CT-14; postmaster/syslogger.c,
+             postmaster.c: process_pm_child_exit(), process_pm_pmsignal().
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import COLLECTED_LOG, Cluster
+from pglife_conformance.expect.crash import Before, expect_family, expect_undisturbed, killed_line
+from pglife_conformance.hold.pin import pin_wait_backends, pin_wait_backends_after_crash
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child, children_of
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim, settings
+
+START = "syslogger.c: SysLogger_Start()"
+REAPER = "postmaster.c: process_pm_child_exit()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.LOGGER]
+
+
+def log_file(cluster: Cluster) -> Path:
+    """Where the logger writes."""
+    return cluster.data / "log" / COLLECTED_LOG
+
+
+def another_logger(cluster: Cluster, victim: Child) -> Child:
+    """The one that has come instead."""
+    return cluster.wait_for(
+        "another logger",
+        lambda: next((kid for kid in cluster.children(Kind.LOGGER) if kid.key != victim.key), None),
+    )
+
+
+def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> Child:
+    """Kill the logger when it has nothing in hand: a line that it has read from its pipe and not
+    yet written dies with it, and the rest of that story would have a gap."""
+    logger = cluster.child(Kind.LOGGER)
+    rests = [Rest(cluster.pid), Rest(logger.pid)]
+    cluster.wait_for(
+        "postmaster and logger to rest", lambda: all(rest.has_come() for rest in rests)
+    )
+    return cluster.crash(logger, number)
+
+
+@claim("LG-01", "ST-03", "PR-12", source=START, needs=NEEDS)
+@settings(logging_collector="on")
+def test_logger_is_the_first_child(cluster: Cluster) -> None:
+    """The logger is forked first; the old stderr says where to look from now on."""
+    # As the kernel has them: start times are coarse, and pids wrap.
+    assert children_of(cluster.pid)[0] == cluster.child(Kind.LOGGER).pid
+    told = cluster.find_log("^redirecting log output to logging collector process$")
+    assert told is not None
+    assert told.pid == cluster.pid
+    assert told.hint == 'Future log output will appear in directory "log".'
+    assert cluster.stderr.read_text().count("LOG:") == 1
+    assert log_file(cluster).exists()
+
+
+@claim("LG-01", "PR-12", source=START, needs=NEEDS)
+def test_no_logger_without_the_setting(cluster: Cluster) -> None:
+    """Without logging_collector there is no logger and stderr has the log."""
+    expect_family(cluster)
+    assert cluster.children(Kind.LOGGER) == []
+    cluster.expect_no_log("redirecting log output")
+
+
+@claim("RP-08", "RP-19", "CR-44", "LG-02", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@settings(logging_collector="on")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
+def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
+    """The logger's death by a signal is told by way of the next one, and is no crash."""
+    before = Before.of(cluster)
+    victim = crash_idle_logger(cluster, number)
+    another_logger(cluster, victim)
+    line = killed_line(cluster, victim, number)
+    cluster.expect_log(f"^system logger process [(]PID {victim.pid}[)] was", since=before.mark)
+    expect_undisturbed(cluster, before, said=[line], gone=[victim])
+    expect_family(cluster)
+
+
+@claim("LG-04", "RP-19", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@settings(logging_collector="on")
+def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
+    """A logger killed while a fast shutdown waits is replaced, and the end is clean."""
+    with pin_wait_backends(cluster):
+        victim = crash_idle_logger(cluster)
+        another_logger(cluster, victim)
+    cluster.expect_exit(code=0)
+
+
+@claim("LG-04", "LG-02", "CR-25", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@settings(logging_collector="on")
+def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
+    """A logger killed while a crash is waited out is replaced, and survives the restart."""
+    mark = cluster.mark()
+    with pin_wait_backends_after_crash(cluster):
+        victim = crash_idle_logger(cluster)
+        new = another_logger(cluster, victim)
+    cluster.expect_ready(since=mark)
+    assert [kid.key for kid in cluster.children(Kind.LOGGER)] == [new.key]
+    line = killed_line(cluster, victim)
+    assert [r.message for r in cluster.log(mark) if "system logger" in r.message] == [line]
+
+
+@claim("SG-21", "LG-06", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
+@settings(logging_collector="on")
+def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
+    """USR1 to the logger rotates: a file moved away is made again."""
+    before = Before.of(cluster)
+    path = log_file(cluster)
+    path.rename(path.with_name("old"))
+    cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
+    cluster.wait_for("the log file anew", path.exists)
+    expect_undisturbed(cluster, before)
+
+
+@claim("SG-21", "SG-02", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
+@settings(logging_collector="on")
+def test_reload_may_move_the_log(cluster: Cluster) -> None:
+    """The logger obeys a reload: with another log_filename it writes there."""
+    before = Before.of(cluster)
+    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
+        conf.write("log_filename = 'elsewhere.log'\n")
+    cluster.reload()
+    cluster.wait_for("the other log file", (cluster.data / "log" / "elsewhere.log").exists)
+    assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
+
+
+@claim("TF-02", "CT-14", source="syslogger.c: CheckLogrotateSignal()", needs=[*NEEDS, Need.PG_CTL])
+@settings(logging_collector="on")
+def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
+    """pg_ctl logrotate leaves a file that the postmaster takes away and passes on as USR1."""
+    before = Before.of(cluster)
+    path = log_file(cluster)
+    path.rename(path.with_name("old"))
+    done = cluster.pg_ctl("logrotate")
+    assert (done.code, done.out) == (0, "server signaled to rotate log file\n")
+    cluster.wait_for("the log file anew", path.exists)
+    cluster.wait_for(
+        "the file `logrotate` taken away", lambda: not (cluster.data / "logrotate").exists()
+    )
+    expect_undisturbed(cluster, before)
+
+
+@claim("TF-02", "CT-14", "PG-05", source="postmaster.c: process_pm_pmsignal()", needs=[Need.PG_CTL])
+def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
+    """Without a logger the file `logrotate` stays where it is, and nothing else happens."""
+    before = Before.of(cluster)
+    assert cluster.pg_ctl("logrotate").code == 0
+    trigger = cluster.data / "logrotate"
+    cluster.expect_still("the file there", trigger.exists, 0.2)
+    expect_undisturbed(cluster, before)
+
+
+@claim("TF-04", source="postmaster.c: PostmasterMain()")
+def test_leftover_trigger_files_are_removed_at_birth(stopped_cluster: Cluster) -> None:
+    """Files `logrotate` and `promote` of an earlier life are gone after a start."""
+    cluster = stopped_cluster
+    paths = [cluster.write_file(name) for name in ("logrotate", "promote")]
+    cluster.start()
+    assert [path.exists() for path in paths] == [False, False]

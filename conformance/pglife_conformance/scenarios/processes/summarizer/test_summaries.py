@@ -1,0 +1,191 @@
+"""What the walsummarizer writes, what is kept for it and by it, and whether it follows a promotion.
+
+Source       rules WS-02, WS-06, RC-12; postmaster/walsummarizer.c: SummarizeWAL(),
+             summarizer_read_local_xlog_page(), GetOldestUnsummarizedLSN(),
+             MaybeRemoveOldWalSummaries(); access/transam/xlog.c: KeepLogSeg().
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.cluster.standby import start_pair, stop
+from pglife_conformance.expect.crash import Before
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+HISTORIC = r"^timeline 1 became historic, can read up to [0-9A-F]+/[0-9A-F]+$"
+
+
+@claim(
+    "WS-02",
+    "RC-12",
+    source="walsummarizer.c: summarizer_read_local_xlog_page()",
+    needs=[Need.STANDBY, Need.WALSUMMARIZER, Need.FULL_SQL],
+)
+@pytest.mark.unmonitored("the model has no standby")
+def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> None:
+    """A summarizer that waits for WAL learns of a promotion, says so at DEBUG1, and goes on."""
+    pair = start_pair(make_cluster, summarize=True)
+    standby = pair.standby
+    summarizer = standby.child(Kind.WALSUMMARIZER)
+    rest = Rest(summarizer.pid)
+    standby.wait_for("a summarizer that waits", rest.has_come)
+    before = Before.of(standby)
+    with standby.session() as session:
+        assert session.query("select pg_promote()") == [("t",)]
+        session.query("checkpoint")
+        told = standby.expect_log(HISTORIC, since=before.mark, within=deadlines.START_LIMIT)
+        assert (told.pid, told.level) == (summarizer.pid, "DEBUG")
+        place = standby.data / "pg_wal" / "summaries"
+        standby.wait_for(
+            "a summary of the new timeline", lambda: any(place.glob("00000002*.summary")), 20.0
+        )
+        gap = (
+            "select (select max(end_lsn) from pg_available_wal_summaries() where tli = 1) = "
+            "(select min(start_lsn) from pg_available_wal_summaries() where tli = 2)"
+        )
+        assert session.query(gap) == [("t",)]
+    assert standby.child(Kind.WALSUMMARIZER).key == summarizer.key
+    stop(standby, pair.primary)
+
+
+@claim("WS-02", source="walsummarizer.c: SummarizeWAL()", needs=[Need.WALSUMMARIZER, Need.FULL_SQL])
+@settings(summarize_wal="on", autovacuum="off")
+def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
+    """A summary has the blocks that were written, of all forks but the free space map, and how
+    short a relation has been since."""
+    with cluster.session() as session:
+        session.query("create table something as select generate_series(1, 1000) as a")
+        session.query("create table other as select 1 as a")
+        session.query("checkpoint")
+        (began,) = session.query("select pg_current_wal_insert_lsn()")[0]
+        session.query("update something set a = 0 where ctid = '(2,1)'")
+        # Pages 3 and 4 become empty, and are cut off.
+        session.query("delete from something where ctid > '(2,100)'")
+        session.query("vacuum something")
+        session.query("truncate other")
+        session.query("checkpoint")
+        (ended,) = session.query("select pg_current_wal_insert_lsn()")[0]
+        # Whatever is written after a checkpoint makes the summarizer see its end.
+        session.query("create table more(a int); checkpoint")
+        until = f"select summarized_lsn >= '{ended}' from pg_get_wal_summarizer_state()"
+        cluster.wait_for("a summary", lambda: session.query(until) == [("t",)], 20.0)
+        changed = set(
+            session.query(
+                "select relname, relforknumber, relblocknumber, is_limit_block"
+                " from pg_available_wal_summaries() s, pg_class,"
+                " lateral pg_wal_summary_contents(s.tli, s.start_lsn, s.end_lsn) c"
+                f" where s.end_lsn > '{began}' and c.relfilenode = pg_relation_filenode(oid)"
+                " and relname in ('something', 'other')"
+            )
+        )
+    blocks = {row[1:3] for row in changed if row[0] == "something" and row[3] == "f"}
+    assert {("0", "2"), ("2", "0")} <= blocks <= {("0", "0"), ("0", "1"), ("0", "2"), ("2", "0")}
+    assert {("something", "0", "3", "t"), ("other", "0", "0", "t")} <= changed
+
+
+# What is kept.
+
+FEW_SEGMENTS = {"summarize_wal": "on", "autovacuum": "off", "min_wal_size": "2MB"}
+DAY_S = 24 * 3600
+UNNEEDED = """
+    select format('%s%s%s.summary', lpad(to_hex(tli), 8, '0'), hex(start_lsn), hex(end_lsn))
+    from pg_available_wal_summaries() where end_lsn <= oldest()"""
+HELPERS = """
+    create function hex(place pg_lsn) returns text as $$
+        select upper(lpad(to_hex((place - '0/0')::bigint), 16, '0')) $$ language sql;
+    create function oldest() returns pg_lsn as $$
+        select '0/0'::pg_lsn + min(segment_number * bytes)
+        from pg_ls_waldir() w, pg_split_walfile_name(w.name),
+            pg_size_bytes(current_setting('wal_segment_size')) bytes
+        where w.name ~ '^[0-9A-F]{24}$' $$ language sql"""
+"""The name of a summary's file, and where the WAL begins that is still there."""
+
+
+def fill_a_segment(session: Session) -> None:
+    """Something for a summary, and a segment that is full."""
+    session.query("drop table if exists something")
+    session.query("create table something as select 1 as a")
+    session.query("select pg_switch_wal()")
+    session.query("checkpoint")
+
+
+def summarize_all(cluster: Cluster, session: Session) -> None:
+    """The summarizer has come to the last checkpoint, at least."""
+    session.query("checkpoint")
+    (ended,) = session.query("select redo_lsn from pg_control_checkpoint()")[0]
+    session.query("create table if not exists more(a int); checkpoint")
+    until = f"select summarized_lsn >= '{ended}' from pg_get_wal_summarizer_state()"
+    cluster.wait_for("all summaries", lambda: session.query(until) == [("t",)], 30.0)
+
+
+@claim("WS-02", source="xlog.c: KeepLogSeg()", needs=[Need.WALSUMMARIZER, Need.FULL_SQL])
+@settings(**FEW_SEGMENTS)
+def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
+    """While a summarizer is held up no checkpoint takes what it has not read; then one does."""
+    with cluster.session() as session:
+        summarize_all(cluster, session)
+        (name,) = session.query("select pg_walfile_name(pg_current_wal_lsn())")[0]
+        oldest = cluster.data / "pg_wal" / str(name)
+        summarizer = cluster.child(Kind.WALSUMMARIZER)
+        cluster.wait_for("a summarizer that waits", Rest(summarizer.pid).has_come)
+        with Pin(cluster, summarizer):
+            for _ in range(4):
+                fill_a_segment(session)
+                assert oldest.exists()
+
+        def is_gone() -> bool:
+            session.query("create table if not exists more(a int); checkpoint")
+            return not oldest.exists()
+
+        cluster.wait_for("that segment to be taken", is_gone, 30.0)
+
+
+@claim(
+    "WS-06",
+    source="walsummarizer.c: MaybeRemoveOldWalSummaries()",
+    needs=[Need.WALSUMMARIZER, Need.FULL_SQL],
+)
+@settings(**FEW_SEGMENTS)
+@pytest.mark.parametrize("keep_time", ["1d", "0"])
+def test_summaries_are_kept_as_long_as_they_are_to_be(cluster: Cluster, keep_time: str) -> None:
+    """With the first checkpoint after wal_summary_keep_time a summary goes whose WAL has gone, and
+    no other; with 0 none goes."""
+    cluster.reload(wal_summary_keep_time=keep_time)
+    place = cluster.data / "pg_wal" / "summaries"
+
+    def there() -> set[str]:
+        return {path.name for path in place.glob("*.summary")}
+
+    with cluster.session() as session:
+        session.query(HELPERS)
+        for _ in range(5):
+            fill_a_segment(session)
+            summarize_all(cluster, session)
+        young = there()
+        summarize_all(cluster, session)
+        assert young <= there()
+        old = there()
+        for name in old:
+            long_ago = time.time() - 2 * DAY_S
+            os.utime(place / name, (long_ago, long_ago))
+        unneeded = {str(row[0]) for row in session.query(UNNEEDED)} & old
+        assert unneeded
+        assert unneeded < old
+        summarize_all(cluster, session)
+        wanted = old if keep_time == "0" else old - unneeded
+        rest = Rest(cluster.child(Kind.WALSUMMARIZER).pid)
+        cluster.wait_for(
+            f"{sorted(wanted)} of them", lambda: there() & old == wanted and rest.has_come(), 30.0
+        )

@@ -1,0 +1,323 @@
+"""Background processes: who is there, under what name, and who comes again.
+
+Source       rules PR-02 to PR-05, PR-14, PR-23, SM-22, AV-13, AV-17, BG-12, BG-20, TI-01 to TI-33;
+             postmaster.c: LaunchMissingBackgroundProcesses(), bgworker.c, ps_status.c.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.expect.crash import (
+    REINITIALIZING,
+    Before,
+    exited_line,
+    expect_family,
+    expect_undisturbed,
+)
+from pglife_conformance.hold.gate import pin_startup_after_crash
+from pglife_conformance.hold.pin import pin_wait_backends
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import children_of
+from pglife_conformance.pytest.claims import claim, settings
+
+LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
+TITLES = "ps_status.c: init_ps_display(), set_ps_display()"
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+CRASH = [*SIGNALS, Need.CRASH_INJECTION]
+
+EVERYBODY = [
+    "autovacuum launcher ",
+    "background writer ",
+    "checkpointer ",
+    "logger ",
+    "logical replication launcher ",
+    "walwriter ",
+]
+RESTART_INTERVAL_S = 5.0
+
+
+def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
+    """All children have these titles; an io worker gets its number a moment after its name."""
+
+    def shown() -> list[str]:
+        return sorted(kid.title for kid in cluster.children())
+
+    cluster.wait_for(
+        f"the titles {sorted(wanted)}",
+        lambda: shown() == sorted(wanted),
+        describe=lambda: str(shown()),
+    )
+
+
+@claim(
+    "TI-03",
+    "TI-04",
+    "TI-05",
+    "TI-06",
+    "TI-12",
+    "TI-13",
+    "TI-14",
+    "TI-30",
+    source=TITLES,
+    needs=[Need.PROCESS_TITLES, Need.LOGGER],
+)
+@settings(logging_collector="on")
+def test_titles_of_background_processes(cluster: Cluster) -> None:
+    """Each background process has its title, with a space where its activity would be."""
+    expect_family(cluster)
+    names = list(EVERYBODY)
+    if Need.IO_WORKERS in cluster.target.capabilities:
+        names += ["io worker 0", "io worker 1", "io worker 2"]
+    expect_titles(cluster, [f"postgres: {name}" for name in names])
+
+
+@claim("TI-30", source=TITLES, needs=[Need.PROCESS_TITLES, Need.LOGGER])
+@settings(logging_collector="on", cluster_name="main cluster")
+def test_titles_carry_the_clusters_name(cluster: Cluster) -> None:
+    """With cluster_name set every title has it after `postgres: `."""
+    with cluster.session() as session:
+        assert session.child.title == "postgres: main cluster: postgres postgres [local] idle"
+        names = [*EVERYBODY, "postgres postgres [local] idle"]
+        if Need.IO_WORKERS in cluster.target.capabilities:
+            names += ["io worker 0", "io worker 1", "io worker 2"]
+        expect_titles(cluster, [f"postgres: main cluster: {name}" for name in names])
+
+
+@claim("TI-31", source=TITLES, needs=[Need.PROCESS_TITLES])
+@settings(update_process_title="off")
+def test_titles_without_activities(stopped_cluster: Cluster) -> None:
+    """With update_process_title off a title keeps its fixed part and shows no activity."""
+    cluster = stopped_cluster
+    # An io worker never shows its number here, for which a start would wait.
+    cluster.start(wait=False)
+    cluster.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)
+    expect_family(cluster)
+    with cluster.session() as session:
+        assert session.child.title == "postgres: postgres postgres [local] "
+        session.query("begin")
+        assert session.child.title == "postgres: postgres postgres [local] "
+        session.query("rollback")
+    shown = {kid.title for kid in cluster.children() if kid.kind is not Kind.CLIENT_BACKEND}
+    wanted = {f"postgres: {name}" for name in EVERYBODY if name != "logger "}
+    if Need.IO_WORKERS in cluster.target.capabilities:
+        wanted.add("postgres: io worker ")
+    assert shown == wanted
+
+
+@claim(
+    "TI-20",
+    "TI-32",
+    "SE-04",
+    "SE-05",
+    "SE-06",
+    source="tcop/postgres.c: PostgresMain()",
+    needs=[Need.PROCESS_TITLES],
+)
+def test_title_of_a_session_follows_its_state(cluster: Cluster) -> None:
+    """A session's title says whether it is idle, in a transaction, or in a failed one."""
+    with cluster.session() as session:
+        head = "postgres: postgres postgres [local]"
+        assert session.child.title == f"{head} idle"
+        session.query("begin")
+        assert session.child.title == f"{head} idle in transaction"
+        with pytest.raises(Exception, match="does_not_exist"):
+            session.query("show does_not_exist")
+        assert session.child.title == f"{head} idle in transaction (aborted)"
+        session.query("rollback")
+        assert session.child.title == f"{head} idle"
+
+
+@claim(
+    "TI-03",
+    "TI-04",
+    "TI-05",
+    "TI-06",
+    "TI-12",
+    "TI-14",
+    "TI-20",
+    "INV-48",
+    source="utils/init/miscinit.c: GetBackendTypeDesc()",
+    needs=[Need.PROCESS_TITLES],
+)
+def test_everybody_is_in_pg_stat_activity(cluster: Cluster) -> None:
+    """pg_stat_activity has one row for each child that has shared memory, under its type."""
+    cluster.silent_client()
+    with cluster.session() as session:
+
+        def told() -> list[tuple[str | None, ...]]:
+            return sorted(session.query("select backend_type, pid from pg_stat_activity"))
+
+        def wanted() -> list[tuple[str | None, ...]]:
+            kids = (kid for kid in cluster.children() if kid.kind is not Kind.UNKNOWN)
+            return sorted((kid.kind.value, str(kid.pid)) for kid in kids)
+
+        # A process has its title a moment before it has its row.
+        cluster.wait_for(
+            "a row for each child", lambda: told() == wanted(), describe=lambda: str(told())
+        )
+
+
+# Restarts.
+
+
+@claim("SM-22", "PR-03", "PR-04", "PR-05", source=LAUNCH, needs=SIGNALS)
+def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
+    """Between a smart request and its last session whoever exits 0 is replaced as always."""
+    session = cluster.session()
+    mark = cluster.mark()
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    before = Before.of(cluster)
+    gone = []
+    for kind in (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER):
+        gone.append(cluster.signal_child(kind, signal.SIGTERM))
+        cluster.expect_death(gone[-1])
+        expect_family(cluster, Counter({Kind.CLIENT_BACKEND: 1}))
+    expect_undisturbed(cluster, before, gone=gone)
+    session.close()
+    cluster.expect_exit(code=0)
+
+
+@claim("INV-33", "INV-34", source=LAUNCH, needs=SIGNALS)
+def test_nobody_comes_again_in_a_fast_shutdown(cluster: Cluster) -> None:
+    """While a fast shutdown waits for a session only checkpointer and io workers are left."""
+    with pin_wait_backends(cluster) as pin:
+        left = {Kind.CHECKPOINTER, Kind.IO_WORKER, Kind.CLIENT_BACKEND}
+        cluster.wait_for(
+            "the end of all others", lambda: {kid.kind for kid in cluster.children()} <= left
+        )
+        kids = {kid.key for kid in cluster.children()}
+        cluster.expect_still(
+            "nobody new", lambda: {kid.key for kid in cluster.children()} == kids, 0.2
+        )
+        assert pin.is_there()
+    cluster.expect_exit(code=0)
+
+
+@claim(
+    "AV-13",
+    "AV-17",
+    "PR-05",
+    source="autovacuum.c: ProcessAutoVacLauncherInterrupts()",
+    needs=SIGNALS,
+)
+def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
+    """autovacuum = off by reload ends the launcher with 0 for good; on brings another one."""
+    before = Before.of(cluster)
+    first = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    cluster.reload(autovacuum="off")
+    cluster.expect_death(first)
+    cluster.expect_log("^autovacuum launcher shutting down$", since=before.mark)
+    expect_family(cluster)
+    cluster.expect_still("no launcher", lambda: not cluster.children(Kind.AUTOVACUUM_LAUNCHER), 0.2)
+    cluster.reload(autovacuum="on")
+    expect_family(cluster)
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key != first.key
+    others = [kid for kid in before.kids if kid.key != first.key]
+    assert {kid.key for kid in others} <= {kid.key for kid in cluster.children()}
+
+
+@claim("PR-05", "AV-01", source=LAUNCH, needs=SIGNALS)
+@pytest.mark.parametrize("setting", ["autovacuum", "track_counts"])
+def test_no_autovacuum_launcher_where_autovacuum_is_off(
+    stopped_cluster: Cluster, setting: str
+) -> None:
+    """Without autovacuum, or without the counts that it needs, there is no launcher."""
+    cluster = stopped_cluster
+    cluster.configure(**{setting: "off"})
+    cluster.start()
+    expect_family(cluster)
+    assert not cluster.children(Kind.AUTOVACUUM_LAUNCHER)
+
+
+@claim("BG-25", "PR-14", source="launcher.c: ApplyLauncherRegister()", needs=SIGNALS)
+@settings(max_logical_replication_workers="0")
+def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> None:
+    """With max_logical_replication_workers = 0 the launcher is never registered."""
+    expect_family(cluster)
+    assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
+
+
+@claim("BG-12", "PR-14", "BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
+def test_logical_replication_launcher_comes_again_after_five_seconds(cluster: Cluster) -> None:
+    """One that exited 1 comes again after its five seconds, not before."""
+    before = Before.of(cluster)
+    began = time.monotonic()
+    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
+    cluster.expect_death(victim)
+    new = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=4 * RESTART_INTERVAL_S)
+    assert new.key != victim.key
+    assert time.monotonic() - began >= RESTART_INTERVAL_S
+    expect_family(cluster)
+    expect_undisturbed(cluster, before, said=[exited_line(cluster, victim, 1)], gone=[victim])
+
+
+@claim("BG-20", "CR-20", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=CRASH)
+def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> None:
+    """A worker that waits for its restart interval starts at once after a crash restart."""
+    mark = cluster.mark()
+    worker = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
+    cluster.expect_death(worker)
+    cluster.expect_log("exited with exit code 1$", since=mark)
+    victim = cluster.crash(Kind.WALWRITER)
+    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    assert cluster.find_log(f"PID {victim.pid}[)] was terminated", since=mark)
+    reinitialized = cluster.find_log(f"^{REINITIALIZING}$", since=mark)
+    assert reinitialized is not None
+    # No clock is asked, for a loaded machine has its own: who comes after the line is served when
+    # the postmaster has started whoever may start (SL-01).
+    with cluster.session():
+        started = cluster.find_log(
+            '^starting background worker process "logical replication launcher"$',
+            since=reinitialized.index,
+        )
+        if started is None:
+            raise cluster.watcher.failure(
+                "the launcher is started before the first client", cluster.watcher.summary()
+            )
+    cluster.expect_ready(since=mark)
+
+
+def kinds_by_birth(cluster: Cluster) -> list[Kind]:
+    """Who is there, oldest first as the kernel has them: start times are coarse, pids wrap."""
+    kinds = {kid.pid: kid.kind for kid in cluster.children()}
+    return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
+
+
+@claim("CR-20", "CR-24", "IO-03", "PR-02", "PR-04", "ST-04", source=LAUNCH, needs=CRASH)
+def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
+    """In PM_STARTUP after a crash: io workers, then startup, checkpointer, background writer."""
+    wanted = [Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
+    if Need.IO_WORKERS in cluster.target.capabilities:
+        wanted = [Kind.IO_WORKER] * 3 + wanted
+
+    with pin_startup_after_crash(cluster, Kind.WALWRITER):
+        held = cluster.mark()
+        cluster.wait_for(
+            f"these children in this order: {[kind.value for kind in wanted]}",
+            lambda: kinds_by_birth(cluster) == wanted,
+            describe=lambda: str(kinds_by_birth(cluster)),
+        )
+        cluster.expect_still("nobody else", lambda: kinds_by_birth(cluster) == wanted, 0.1)
+        cluster.expect_no_log(f"^{READY_LINE}$", since=held)
+    cluster.expect_ready(since=held)
+    expect_family(cluster)
+
+
+@claim("PR-24", "SL-03", "BG-08", source=LAUNCH, needs=SIGNALS)
+def test_order_of_birth(cluster: Cluster) -> None:
+    """Whoever comes in PM_RUN comes in order: walwriter, launcher, background workers."""
+    order = kinds_by_birth(cluster)
+    at_birth = [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
+    if Need.IO_WORKERS in cluster.target.capabilities:
+        at_birth = [Kind.IO_WORKER] * 3 + at_birth
+    later = [Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LAUNCHER]
+    assert order == at_birth + later

@@ -1,0 +1,110 @@
+"""The order in which a process leaves: what is called, and that it is called once.
+
+At debug3 each process tells of its exit hooks (ipc.c): first those that need all the rest, then
+those of shared memory, then its own. exit() itself calls for all of them once more, by the one
+hook that is registered with the C library, and finds nothing left.
+
+Source       rules SG-42, CR-20; storage/ipc/ipc.c: proc_exit(), proc_exit_prepare(), shmem_exit(),
+             atexit_callback(), on_exit_reset().
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.hold.pin import pin_smart_pending
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.signals.test_optional_processes import parallel_worker
+
+PROC_EXIT = "ipc.c: proc_exit()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.SQL_FUNCTIONS]
+
+_HOOKS = re.compile(
+    r"(?P<what>shmem_exit|proc_exit|exit)\((?P<code>-?\d+)\)"
+    r"(?:: (?P<count>\d+) (?P<when>before_shmem_exit |on_shmem_exit |)callbacks to make)?"
+)
+_TOLD = re.compile(r"[(]PID (\d+)[)] exited with exit code (\d)$")
+
+SHARED = ["shmem_exit before_shmem_exit", "shmem_exit on_shmem_exit"]
+ONCE_MORE = [f"{step} -1 nothing" for step in [*SHARED, "proc_exit"]]
+
+
+def leaving(code: int) -> list[str]:
+    """What a process tells that leaves with this code."""
+    return [*(f"{step} {code}" for step in [*SHARED, "proc_exit", "exit"]), *ONCE_MORE]
+
+
+def steps_of(cluster: Cluster, since: int = 0) -> dict[int, list[str]]:
+    """What each process has told of its leaving, in order."""
+    steps: dict[int, list[str]] = {}
+    for record in cluster.log(since):
+        found = _HOOKS.fullmatch(record.message)
+        if found is None:
+            continue
+        words = f"{found['what']} {found['when'] or ''}".strip() + f" {found['code']}"
+        if found["code"] == "-1" and found["count"] == "0":
+            words += " nothing"
+        steps.setdefault(record.pid, []).append(words)
+    return steps
+
+
+def codes_told(cluster: Cluster) -> dict[int, int]:
+    """With which code each child has ended, as the postmaster told it."""
+    found = (_TOLD.search(r.message) for r in cluster.log() if r.pid == cluster.pid)
+    return {int(match[1]): int(match[2]) for match in found if match is not None}
+
+
+@claim("SG-42", source=PROC_EXIT, needs=NEEDS)
+@settings(log_min_messages="debug3")
+@pytest.mark.unmonitored("the model has no such process")
+def test_everybody_leaves_in_the_same_order(cluster: Cluster) -> None:
+    """Each hook is called once, in its order, by whoever exits with 0 or 1: sessions that end or
+    are ended, clients that are refused, workers, background processes, and the postmaster."""
+    with parallel_worker(cluster) as (session, worker):
+        leader = cluster.signal_child(session.child, signal.SIGTERM)
+        cluster.expect_death(leader)
+        cluster.expect_death(worker)
+    cluster.session().close()
+    silent = cluster.silent_client()
+    silent.vanish()
+    cluster.expect_death(silent.child)
+    cluster.refusal_of_new_client(user="nobody")
+    background = {kid.pid for kid in cluster.children()}
+    with pin_smart_pending(cluster):
+        cluster.refusal_of_new_client()
+    cluster.expect_exit(code=0)
+    told = codes_told(cluster)
+    found = steps_of(cluster)
+    assert set(found) >= {*told, *background, cluster.pid}
+    wrong = {
+        pid: steps
+        for pid, steps in found.items()
+        if steps not in ([leaving(told[pid])] if pid in told else [leaving(0), leaving(1)])
+    }
+    assert wrong == {}
+    assert set(told.values()) == {0, 1}
+    assert found[cluster.pid] == leaving(0)
+
+
+@claim("CR-20", "SG-42", source="ipc.c: shmem_exit()", needs=[*NEEDS, Need.CRASH_INJECTION])
+@settings(log_min_messages="debug3")
+def test_postmaster_leaves_its_memory_at_a_crash(cluster: Cluster) -> None:
+    """After a crash the postmaster calls its hooks of shared memory once, with 1, and nothing
+    else; whoever was told to quit calls none at all."""
+    everybody = {kid.pid for kid in cluster.children()}
+    mark = cluster.mark()
+    cluster.crash(Kind.WALWRITER)
+    cluster.expect_ready(since=mark)
+    found = steps_of(cluster, mark)
+    assert found.pop(cluster.pid) == [f"{step} 1" for step in SHARED]
+    assert everybody & set(found) == set()
+    mark = cluster.mark()
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+    assert steps_of(cluster, mark)[cluster.pid] == leaving(0)

@@ -1,0 +1,141 @@
+"""Streaming: a walsender that hears nothing, a walreceiver that hears nothing, a primary that goes.
+
+Begin with   test_primary_that_stops_sends_all_first().
+Owns         the ends of walsender and walreceiver that are neither crash nor shutdown.
+Leaves out   what the postmaster does about them (test_10_machine_standby.py).
+Source       PR-40 to PR-46, RC-23; walsender.c: WalSndCheckTimeOut(), WalSndDone(),
+             walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.cluster.standby import start_pair
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+
+TERMINATED = "^replication terminated by primary server$"
+HUNG_UP = "^could not (send data to|receive data from) WAL stream: "
+"""What a walreceiver says that had one more reply to send (of what has been applied, or of its
+oldest snapshot) when the primary, content with the one before, had ended already."""
+
+STREAMS = [Need.STANDBY, Need.FULL_SQL, Need.WALSENDER, Need.OS_SIGNALS]
+
+
+def is_streaming(session: Session) -> bool:
+    """Whether this standby receives WAL."""
+    return session.query("select status from pg_stat_wal_receiver") == [("streaming",)]
+
+
+@claim("PR-41", "PR-45", "RC-23", source="walsender.c: WalSndDone()", needs=STREAMS)
+def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
+    """A fast shutdown ends when the standby has all WAL; that lives on, and streams again."""
+    pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
+    primary, standby = pair.primary, pair.standby
+    reader = standby.session()
+    standby.wait_for("streaming", lambda: is_streaming(reader))
+    with primary.session() as session:
+        session.query("set synchronous_commit = off")
+        session.query("create table things as select generate_series(1, 20000) as n")
+    mark = standby.mark()
+    primary.request_shutdown("fast")
+    primary.expect_exit(code=0)
+    told = standby.expect_log(f"{TERMINATED}|{HUNG_UP}", since=mark)
+    assert told.level == ("LOG" if re.search(TERMINATED, told.message) else "FATAL")
+    standby.wait_for(
+        "all rows",
+        lambda: (
+            reader.query("select to_regclass('things') is not null") == [("t",)]
+            and reader.query("select count(*) from things") == [("20000",)]
+        ),
+    )
+    primary.start()
+    standby.wait_for("streaming again", lambda: is_streaming(reader), deadlines.START_LIMIT)
+    assert standby.is_running()
+
+
+@claim("PR-41", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
+def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
+    """A receiver that does not answer for wal_sender_timeout is hung up on, and comes back."""
+    pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
+    primary, standby = pair.primary, pair.standby
+    with standby.session() as reader:
+        standby.wait_for("streaming", lambda: is_streaming(reader))
+    sender = primary.child(Kind.WALSENDER)
+    with Pin(standby, Kind.WALRECEIVER):
+        mark = primary.mark()
+        primary.reload(wal_sender_timeout="300ms")
+        told = primary.expect_log(
+            "^terminating walsender process due to replication timeout$", since=mark
+        )
+        assert told.level == "LOG"
+        assert told.pid == sender.pid
+        primary.expect_death(sender)
+    primary.reload(wal_sender_timeout="60s")
+    primary.child(Kind.WALSENDER, within=deadlines.START_LIMIT)
+    assert primary.is_running()
+    primary.expect_no_log("terminating any other active server processes")
+
+
+@claim("PR-45", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
+def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
+    """A sender that says nothing for wal_receiver_timeout is given up: FATAL, exit 1, no crash."""
+    pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
+    primary, standby = pair.primary, pair.standby
+    with standby.session() as reader:
+        standby.wait_for("streaming", lambda: is_streaming(reader))
+        receiver = pair.walreceiver()
+        with Pin(primary, Kind.WALSENDER):
+            mark = standby.mark()
+            standby.reload(wal_receiver_timeout="300ms")
+            told = standby.expect_log("^terminating walreceiver due to timeout$", since=mark)
+            assert (told.level, told.pid) == ("FATAL", receiver.pid)
+            standby.expect_death(receiver)
+            standby.reload(wal_receiver_timeout="60s")
+        standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)
+    standby.expect_no_log("terminating any other active server processes")
+
+
+@claim("RC-15", "PR-45", source="startup.c: StartupRereadConfig()", needs=STREAMS)
+def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster) -> None:
+    """A reload ends the walreceiver if its connection or slot is another, and else leaves it."""
+    pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
+    primary, standby = pair.primary, pair.standby
+    requested = "^WAL receiver process shutdown requested$"
+    with standby.session() as reader:
+        standby.wait_for("streaming", lambda: is_streaming(reader))
+        receiver = pair.walreceiver()
+        rest = Rest(standby.child(Kind.STARTUP).pid)
+        mark = standby.mark()
+        standby.reload(work_mem="5MB")
+        standby.expect_log('^parameter "work_mem" changed to "5MB"$', since=mark)
+        standby.wait_for("a startup process that waits again", rest.has_come)
+        standby.expect_still("the same receiver", lambda: is_streaming(reader), 0.2)
+        assert pair.walreceiver().key == receiver.key
+        standby.expect_no_log(requested, since=mark)
+        connection = f"host={primary.socket_directory} port=5432 user=postgres"
+        changes = [
+            {"primary_conninfo": connection},
+            {"primary_slot_name": ""},
+            {"wal_receiver_create_temp_slot": "on"},
+        ]
+        for change in changes:
+            mark = standby.mark()
+            standby.reload(**change)
+            told = standby.expect_log(requested, since=mark)
+            assert told.pid == standby.child(Kind.STARTUP).pid
+            standby.expect_death(receiver)
+            receiver = pair.walreceiver()
+            standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)
+    standby.expect_no_log("terminating any other active server processes")

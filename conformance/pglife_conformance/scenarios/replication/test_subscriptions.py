@@ -1,0 +1,284 @@
+"""Apply workers: who has the launcher start them, what pg_stat_subscription says of them, and what
+they leave behind.
+
+Source       rule BG-26; replication/logical/launcher.c: ApplyLauncherMain(),
+             pg_stat_get_subscription(), AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Row, Session
+from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.signals import has_pending
+from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.processes.bgworkers.test_lifecycle import LOGICAL, SQL, subscribe
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+NEEDS = [*SQL, Need.WALSENDER]
+AGAIN_S = 100
+STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
+
+
+def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row]) -> None:
+    """Sooner or later this is the answer."""
+    cluster.wait_for(
+        f"{wanted} from {sql}",
+        lambda: session.query(sql) == wanted,
+        describe=lambda: str(session.query(sql)),
+    )
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: ApplyLauncherMain()",
+    needs=NEEDS,
+    since=16,
+    why="one time for all subscriptions before",
+)
+@OUT_OF_MODEL
+@settings(wal_level="logical", wal_retrieve_retry_interval=f"{AGAIN_S}s")
+def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
+    """An apply worker that ended is launched again an interval after its last start, not later."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        began = time.monotonic()
+        cluster.expect_still(
+            "the worker",
+            lambda: [kid.key for kid in cluster.children(worker.kind)] == [worker.key],
+            1.0,
+        )
+        elapsed_ms = (time.monotonic() - began) * 1000
+        cluster.signal_child(worker, signal.SIGTERM)
+        cluster.expect_death(worker)
+        launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
+        cluster.wait_for(
+            "a sleep for the rest",
+            lambda: 0 < (sleep_ms(launcher.pid) or 0) <= AGAIN_S * 1000 - elapsed_ms + 1,
+            describe=lambda: f"{sleep_ms(launcher.pid)} ms",
+        )
+
+
+@claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> None:
+    """A commit wakes the launcher if it has enabled a subscription, and no other one does."""
+    kind = Kind.LOGICAL_REPLICATION_LAUNCHER
+    with cluster.session() as session:
+        made = (
+            "create subscription idle connection 'dbname=nowhere' publication news "
+            "with (connect = false, slot_name = none)"
+        )
+        for statement, wakes in (
+            ("create table news(a int)", False),
+            (made, False),
+            ("alter subscription idle set (slot_name = 'idle')", False),
+            ("begin; alter subscription idle enable; rollback", False),
+            ("create table other(a int)", False),
+            # Disabled at once, or else a worker would come, and wake the launcher by its end.
+            (
+                "begin; alter subscription idle enable; alter subscription idle disable; commit",
+                True,
+            ),
+            ("create table more(a int)", False),
+        ):
+            with Pin(cluster, kind) as pin:
+                assert not has_pending(pin.child.pid, signal.SIGUSR1)
+                session.query(statement)
+                assert has_pending(pin.child.pid, signal.SIGUSR1) == wakes, statement
+        session.query("alter subscription idle set (slot_name = none)")
+        session.query("drop subscription idle")
+
+
+TOLD = """
+    select
+        subname,
+        relid is null,
+        received_lsn > '0/0' and received_lsn <= pg_current_wal_lsn(),
+        latest_end_lsn > '0/0' and latest_end_lsn <= received_lsn,
+        last_msg_send_time between pg_postmaster_start_time() and last_msg_receipt_time,
+        last_msg_receipt_time between pg_postmaster_start_time() and clock_timestamp(),
+        latest_end_time between pg_postmaster_start_time() and last_msg_send_time
+    from pg_stat_subscription where pid = {pid}
+"""
+
+
+@claim("BG-26", source="launcher.c: pg_stat_get_subscription()", needs=NEEDS)
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_what_is_told_of_an_apply_worker(cluster: Cluster) -> None:
+    """pg_stat_subscription has the worker's pid, places in the WAL, and times in their order."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        session.query("create table news(a int)")
+        told = TOLD.format(pid=worker.pid)
+        expect_rows(cluster, session, told, [("news", *["t"] * 6)])
+        session.query(
+            "create subscription idle connection 'dbname=nowhere' publication news "
+            "with (connect = false, slot_name = none)"
+        )
+        one = "select count(*), min(subid) = {oid} from pg_stat_get_subscription({oid})"
+        oid = session.query("select oid from pg_subscription where subname = 'news'")[0][0]
+        assert session.query(one.format(oid=oid)) == [("1", "t")]
+        idle = session.query("select oid from pg_subscription where subname = 'idle'")[0][0]
+        assert session.query(one.format(oid=idle)) == [("0", None)]
+        session.query("drop subscription idle")
+        session.query("drop subscription news")
+
+
+def stream(cluster: Cluster, session: Session, streaming: str) -> Child:
+    """A subscription to one table, by this kind of streaming; gives its apply worker."""
+    session.query("create table news(a text)")
+    first = subscribe(cluster, session)
+    session.query("alter publication news add table news")
+    session.query(f"alter subscription news set (streaming = {streaming}, origin = none)")
+    # Another one comes, that has heard of it; it may find its slot in use, and give up.
+    cluster.expect_death(first)
+    session.query("alter subscription news refresh publication with (copy_data = false)")
+    told = (
+        "select pid from pg_stat_subscription "
+        f"where last_msg_receipt_time is not null and pid <> {first.pid}"
+    )
+    found = cluster.wait_for("an apply worker that streams", lambda: session.query(told) or None)
+    return cluster.child_with_pid(int(found[0][0] or ""))
+
+
+def begin_much(session: Session, writer: Session) -> None:
+    """A transaction that is too long to be sent at its end alone."""
+    writer.query("begin")
+    writer.query("insert into news select repeat('x', 100) from generate_series(1, 3000)")
+    # What is not committed is sent when it has been flushed.
+    session.query("create table something()")
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: pg_stat_get_subscription()",
+    needs=NEEDS,
+    since=17,
+    why="there is no worker_type before",
+)
+@OUT_OF_MODEL
+@settings(**STREAMED)
+def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
+    """Each has its type; a parallel one its leader's pid, one that copies has its table."""
+    told = (
+        "select worker_type, relid::regclass::text, leader_pid from pg_stat_subscription "
+        "where worker_type {} order by 1"
+    )
+    with cluster.session() as session, cluster.session() as writer:
+        session.query("create table copied(a int)")
+        leader = stream(cluster, session, "parallel")
+        begin_much(session, writer)
+        apply = ("apply", None, None)
+        expect_rows(
+            cluster,
+            session,
+            told.format("is not null"),
+            [apply, ("parallel apply", None, str(leader.pid))],
+        )
+        writer.query("rollback")
+        session.query("alter publication news add table copied")
+        # Whoever wants to read may do so, but a copy writes.
+        writer.query("begin; lock table copied in share mode")
+        session.query("alter subscription news refresh publication")
+        expect_rows(
+            cluster,
+            session,
+            told.format("<> 'parallel apply'"),
+            [apply, ("table synchronization", "copied", None)],
+        )
+        writer.query("rollback")
+        # Its slot waits for whoever has begun before, and so would who drops it.
+        copied = "select srsubstate from pg_subscription_rel where srrelid = 'copied'::regclass"
+        expect_rows(cluster, session, copied, [("r",)])
+        session.query("drop subscription news")
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: logicalrep_worker_onexit()",
+    needs=NEEDS,
+    since=16,
+    why="there are no parallel apply workers before",
+)
+@OUT_OF_MODEL
+@pytest.mark.parametrize("streaming", ["on", "parallel"])
+@settings(**STREAMED)
+def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) -> None:
+    """One that is ended amid a streamed transaction leaves neither files nor locks: the next one
+    applies it from its beginning."""
+
+    def has_begun() -> bool:
+        return bool(session.query(held) if streaming == "parallel" else files(first.pid))
+
+    def files(pid: int) -> list[Path]:
+        return list((cluster.data / "base/pgsql_tmp").glob(f"pgsql_tmp{pid}.*"))
+
+    with cluster.session() as session, cluster.session() as writer:
+        first = stream(cluster, session, streaming)
+        held = (
+            f"select mode from pg_locks where locktype = 'applytransaction' and pid = {first.pid}"
+        )
+        begin_much(session, writer)
+        cluster.wait_for("a transaction that is streamed", has_begun)
+        # All of it: between two parts the locks may be somebody else's, or nobody's.
+        rests = [Rest(first.pid), Rest(cluster.child(Kind.WALSENDER).pid)]
+        cluster.wait_for("all that has come of it", lambda: all(rest.has_come() for rest in rests))
+        cluster.signal_child(first, signal.SIGTERM)
+        cluster.expect_death(first)
+        assert files(first.pid) == []
+        writer.query("commit")
+        # Its own rows, and those that come back to the same table.
+        expect_rows(cluster, session, "select count(*) from news", [("6000",)])
+        session.query("drop subscription news")
+        cluster.wait_for(
+            "no apply worker", lambda: not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
+        )
+        expect_rows(
+            cluster,
+            session,
+            "select count(*) from pg_locks where locktype = 'applytransaction'",
+            [("0",)],
+        )
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: logicalrep_pa_worker_stop()",
+    needs=NEEDS,
+    since=16,
+    why="there are no parallel apply workers before",
+)
+@OUT_OF_MODEL
+@settings(**STREAMED, max_parallel_apply_workers_per_subscription="1")
+def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) -> None:
+    """Of the workers of a subscription half are kept for the next transaction, so that an only
+    one is told to end, and does so content."""
+    with cluster.session() as session, cluster.session() as writer:
+        leader = stream(cluster, session, "parallel")
+        asked = f"select pid from pg_stat_subscription where leader_pid = {leader.pid}"
+        begin_much(session, writer)
+        found = cluster.wait_for("a parallel one", lambda: session.query(asked) or None)
+        worker = cluster.child_with_pid(int(found[0][0] or ""))
+        mark = cluster.mark()
+        writer.query("rollback")
+        cluster.expect_death(worker)
+        told = cluster.expect_log(rf"\(PID {worker.pid}\) exited with exit code", since=mark)
+        assert told.message.endswith(" 0")
+        last = "^logical replication parallel apply worker for subscription .* has finished$"
+        assert cluster.expect_log(last, since=mark).pid == worker.pid
+        cluster.expect_no_log("^canceling statement", since=mark)
+        session.query("drop subscription news")

@@ -1,0 +1,207 @@
+"""Shutdown: what sessions hear, in whatever they are doing.
+
+Source       rules SE-20 to SE-23, SE-46, SH-04, SH-06, SH-07, SH-19; tcop/postgres.c:
+             ProcessInterrupts(), quickdie().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.refusals import (
+    ADMIN_SHUTDOWN,
+    TERMINATED_BY_ADMINISTRATOR,
+    TERMINATED_BY_IMMEDIATE,
+)
+from pglife_conformance.cluster.client import Ending, Tag
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.expect.log_lines import story_of
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.scenarios.shutdown.test_modes import (
+    MACHINE,
+    STORIES,
+    expect_end,
+    names_of,
+    rest,
+)
+
+INTERRUPTS = "tcop/postgres.c: ProcessInterrupts()"
+
+
+def idle(cluster: Cluster) -> Session:
+    """Waiting for a statement."""
+    return cluster.session()
+
+
+def in_transaction(cluster: Cluster) -> Session:
+    """Waiting inside of a transaction."""
+    session = cluster.session()
+    session.query("begin")
+    assert session.client.transaction_status == "T"
+    return session
+
+
+def in_failed_transaction(cluster: Cluster) -> Session:
+    """Waiting inside of a failed one."""
+    session = in_transaction(cluster)
+    with pytest.raises(ServerError):
+        session.query("select nothing_of_that_name()")
+    assert session.client.transaction_status == "E"
+    return session
+
+
+def busy(cluster: Cluster) -> Session:
+    """Running a statement that takes for ever."""
+    session = cluster.session()
+    pid = session.backend_pid
+    session.send_query("select pg_sleep(3600)")
+    cluster.wait_for(
+        "a session that runs a statement",
+        lambda: any(kid.pid == pid and "SELECT" in kid.title for kid in cluster.children()),
+    )
+    return session
+
+
+CONDITIONS = [idle, in_transaction, in_failed_transaction, busy]
+Condition = Callable[[Cluster], Session]
+
+
+@claim("SE-20", "SH-06", "INV-78", source=INTERRUPTS, needs=[Need.SQL_FUNCTIONS])
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
+def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition) -> None:
+    """A fast shutdown ends a session with FATAL 57P01 whatever it is doing, and then it ends."""
+    names = names_of(cluster)
+    session = condition(cluster)
+    mark = cluster.mark()
+    cluster.request_shutdown("fast")
+    complaints = [m for m in session.expect_end() if m.tag in (Tag.ERROR, Tag.NOTICE)]
+    assert len(complaints) == 1
+    told = complaints[0]
+    assert (told.severity, told.sqlstate, told.message, told.detail, told.hint) == (
+        "FATAL",
+        ADMIN_SHUTDOWN,
+        TERMINATED_BY_ADMINISTRATOR,
+        "",
+        "",
+    )
+    assert session.ending is Ending.END_OF_FILE
+    expect_end(cluster, mark, STORIES["fast"], names)
+    fatal = [record for record in cluster.log(mark) if record.level == "FATAL"]
+    assert [(r.pid, r.message) for r in fatal] == [
+        (session.backend_pid, TERMINATED_BY_ADMINISTRATOR)
+    ]
+
+
+@claim("SE-23", "SH-07", source="tcop/postgres.c: quickdie()", needs=[Need.SQL_FUNCTIONS])
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
+def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition) -> None:
+    """An immediate shutdown ends a session with a WARNING 57P01 or nothing; none is logged."""
+    names = names_of(cluster)
+    session = condition(cluster)
+    mark = cluster.mark()
+    cluster.request_shutdown("immediate")
+    told = session.expect_farewell()
+    if told is not None:
+        assert (told.severity, told.sqlstate, told.message) == (
+            "WARNING",
+            ADMIN_SHUTDOWN,
+            TERMINATED_BY_IMMEDIATE,
+        )
+    expect_end(cluster, mark, STORIES["immediate"], names)
+    assert not [r for r in cluster.log(mark) if r.level in ("FATAL", "WARNING", "ERROR")]
+
+
+@claim("SH-04", "SE-46", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
+def test_smart_shutdown_leaves_each_session_alone(cluster: Cluster, condition: Condition) -> None:
+    """A smart shutdown says nothing to a session; fast after it does."""
+    names = names_of(cluster)
+    session = condition(cluster)
+    mark = cluster.mark()
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    rest(cluster)
+    assert session.is_silent()
+    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    cluster.request_shutdown("fast")
+    told = session.expect_farewell()
+    assert told is not None
+    assert (told.severity, told.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
+    expect_end(cluster, mark, [STORIES["smart"][0], *STORIES["fast"]], names)
+
+
+@claim("SE-22", source="backend_startup.c: BackendInitialize()")
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_silent_client_hears_nothing_at_all(cluster: Cluster, mode: str) -> None:
+    """A client that has said nothing is hung up on; the log has no word of it either."""
+    names = names_of(cluster)
+    client = cluster.silent_client()
+    mark = cluster.mark()
+    cluster.request_shutdown(mode)
+    assert client.expect_end() == []
+    expect_end(cluster, mark, STORIES[mode], names)
+    assert not [r for r in cluster.log(mark) if r.level in ("FATAL", "WARNING", "ERROR")]
+
+
+@claim("SE-46", "MM-33", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
+def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Cluster) -> None:
+    """A statement whose client has vanished runs to its end, and counts until then."""
+    names = names_of(cluster)
+    session = busy(cluster)
+    pid = session.backend_pid
+    session.vanish()
+    mark = cluster.mark()
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    rest(cluster)
+    assert [kid.pid for kid in cluster.children(Kind.CLIENT_BACKEND)] == [pid]
+    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    cluster.request_shutdown("fast")
+    expect_end(cluster, mark, [STORIES["smart"][0], *STORIES["fast"]], names)
+
+
+@claim("SH-04", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
+def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
+    """A statement that runs when a smart shutdown is requested gives its result."""
+    names = names_of(cluster)
+    session = cluster.session()
+    session.send_query("select pg_sleep(0.2)")
+    mark = cluster.mark()
+    cluster.request_shutdown("smart")
+    assert len(session.result()) == 1
+    session.close()
+    expect_end(cluster, mark, STORIES["smart"], names)
+
+
+@claim("SM-20", "SM-21", "SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
+@pytest.mark.parametrize("mode", ["smart", "fast"])
+def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: str) -> None:
+    """No shutdown waits for a walsender that does not stream; it is told FATAL 57P01."""
+    names = names_of(cluster)
+    walsender = cluster.session(parameters={"replication": "true"})
+    walsender.query("IDENTIFY_SYSTEM")
+    mark = cluster.mark()
+    cluster.request_shutdown(mode)
+    told = walsender.expect_farewell()
+    assert told is not None
+    assert (told.severity, told.sqlstate, told.message) == (
+        "FATAL",
+        ADMIN_SHUTDOWN,
+        TERMINATED_BY_ADMINISTRATOR,
+    )
+    expect_end(cluster, mark, STORIES[mode], names)
+
+
+@claim("SE-27", source="walsender.c: WalSndQuickDie()", needs=[Need.WALSENDER])
+def test_immediate_shutdown_says_nothing_to_a_walsender(cluster: Cluster) -> None:
+    """A walsender's client hears nothing of an immediate shutdown but the end."""
+    walsender = cluster.session(parameters={"replication": "true"})
+    walsender.query("IDENTIFY_SYSTEM")
+    cluster.request_shutdown("immediate")
+    assert walsender.expect_end() == []
+    cluster.expect_exit(code=0)

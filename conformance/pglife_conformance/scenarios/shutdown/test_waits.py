@@ -1,0 +1,302 @@
+"""Who is waited for, and in which state: the last child of each kind is held.
+
+Source       rules SM-03, SM-04, SM-07, SM-09, TR18-12, TR18-21, TR18-24, TR18-26, CR-03, CR-06,
+             IO-08, SE-33; postmaster.c: PostmasterStateMachine(), HandleFatalError().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.needs import Need
+from pglife_conformance.base.overload import is_overloaded
+from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.standby import stop, unconfirming_receiver, walsender
+from pglife_conformance.expect.crash import (
+    REINITIALIZING,
+    SIGKILL_ROUND,
+    TERMINATING,
+    killed_line,
+    postmaster_lines,
+)
+from pglife_conformance.hold.gate import pin_startup_at_birth
+from pglife_conformance.hold.pin import (
+    Pin,
+    pin_wait_backends,
+    pin_wait_io_workers,
+    pin_wait_xlog_shutdown,
+)
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
+    ALWAYS,
+    expect_told,
+    expect_words,
+)
+
+MACHINE = "postmaster.c: PostmasterStateMachine()"
+FATAL = "postmaster.c: HandleFatalError()"
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+CRASH = [*SIGNALS, Need.CRASH_INJECTION]
+NOT_WAITED_FOR = "before, they are not waited for in this state (SM-03)"
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
+
+
+def wait_for_rest(cluster: Cluster) -> None:
+    """Until the postmaster has done what it does at once."""
+    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
+
+
+@contextlib.contextmanager
+def within_the_clock(cluster: Cluster) -> Iterator[None]:
+    """What is looked at here must be seen before the held child is killed (SL-05). Who was too slow
+    for that has seen nothing; a round that came sooner is a failure like any other."""
+    began, mark = time.monotonic(), cluster.mark()
+    try:
+        yield
+    except Inconclusive:
+        raise
+    except (AssertionError, OSError) as problem:
+        was_slow = time.monotonic() - began >= deadlines.SIGKILL_CLOCK - 1
+        has_struck = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None
+        if was_slow and has_struck and is_overloaded():
+            raise Inconclusive("a look within five seconds", f"too slow; {problem}") from problem
+        raise
+
+
+def nobody_but(cluster: Cluster, child: Child) -> None:
+    """Wait until only this child is left."""
+    cluster.wait_for(
+        f"nobody but {child}", lambda: [kid.key for kid in cluster.watcher.kids] == [child.key]
+    )
+
+
+def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None:
+    """PM_WAIT_BACKENDS of a crash or of an immediate shutdown lasts as long as this child."""
+    mark = cluster.mark()
+    with Pin(cluster, child), within_the_clock(cluster):
+        if cause == "crash":
+            cluster.crash(Kind.BACKGROUND_WRITER)
+            cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        else:
+            cluster.request_shutdown("immediate")
+            cluster.expect_log("^received immediate shutdown request$", since=mark)
+        nobody_but(cluster, child)
+        wait_for_rest(cluster)
+        assert cluster.pmstate() == "PM_WAIT_BACKENDS"
+        refusal = cluster.refusal_of_new_client()
+        assert refusal.message == (IN_RECOVERY_MODE if cause == "crash" else SHUTTING_DOWN)
+    if cause == "crash":
+        cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+        stop(cluster)
+    else:
+        cluster.expect_exit(code=0)
+
+
+@claim("SM-03", "TR18-21", "TR18-10", source=MACHINE, needs=CRASH, since=18, why=NOT_WAITED_FOR)
+@CAUSES
+@pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.IO_WORKER], ids=str)
+def test_everybody_quits_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cause: str) -> None:
+    """After a crash and in an immediate shutdown checkpointer and io workers are waited for in
+    PM_WAIT_BACKENDS, and clients are refused."""
+    held = cluster.children(kind)[-1]
+    expect_wait_backends_for(cluster, held, cause)
+
+
+@claim(
+    "SM-03",
+    "TR18-21",
+    "TR18-10",
+    source=MACHINE,
+    needs=[*CRASH, Need.ARCHIVER, Need.WALSENDER],
+    since=18,
+    why=NOT_WAITED_FOR,
+)
+@OUT_OF_MODEL
+@settings(archive_mode="on", archive_command="true")
+@CAUSES
+@pytest.mark.parametrize("kind", [Kind.ARCHIVER, Kind.WALSENDER], ids=str)
+def test_archiver_and_walsender_quit_before_pm_wait_dead_end(
+    cluster: Cluster, kind: Kind, cause: str
+) -> None:
+    """After a crash and in an immediate shutdown archiver and walsender are waited for, too."""
+    held = walsender(cluster).child if kind is Kind.WALSENDER else cluster.child(kind)
+    expect_wait_backends_for(cluster, held, cause)
+
+
+SENDERS = settings(wal_sender_timeout="0", wal_level="replica")
+
+
+def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
+    """After the shutdown checkpoint this walsender alone is waited for."""
+    keepers = {Kind.CHECKPOINTER, Kind.WALSENDER}
+    modern = cluster.target.version.major >= 18
+    if modern:
+        cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
+    wanted = keepers if modern else {Kind.WALSENDER}
+    cluster.wait_for(
+        "only the walsender and those who stay to the last",
+        lambda: {kid.kind for kid in cluster.children()} - {Kind.IO_WORKER} == wanted,
+        deadlines.SHUTDOWN_LIMIT,
+    )
+    wait_for_rest(cluster)
+    assert sender.key in {kid.key for kid in cluster.children()}
+    assert cluster.is_running()
+    if modern:
+        assert cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
+
+
+@claim("SM-07", "TR18-24", "TR18-26", "SM-21", source=MACHINE, needs=[*SIGNALS, Need.WALSENDER])
+@OUT_OF_MODEL
+@SENDERS
+@pytest.mark.parametrize("mode", ["smart", "fast"])
+def test_walsender_is_waited_for_after_the_last_checkpoint(cluster: Cluster, mode: str) -> None:
+    """A walsender whose receiver lags is waited for after the shutdown checkpoint."""
+    session = unconfirming_receiver(cluster)
+    cluster.request_shutdown(mode)
+    expect_held_by_walsender(cluster, session.child)
+    assert cluster.controldata_state() is ControlState.SHUT_DOWN
+    session.vanish()
+    cluster.expect_exit(code=0)
+
+
+@claim("SM-20", "SM-01", source="postmaster.c: CountChildren()", needs=[*SIGNALS, Need.WALSENDER])
+@OUT_OF_MODEL
+@SENDERS
+def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
+    """Of a session and a walsender only the session holds a smart shutdown in PM_RUN."""
+    session, receiver = cluster.session(), unconfirming_receiver(cluster)
+    mark = cluster.mark()
+    helpers = {kid.key for kid in cluster.children()}
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    wait_for_rest(cluster)
+    assert {kid.key for kid in cluster.children()} == helpers
+    assert session.query("select 1") == [("1",)]
+    session.close()
+    expect_held_by_walsender(cluster, receiver.child)
+    receiver.vanish()
+    cluster.expect_exit(code=0)
+
+
+@claim("SM-20", "SE-46", source="walsender.c: InitWalSender()", needs=[*SIGNALS, Need.WALSENDER])
+@OUT_OF_MODEL
+def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster: Cluster) -> None:
+    """A client on its way in holds a smart shutdown as a session does, until it says that it is
+    a walsender: at once, although no child has ended."""
+    mark = cluster.mark()
+    client = cluster.silent_client()
+    helpers = {kid.key for kid in cluster.children()}
+    cluster.request_shutdown("smart")
+    cluster.expect_log("^received smart shutdown request$", since=mark)
+    wait_for_rest(cluster)
+    assert {kid.key for kid in cluster.children()} == helpers
+    client.client.send_startup({"user": "postgres", "replication": "true"})
+    cluster.expect_exit(code=0)
+
+
+@claim(
+    "TR18-20",
+    "TR18-22",
+    "TR18-24",
+    "TR18-26",
+    "TR18-27",
+    source="postmaster.c: SignalChildren()",
+    since=18,
+    why="the signals that are sent are not in the log before",
+    needs=[*SIGNALS, Need.SIGNAL_LOG, Need.WALSENDER, Need.ARCHIVER],
+)
+@OUT_OF_MODEL
+@SENDERS
+@settings(log_min_messages="debug3", archive_mode="on", archive_command="true", summarize_wal="on")
+@pytest.mark.parametrize("mode", ["smart", "fast"])
+def test_words_of_a_shutdown_with_archiver_and_walsender(cluster: Cluster, mode: str) -> None:
+    """Archiver and walsender are told USR2, once, and a walsender is called so."""
+    receiver = unconfirming_receiver(cluster)
+    mark = cluster.mark()
+    cluster.request_shutdown(mode)
+    expect_held_by_walsender(cluster, receiver.child)
+    receiver.vanish()
+    cluster.expect_exit(code=0)
+    wanted = [(signal.SIGTERM, name) for name in [*ALWAYS[:-1], "walsummarizer"]]
+    last = ["archiver", "walsender", *["io worker"] * 3, "checkpointer"]
+    wanted += [(signal.SIGINT, "checkpointer"), *((signal.SIGUSR2, name) for name in last)]
+    expect_words(cluster, wanted, mark)
+
+
+# A crash during a shutdown: nobody is served from then on.
+
+
+@claim("TR18-12", "SE-33", "SV-25", source=FATAL, needs=[*CRASH, Need.IO_WORKERS], since=18)
+@pytest.mark.parametrize("state", ["PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_IO_WORKERS"])
+def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, state: str) -> None:
+    """A crash after PM_WAIT_BACKENDS leads to PM_WAIT_DEAD_END, where clients are not answered."""
+    early = state == "PM_WAIT_XLOG_SHUTDOWN"
+    enter = pin_wait_xlog_shutdown if early else pin_wait_io_workers
+    with enter(cluster) as held, within_the_clock(cluster):
+        mark = cluster.mark()
+        # Each is the one who would stay there: io workers that are not held end by themselves.
+        victim = cluster.crash(Kind.IO_WORKER if early else Kind.CHECKPOINTER)
+        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        cluster.expect_pmstate("PM_WAIT_DEAD_END")
+        nobody_but(cluster, held.child)
+        late = cluster.silent_client(wait_for_child=False)
+        late.client.send_startup({"user": "postgres", "database": "postgres"})
+        cluster.expect_still("silence", late.is_silent, 0.2)
+        assert [kid.key for kid in cluster.children()] == [held.child.key]
+        assert killed_line(cluster, victim) in postmaster_lines(cluster, mark)
+    late.vanish()
+    cluster.expect_exit(code=1)
+
+
+@claim("TR18-22", "SM-05", "CK-06", source=MACHINE, needs=SIGNALS)
+def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> None:
+    """While the last session is there the checkpointer hears nothing, then its one order."""
+    with pin_wait_backends(cluster) as session, Pin(cluster, Kind.CHECKPOINTER) as pin:
+        assert not orders_pending(pin.child)
+        session.release()
+        order = signal.SIGINT if cluster.target.version.major >= 18 else signal.SIGUSR2
+        expect_told(cluster, {pin.child: {order}})
+    cluster.expect_exit(code=0)
+
+
+# ABRT instead of QUIT, where it decides who is to blame.
+
+
+@claim(
+    "CR-06",
+    "TR18-07",
+    "CR-38",
+    source="postmaster.c: TerminateChildren()",
+    needs=[*CRASH, Need.STARTUP_GATE],
+    since=16,
+    why="there is no such setting before",
+)
+@settings(send_abort_for_crash="on")
+def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster: Cluster) -> None:
+    """With send_abort_for_crash a startup process that dies of ABRT is started again."""
+    cluster = stopped_cluster
+    mark = cluster.mark()
+    with pin_startup_at_birth(cluster) as pin, within_the_clock(cluster):
+        victim = cluster.crash(Kind.BACKGROUND_WRITER)
+        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        cluster.wait_for("ABRT", lambda: signal.SIGABRT in orders_pending(pin.child))
+    cluster.expect_ready(since=mark)
+    lines = postmaster_lines(cluster, mark)
+    at = lines.index(killed_line(cluster, victim))
+    assert lines[at:] == [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
+    stop(cluster)

@@ -1,0 +1,187 @@
+"""Which signals a child takes while it begins, and which it ignores or handles afterwards.
+
+Source       rules CN-11, SG-10 to SG-23, SG-30; postmaster/fork_process.c: fork_process(),
+             miscinit.c: InitPostmasterChild(), tcop/backend_startup.c: BackendInitialize(); the
+             pqsignal() calls at the beginning of each process.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.client import Tag
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.standby import start_pair, stop
+from pglife_conformance.hold.signal_mask import WATCHED, Blocked, FollowedChild
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.signals import read_signals
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.pytest.fixtures import MakeCluster
+from pglife_conformance.scenarios.signals.test_targets import (
+    EVERYBODY,
+    PRIMARY,
+    STANDBY,
+    full_house,
+)
+
+NEEDS = [Need.OS_SIGNALS, Need.FULL_SQL]
+
+AT_ITS_FORK = WATCHED
+AT_ITS_BEGINNING = WATCHED - {signal.SIGQUIT}
+READING_ITS_PACKET = WATCHED - {signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
+READY = frozenset[signal.Signals]()
+
+
+def masks_of_a_clients_child(cluster: Cluster) -> list[Blocked]:
+    """What it has blocked until it was ready.
+
+    The child that is caught may be somebody else, who comes just now: then once more.
+    """
+    while True:
+        with FollowedChild(cluster) as caught:
+            client = cluster.raw_client()
+            client.send_startup({"user": "postgres", "database": "postgres"})
+            masks = caught.masks()
+            child = caught.pid
+        assert any(message.tag is Tag.READY_FOR_QUERY for message in client.messages())
+        client.close()
+        if client.backend_pid == child:
+            return masks
+
+
+@claim("CN-11", "SG-30", source="backend_startup.c: BackendInitialize()", needs=NEEDS)
+def test_child_takes_term_only_while_it_reads_its_packet(cluster: Cluster) -> None:
+    """A client's child blocks all but QUIT, but for the time in which it waits for its client,
+    until its handlers are set."""
+    assert masks_of_a_clients_child(cluster) == [
+        AT_ITS_FORK,
+        AT_ITS_BEGINNING,
+        READING_ITS_PACKET,
+        AT_ITS_BEGINNING,
+        READY,
+    ]
+
+
+@claim("CN-11", source="miscinit.c: InitPostmasterChild()", needs=NEEDS)
+@pytest.mark.parametrize(
+    "kind", [Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER], ids=str
+)
+def test_background_process_blocks_all_until_its_handlers_are_set(
+    cluster: Cluster, kind: Kind
+) -> None:
+    """A background process takes QUIT first, and everything when its handlers are set."""
+    with FollowedChild(cluster) as caught:
+        cluster.signal_child(kind, signal.SIGTERM)
+        masks = caught.masks()
+    assert masks == [AT_ITS_FORK, AT_ITS_BEGINNING, READY]
+
+
+# Dispositions.
+
+IGNORED_BY_ALL = "PIPE TTIN TTOU XFSZ"
+"""As the postmaster does, or, of PIPE, as each of them says itself."""
+BACKEND = ("USR2", "ALRM FPE HUP INT QUIT TERM USR1")
+DISPOSITIONS: dict[Kind, tuple[str, str]] = {
+    Kind.STARTUP: ("INT", "ALRM HUP QUIT TERM USR1 USR2"),
+    Kind.CHECKPOINTER: ("ALRM TERM", "HUP INT QUIT USR1 USR2"),
+    Kind.BACKGROUND_WRITER: ("ALRM INT USR2", "HUP QUIT TERM USR1"),
+    Kind.WALWRITER: ("ALRM USR2", "HUP INT QUIT TERM USR1"),
+    Kind.WALRECEIVER: ("ALRM INT USR2", "HUP QUIT TERM USR1"),
+    Kind.WALSUMMARIZER: ("ALRM USR2", "HUP INT QUIT TERM USR1"),
+    Kind.ARCHIVER: ("ALRM INT", "HUP QUIT TERM USR1 USR2"),
+    Kind.LOGGER: ("ALRM INT QUIT TERM USR2", "HUP USR1"),
+    # The only one that does not give up what the postmaster did about its children.
+    Kind.IO_WORKER: ("ALRM TERM", "CHLD HUP INT QUIT USR1 USR2"),
+    Kind.AUTOVACUUM_LAUNCHER: ("", "ALRM FPE HUP INT QUIT TERM USR1 USR2"),
+    Kind.AUTOVACUUM_WORKER: BACKEND,
+    Kind.LOGICAL_REPLICATION_LAUNCHER: BACKEND,
+    Kind.SLOTSYNC_WORKER: BACKEND,
+    Kind.PARALLEL_WORKER: ("HUP USR2", "ALRM FPE INT QUIT TERM USR1"),
+    Kind.WALSENDER: ("", "ALRM HUP INT QUIT TERM USR1 USR2"),
+    Kind.CLIENT_BACKEND: BACKEND,
+}
+"""What each ignores, beyond what all do, and what it handles."""
+ASKED = frozenset(
+    " ".join([IGNORED_BY_ALL, *(f"{a} {b}" for a, b in DISPOSITIONS.values())]).split()
+)
+
+
+def dispositions_of(child: Child) -> tuple[set[str], set[str]] | None:
+    """What a process ignores and handles of the signals that anybody does; None if it has gone."""
+    found = read_signals(child.pid)
+    if found is None:
+        return None
+    ignored, handled = (
+        {number.name.removeprefix("SIG") for number in numbers} & ASKED
+        for numbers in (found.ignored, found.caught)
+    )
+    return ignored, handled
+
+
+def expect_dispositions(cluster: Cluster, wanted: set[Kind]) -> None:
+    """Each child of these kinds, all of which are there, has its own."""
+
+    def wrong() -> list[str]:
+        kids = [kid for kid in cluster.children() if kid.kind in DISPOSITIONS]
+        found = [f"no {kind}" for kind in wanted - {kid.kind for kid in kids}]
+        for kid in kids:
+            ignored, handled = DISPOSITIONS[kid.kind]
+            right = set(f"{ignored} {IGNORED_BY_ALL}".split()), set(handled.split())
+            if (seen := dispositions_of(kid)) is not None and seen != right:
+                found.append(f"{kid}: ignores {seen[0]}, handles {seen[1]}")
+        return found
+
+    # One that has just come has not set all of them.
+    cluster.wait_for(
+        "each process's own dispositions", lambda: not wrong(), describe=lambda: "; ".join(wrong())
+    )
+
+
+@claim("SG-11", "SG-15", "SG-20", source="pqsignal() in each process", needs=PRIMARY)
+@pytest.mark.unmonitored("the model has no such processes")
+@EVERYBODY
+def test_what_each_process_does_with_each_signal(cluster: Cluster) -> None:
+    """On a primary each process ignores, handles, and dies by what its kind does."""
+    with full_house(cluster, clients=True):
+        expect_dispositions(
+            cluster,
+            {
+                Kind.CHECKPOINTER,
+                Kind.BACKGROUND_WRITER,
+                Kind.WALWRITER,
+                Kind.ARCHIVER,
+                Kind.LOGGER,
+                Kind.AUTOVACUUM_LAUNCHER,
+                Kind.AUTOVACUUM_WORKER,
+                Kind.LOGICAL_REPLICATION_LAUNCHER,
+                Kind.PARALLEL_WORKER,
+                Kind.WALSENDER,
+                Kind.CLIENT_BACKEND,
+            },
+        )
+
+
+@claim("SG-10", "SG-18", "SG-19", source="pqsignal() in each process", needs=STANDBY)
+@pytest.mark.unmonitored("standbys are beyond the model")
+def test_what_each_process_of_a_standby_does_with_each_signal(make_cluster: MakeCluster) -> None:
+    """On a standby each process ignores, handles, and dies by what its kind does."""
+    pair = start_pair(make_cluster, slotsync=True, summarize=True)
+    wanted = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALRECEIVER}
+    if pair.standby.target.version.major >= 17:
+        wanted |= {Kind.SLOTSYNC_WORKER, Kind.WALSUMMARIZER}
+    expect_dispositions(pair.standby, wanted)
+    stop(pair.standby, pair.primary)
+
+
+@claim("SG-11", "SG-12", "SG-13", source="pqsignal() in each process", needs=NEEDS)
+def test_what_each_process_of_a_crashed_server_does_with_each_signal(cluster: Cluster) -> None:
+    """After a crash all is as it was at the first start."""
+    mark = cluster.mark()
+    cluster.crash(Kind.WALWRITER)
+    cluster.expect_ready(since=mark)
+    with cluster.session():
+        expect_dispositions(cluster, {Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALWRITER})

@@ -1,0 +1,123 @@
+"""Signals to and deaths of a child that waits for its client's password.
+
+Source       rules SG-29, RP-23, TI-33, TO-01, CN-16; tcop/postgres.c: PostgresMain(), quickdie();
+             postinit.c: StatementTimeoutHandler().
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.client import Tag
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Outcome, Session
+from pglife_conformance.expect.crash import (
+    Before,
+    exited_line,
+    expect_crash_restart,
+    expect_undisturbed,
+    killed_line,
+)
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
+
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+ASKING = "local all asked password\nlocal all all trust\n"
+
+
+def asked_client(cluster: Cluster) -> Session:
+    """A client that has been asked for a password and does not answer."""
+    session = cluster.silent_client()
+    session.client.send_startup({"user": "asked", "database": "postgres"})
+    child = session.child
+    asked = session.receive()
+    assert asked is not None
+    assert asked.tag is Tag.AUTHENTICATION
+    rest = Rest(child.pid)
+    cluster.wait_for("a child that waits for the password", rest.has_come)
+    return session
+
+
+@pytest.fixture
+def asking_cluster(stopped_cluster: Cluster) -> Cluster:
+    """A cluster that asks the user `asked` for a password."""
+    stopped_cluster.write_file("pg_hba.conf", ASKING)
+    stopped_cluster.start()
+    return stopped_cluster
+
+
+@claim("SG-29", "TI-33", source="tcop/postgres.c: PostgresMain()", needs=[*SIGNALS, Need.PASSWORD])
+def test_signals_during_authentication(asking_cluster: Cluster) -> None:
+    """INT does nothing to a child in authentication; TERM ends it with 1, silent for its client."""
+    cluster = asking_cluster
+    client = asked_client(cluster)
+    child = cluster.child_with_pid(client.child.pid)
+    assert child.title == "postgres: asked postgres [local] authentication"
+    before = Before.of(cluster)
+    cluster.signal_child(child, signal.SIGINT)
+    rest = Rest(child.pid)
+    cluster.wait_for("the child to come to rest", rest.has_come)
+    expect_undisturbed(cluster, before)
+    cluster.signal_child(child, signal.SIGTERM)
+    messages = client.expect_end()
+    assert [m for m in messages if m.severity] == []
+    cluster.expect_death(child)
+    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    assert [(r.level, r.message) for r in told] == [
+        ("FATAL", "canceling authentication due to timeout")
+    ]
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim(
+    "TO-01",
+    "CN-16",
+    source="postinit.c: StatementTimeoutHandler()",
+    needs=[*SIGNALS, Need.PASSWORD],
+)
+@pytest.mark.unmonitored("the model has no time limit for a client's packet")
+def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
+    """Who is asked for a password and silent for authentication_timeout is hung up on, exit 1."""
+    cluster = asking_cluster
+    mark = cluster.mark()
+    cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
+    cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
+    before = Before.of(cluster)
+    begun = time.monotonic()
+    client = asked_client(cluster)
+    child = client.child
+    assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
+    assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
+    told = cluster.expect_log("^canceling authentication due to timeout$", since=mark)
+    assert (told.pid, told.level) == (child.pid, "FATAL")
+    ended = cluster.expect_log(rf"\(PID {child.pid}\) exited with exit code", since=mark)
+    assert ended.message.endswith(" 1")
+    expect_undisturbed(cluster, before, gone=[child])
+
+
+@claim(
+    "SG-29",
+    "RP-23",
+    source="tcop/postgres.c: quickdie()",
+    needs=[*SIGNALS, Need.PASSWORD, Need.CRASH_INJECTION],
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+def test_death_during_authentication_is_a_crash(
+    asking_cluster: Cluster, number: signal.Signals
+) -> None:
+    """A child that dies in authentication is a crash, and its client hears nothing."""
+    cluster = asking_cluster
+    client = asked_client(cluster)
+    child = cluster.child_with_pid(client.child.pid)
+    before = Before.of(cluster)
+    victim = cluster.signal_child(child, number)
+    assert [m for m in client.expect_end() if m.severity] == []
+    killed = number is signal.SIGKILL
+    line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
+    expect_crash_restart(cluster, before, line)
+    assert client.outcome is Outcome.UNANSWERED

@@ -1,0 +1,109 @@
+"""A standby's background processes: what the startup process heeds while it waits, and what the
+checkpointer does instead of checkpoints.
+
+Source       rules CK-03, PG-31, PG-32, SG-02, SG-10, CR-41; postmaster/startup.c:
+             ProcessStartupProcInterrupts(), postmaster/checkpointer.c: CheckpointerMain().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.standby import READ_ONLY_LINE
+from pglife_conformance.expect.reload import expect_each_to_reload
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.leftovers import processes_in
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim, settings
+
+INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
+NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.STANDBY, Need.FULL_SQL]
+AS_AT_INITDB = {"max_connections": "100"}
+
+pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+
+
+def start_standby(cluster: Cluster) -> None:
+    """A hot standby that has no primary; its startup process waits for WAL."""
+    cluster.write_file("standby.signal")
+    cluster.start(wait=False)
+    cluster.expect_log(f"^{READ_ONLY_LINE}$", within=START_LIMIT)
+    rest = Rest(cluster.child(Kind.STARTUP).pid)
+    cluster.wait_for("a startup process that waits", rest.has_come)
+
+
+@claim("SG-02", "SG-10", source=INTERRUPTS, needs=NEEDS)
+@settings(**AS_AT_INITDB)
+def test_everybody_on_a_standby_obeys_a_reload(stopped_cluster: Cluster) -> None:
+    """At each reload every process of a standby reads the file, the startup process too, once."""
+    cluster = stopped_cluster
+    start_standby(cluster)
+    expect_each_to_reload(cluster)
+
+
+@claim(
+    "PG-32",
+    source="procsignal.c: procsignal_sigusr1_handler()",
+    needs=NEEDS,
+    since=16,
+    why="only sessions may be asked before",
+)
+@settings(**AS_AT_INITDB)
+def test_startup_process_answers_by_procsignal(stopped_cluster: Cluster) -> None:
+    """Asked to log its memory contexts, a waiting startup process does so once, and goes on."""
+    cluster = stopped_cluster
+    start_standby(cluster)
+    startup = cluster.child(Kind.STARTUP)
+    with cluster.session() as session:
+        mark = cluster.mark()
+        asked = f"select pg_log_backend_memory_contexts({startup.pid})"
+        assert session.query(asked) == [("t",)]
+        text = f"logging memory contexts of PID {startup.pid}"
+        told = cluster.expect_log(f"^{text}$", since=mark)
+        assert told.pid == startup.pid
+        assert cluster.child(Kind.STARTUP).key == startup.key
+
+
+@claim("CR-41", "CR-52", "PG-31", source=INTERRUPTS, needs=[*NEEDS, Need.CRASH_INJECTION])
+@settings(**AS_AT_INITDB)
+def test_standby_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> None:
+    """When the postmaster of a standby dies everybody goes, the startup process too."""
+    cluster = stopped_cluster
+    start_standby(cluster)
+    cluster.signal_postmaster(signal.SIGKILL)
+    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+    cluster.wait_for(
+        "the end of everybody",
+        lambda: not processes_in(cluster.directory),
+        CRASH_RESTART_LIMIT,
+        describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
+    )
+
+
+@claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=NEEDS)
+@settings(**AS_AT_INITDB)
+def test_checkpoint_command_on_a_standby_without_news(stopped_cluster: Cluster) -> None:
+    """CHECKPOINT on a standby asks for a restartpoint; without a new record it is left out."""
+    cluster = stopped_cluster
+    start_standby(cluster)
+    with cluster.session() as session:
+        for _ in range(2):
+            mark = cluster.mark()
+            session.query("checkpoint")
+            told = cluster.expect_log("^skipping restartpoint, already performed at ", since=mark)
+            assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+            cluster.expect_no_log("^(checkpoint|restartpoint) starting: ", since=mark)
+        if cluster.target.version.major >= 18:
+            asked = (
+                "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "
+                "restartpoints_done from pg_stat_checkpointer"
+            )
+            wanted = [("0", "0", "0", "2", "0")]
+            cluster.wait_for("the counts", lambda: session.query(asked) == wanted)
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)

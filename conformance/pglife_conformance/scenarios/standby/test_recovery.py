@@ -1,0 +1,306 @@
+"""Standbys: their titles, a pause of recovery, its last restartpoint, promotion, the end of their
+startup process; and a start without the checkpoint that it needs.
+
+Source       rules RC-08, RC-21, RC-24, SH-16, TF-05, TI-02, TI-09, TI-35, WS-22;
+             access/transam/xlogrecovery.c, replication/walreceiver.c, walsender.c,
+             replication/logical/slotsync.c: ShutDownSlotSync(), xlog.c: CreateRestartPoint().
+"""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
+from pglife_conformance.expect.crash import (
+    SHUT_DOWN,
+    STARTUP_FAILED,
+    TERMINATING,
+    exited_line,
+    expect_postmaster_lines,
+    killed_line,
+)
+from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+
+STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
+STREAMS = [*STANDBY, Need.WALSENDER]
+PAUSES = "xlogrecovery.c: recoveryPausesHere()"
+READ_ONLY = "25006"
+
+
+def value(session: Session, sql: str) -> str:
+    """The one value that a statement gives."""
+    ((found,),) = session.query(f"select {sql}")
+    assert found is not None
+    return found
+
+
+def expect_title(cluster: Cluster, kind: Kind, *wanted: str) -> None:
+    """The title of the one process of this kind is one of these, sooner or later."""
+    cluster.wait_for(
+        f"the title {' or '.join(map(repr, wanted))}",
+        lambda: cluster.child(kind).title in wanted,
+        describe=lambda: str([kid.title for kid in cluster.children(kind)]),
+    )
+
+
+# Titles.
+
+
+@claim("TI-02", "TI-09", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STREAMS)
+def test_titles_of_who_streams(make_cluster: MakeCluster) -> None:
+    """Walsender and walreceiver show how far they are, the startup process which segment it
+    replays."""
+    pair = start_pair(make_cluster)
+    primary, standby = pair.primary, pair.standby
+    with primary.session() as session, standby.session() as reader:
+        for _ in range(2):
+            session.query("create table if not exists something(); select pg_switch_wal()")
+            session.query("create table another(); drop table another")
+            end = value(session, "pg_current_wal_flush_lsn()")
+            reached = f"pg_last_wal_replay_lsn() >= '{end}'"
+            standby.wait_for("all of it", lambda: value(reader, reached) == "t")  # noqa: B023
+            # What a quiet server may write still moves the end.
+            standby.wait_for(
+                "both ends at one place",
+                lambda: (
+                    primary.child(Kind.WALSENDER).title.split(" streaming ")[-1]
+                    == pair.walreceiver().title.split(" streaming ")[-1]
+                    == value(session, "pg_current_wal_flush_lsn()")
+                ),
+                describe=lambda: str(
+                    [primary.child(Kind.WALSENDER).title, pair.walreceiver().title]
+                ),
+            )
+            segment = value(session, "pg_walfile_name(pg_current_wal_flush_lsn())")
+            expect_title(standby, Kind.STARTUP, f"postgres: startup recovering {segment}")
+        assert pair.walreceiver().title.startswith("postgres: walreceiver streaming 0/")
+        sender = primary.child(Kind.WALSENDER).title
+        assert sender.startswith("postgres: walsender postgres [local] streaming 0/")
+    stop(standby, primary)
+
+
+@claim("TI-02", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STANDBY)
+def test_title_of_a_standby_that_has_nothing_to_replay(make_cluster: MakeCluster) -> None:
+    """A standby that has no source shows for which segment it waits, or which one it has read."""
+    standby = make_cluster(**ALONE, restore_command="false")
+    standby.write_file("standby.signal")
+    standby.start(wait=False)
+    standby.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
+    with standby.session() as reader:
+        last = value(reader, "redo_wal_file from pg_control_checkpoint()")
+    # The checkpoint may be the last record of its segment.
+    following = f"{last[:-8]}{int(last[-8:], 16) + 1:08X}"
+    titles = [
+        f"postgres: startup {what} {segment}"
+        for what in ("waiting for", "recovering")
+        for segment in (last, following)
+    ]
+    expect_title(standby, Kind.STARTUP, *titles)
+    stop(standby)
+
+
+# Pauses.
+
+
+@claim("RC-08", source=PAUSES, needs=STREAMS)
+@pytest.mark.parametrize("ends", ["resume", "promotion", "fast", "smart"])
+def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
+    """A pause that is asked for begins with the next record and keeps all that comes then, until
+    recovery is resumed; it is in no way of a promotion or of a shutdown."""
+    pair = start_pair(make_cluster)
+    primary, standby = pair.primary, pair.standby
+    mark = standby.mark()
+    reader = standby.session()
+    state = "pg_get_wal_replay_pause_state()"
+    with primary.session() as session:
+        assert value(reader, state) == "not paused"
+        reader.query("select pg_wal_replay_pause()")
+        session.query("create table something()")
+        standby.wait_for("a pause", lambda: value(reader, state) == "paused")
+        told = standby.expect_log("^recovery has paused$", since=mark)
+        assert (told.pid, told.level) == (standby.child(Kind.STARTUP).pid, "LOG")
+        assert told.hint == "Execute pg_wal_replay_resume() to continue."
+        before = value(reader, "pg_last_wal_replay_lsn()")
+        session.query("create table more()")
+        end = value(session, "pg_current_wal_flush_lsn()")
+        standby.wait_for(
+            "all of it received",
+            lambda: value(reader, f"pg_last_wal_receive_lsn() >= '{end}'") == "t",
+        )
+        standby.expect_still(
+            "nothing replayed", lambda: value(reader, "pg_last_wal_replay_lsn()") == before, 0.3
+        )
+    if ends == "resume":
+        reader.query("select pg_wal_replay_resume()")
+        asked = "to_regclass('more') is not null"
+        standby.wait_for("what was kept", lambda: value(reader, asked) == "t")
+        assert value(reader, state) == "not paused"
+        stop(standby, primary)
+    elif ends == "promotion":
+        assert value(reader, "pg_promote()") == "t"
+        standby.expect_log(f"^{READY_LINE}$", since=mark)
+        assert value(reader, "to_regclass('more') is not null") == "t"
+        reader.query("create table mine()")
+        stop(standby, primary)
+    else:
+        if ends == "smart":
+            reader.close()
+        standby.request_shutdown(ends)
+        standby.expect_exit(code=0)
+        assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
+        stop(primary)
+
+
+# Ends.
+
+
+@claim("RC-24", "PR-20", source="postmaster.c: process_pm_child_exit()", needs=STANDBY)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGTERM], ids=lambda n: n.name
+)
+def test_standby_does_not_survive_its_startup_process(
+    make_cluster: MakeCluster, number: signal.Signals
+) -> None:
+    """However the startup process of a hot standby ends, but by promotion: everybody goes, the
+    server too, with exit 1."""
+    standby = make_cluster(**ALONE)
+    standby.write_file("standby.signal")
+    standby.start(wait=False)
+    standby.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
+    reader = standby.session()
+    mark = standby.mark()
+    victim = standby.signal_child(Kind.STARTUP, number)
+    reader.expect_end()
+    standby.expect_exit(code=1)
+    how = (
+        killed_line(standby, victim)
+        if number is signal.SIGKILL
+        else exited_line(standby, victim, {signal.SIGQUIT: 2, signal.SIGTERM: 1}[number])
+    )
+    lines = [how, TERMINATING, STARTUP_FAILED, SHUT_DOWN]
+    expect_postmaster_lines(standby, lines, mark)
+    assert standby.pid_file() is None
+    assert standby.controldata_state() is ControlState.IN_ARCHIVE_RECOVERY
+
+
+@claim("SH-16", source="xlog.c: CreateRestartPoint()", needs=STREAMS)
+@pytest.mark.parametrize("fresh", [True, False])
+def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) -> None:
+    """A standby that is shut down makes a restartpoint of its primary's last checkpoint, if it
+    has made none of it yet."""
+    pair = start_pair(make_cluster, log_checkpoints="on")
+    primary, standby = pair.primary, pair.standby
+    with primary.session() as session, standby.session() as reader:
+        session.query("create table something(); checkpoint")
+        end = value(session, "pg_current_wal_flush_lsn()")
+        reached = f"pg_last_wal_replay_lsn() >= '{end}'"
+        standby.wait_for("all of it", lambda: value(reader, reached) == "t")
+        if not fresh:
+            reader.query("checkpoint")
+        mark = standby.mark()
+        checkpointer = standby.child(Kind.CHECKPOINTER)
+    stop(standby)
+    starts = [r for r in standby.log(mark) if r.message.startswith("restartpoint starting: ")]
+    told = [(record.pid, record.message) for record in starts]
+    wanted = [(checkpointer.pid, "restartpoint starting: shutdown immediate")] if fresh else []
+    assert told == wanted
+    assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
+    stop(primary)
+
+
+# Promotion.
+
+
+@claim("TF-05", "RC-12", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
+def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) -> None:
+    """With both files a server is a standby, which waits for more. A promotion removes the file
+    that was obeyed, so that the next start obeys the other one, until its end."""
+    standby = make_cluster(**ALONE, restore_command="false")
+    first, second = standby.write_file("standby.signal"), standby.write_file("recovery.signal")
+    standby.start(wait=False)
+    standby.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
+    with standby.session() as reader:
+        standby.expect_still(
+            "recovery goes on", lambda: value(reader, "pg_is_in_recovery()") == "t", 0.3
+        )
+        with pytest.raises(ServerError) as told:
+            reader.query("create table something()")
+        assert told.value.sqlstate == READ_ONLY
+        assert value(reader, "pg_promote()") == "t"
+        reader.query("create table something()")
+    assert not first.exists()
+    assert second.exists()
+    stop(standby)
+    mark = standby.mark()
+    standby.start()
+    standby.expect_log(f"^{READY_LINE}$", since=mark)
+    standby.expect_log("^starting archive recovery$", since=mark)
+    assert not second.exists()
+    with standby.session() as session:
+        session.query("create table more()")
+    stop(standby)
+
+
+@claim("WS-22", source="slotsync.c: ShutDownSlotSync()", needs=STREAMS, since=17)
+def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> None:
+    """The slotsync worker is told, and says so before the standby is open for writing; no other
+    comes."""
+    pair = start_pair(make_cluster, slotsync=True)
+    primary, standby = pair.primary, pair.standby
+    worker = standby.child(Kind.SLOTSYNC_WORKER)
+    standby.expect_log("^slot ?sync worker started$")
+    with standby.session() as reader:
+        mark = standby.mark()
+        assert value(reader, "pg_promote()") == "t"
+        told = standby.expect_log("because promotion is triggered$", since=mark)
+        assert (told.pid, told.level) == (worker.pid, "LOG")
+        ready = standby.expect_log(f"^{READY_LINE}$", since=mark)
+        assert told.index < ready.index
+        standby.expect_death(worker)
+        standby.expect_still(
+            "no other worker", lambda: standby.children(Kind.SLOTSYNC_WORKER) == [], 0.3
+        )
+        expect_postmaster_lines(standby, [READY_LINE], mark)
+    stop(standby, primary)
+
+
+# A start without its checkpoint.
+
+
+@claim("RC-21", "PR-20", source="xlogrecovery.c: InitWalRecovery()", needs=STANDBY[:3])
+def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> None:
+    """Without the checkpoint record that the control file names the startup process aborts, and
+    the server says so and exits 1."""
+    cluster = stopped_cluster
+    cluster.start()
+    with cluster.session() as session:
+        segment = value(session, "redo_wal_file from pg_control_checkpoint()")
+    cluster.request_shutdown("immediate")
+    cluster.expect_exit(code=0)
+    path = cluster.data / "pg_wal" / segment
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.write(bytes(size))
+    mark = cluster.mark()
+    cluster.start(wait=False)
+    cluster.expect_exit(code=1)
+    told = cluster.expect_log("^could not locate a valid checkpoint record", since=mark)
+    assert told.level == "PANIC"
+    lines = [
+        f"startup process (PID {told.pid}) was terminated by signal 6: Aborted",
+        TERMINATING,
+        STARTUP_FAILED,
+        SHUT_DOWN,
+    ]
+    expect_postmaster_lines(cluster, lines, told.index)

@@ -1,0 +1,170 @@
+"""Who may have a session, once authenticated: pure checks in PostgreSQL's order.
+
+Begin with   admit().
+Owns         the texts and SQLSTATEs of CN-31 and CN-33..53.
+Leaves out   whether the postmaster accepts connections at all (pm_admit.py), authentication.
+Source       utils/init/postinit.c: InitPostgres(), CheckMyDatabase();
+             utils/init/miscinit.c: InitializeSessionUserId(); order: rule CN-56.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pglife_impl.base.record import Record
+from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef
+from pglife_impl.protocol import Report, Severity, SqlState
+
+USE_RESERVED_CONNECTIONS = "pg_use_reserved_connections"
+NO_LIMIT = -1
+
+
+class Newcomer(Record):
+    """Who wants in; an empty database is a walsender's."""
+
+    user: str
+    database: str
+    slot: int
+
+
+class Facts(Record):
+    """What the checks look at. The newcomer has its PGPROC already (CN-58)."""
+
+    free_slots: int
+    superuser_reserved: int
+    reserved: int
+    sessions_of_role: int
+    sessions_of_database: int
+    catalog: Catalog
+
+
+def admit(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """Return the first refusal that applies, or None."""
+    for check in CHECKS:
+        refusal = check(newcomer, facts)
+        if refusal is not None:
+            return refusal
+    return None
+
+
+def too_many_clients() -> Report:
+    """CN-31: there was no PGPROC to take."""
+    return _refuse(SqlState.TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+
+
+def _refuse(sqlstate: SqlState, message: str, detail: str = "") -> Report:
+    return Report(Severity.FATAL, sqlstate, message, detail)
+
+
+def _role(newcomer: Newcomer, facts: Facts) -> RoleDef:
+    return facts.catalog.roles[newcomer.user]
+
+
+def _database(newcomer: Newcomer, facts: Facts) -> DatabaseDef:
+    return facts.catalog.databases[newcomer.database]
+
+
+def _role_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-35."""
+    if newcomer.user in facts.catalog.roles:
+        return None
+    return _refuse(
+        SqlState.INVALID_AUTHORIZATION_SPECIFICATION, f'role "{newcomer.user}" does not exist'
+    )
+
+
+def _role_may_log_in(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-36."""
+    if _role(newcomer, facts).login:
+        return None
+    return _refuse(
+        SqlState.INVALID_AUTHORIZATION_SPECIFICATION,
+        f'role "{newcomer.user}" is not permitted to log in',
+    )
+
+
+def _within_role_limit(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-37: the newcomer is among the counted."""
+    role = _role(newcomer, facts)
+    if role.superuser or role.connection_limit == NO_LIMIT:
+        return None
+    if facts.sessions_of_role <= role.connection_limit:
+        return None
+    return _refuse(
+        SqlState.TOO_MANY_CONNECTIONS, f'too many connections for role "{newcomer.user}"'
+    )
+
+
+def _outside_reserved_slots(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-33 and CN-34: the last slots are for superusers, those before them for the privileged."""
+    role = _role(newcomer, facts)
+    if role.superuser or facts.free_slots >= facts.superuser_reserved + facts.reserved:
+        return None
+    if facts.free_slots < facts.superuser_reserved:
+        return _refuse(
+            SqlState.TOO_MANY_CONNECTIONS,
+            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        )
+    if has_privileges_of(facts.catalog, role.name, USE_RESERVED_CONNECTIONS):
+        return None
+    return _refuse(
+        SqlState.TOO_MANY_CONNECTIONS,
+        "remaining connection slots are reserved for roles with privileges of the"
+        f' "{USE_RESERVED_CONNECTIONS}" role',
+    )
+
+
+def _database_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-39."""
+    if newcomer.database in facts.catalog.databases:
+        return None
+    return _refuse(SqlState.INVALID_CATALOG_NAME, f'database "{newcomer.database}" does not exist')
+
+
+def _database_accepts(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-51."""
+    if _database(newcomer, facts).allow_connections:
+        return None
+    return _refuse(
+        SqlState.OBJECT_NOT_IN_PREREQUISITE_STATE,
+        f'database "{newcomer.database}" is not currently accepting connections',
+    )
+
+
+def _within_database_limit(newcomer: Newcomer, facts: Facts) -> Report | None:
+    """CN-53: the newcomer is among the counted."""
+    limit = _database(newcomer, facts).connection_limit
+    if limit == NO_LIMIT or _role(newcomer, facts).superuser:
+        return None
+    if facts.sessions_of_database <= limit:
+        return None
+    return _refuse(
+        SqlState.TOO_MANY_CONNECTIONS, f'too many connections for database "{newcomer.database}"'
+    )
+
+
+CHECKS: tuple[Callable[[Newcomer, Facts], Report | None], ...] = (
+    _role_exists,
+    _role_may_log_in,
+    _within_role_limit,
+    _outside_reserved_slots,
+    _database_exists,
+    _database_accepts,
+    _within_database_limit,
+)
+"""In the order of CN-56; those that this server cannot meet (binary upgrade, walsenders, invalid
+databases, CONNECT privileges) come with what brings them."""
+
+
+def has_privileges_of(catalog: Catalog, member: str, role: str) -> bool:
+    """Is a role another one, or a member of it at whatever distance?"""
+    seen: set[str] = set()
+    to_visit = [member]
+    while to_visit:
+        name = to_visit.pop()
+        if name == role:
+            return True
+        if name not in seen and name in catalog.roles:
+            seen.add(name)
+            to_visit += catalog.roles[name].member_of
+    return False

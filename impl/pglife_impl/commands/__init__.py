@@ -1,0 +1,1 @@
+"""The programs: postgres, pg_ctl, initdb, pg_controldata."""

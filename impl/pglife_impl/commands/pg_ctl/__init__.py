@@ -1,0 +1,1 @@
+"""The program pg_ctl."""

@@ -1,0 +1,467 @@
+"""The command `python -m pglife_impl.commands.pg_ctl`: start, stop and ask a server.
+
+Begin with   main().
+Owns         PostgreSQL's words and exit codes for these (CT-01..18).
+Leaves out   Windows services.
+Source       src/bin/pg_ctl/pg_ctl.c; rules CT-01..18.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from pglife_impl import SERVER_VERSION
+from pglife_impl.commands.pg_ctl import start
+from pglife_impl.commands.pg_ctl.start import Failed, say, warn
+from pglife_impl.data_directory.control import BrokenControl, ControlError, DbState
+from pglife_impl.data_directory.control import read as read_control
+
+DEFAULT_WAIT_S = 60
+RC_FAILED = 1
+RC_NOT_RUNNING = 3
+RC_NO_DATA_DIRECTORY = 4
+ADVICE = 'Try "pg_ctl --help" for more information.'
+MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "KILL", "TERM", "USR1", "USR2")
+SHORT = "cD:e:l:m:N:o:p:P:sS:t:U:wWV?"
+LONG = [
+    "help",
+    "version",
+    "log=",
+    "mode=",
+    "pgdata=",
+    "options=",
+    "silent",
+    "timeout=",
+    "core-files",
+    "wait",
+    "no-wait",
+]
+SMART_HINT = (
+    'HINT: The "-m fast" option immediately disconnects sessions rather than\n'
+    "waiting for session-initiated disconnection."
+)
+HELP = """pg_ctl is a utility to initialize, start, stop, or control a PostgreSQL server.
+
+Usage:
+  pg_ctl init[db]   [-D DATADIR] [-s] [-o OPTIONS]
+  pg_ctl start      [-D DATADIR] [-l FILENAME] [-W] [-t SECS] [-s] [-o OPTIONS]
+  pg_ctl stop       [-D DATADIR] [-m SHUTDOWN-MODE] [-W] [-t SECS] [-s]
+  pg_ctl restart    [-D DATADIR] [-m SHUTDOWN-MODE] [-W] [-t SECS] [-s] [-o OPTIONS]
+  pg_ctl reload     [-D DATADIR] [-s]
+  pg_ctl status     [-D DATADIR]
+  pg_ctl promote    [-D DATADIR] [-W] [-t SECS] [-s]
+  pg_ctl logrotate  [-D DATADIR] [-s]
+  pg_ctl kill       SIGNALNAME PID
+
+If the -D option is omitted, the environment variable PGDATA is used.
+"""
+
+
+class Call:
+    """What the command line asks for."""
+
+    command: str = ""
+    data_directory: str = ""
+    data_option: str = ""  # as it is handed to postgres
+    log_file: str = ""
+    options: str | None = None
+    mode: str = "fast"
+    wait: bool = True
+    timeout_s: int = DEFAULT_WAIT_S
+    timeout_given: bool = False
+    program: str = ""
+    kill_signal: signal.Signals = signal.SIGTERM
+    kill_pid: int = 0
+
+    @property
+    def pid_file(self) -> str:
+        """postmaster.pid, as it is named in messages."""
+        return os.path.join(self.data_directory, "postmaster.pid")
+
+
+class BadUsage(Failed):
+    """The command line makes no sense; the advice follows."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"{text}\n{ADVICE}")
+
+
+def main(arguments: list[str]) -> int:
+    """The whole command; the exit code."""
+    if arguments[:1] in (["--help"], ["-?"]):
+        sys.stdout.write(HELP)
+        return 0
+    if arguments[:1] in (["--version"], ["-V"]):
+        sys.stdout.write(f"pg_ctl (PostgreSQL) {SERVER_VERSION}\n")
+        return 0
+    if os.geteuid() == 0:
+        warn(
+            "pg_ctl: cannot be run as root\n"
+            'Please log in (using, e.g., "su") as the (unprivileged) user that will\n'
+            "own the server process."
+        )
+        return RC_FAILED
+    try:
+        call = parse(arguments)
+        COMMANDS[call.command](call)
+    except Failed as e:
+        warn(e.text)
+        return e.code
+    return 0
+
+
+def parse(arguments: list[str]) -> Call:
+    """Read the command line; BadUsage with PostgreSQL's words."""
+    call = Call()
+    timeout = os.environ.get("PGCTLTIMEOUT", "")
+    if timeout:
+        call.timeout_s = number(timeout)
+    try:
+        options, words = getopt.gnu_getopt(arguments, SHORT, LONG)
+    except getopt.GetoptError as e:
+        raise BadUsage(getopt_words(e)) from e
+    for name, value in options:
+        take_option(call, name, value)
+    take_words(call, words)
+    find_data_directory(call)
+    return call
+
+
+def getopt_words(e: getopt.GetoptError) -> str:
+    """As the C library says it."""
+    missing = "requires argument" in e.msg
+    if len(e.opt) == 1:
+        text = "option requires an argument" if missing else "invalid option"
+        return f"pg_ctl: {text} -- '{e.opt}'"
+    text = "requires an argument" if missing else "is unrecognized"
+    return f"pg_ctl: option '--{e.opt}' {text}"
+
+
+def take_option(call: Call, name: str, value: str) -> None:
+    """One option."""
+    match name:
+        case "-D" | "--pgdata":
+            call.data_directory = value
+            call.data_option = f'-D "{value}" '
+        case "-l" | "--log":
+            call.log_file = value
+        case "-m" | "--mode":
+            call.mode = shutdown_mode(value)
+        case "-o" | "--options":
+            call.options = value if call.options is None else f"{call.options} {value}"
+        case "-p":
+            call.program = value
+        case "-s" | "--silent":
+            start.silent = True
+        case "-t" | "--timeout":
+            call.timeout_s = number(value)
+        case "-w" | "--wait":
+            call.wait = True
+        case "-W" | "--no-wait":
+            call.wait = False
+        case "-S":
+            raise Failed("pg_ctl: -S option not supported on this platform")
+        case _:
+            return  # -c, -e, -N, -P, -U: taken, and of no use here
+
+
+def number(text: str) -> int:
+    """As atoi reads it: what is no number is 0."""
+    try:
+        return int(text)
+    except ValueError:
+        return 0
+
+
+def shutdown_mode(text: str) -> str:
+    """CT-03: smart, fast, immediate, or a first letter."""
+    for mode in MODES:
+        if text in (mode, mode[0]):
+            return mode
+    raise BadUsage(f'pg_ctl: unrecognized shutdown mode "{text}"')
+
+
+def take_words(call: Call, words: list[str]) -> None:
+    """CT-01: the command and, for kill, its arguments."""
+    if not words:
+        raise BadUsage("pg_ctl: no operation specified")
+    call.command = words.pop(0)
+    if call.command not in COMMANDS:
+        raise BadUsage(f'pg_ctl: unrecognized operation mode "{call.command}"')
+    if call.command == "kill":
+        if len(words) < 2:
+            raise BadUsage("pg_ctl: missing arguments for kill mode")
+        name, pid = words.pop(0), words.pop(0)
+        if name not in SIGNALS:
+            raise BadUsage(f'pg_ctl: unrecognized signal name "{name}"')
+        call.kill_signal = signal.Signals[f"SIG{name}"]
+        call.kill_pid = number(pid)
+    if words:
+        raise BadUsage(f'pg_ctl: too many command-line arguments (first is "{words[0]}")')
+
+
+def find_data_directory(call: Call) -> None:
+    """-D, else PGDATA."""
+    if call.data_directory:
+        os.environ["PGDATA"] = call.data_directory
+    call.data_directory = os.environ.get("PGDATA", "")
+    if not call.data_directory and call.command != "kill":
+        raise BadUsage(
+            "pg_ctl: no database directory specified and environment variable PGDATA unset"
+        )
+    call.data_directory = os.path.normpath(call.data_directory) if call.data_directory else ""
+
+
+# --- who is there ---------------------------------------------------------------------------
+
+
+def recorded_pid(call: Call, *, for_status: bool = False) -> int:
+    """The pid in the pid file; 0 without one, negative for a single-user server (get_pgpid)."""
+    directory = call.data_directory
+    code = RC_NO_DATA_DIRECTORY if for_status else RC_FAILED
+    try:
+        os.stat(directory)
+    except FileNotFoundError:
+        raise Failed(f'pg_ctl: directory "{directory}" does not exist', code) from None
+    except OSError as e:
+        raise Failed(f'pg_ctl: could not access directory "{directory}": {e.strerror}', code) from e
+    if not os.path.lexists(os.path.join(directory, "PG_VERSION")):
+        raise Failed(f'pg_ctl: directory "{directory}" is not a database cluster directory', code)
+    try:
+        with open(call.pid_file, encoding="utf-8", errors="surrogateescape") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return 0
+    except OSError as e:
+        raise Failed(f'pg_ctl: could not open PID file "{call.pid_file}": {e.strerror}') from e
+    if not content:
+        raise Failed(f'pg_ctl: the PID file "{call.pid_file}" is empty')
+    try:
+        return int(content.split("\n")[0])
+    except ValueError:
+        raise Failed(f'pg_ctl: invalid data in PID file "{call.pid_file}"') from None
+
+
+def alive(pid: int) -> bool:
+    """Is that a process, and neither we nor our parent (postmaster_is_alive)?"""
+    if pid in (os.getpid(), os.getppid()):
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def no_pid_file(call: Call) -> NoReturn:
+    """CT-08."""
+    raise Failed(f'pg_ctl: PID file "{call.pid_file}" does not exist\nIs server running?')
+
+
+def server_pid(call: Call, verb: str) -> int:
+    """The pid of a postmaster, or the end of this command."""
+    pid = recorded_pid(call)
+    if pid == 0:
+        no_pid_file(call)
+    if pid < 0:
+        raise Failed(f"pg_ctl: cannot {verb}; single-user server is running (PID: {-pid})")
+    return pid
+
+
+def send(pid: int, signum: int, what: str) -> None:
+    """kill(), or the end of this command."""
+    try:
+        os.kill(pid, signum)
+    except OSError as e:
+        raise Failed(f"pg_ctl: could not send {what} signal (PID: {pid}): {e.strerror}") from e
+
+
+# --- the commands ---------------------------------------------------------------------------
+
+
+def do_start(call: Call) -> None:
+    """CT-05, CT-06, CT-07."""
+    if call.command != "restart" and recorded_pid(call) != 0:
+        warn("pg_ctl: another server might be running; trying to start server anyway")
+    start.start(
+        start.Start(
+            data_directory=call.data_directory,
+            data_option="" if call.command == "restart" else call.data_option,
+            options=call.options,
+            log_file=call.log_file,
+            program=call.program,
+            use_old_options=call.command == "restart",
+            wait=call.wait,
+            timeout_s=call.timeout_s,
+        )
+    )
+
+
+def do_stop(call: Call) -> None:
+    """CT-08, CT-09, CT-10."""
+    pid = server_pid(call, "stop server")
+    send(pid, MODES[call.mode], "stop")
+    if not call.wait:
+        say("server shutting down\n")
+        return
+    wait_for_stop(call, pid)
+
+
+def wait_for_stop(call: Call, pid: int) -> None:
+    """Until the pid file is gone; the process without it is no success."""
+
+    def gone() -> bool | None:
+        if recorded_pid(call) == 0:
+            return True
+        if not alive(pid) and recorded_pid(call) != 0:
+            return False
+        return None
+
+    say("waiting for server to shut down...")
+    if not start.wait_until(gone, call.timeout_s):
+        say(" failed\n")
+        text = "pg_ctl: server does not shut down"
+        raise Failed(f"{text}\n{SMART_HINT}" if call.mode == "smart" else text)
+    say(" done\nserver stopped\n")
+
+
+def do_restart(call: Call) -> None:
+    """CT-11."""
+    pid = recorded_pid(call)
+    if pid == 0:
+        warn(
+            f'pg_ctl: PID file "{call.pid_file}" does not exist\n'
+            "Is server running?\ntrying to start server anyway"
+        )
+    elif pid < 0 and alive(-pid):
+        raise Failed(
+            f"pg_ctl: cannot restart server; single-user server is running (PID: {-pid})\n"
+            "Please terminate the single-user server and try again."
+        )
+    elif alive(abs(pid)):
+        send(pid, MODES[call.mode], "stop")
+        wait_for_stop(call, pid)
+    else:
+        warn(f"pg_ctl: old server process (PID: {abs(pid)}) seems to be gone")
+        warn("starting server anyway")
+    do_start(call)
+
+
+def do_reload(call: Call) -> None:
+    """CT-12."""
+    send(server_pid(call, "reload server"), signal.SIGHUP, "reload")
+    say("server signaled\n")
+
+
+def do_status(call: Call) -> None:
+    """CT-15."""
+    pid = recorded_pid(call, for_status=True)
+    if pid < 0 and alive(-pid):
+        sys.stdout.write(f"pg_ctl: single-user server is running (PID: {-pid})\n")
+        return
+    if pid > 0 and alive(pid):
+        sys.stdout.write(f"pg_ctl: server is running (PID: {pid})\n")
+        path = os.path.join(call.data_directory, "postmaster.opts")
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                sys.stdout.write(file.read())
+        except OSError:
+            return
+        return
+    sys.stdout.write("pg_ctl: no server running\n")
+    sys.stdout.flush()
+    raise Failed("", RC_NOT_RUNNING)
+
+
+def do_kill(call: Call) -> None:
+    """CT-16."""
+    try:
+        os.kill(call.kill_pid, call.kill_signal)
+    except OSError as e:
+        raise Failed(
+            f"pg_ctl: could not send signal {int(call.kill_signal)}"
+            f" (PID: {call.kill_pid}): {e.strerror}"
+        ) from e
+
+
+def write_trigger(call: Call, name: str, what: str) -> str:
+    """An empty file that asks the postmaster for something (7.3)."""
+    path = os.path.join(call.data_directory, name)
+    try:
+        with open(path, "w", encoding="utf-8"):
+            pass
+    except OSError as e:
+        raise Failed(f'pg_ctl: could not create {what} signal file "{path}": {e.strerror}') from e
+    return path
+
+
+def do_promote(call: Call) -> None:
+    """CT-13; this server is never in archive recovery yet, so it always refuses."""
+    pid = server_pid(call, "promote server")
+    if control_state(call) is not DbState.IN_ARCHIVE_RECOVERY:
+        raise Failed("pg_ctl: cannot promote server; server is not in standby mode")
+    write_trigger(call, "promote", "promote")
+    send(pid, signal.SIGUSR1, "promote")
+    if not call.wait:
+        say("server promoting\n")
+        return
+    say("waiting for server to promote...")
+
+    def promoted() -> bool | None:
+        return True if control_state(call) is DbState.IN_PRODUCTION else None
+
+    if not start.wait_until(promoted, call.timeout_s):
+        say(" stopped waiting\n")
+        raise Failed("pg_ctl: server did not promote in time")
+    say(" done\nserver promoted\n")
+
+
+def control_state(call: Call) -> DbState:
+    """What the control file says; the end of this command if it cannot be read."""
+    try:
+        return read_control(call.data_directory).state
+    except BrokenControl:
+        raise Failed("pg_ctl: control file appears to be corrupt") from None
+    except ControlError as e:
+        raise Failed(f"pg_ctl: {e}") from e
+
+
+def do_logrotate(call: Call) -> None:
+    """CT-14."""
+    pid = server_pid(call, "rotate log file")
+    path = write_trigger(call, "logrotate", "log rotation")
+    try:
+        send(pid, signal.SIGUSR1, "log rotation")
+    except Failed:
+        os.unlink(path)
+        raise
+    say("server signaled to rotate log file\n")
+
+
+def do_init(call: Call) -> None:
+    """initdb, with our -D and -o."""
+    if start.run_initdb(call.data_option, call.options or "") != 0:
+        raise Failed("pg_ctl: database system initialization failed")
+
+
+COMMANDS = {
+    "init": do_init,
+    "initdb": do_init,
+    "start": do_start,
+    "stop": do_stop,
+    "restart": do_restart,
+    "reload": do_reload,
+    "status": do_status,
+    "promote": do_promote,
+    "logrotate": do_logrotate,
+    "kill": do_kill,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

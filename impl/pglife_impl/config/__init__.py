@@ -1,0 +1,1 @@
+"""Settings: postgresql.conf, values, and the settings of one process."""

@@ -1,0 +1,196 @@
+"""The server log: levels, the line prefix, one write a message.
+
+Begin with   log().
+Owns         what this process knows of itself for the prefix; where lines go (stderr).
+Leaves out   files and rotation (roles/logger.py), messages to clients (protocol.py).
+Source       utils/error/elog.c: send_message_to_server_log(), log_line_prefix().
+
+One os.write for each message, so that lines of many processes do not mix: the kernel keeps writes
+to a pipe of up to 4096 bytes whole, and appends to a file whole.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pglife_impl.base.words import Level
+from pglife_impl.config.guc import Gucs
+
+SHOWN = {
+    Level.DEBUG5: "DEBUG",
+    Level.DEBUG4: "DEBUG",
+    Level.DEBUG3: "DEBUG",
+    Level.DEBUG2: "DEBUG",
+    Level.DEBUG1: "DEBUG",
+}
+STDERR = 2
+# client_min_messages and log_min_messages name LOG differently: in the log's order it ranks
+# between ERROR and FATAL, so that it is written unless somebody asks for FATAL only.
+THRESHOLDS = {level.name.lower(): level for level in Level}
+
+
+class Self:
+    """What the prefix may tell of this process."""
+
+    user: str = ""
+    database: str = ""
+    application_name: str = ""
+    host: str = ""  # "[local]" for a Unix socket
+    port: int = 0
+    title: str = ""
+    is_client: bool = False
+    lines: int = 0
+
+    def __init__(self, backend_type: str = "postmaster") -> None:
+        self.pid = os.getpid()
+        self.start_time = time.time()
+        self.backend_type = backend_type
+
+
+class _Setup:
+    prefix: str = "%m [%p] "
+    threshold: Level = Level.WARNING
+    zone: str = "GMT"
+
+
+me = Self()
+_setup = _Setup()
+
+
+def configure(gucs: Gucs) -> None:
+    """Take over the settings that govern the log."""
+    _setup.prefix = gucs.text("log_line_prefix")
+    _setup.threshold = THRESHOLDS[gucs.text("log_min_messages")]
+    zone = gucs.text("log_timezone")
+    if zone != _setup.zone:
+        _setup.zone = zone
+        os.environ["TZ"] = zone
+        time.tzset()
+
+
+def become(backend_type: str) -> None:
+    """A child starts: it has a pid, a start time and a line counter of its own."""
+    global me
+    me = Self(backend_type=backend_type)
+
+
+def interesting(level: Level) -> bool:
+    """Would a message of that level be written?"""
+    return level >= _setup.threshold
+
+
+def log(
+    level: Level,
+    message: str,
+    *,
+    detail: str = "",
+    hint: str = "",
+    statement: str = "",
+    sqlstate: str = "00000",
+) -> None:
+    """Write a message with its secondary lines, if its level is wanted."""
+    if level < _setup.threshold:
+        return
+    lines = [f"{SHOWN.get(level, level.name)}:  {message}"]
+    if detail:
+        lines.append(f"DETAIL:  {detail}")
+    if hint:
+        lines.append(f"HINT:  {hint}")
+    if statement:
+        lines.append(f"STATEMENT:  {statement}")
+    text = ""
+    for line in lines:
+        me.lines += 1
+        text += prefix(sqlstate) + line.replace("\n", "\n\t") + "\n"
+    write(text)
+
+
+def write(text: str) -> None:
+    """Hand text to stderr, all of it if at all possible. Nowhere to complain if that fails."""
+    data = text.encode("utf-8", "surrogateescape")
+    try:
+        while data:
+            data = data[os.write(STDERR, data) :]
+    except OSError:
+        return
+
+
+def timestamp(now: float, *, milliseconds: bool) -> str:
+    """2026-01-31 12:00:00.123 UTC."""
+    local = time.localtime(now)
+    fraction = f".{int(now * 1000) % 1000:03d}" if milliseconds else ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", local) + fraction + " " + local.tm_zone
+
+
+def prefix(sqlstate: str) -> str:
+    """log_line_prefix with its escapes filled in."""
+    template = _setup.prefix
+    if template == "%m [%p] ":  # the default, and worth a shortcut
+        return f"{timestamp(time.time(), milliseconds=True)} [{me.pid}] "
+    out = []
+    characters = iter(template)
+    for c in characters:
+        if c != "%":
+            out.append(c)
+            continue
+        c = next(characters, "")
+        width = ""
+        while c and (c.isdigit() or c == "-"):
+            width += c
+            c = next(characters, "")
+        if c == "q":
+            if not me.is_client:
+                break
+            continue
+        out.append(_padded(_escape(c, sqlstate), width))
+    return "".join(out)
+
+
+def _padded(text: str, width: str) -> str:
+    if not width or width == "-":
+        return text
+    return text.ljust(-int(width)) if width.startswith("-") else text.rjust(int(width))
+
+
+def _escape(c: str, sqlstate: str) -> str:
+    now = time.time()
+    match c:
+        case "a":
+            return me.application_name if me.is_client else ""
+        case "u":
+            return me.user or ("[unknown]" if me.is_client else "")
+        case "d":
+            return me.database or ("[unknown]" if me.is_client else "")
+        case "r":
+            return f"{me.host}({me.port})" if me.port else me.host
+        case "h":
+            return me.host
+        case "b":
+            return me.backend_type
+        case "p":
+            return str(me.pid)
+        case "P" | "Q" | "v" | "L":
+            return ""
+        case "m":
+            return timestamp(now, milliseconds=True)
+        case "t":
+            return timestamp(now, milliseconds=False)
+        case "n":
+            return f"{now:.3f}"
+        case "s":
+            return timestamp(me.start_time, milliseconds=False)
+        case "l":
+            return str(me.lines)
+        case "c":
+            return f"{int(me.start_time):x}.{me.pid:x}"
+        case "e":
+            return sqlstate
+        case "i":
+            return me.title
+        case "x":
+            return "0"
+        case "%":
+            return "%"
+        case _:
+            return ""

@@ -1,0 +1,46 @@
+"""Files of the logging collector: their names, and starting the collector.
+
+Begin with   redirect_to_pipe(), open_log_file().
+Owns         log_directory, log_filename, current_logfiles; the pipe in the postmaster.
+Leaves out   copying and rotation (roles/logger.py).
+Source       postmaster/syslogger.c: SysLogger_Start(), logfile_getname(),
+             update_metainfo_datafile(); rules LG-01, TF-07.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pglife_impl.base.words import Level
+from pglife_impl.config.guc import Gucs
+from pglife_impl.log.elog import log
+
+
+def log_file_name(gucs: Gucs, now: float) -> str:
+    """The name that the pattern gives for this moment."""
+    name = time.strftime(gucs.text("log_filename"), time.localtime(now))
+    return os.path.join(gucs.text("log_directory"), name)
+
+
+def open_log_file(gucs: Gucs, now: float) -> tuple[str, int]:
+    """Open the file that is due, for appending, and note it in current_logfiles."""
+    os.makedirs(gucs.text("log_directory"), mode=0o700, exist_ok=True)
+    path = log_file_name(gucs, now)
+    mode = gucs.integer("log_file_mode")
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+    with open("current_logfiles.tmp", "w", encoding="utf-8") as note:
+        note.write(f"stderr {path}\n")
+    os.rename("current_logfiles.tmp", "current_logfiles")
+    return path, file
+
+
+def redirect_to_pipe(gucs: Gucs, pipe: tuple[int, int]) -> None:
+    """LG-01: say where the log goes from now on, then send it there. Once in a life (SV-20)."""
+    log(
+        Level.LOG,
+        "redirecting log output to logging collector process",
+        hint=f'Future log output will appear in directory "{gucs.text("log_directory")}".',
+    )
+    os.dup2(pipe[1], 1)
+    os.dup2(pipe[1], 2)

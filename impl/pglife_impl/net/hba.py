@@ -1,0 +1,124 @@
+"""pg_hba.conf: which connections may come in, by where they come from.
+
+Begin with   first_match().
+Owns         reading the file and matching its lines.
+Leaves out   every method but trust and reject; TLS and GSSAPI, so hostssl and hostgssenc lines
+             match nobody.
+Source       libpq/hba.c: check_hba(), load_hba(); rules CN-16, CN-17, SG-02.
+"""
+
+from __future__ import annotations
+
+import shlex
+import socket
+
+from pglife_impl import ImplError
+from pglife_impl.base.record import Record
+
+TRUST = "trust"
+METHODS = frozenset({TRUST, "reject"})
+LOCAL = "local"
+TYPES = frozenset({LOCAL, "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"})
+WITHOUT_ENCRYPTION = frozenset({"host", "hostnossl", "hostnogssenc"})
+
+
+class HbaError(ImplError):
+    """A file that cannot be used; the old one stays in force."""
+
+
+class Line(Record):
+    """One line: who, from where, and how he proves it."""
+
+    number: int
+    type: str
+    databases: tuple[str, ...]
+    users: tuple[str, ...]
+    address: str
+    mask: str
+    method: str
+
+
+def load(path: str) -> list[Line]:
+    """Read the file; HbaError says what is wrong with it."""
+    lines = []
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            for number, text in enumerate(file, 1):
+                line = _parse(number, text, path)
+                if line is not None:
+                    lines.append(line)
+    except OSError as e:
+        raise HbaError(f'could not open file "{path}": {e.strerror}') from e
+    if not lines:
+        raise HbaError(f'configuration file "{path}" contains no entries')
+    return lines
+
+
+def _parse(number: int, text: str, path: str) -> Line | None:
+    where = f'line {number} of configuration file "{path}"'
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError as e:
+        raise HbaError(f"invalid quoting in {where}") from e
+    if not words:
+        return None
+    kind = words.pop(0)
+    if kind not in TYPES:
+        raise HbaError(f'invalid connection type "{kind}" in {where}')
+    address = mask = ""
+    if len(words) < (3 if kind == LOCAL else 4):
+        raise HbaError(f"end-of-line before authentication method in {where}")
+    databases, users = words.pop(0).split(","), words.pop(0).split(",")
+    if kind != LOCAL:
+        address = words.pop(0)
+        if "/" not in address and len(words) > 1:
+            mask = words.pop(0)
+    method = words.pop(0)
+    if method not in METHODS:
+        raise HbaError(f'authentication method "{method}" is not supported by this server: {where}')
+    return Line(number, kind, tuple(databases), tuple(users), address, mask, method)
+
+
+def first_match(lines: list[Line], host: str, user: str, database: str) -> Line | None:
+    """The first line that fits decides; `host` is an address, or [local]."""
+    for line in lines:
+        if _from(line, host) and _named(line.databases, database, user) and _is(line.users, user):
+            return line
+    return None
+
+
+def _named(names: tuple[str, ...], database: str, user: str) -> bool:
+    return "all" in names or database in names or ("sameuser" in names and database == user)
+
+
+def _is(names: tuple[str, ...], user: str) -> bool:
+    return "all" in names or user in names
+
+
+def _from(line: Line, host: str) -> bool:
+    if host == "[local]":
+        return line.type == LOCAL
+    if line.type not in WITHOUT_ENCRYPTION:
+        return False
+    if line.address == "all":
+        return True
+    if line.address in ("samehost", "samenet"):
+        return host in ("127.0.0.1", "::1")
+    network, _, bits = line.address.partition("/")
+    try:
+        return _in_network(host, network, bits, line.mask)
+    except (OSError, ValueError):
+        return False  # a host name: there is no reverse lookup here
+
+
+def _in_network(host: str, network: str, bits: str, mask: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ours = int.from_bytes(socket.inet_pton(family, host.partition("%")[0]), "big")
+    theirs = int.from_bytes(socket.inet_pton(family, network), "big")
+    width = 128 if family == socket.AF_INET6 else 32
+    if mask:
+        keep = int.from_bytes(socket.inet_pton(family, mask), "big")
+    else:
+        length = int(bits) if bits else width
+        keep = ((1 << length) - 1) << (width - length)
+    return ours & keep == theirs & keep

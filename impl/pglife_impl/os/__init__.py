@@ -1,0 +1,1 @@
+"""The operating system: fork, wait, signals, latches, process titles."""

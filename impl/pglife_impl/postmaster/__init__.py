@@ -1,0 +1,1 @@
+"""The postmaster: pure decisions, and the loop that acts on them."""

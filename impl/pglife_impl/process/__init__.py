@@ -1,0 +1,1 @@
+"""A child process: what it inherits, its first steps, the loop of a background process."""

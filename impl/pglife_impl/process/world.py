@@ -1,0 +1,77 @@
+"""What the postmaster has in hand, and its children inherit by the fork.
+
+Begin with   World.
+Owns         nothing but the references; the death pipe.
+Leaves out   all behaviour.
+Source       postmaster.c: InitPostmasterDeathWatchHandle(); rules SV-25, CR-41.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+from pglife_impl.base.record import Record
+from pglife_impl.config.guc import Gucs
+from pglife_impl.data_directory.catalog import Catalog
+from pglife_impl.data_directory.lockfile import LockFiles
+from pglife_impl.net.hba import Line
+from pglife_impl.net.sockets import Sockets
+from pglife_impl.os.latch import Latch, WaitSet
+from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.postmaster.state import Cac
+from pglife_impl.shmem.segment import Shmem
+
+
+class World:
+    """The postmaster's things. In a child, those that are the postmaster's alone are closed."""
+
+    def __init__(
+        self,
+        *,
+        gucs: Gucs,
+        data_directory: str,
+        locks: LockFiles,
+        sockets: Sockets,
+        shmem: Shmem,
+        death_pipe: tuple[int, int],
+    ) -> None:
+        self.gucs = gucs
+        self.data_directory = data_directory
+        self.locks = locks
+        self.sockets = sockets
+        self.shmem = shmem
+        self.catalog = Catalog(data_directory)
+        self.latch = Latch()
+        self.wait_set = WaitSet(self.latch)
+        # The first is readable (end of file) when the postmaster has gone (CR-41).
+        self.death_read, self.death_write = death_pipe
+        self.postmaster_pid = os.getpid()
+        self.start_time = time.time()
+        self.logger_pipe: tuple[int, int] | None = None
+        self.hba: list[Line] = []
+
+    def leave_postmaster(self, *, is_logger: bool) -> None:
+        """In a child: close what only the postmaster may hold (and the logger: its pipe)."""
+        self.sockets.close_all()
+        self.wait_set.close()
+        self.latch.close()
+        os.close(self.death_write)
+        if self.logger_pipe is not None and not is_logger:
+            os.close(self.logger_pipe[0])
+
+    def signal_postmaster(self, reason: PmSignal) -> None:
+        """In a child: put up a flag and wake the postmaster (7.1)."""
+        self.shmem.raise_pmsignal(reason)
+        os.kill(self.postmaster_pid, signal.SIGUSR1)
+
+
+class Birth(Record):
+    """What a child is told at its birth."""
+
+    slot: int  # child slot; 0 for a dead-end child
+    cac: Cac = Cac.OK
+    client: socket.socket | None = None
+    created: float = 0.0

@@ -1,0 +1,1 @@
+"""SQL commands that are not queries."""

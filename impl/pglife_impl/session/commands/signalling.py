@@ -1,0 +1,161 @@
+"""Functions that act on processes: cancel, terminate, reload, sleep.
+
+Begin with   terminate_backend().
+Owns         who may signal whom (SE-43), the warnings, the waiting of pg_terminate_backend.
+Leaves out   kill(2) and the latch, which the context offers.
+Source       storage/ipc/signalfuncs.c; utils/adt/misc.c: pg_sleep().
+"""
+
+from __future__ import annotations
+
+import signal
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from pglife_impl.backend.admission import has_privileges_of
+from pglife_impl.base.kinds import Attached, info
+from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.protocol import SqlState
+from pglife_impl.protocol.report import error, warning
+
+if TYPE_CHECKING:
+    from pglife_impl.session.queries.run import Run
+
+SIGNAL_BACKEND = "pg_signal_backend"
+POLL_S = 0.1
+MILLISECONDS = 1000.0
+
+
+class Permission(Enum):
+    """What stands against signalling a process, if anything."""
+
+    GRANTED = auto()
+    NOT_A_BACKEND = auto()
+    NEEDS_SUPERUSER = auto()
+    NEEDS_ROLE = auto()
+
+
+def permission_to_signal(run: Run, pid: int) -> Permission:
+    """Decide as pg_signal_backend() does. Auxiliary processes are no backends to it."""
+    context = run.session.context
+    target = context.shmem.activity_of(pid) if pid > 0 else None
+    if target is None or info(target.kind).attached in (Attached.NO, Attached.AUXILIARY):
+        return Permission.NOT_A_BACKEND
+    if run.session.settings.superuser:
+        return Permission.GRANTED
+    # A process without a role, like the autovacuum launcher, is a superuser's.
+    if target.superuser or not target.user:
+        return Permission.NEEDS_SUPERUSER
+    catalog = context.catalog
+    catalog.refresh()
+    for role in (target.user, SIGNAL_BACKEND):
+        if has_privileges_of(catalog, context.user, role):
+            return Permission.GRANTED
+    return Permission.NEEDS_ROLE
+
+
+def _signal(run: Run, pid: int, signum: signal.Signals, action: str, noun: str) -> bool:
+    context = run.session.context
+    match permission_to_signal(run, pid):
+        case Permission.NOT_A_BACKEND:
+            text = f"PID {pid} is not a PostgreSQL backend process"
+            run.session.notice(warning(SqlState.WARNING, text))
+            return False
+        case Permission.NEEDS_SUPERUSER:
+            raise error(
+                SqlState.INSUFFICIENT_PRIVILEGE,
+                f"permission denied to {action}",
+                detail=f"Only roles with the SUPERUSER attribute may {noun} of roles with the"
+                " SUPERUSER attribute.",
+            )
+        case Permission.NEEDS_ROLE:
+            raise error(
+                SqlState.INSUFFICIENT_PRIVILEGE,
+                f"permission denied to {action}",
+                detail=f"Only roles with privileges of the role whose {_OBJECT[action]} is being"
+                f' {_PAST[action]} or with privileges of the "{SIGNAL_BACKEND}" role may'
+                f" {_VERB[action]} this {_OBJECT[action]}.",
+            )
+        case Permission.GRANTED:
+            if context.signal_backend(pid, signum):
+                return True
+            text = f"could not send signal to process {pid}: No such process"
+            run.session.notice(warning(SqlState.WARNING, text))
+            return False
+
+
+_CANCEL = "cancel query"
+_TERMINATE = "terminate process"
+_OBJECT = {_CANCEL: "query", _TERMINATE: "process"}
+_PAST = {_CANCEL: "canceled", _TERMINATE: "terminated"}
+_VERB = {_CANCEL: "cancel", _TERMINATE: "terminate"}
+
+
+def cancel_backend(run: Run, pid: int) -> bool:
+    """pg_cancel_backend(pid)."""
+    return _signal(run, pid, signal.SIGINT, _CANCEL, "cancel queries")
+
+
+def terminate_backend(run: Run, pid: int, timeout_ms: int = 0) -> bool:
+    """pg_terminate_backend(pid, timeout): with a timeout, wait until the process is gone."""
+    if timeout_ms < 0:
+        raise error(SqlState.NUMERIC_VALUE_OUT_OF_RANGE, '"timeout" must not be negative')
+    sent = _signal(run, pid, signal.SIGTERM, _TERMINATE, "terminate processes")
+    if not sent or timeout_ms == 0:
+        return sent
+    session = run.session
+    deadline = session.clock() + timeout_ms / MILLISECONDS
+    while True:
+        if not session.context.signal_backend(pid, 0):
+            return True
+        remaining = deadline - session.clock()
+        if remaining <= 0:
+            break
+        session.sleep(min(POLL_S, remaining))
+    unit = "millisecond" if timeout_ms == 1 else "milliseconds"
+    text = f"backend with PID {pid} did not terminate within {timeout_ms} {unit}"
+    session.notice(warning(SqlState.WARNING, text))
+    return False
+
+
+def sleep(run: Run, seconds: float) -> str:
+    """pg_sleep(seconds): until the time is over, whatever wakes us; interrupts end it."""
+    session = run.session
+    deadline = session.clock() + seconds
+    while True:
+        remaining = deadline - session.clock()
+        if not remaining > 0:
+            return ""
+        session.sleep(remaining)
+
+
+def reload_conf(run: Run) -> bool:
+    """pg_reload_conf()."""
+    _superuser_only(run, "pg_reload_conf")
+    if run.session.context.request_reload():
+        return True
+    text = "failed to send signal to postmaster: No such process"
+    run.session.notice(warning(SqlState.WARNING, text))
+    return False
+
+
+def rotate_logfile(run: Run) -> bool:
+    """pg_rotate_logfile(): by way of the postmaster (PG-05)."""
+    _superuser_only(run, "pg_rotate_logfile")
+    session = run.session
+    if not session.settings.gucs.get("logging_collector"):
+        text = "rotation not possible because log collection not active"
+        session.notice(warning(SqlState.WARNING, text))
+        return False
+    session.context.world.signal_postmaster(PmSignal.ROTATE_LOGFILE)
+    return True
+
+
+def _superuser_only(run: Run, function: str) -> None:
+    if not run.session.settings.superuser:
+        raise error(SqlState.INSUFFICIENT_PRIVILEGE, f"permission denied for function {function}")
+
+
+def is_in_recovery(run: Run) -> bool:
+    """pg_is_in_recovery()."""
+    return run.session.context.shmem.in_recovery

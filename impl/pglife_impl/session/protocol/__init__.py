@@ -1,0 +1,1 @@
+"""The message loops of a session: simple and extended query protocol."""

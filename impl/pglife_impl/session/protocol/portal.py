@@ -1,0 +1,130 @@
+"""A statement made ready: its columns, its parameters, how to run it and what tag it earns.
+
+Begin with   make_ready().
+Owns         the one shape in which queries and utility statements are run, in both protocols.
+Leaves out   what they do (query.py, commands.py), messages (core.py, extended.py).
+Source       tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/common/printtup.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pglife_impl.protocol import TransactionStatus
+from pglife_impl.protocol.backend import Column, data_row, row_description
+from pglife_impl.session.commands import roles_and_databases
+from pglife_impl.session.queries import tree, types
+from pglife_impl.session.queries.query import OutputColumn, plan_query
+from pglife_impl.session.queries.run import Evaluate, Row, Run
+from pglife_impl.session.queries.scope import Parameters
+from pglife_impl.session.queries.types import PgType, Value
+from pglife_impl.session.transaction import TransactionVerb, failed_block
+
+if TYPE_CHECKING:
+    from pglife_impl.session.loop import Session
+
+TEXT_FORMAT, BINARY_FORMAT = 0, 1
+
+
+@dataclass
+class Ready:
+    """A checked statement. Columns are None where it returns no rows."""
+
+    statement: tree.Statement
+    tag: str
+    columns: tuple[OutputColumn, ...] | None
+    rows: Callable[[Run], Iterator[Row]]
+    parameter_types: list[PgType] = field(default_factory=list)
+    constants: tuple[Evaluate, ...] = ()
+
+    def tag_with_rows(self, count: int) -> str:
+        """The tag of CommandComplete after so many rows."""
+        return f"SELECT {count}" if self.tag == "SELECT" else self.tag
+
+    def fold(self, run: Run) -> None:
+        """Compute what does not depend on rows, as planning does: its errors come first."""
+        for constant in self.constants:
+            constant((), run)
+
+
+def require_working_transaction(statement: tree.Statement, session: Session) -> None:
+    """In a failed block only its end may run; SqlError 25P02 for anything else."""
+    failed = session.transaction.status is TransactionStatus.FAILED
+    if failed and not ends_failed_block(statement):
+        raise failed_block()
+
+
+def ends_failed_block(statement: tree.Statement) -> bool:
+    """May this statement run in a failed block? (postgres.c: IsTransactionExitStmt())"""
+    return isinstance(statement, tree.TransactionControl) and statement.verb in (
+        TransactionVerb.COMMIT,
+        TransactionVerb.ROLLBACK,
+        TransactionVerb.ROLLBACK_TO,
+    )
+
+
+def make_ready(
+    statement: tree.Statement, session: Session, declared: Sequence[PgType | None] | None = None
+) -> Ready:
+    """Check a statement; SqlError if it makes no sense.
+
+    `declared` are the types of parameters as far as the client said them; the simple protocol has
+    no parameters at all, which is what None stands for.
+    """
+    tag = tree.command_tag(statement)
+    if isinstance(statement, tree.Select | tree.Values):
+        parameters = Parameters(list(declared or ()), allowed=declared is not None)
+        plan = plan_query(statement, parameters)
+        return Ready(statement, tag, plan.columns, plan.rows, parameters.final(), plan.constants)
+    if isinstance(statement, tree.Show):
+        return Ready(
+            statement, tag, roles_and_databases.show_columns(statement, session), _show(statement)
+        )
+
+    def perform(run: Run) -> Iterator[Row]:
+        roles_and_databases.perform(statement, run.session)
+        return iter(())
+
+    return Ready(statement, tag, None, perform)
+
+
+def _show(statement: tree.Show) -> Callable[[Run], Iterator[Row]]:
+    return lambda run: roles_and_databases.show_rows(statement, run.session)
+
+
+def format_of(formats: Sequence[int], index: int) -> int:
+    """Return the format of one column: none given means text, one given is for all."""
+    if not formats:
+        return TEXT_FORMAT
+    return formats[0] if len(formats) == 1 else formats[index]
+
+
+def describe(columns: Sequence[OutputColumn], formats: Sequence[int] = ()) -> bytes:
+    """Return the RowDescription."""
+    return row_description(
+        Column(
+            column.name,
+            column.type.oid,
+            column.type.size,
+            format=format_of(formats, index),
+        )
+        for index, column in enumerate(columns)
+    )
+
+
+def encode_row(
+    row: Sequence[Value], columns: Sequence[OutputColumn], formats: Sequence[int], zone: str
+) -> bytes:
+    """Return the DataRow."""
+    cells: list[bytes | None] = []
+    for index, (value, column) in enumerate(zip(row, columns, strict=True)):
+        if value is None:
+            cells.append(None)
+        elif format_of(formats, index) == BINARY_FORMAT:
+            cells.append(types.write_binary(value, column.type, zone))
+        else:
+            text = types.write_text(value, column.type, zone)
+            cells.append(text.encode("utf-8", "surrogateescape"))
+    return data_row(cells)

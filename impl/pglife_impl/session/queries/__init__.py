@@ -1,0 +1,1 @@
+"""SQL queries: parse tree, analysis, execution."""

@@ -1,0 +1,47 @@
+"""What a column is called when nobody named it.
+
+Begin with   column_name().
+Owns         the rules for `?column?` and its exceptions.
+Leaves out   aliases (query.py).
+Source       parser/parse_target.c: FigureColnameInternal().
+"""
+
+from __future__ import annotations
+
+from pglife_impl.session.queries import tree, types
+
+NAMELESS = "?column?"
+
+
+def column_name(node: tree.Expression) -> str:
+    """Return the default name of an expression."""
+    return _strong_name(node) or _weak_name(node) or NAMELESS
+
+
+def _strong_name(node: tree.Expression) -> str:
+    """A name that shines through a cast."""
+    match node:
+        case tree.ColumnRef(name=name) | tree.Call(name=name):
+            return name
+        case tree.Cast(argument=argument):
+            return _strong_name(argument)
+        case tree.Case(default=default) if default is not None:
+            return _strong_name(default)
+        case tree.Exists():
+            return "exists"
+        case tree.ArrayOf():
+            return "array"
+        case tree.Scalar(query=tree.Select(items=items)) if items:
+            name = items[0].alias or column_name(items[0].expression)
+            return "" if name == NAMELESS else name
+    return ""
+
+
+def _weak_name(node: tree.Expression) -> str:
+    """A name that the type of a cast around it replaces."""
+    match node:
+        case tree.Cast(type_name=type_name):
+            return types.type_named(type_name).name
+        case tree.Case():
+            return "case"
+    return ""

@@ -1,0 +1,105 @@
+"""What an expression is analysed with, and what comes of it: columns, parameters, types.
+
+Begin with   Typed, then Scope.find().
+Owns         the columns in sight, the types of parameters.
+Leaves out   how an expression gets its type (analysis.py).
+Source       parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pglife_impl.protocol import SqlState
+from pglife_impl.protocol.report import error
+from pglife_impl.session.queries import tree, types
+from pglife_impl.session.queries.run import Evaluate
+from pglife_impl.session.queries.types import PgType, Value
+
+
+@dataclass(frozen=True)
+class Typed:
+    """An expression that knows its type. A literal or parameter of unknown type says so."""
+
+    type: PgType
+    evaluate: Evaluate
+    literal: str | None = None
+    parameter: int | None = None
+    position: int | None = None
+    returns_set: bool = False
+    is_constant: bool = False
+
+
+@dataclass
+class Parameters:
+    """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
+
+    types: list[PgType | None] = field(default_factory=list)
+    allowed: bool = True
+
+    def use(self, number: int) -> PgType | None:
+        """Note that a parameter is used; return its type if it has one yet."""
+        while len(self.types) < number:
+            self.types.append(None)
+        return self.types[number - 1]
+
+    def decide(self, number: int, of: PgType) -> None:
+        """A parameter's type is known now."""
+        self.types[number - 1] = of
+
+    def final(self) -> list[PgType]:
+        """Return all types; what nothing decided is text, as PostgreSQL has it."""
+        return [types.TEXT if each is None else each for each in self.types]
+
+
+@dataclass(frozen=True)
+class ScopeColumn:
+    """A column that can be named."""
+
+    table: str
+    name: str
+    type: PgType
+    index: int
+
+
+@dataclass
+class Scope:
+    """The columns in sight."""
+
+    columns: list[ScopeColumn] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+    def find(self, reference: tree.ColumnRef) -> ScopeColumn:
+        """Return the column that is meant."""
+        if reference.table is not None and reference.table not in self.tables:
+            raise error(
+                SqlState.UNDEFINED_TABLE,
+                f'missing FROM-clause entry for table "{reference.table}"',
+                position=reference.position,
+            )
+        found = [
+            column
+            for column in self.columns
+            if column.name == reference.name and reference.table in (None, column.table)
+        ]
+        if not found:
+            shown = f"{reference.table}.{reference.name}" if reference.table else None
+            raise error(
+                SqlState.UNDEFINED_COLUMN,
+                f"column {shown} does not exist"
+                if shown
+                else f'column "{reference.name}" does not exist',
+                position=reference.position,
+            )
+        if len(found) > 1:
+            raise error(
+                SqlState.AMBIGUOUS_COLUMN,
+                f'column reference "{reference.name}" is ambiguous',
+                position=reference.position,
+            )
+        return found[0]
+
+
+def constant(value: Value, of: PgType, position: int | None = None) -> Typed:
+    """Return an expression that is always the same."""
+    return Typed(of, lambda row, run: value, position=position, is_constant=True)

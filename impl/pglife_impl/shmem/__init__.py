@@ -1,0 +1,1 @@
+"""Shared memory: one anonymous mapping that every child inherits."""

@@ -1,0 +1,372 @@
+"""Shared memory: one anonymous mapping that every child inherits, made anew after a crash.
+
+Begin with   Shmem; create() makes a generation.
+Owns         the layout: postmaster flags, child-slot flags, the checkpoint request, the proc array.
+Leaves out   what is done with it. The postmaster only reads and writes single bytes here (SL-12).
+Source       storage/ipc/pmsignal.c, storage/lmgr/proc.c, utils/activity/backend_status.c;
+             rules SV-23, SV-24, SV-40..43, CN-14, CN-31, CN-45.
+
+Locks are POSIX record locks on a memfd that lives as long as the mapping: the kernel frees the
+lock of a process that dies, and Python has no atomic compare-and-swap on a mapping. A reader of
+the proc array takes no lock: each row has a change counter that is odd while its owner writes.
+Rejected: multiprocessing.Lock, which a dead holder keeps for ever.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, IntEnum, auto
+
+from pglife_impl.base.kinds import MAX_IO_WORKERS, Attached, Kind, info
+from pglife_impl.base.record import Record
+from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.postmaster.state import QuitReason
+
+
+class SlotFlag(IntEnum):
+    """PMChildFlags (SV-24)."""
+
+    UNUSED = 0
+    ASSIGNED = 1
+    ACTIVE = 2
+    WALSENDER = 3
+
+
+class CancelMatch(Enum):
+    """What a cancel request met (CN-44)."""
+
+    MATCH = auto()
+    WRONG_KEY = auto()
+    NO_SUCH_PID = auto()
+
+
+class Lock(IntEnum):
+    """Which byte of the lock file stands for what."""
+
+    PROC_ARRAY = 0
+    CHECKPOINT = 1
+
+
+HEADER = 64
+QUIT_REASON = 4
+IN_RECOVERY = 5
+PM_SIGNALS = 8
+CHECKPOINT = 24  # requested flags, started, failed, done: four words
+WORDS = struct.Struct("<IIII")
+WORD = struct.Struct("<I")
+TIMES = struct.Struct("<dddd")
+ROW = 1400
+KIND_NUMBERS = {kind: number for number, kind in enumerate(Kind, 1)}
+KINDS_BY_NUMBER = {number: kind for kind, number in KIND_NUMBERS.items()}
+# name -> (offset in the row, size)
+TEXTS = {
+    "state": (88, 32),
+    "user": (120, 64),
+    "database": (184, 64),
+    "application_name": (248, 64),
+    "client": (312, 64),
+    "query": (376, 1024),
+}
+TIME_FIELDS = ("backend_start", "xact_start", "query_start", "state_change")
+AUXILIARY_SINGLETONS = 6
+SUPERUSER = 1
+
+
+class Activity(Record):
+    """One row of the proc array, a consistent copy."""
+
+    slot: int
+    pid: int
+    kind: Kind
+    user: str
+    database: str
+    application_name: str
+    client: str
+    client_port: int
+    state: str
+    query: str
+    backend_start: float
+    xact_start: float
+    query_start: float
+    state_change: float
+    superuser: bool
+
+
+class Sizes(Record):
+    """How much room there must be (SV-40..43)."""
+
+    child_slots: int
+    backends: int
+    autovacuum: int
+    workers: int
+
+
+class CheckpointCounters(Record):
+    """What the checkpointer has done, and what is asked of it."""
+
+    requested: int
+    started: int
+    failed: int
+    done: int
+
+
+class Shmem:
+    """One generation of shared memory."""
+
+    def __init__(self, sizes: Sizes, generation: int) -> None:
+        self.sizes = sizes
+        self.generation = generation
+        self.ranges: dict[Attached, range] = {}
+        first = 0
+        for attached, size in (
+            (Attached.BACKEND, sizes.backends),
+            (Attached.AUTOVAC, sizes.autovacuum),
+            (Attached.BG_WORKER, sizes.workers),
+            (Attached.AUXILIARY, AUXILIARY_SINGLETONS + MAX_IO_WORKERS),
+        ):
+            self.ranges[attached] = range(first, first + size)
+            first += size
+        self.rows = (HEADER + sizes.child_slots + 1 + 7) & ~7
+        self.size = self.rows + first * ROW
+        self.slots = first
+        self.memory = mmap.mmap(-1, self.size)  # anonymous and shared
+        self.lock_fd = os.memfd_create("pglife locks", os.MFD_CLOEXEC)
+        WORD.pack_into(self.memory, 0, generation)
+
+    def destroy(self) -> None:
+        """Let this generation go."""
+        self.memory.close()
+        os.close(self.lock_fd)
+
+    @contextmanager
+    def locked(self, which: Lock) -> Iterator[None]:
+        """Hold one of the locks. Never in the postmaster: a stopped child may hold it."""
+        fcntl.lockf(self.lock_fd, fcntl.LOCK_EX, 1, which, os.SEEK_SET)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.lock_fd, fcntl.LOCK_UN, 1, which, os.SEEK_SET)
+
+    # --- flags ------------------------------------------------------------------------------
+
+    @property
+    def quit_reason(self) -> QuitReason:
+        """Why QUIT was sent."""
+        value = self.memory[QUIT_REASON]
+        return QuitReason(value) if value <= max(QuitReason) else QuitReason.NOT_SENT
+
+    @quit_reason.setter
+    def quit_reason(self, reason: QuitReason) -> None:
+        self.memory[QUIT_REASON] = reason
+
+    @property
+    def in_recovery(self) -> bool:
+        """Has redo not yet ended? Set by the startup process."""
+        return bool(self.memory[IN_RECOVERY])
+
+    @in_recovery.setter
+    def in_recovery(self, value: bool) -> None:
+        self.memory[IN_RECOVERY] = value
+
+    def raise_pmsignal(self, reason: PmSignal) -> None:
+        """Put up a flag for the postmaster; the caller sends SIGUSR1."""
+        self.memory[PM_SIGNALS + reason] = 1
+
+    def take_pmsignals(self) -> frozenset[PmSignal]:
+        """The flags that were up; they are down now (MM-09)."""
+        seen = set()
+        for reason in PmSignal:
+            if self.memory[PM_SIGNALS + reason]:
+                self.memory[PM_SIGNALS + reason] = 0
+                seen.add(reason)
+        return frozenset(seen)
+
+    def slot_flag(self, slot: int) -> int:
+        """The flag of a child slot, whatever a child has written there."""
+        return self.memory[HEADER + slot]
+
+    def set_slot_flag(self, slot: int, flag: SlotFlag) -> None:
+        """ASSIGNED before the fork and UNUSED after the end: postmaster; ACTIVE: the child."""
+        if slot:
+            self.memory[HEADER + slot] = flag
+
+    # --- checkpoints ------------------------------------------------------------------------
+
+    def checkpoint_counters(self) -> CheckpointCounters:
+        """The four words."""
+        return CheckpointCounters(*WORDS.unpack_from(self.memory, CHECKPOINT))
+
+    def put_checkpoint_counters(self, counters: CheckpointCounters) -> None:
+        """Under the lock CHECKPOINT."""
+        WORDS.pack_into(
+            self.memory,
+            CHECKPOINT,
+            counters.requested,
+            counters.started,
+            counters.failed,
+            counters.done,
+        )
+
+    # --- the proc array ---------------------------------------------------------------------
+
+    def _at(self, slot: int) -> int:
+        return self.rows + slot * ROW
+
+    def claim(self, kind: Kind, pid: int) -> int | None:
+        """Take a PGPROC of the list of that kind; None if the list is empty (CN-14)."""
+        with self.locked(Lock.PROC_ARRAY):
+            for slot in self._candidates(kind):
+                at = self._at(slot)
+                if WORD.unpack_from(self.memory, at + 4)[0] == 0:
+                    self.memory[at : at + ROW] = bytes(ROW)
+                    self.memory[at + 8] = KIND_NUMBERS[kind]
+                    TIMES.pack_into(self.memory, at + 48, time.time(), 0.0, 0.0, 0.0)
+                    WORD.pack_into(self.memory, at + 4, pid)
+                    return slot
+        return None
+
+    def _candidates(self, kind: Kind) -> range:
+        whole = self.ranges[info(kind).attached]
+        if info(kind).attached is not Attached.AUXILIARY:
+            return whole
+        if kind is Kind.IO_WORKER:
+            return whole[AUXILIARY_SINGLETONS:]
+        order = (Kind.STARTUP, Kind.CHECKPOINTER, Kind.BG_WRITER, Kind.WAL_WRITER)
+        at = order.index(kind)
+        return whole[at : at + 1]
+
+    def io_worker_number(self, slot: int) -> int:
+        """The number in an io worker's title (TI-34)."""
+        return slot - self.ranges[Attached.AUXILIARY].start - AUXILIARY_SINGLETONS
+
+    def release(self, slot: int) -> None:
+        """Give a PGPROC back; its row vanishes."""
+        with self.locked(Lock.PROC_ARRAY):
+            WORD.pack_into(self.memory, self._at(slot) + 4, 0)
+
+    def free_backend_slots(self) -> int:
+        """How many normal PGPROCs are free (CN-58)."""
+        with self.locked(Lock.PROC_ARRAY):
+            return sum(
+                1
+                for slot in self.ranges[Attached.BACKEND]
+                if WORD.unpack_from(self.memory, self._at(slot) + 4)[0] == 0
+            )
+
+    @contextmanager
+    def _writing(self, slot: int) -> Iterator[int]:
+        at = self._at(slot)
+        change = WORD.unpack_from(self.memory, at)[0]
+        WORD.pack_into(self.memory, at, (change + 1) & 0xFFFFFFFF)
+        try:
+            yield at
+        finally:
+            WORD.pack_into(self.memory, at, (change + 2) & 0xFFFFFFFF)
+
+    def write_row(self, slot: int, **fields: str | float | int | bool) -> None:
+        """Change some columns of our own row. Names are those of Activity."""
+        with self._writing(slot) as at:
+            for name, value in fields.items():
+                if name in TEXTS:
+                    offset, size = TEXTS[name]
+                    data = _cut(str(value), size - 1)
+                    self.memory[at + offset : at + offset + size] = data.ljust(size, b"\0")
+                elif name in TIME_FIELDS:
+                    where = at + 48 + 8 * TIME_FIELDS.index(name)
+                    struct.pack_into("<d", self.memory, where, float(value))
+                elif name == "client_port":
+                    struct.pack_into("<i", self.memory, at + 80, int(value))
+                elif name == "superuser":
+                    self.memory[at + 9] = SUPERUSER if value else 0
+                else:
+                    raise AssertionError(f"no such column: {name}")
+
+    def activity(self, slot: int) -> Activity | None:
+        """A consistent copy of a row; None if nobody has it."""
+        at = self._at(slot)
+        for _ in range(1000):
+            before = WORD.unpack_from(self.memory, at)[0]
+            row = bytes(self.memory[at : at + ROW])
+            if before % 2 == 0 and WORD.unpack_from(row, 0)[0] == before:
+                break
+        pid = WORD.unpack_from(row, 4)[0]
+        kind = KINDS_BY_NUMBER.get(row[8])
+        if pid == 0 or kind is None:
+            return None
+        times = TIMES.unpack_from(row, 48)
+        return Activity(
+            slot=slot,
+            pid=pid,
+            kind=kind,
+            client_port=struct.unpack_from("<i", row, 80)[0],
+            superuser=bool(row[9] & SUPERUSER),
+            backend_start=times[0],
+            xact_start=times[1],
+            query_start=times[2],
+            state_change=times[3],
+            **{name: _text(row[o : o + n]) for name, (o, n) in TEXTS.items()},
+        )
+
+    def activities(self) -> list[Activity]:
+        """Every row that somebody has, in slot order."""
+        rows = (self.activity(slot) for slot in range(self.slots))
+        return [row for row in rows if row is not None]
+
+    def slot_of(self, pid: int) -> int | None:
+        """The row of a process."""
+        for slot in range(self.slots):
+            if WORD.unpack_from(self.memory, self._at(slot) + 4)[0] == pid:
+                return slot
+        return None
+
+    def activity_of(self, pid: int) -> Activity | None:
+        """The row of a process, if it has one."""
+        slot = self.slot_of(pid)
+        return None if slot is None else self.activity(slot)
+
+    def pid_of_kind(self, kind: Kind) -> int:
+        """The pid of a singleton that has a PGPROC, or 0."""
+        slot = self._candidates(kind)[0]
+        pid: int = WORD.unpack_from(self.memory, self._at(slot) + 4)[0]
+        return pid
+
+    # --- cancel keys ------------------------------------------------------------------------
+
+    def set_cancel_key(self, slot: int, key: bytes) -> None:
+        """The key that a cancel request must show (CN-45)."""
+        with self._writing(slot) as at:
+            self.memory[at + 10] = len(key)
+            self.memory[at + 12 : at + 44] = key.ljust(32, b"\0")
+
+    def cancel_key_matches(self, pid: int, key: bytes) -> CancelMatch:
+        """Is this the key of that process? Compared in constant time, as secrets are."""
+        slot = self.slot_of(pid)
+        if slot is None or pid == 0:
+            return CancelMatch.NO_SUCH_PID
+        at = self._at(slot)
+        length = self.memory[at + 10]
+        held = self.memory[at + 12 : at + 12 + length]
+        if length == 0 or len(key) != length:
+            return CancelMatch.WRONG_KEY
+        different = 0
+        for ours, theirs in zip(held, key, strict=True):
+            different |= ours ^ theirs
+        return CancelMatch.WRONG_KEY if different else CancelMatch.MATCH
+
+
+def _cut(text: str, size: int) -> bytes:
+    """At most `size` bytes, cut between characters."""
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) <= size:
+        return data
+    return data[:size].decode("utf-8", "ignore").encode()
+
+
+def _text(data: bytes) -> str:
+    return data.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")

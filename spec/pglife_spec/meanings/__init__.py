@@ -1,0 +1,1 @@
+"""What a declaration can be read as: a step, Python code, a formula."""

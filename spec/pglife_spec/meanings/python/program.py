@@ -1,0 +1,303 @@
+"""The concrete evaluator: a machine under one configuration as Python functions on packed ints.
+
+Begin with   compile_machine, which gives a Program; its hot loop is Program.successors.
+Owns         compiling generated source; steps, predicates, evidence, initial states, and the
+             explanation of why an action cannot happen.
+Leaves out   the source itself (codegen.py) and how states are packed (layout.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType
+from typing import Any
+
+from pglife_spec.lang.expr import (
+    BOOL,
+    Const,
+    EnumSort,
+    Expr,
+    LanguageError,
+    Param,
+    Sort,
+    Value,
+    const,
+    show,
+)
+from pglife_spec.lang.machine import Action, Config, Machine
+from pglife_spec.meanings.fold import Pool, settle
+from pglife_spec.meanings.pack import Field, Layout, label
+from pglife_spec.meanings.python.codegen import (
+    CUT,
+    DISABLED,
+    Generator,
+    Texts,
+    dispatch_field,
+    used,
+)
+from pglife_spec.meanings.python.store import CodeStore
+
+Evidence = tuple[object, ...]
+"""What an observer sees: a kind, then details; enum members are given by name."""
+
+Writer = Callable[[Mapping[str, Expr]], str]
+"""Writes the source of a function for known values of variables."""
+
+INITIAL_LIMIT = 100_000
+
+
+class Program:
+    """A machine that runs. A state is an int; actions are known by index, in machine order.
+
+    `step` and `emissions` answer with DISABLED where a guard is false, and with CUT where the
+    step would take a counter out of its bounds; `successors` leaves both out. Cuts are counted in
+    `cuts`, by action. A counter that would go below zero is a mistake of the model, not a limit of
+    the exploration: `underflows` keeps the first state of each action that does it.
+
+    With a store the code of `successors` comes from there, if it was written before.
+    """
+
+    def __init__(self, machine: Machine, config: Config, store: CodeStore | None = None) -> None:
+        self.machine = machine
+        self._store = store
+        self.config = config
+        self.actions = machine.actions
+        self.layout = Layout(machine, config)
+        self.cuts = [0] * len(machine.actions)
+        self.underflows: dict[int, int] = {}
+        self._pool = Pool()
+        self._params = _constants(machine, config, self._pool)
+        self._generator = Generator(self._pool, self.layout, self._params)
+        self._check_assumptions()
+        self._index = {a.name: i for i, a in enumerate(machine.actions)}
+        live = [(i, a) for i, a in enumerate(self.actions) if self._generator.guards(a) is not None]
+        self._live = tuple(live)
+        self.disabled = tuple(sorted(set(range(len(self.actions))) - {i for i, _ in live}))
+        self._field = dispatch_field(self.layout, (a for _, a in live))
+        self._steps: dict[int, Callable[[int], int]] = {}
+        self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
+        self._enabled: Callable[[int], list[int]] | None = None
+        self.successors = self._dispatched(self._writer(self._live), "successors")
+        self.initial = tuple(sorted(set(self._initial_states())))
+
+    def index(self, action: int | str | Action) -> int:
+        """The index of an action given by index, name or itself."""
+        if isinstance(action, int):
+            return action
+        name = action if isinstance(action, str) else action.name
+        if name not in self._index:
+            raise LanguageError(f"no action named {name!r}")
+        return self._index[name]
+
+    def step(self, action: int | str | Action, state: int) -> int:
+        """The state after an action, or DISABLED, or CUT."""
+        index = self.index(action)
+        if index not in self._steps:
+            self._steps[index] = self._compile(self._generator.step(index, self.actions[index]))
+        return self._steps[index](state)
+
+    def emissions(self, action: int | str | Action, state: int) -> tuple[int, list[Evidence]]:
+        """What `step` gives, and the evidence that the step leaves, in order."""
+        index = self.index(action)
+        if index not in self._telling:
+            texts = Texts()
+            source = self._generator.step(index, self.actions[index], texts)
+            self._telling[index] = self._compile(source, texts.values)
+        return self._telling[index](state)
+
+    def successors_by(
+        self, chosen: Callable[[Action], bool]
+    ) -> Callable[[int], list[tuple[int, int]]]:
+        """A function that gives the steps of chosen actions from a state: (index, next state)."""
+        return self._dispatched(self._writer([(i, a) for i, a in self._live if chosen(a)]))
+
+    def _writer(self, live: Sequence[tuple[int, Action]]) -> Writer:
+        return lambda known: self._generator.successors(live, known, bare=False)
+
+    def enabled(self, state: int) -> list[int]:
+        """The actions whose guards hold, also those whose step would be cut, in order."""
+        if self._enabled is None:
+            source = self._generator.successors(self._live, {}, bare=True)
+            self._enabled = self._compile(source)
+        return sorted(self._enabled(state))
+
+    def predicate(self, expr: Expr) -> Callable[[int], bool]:
+        """A function that tells whether a Boolean expression holds in a state."""
+        if expr.sort != BOOL:
+            raise LanguageError(f"a predicate must be Bool: {expr!r}")
+        compute: Callable[[int], int] = self._compile(self._generator.value(expr))
+        return lambda state: bool(compute(state))
+
+    def evaluate(self, expr: Expr) -> Callable[[int], Value]:
+        """A function that gives the value of an expression in a state."""
+        compute: Callable[[int], int] = self._compile(self._generator.value(expr))
+        sort = expr.sort
+        return lambda state: _value(sort, compute(state))
+
+    def checks(self, exprs: Sequence[Expr]) -> Callable[[int], int]:
+        """A function that gives an int whose bit k tells whether expression k holds."""
+        wanted = tuple(exprs)
+        return self._dispatched(lambda known: self._generator.checks(wanted, known))
+
+    def pack(self, values: Mapping[str, Value]) -> int:
+        """The state with these values by name."""
+        return self.layout.pack(values)
+
+    def unpack(self, state: int) -> dict[str, Value]:
+        """The values of a state by name."""
+        return self.layout.unpack(state)
+
+    def why_not(self, action: int | str | Action, state: int) -> str | None:
+        """The first guard that is false, or the counter that leaves its bounds; None if neither."""
+        index = self.index(action)
+        for guard in self.actions[index].guards:
+            if not self.predicate(guard)(state):
+                return f"{show(guard)} is false where {self._values(guard, state)}"
+        if self.step(index, state) == CUT:
+            return "a counter would leave its bounds"
+        return None
+
+    def _values(self, expr: Expr, state: int) -> str:
+        names = used([expr])
+        now = self.unpack(state)
+        values = [f"{f.name} = {label(now[f.name])}" for f in self.layout if f.name in names]
+        fixed = [f"{p.name} = {label(self.config.params[p.name])}" for p in _params_in(expr)]
+        return ", ".join(values + fixed) or "nothing can change it"
+
+    def _miss(self, index: int, state: int, below: bool) -> int:
+        self.cuts[index] += 1
+        if below:
+            self.underflows.setdefault(index, state)
+        return CUT
+
+    def _compile(self, source: str, texts: Mapping[str, object] | None = None) -> Any:
+        return self._load(_compiled(source), texts)
+
+    def _load(self, code: CodeType, texts: Mapping[str, object] | None = None) -> Any:
+        space: dict[str, Any] = {"miss": self._miss, **(texts or {})}
+        exec(code, space)
+        return space["f"]
+
+    def _dispatched(self, write: Writer, name: str | None = None) -> Callable[[int], Any]:
+        """A function written anew for each value of the variable that most guards read.
+
+        Each is written when a state first needs it: with that value known, most guards are
+        decided, and most of the actions drop out. With a name it may be kept.
+        """
+        field = self._field
+        if field is None:
+            return self._compile(write({}))  # type: ignore[no-any-return]
+        table: list[Any] = [None] * (1 << field.width)
+        for code in range(field.top + 1):
+            table[code] = self._later(field, code, write, table, name)
+        source = f"def f(s):\n    return k0[s >> {field.offset} & {field.mask}](s)"
+        return self._compile(source, {"k0": table})  # type: ignore[no-any-return]
+
+    def _later(
+        self,
+        field: Field,
+        code: int,
+        write: Writer,
+        table: list[Any],
+        name: str | None,
+    ) -> Callable[[int], Any]:
+        def written() -> CodeType:
+            known = {field.name: self._pool.const(field.value(code), field.sort)}
+            return _compiled(write(known))
+
+        def kept(store: CodeStore, key: str) -> CodeType:
+            found = store.get(self.machine, self.config, key)
+            if found is None:
+                found = written()
+                store.put(self.machine, self.config, key, found)
+            return found
+
+        def first(state: int) -> Any:
+            if self._store is None or name is None:
+                made = written()
+            else:
+                made = kept(self._store, f"{name}:{code}")
+            table[code] = self._load(made)
+            return table[code](state)
+
+        return first
+
+    def _check_assumptions(self) -> None:
+        for assumption in self.machine.assumptions:
+            if self._generator.fold(assumption) is not self._pool.true:
+                raise LanguageError(
+                    f"configuration {self.config.name} breaks the assumption {show(assumption)}"
+                )
+
+    def _initial_states(self) -> Iterator[int]:
+        wanted = [self._generator.fold(e) for e in self.machine.init]
+        for count, known in enumerate(self._solve(wanted, {})):
+            if count >= INITIAL_LIMIT:
+                raise LanguageError(f"more than {INITIAL_LIMIT} initial states")
+            yield self.pack({n: v.value for n, v in known.items()})
+
+    def _solve(self, wanted: list[Expr], known: dict[str, Const]) -> Iterator[dict[str, Const]]:
+        """Every assignment that satisfies the conditions: what they fix first, then by trying."""
+        folder = self._pool.folder(known)
+        found = settle(self._pool, [folder.visit(e) for e in wanted])
+        if found is None:
+            return
+        fixed = {n: v for n, v in found[1].items() if isinstance(v, Const)}
+        known = known | fixed
+        open_ = used(found[0]) - set(known)
+        free = [f for f in self.layout if f.name not in known]
+        if not free:
+            yield known
+            return
+        field = min((f for f in free if f.name in open_), key=lambda f: f.top, default=free[0])
+        for code in range(field.top + 1):
+            value = self._pool.const(field.value(code), field.sort)
+            yield from self._solve(found[0], known | {field.name: value})
+
+
+def compile_machine(machine: Machine, config: Config, store: CodeStore | None = None) -> Program:
+    """The machine as a program; LanguageError if machine and configuration do not fit."""
+    return Program(machine, config, store)
+
+
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<generated>", "exec")
+
+
+def _value(sort: Sort, number: int) -> Value:
+    if isinstance(sort, EnumSort):
+        return sort.members[number]
+    return bool(number) if sort == BOOL else int(number)
+
+
+def _params_in(expr: Expr) -> list[Param]:
+    found: dict[str, Param] = {}
+    todo: list[Any] = [expr]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Param):
+            found[node.name] = node
+        elif isinstance(node, Expr):
+            todo.extend(vars(node).values())
+        elif isinstance(node, tuple):
+            todo.extend(node)
+    return [found[n] for n in sorted(found)]
+
+
+def _constants(machine: Machine, config: Config, pool: Pool) -> dict[str, Expr]:
+    """The parameters' values as constants; each needs one of its own sort."""
+    unknown = set(config.params) - {p.name for p in machine.params}
+    if unknown:
+        raise LanguageError(f"{config.name}: no such parameter: {', '.join(sorted(unknown))}")
+    values: dict[str, Expr] = {}
+    for param in machine.params:
+        if param.name not in config.params:
+            raise LanguageError(f"configuration {config.name} has no value for {param.name}")
+        value = const(config.params[param.name])
+        if value.sort != param.sort:
+            raise LanguageError(f"{config.name}: {param.name} takes {param.sort}: {value!r}")
+        values[param.name] = pool.const(value.value, value.sort)
+    return values
+
+
+__all__ = ["CUT", "DISABLED", "Evidence", "Program", "compile_machine"]

@@ -1,0 +1,1 @@
+"""Formulas for Z3."""
