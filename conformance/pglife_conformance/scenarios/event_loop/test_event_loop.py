@@ -18,6 +18,7 @@ from datetime import datetime
 import pytest
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import stop
@@ -33,33 +34,62 @@ from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_backend
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import children_of, read_stat
+from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.findings.test_fork_failure import (
     GATED,
     QUIET,
     open_without_checkpointer,
 )
-from pglife_conformance.scenarios.processes.test_catalogue import RESTART_INTERVAL_S
+from pglife_conformance.scenarios.replication.test_launcher import RESTART_INTERVAL_S
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
-from pglife_conformance.scenarios.signals.test_optional_processes import parallel_worker
+from pglife_conformance.scenarios.signals.test_optional_processes import (
+    parallel_worker,
+)
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     expect_reaped,
     expect_words,
 )
+from pglife_conformance.scenarios.support.sleeping import (
+    expect_sleep,
+)
 
 LOOP = "postmaster.c: ServerLoop()"
+
+
 SLEEP = "postmaster.c: DetermineSleepTime()"
+
+
 CLEANUP = "postmaster.c: CleanupBackend()"
+
+
 MACHINE = "postmaster.c: PostmasterStateMachine()"
+
+
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+
+
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
+
+
 PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
+
+
 WORDS_18 = "the signals that are sent are not in the log before"
 
+
 WATCHED_S = 0.4
+
+
 MAY_USE = 0.6
+
+
 """Of this time, by a postmaster that has nothing to do; one that spins is awake all the time."""
+
+
 TURN_S = 0.03
+
+
 """One turn of the loop takes less of a processor. However long it had to wait for it on a loaded
 machine, who has not had more than this has not spun."""
 
@@ -94,9 +124,6 @@ def expect_asleep(cluster: Cluster) -> None:
         return not Awake.of(cluster).has_spun(before, allowed)
 
     cluster.expect_still("a postmaster that sleeps", sleeps, WATCHED_S)
-
-
-# Sleep.
 
 
 @claim("SL-01", "SL-06", source=LOOP)
@@ -177,8 +204,14 @@ def test_worker_that_waits_for_its_restart_leaves_the_others_alone(cluster: Clus
 
 
 SPINS_S = 0.5
+
+
 """Who has slept until the clock is awake for a moment; who came too early spins for a second."""
+
+
 AT_LATEST_S = 7.6
+
+
 """Whole seconds count, and a busy machine; a clock set anew at the client comes at eight. What the
 postmaster has waited for a processor meanwhile, to sleep or to wake, comes on top."""
 
@@ -259,9 +292,6 @@ def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     cluster.expect_no_log(r"^kill\(", since=mark)
 
 
-# Ends.
-
-
 def ends_told(cluster: Cluster, pid: int, since: int) -> list[tuple[str, str]]:
     """What the postmaster has said of this child's end."""
     said = (r for r in cluster.log(since) if r.pid == cluster.pid)
@@ -311,9 +341,6 @@ def test_at_debug1_only_the_ends_of_background_workers_are_told(cluster: Cluster
     ), ended
     assert "parallel worker for PID" in started
     assert ends_told(cluster, child.pid, mark) == []
-
-
-# Levels: whatever the postmaster says of its life is of level LOG.
 
 
 def expect_all_log(cluster: Cluster, since: int, *wanted: str) -> None:
@@ -366,9 +393,6 @@ def test_levels_of_an_abrupt_end(stopped_cluster: Cluster, end: str) -> None:
     assert len(postmaster_records(cluster, mark)) >= 2
 
 
-# Whom a signal reaches.
-
-
 @claim("PR-26", "SE-20", source="postmaster.c: signal_child()", needs=[*SIGNALS, Need.FULL_SQL])
 @pytest.mark.unmonitored("the model does not know of a child's own children")
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -407,9 +431,6 @@ def _has_ended(pid: int, start_time: int) -> bool:
     return stat is None or stat.start_time != start_time or stat.state in "ZX"
 
 
-# A checkpointer that is not there when it is needed.
-
-
 @claim("SM-05", "TR18-22", "TR17-19", "PR-02", source=MACHINE, needs=GATED)
 @QUIET
 def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster) -> None:
@@ -443,3 +464,105 @@ def test_nobody_is_told_to_abort_where_a_fork_fails(counted_cluster: Cluster) ->
     cluster.request_shutdown("fast")
     cluster.expect_exit(code=1)
     expect_words(cluster, [(signal.SIGQUIT, "io worker")] * 3, mark)
+
+
+"""Of the time until the postmaster kills; one that spins is awake all the time."""
+
+
+AT_LEAST_S = 2.0
+
+
+"""Whoever has seen less of that time has seen nothing."""
+
+
+def watch_until_the_round(cluster: Cluster, since: int) -> tuple[float, bool]:
+    """For how long the postmaster was watched, and whether it has spun in that time.
+
+    What comes after the line, a restart or the postmaster's end, is not counted.
+    """
+    began, before = time.monotonic(), Awake.of(cluster)
+    took, last = 0.0, before
+
+    def told() -> bool:
+        nonlocal took, last
+        now, then = None, time.monotonic()
+        with contextlib.suppress(OSError):
+            now = Awake.of(cluster)
+        if cluster.find_log(f"^{SIGKILL_ROUND}$", since=since) is not None:
+            return True
+        if now is not None:
+            took, last = then - began, now
+        return False
+
+    cluster.wait_for("the round of SIGKILL", told)
+    return took, last.has_spun(before, MAY_USE * took)
+
+
+@claim(
+    "SL-05",
+    "SL-06",
+    "BG-12",
+    source="postmaster.c: DetermineSleepTime()",
+    needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.CRASH_INJECTION],
+    since=16,
+    why="15 may sleep its minute",
+)
+@pytest.mark.parametrize("when", ["crash", "immediate shutdown"])
+def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
+    """The time until SIGKILL is slept through, also where a worker waits for its restart."""
+    session = cluster.session()
+    mark = cluster.mark()
+    launcher = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
+    cluster.expect_death(launcher)
+    cluster.expect_log("exited with exit code 1$", since=mark)
+    mark = cluster.mark()
+    with Pin(cluster, session.child):
+        if when == "crash":
+            cluster.crash(Kind.WALWRITER)
+            cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        else:
+            cluster.request_shutdown("immediate")
+            cluster.expect_log("^received immediate shutdown request$", since=mark)
+        took, has_spun = watch_until_the_round(cluster, mark)
+    if took < AT_LEAST_S:
+        raise Inconclusive(f"{AT_LEAST_S:g} seconds until SIGKILL", f"{took:.1f} of them")
+    assert not has_spun
+    if when == "crash":
+        cluster.expect_ready(since=mark)
+        cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+POSTMASTER_MS = 60_000
+
+
+BY_SELECT = "the postmaster waits by select() before"
+
+
+@claim("SL-04", source="postmaster.c: DetermineSleepTime()", needs=SQL, since=16, why=BY_SELECT)
+def test_postmaster_that_has_nothing_to_do_sleeps_for_a_minute(cluster: Cluster) -> None:
+    """Without a clock of its own to wait for the postmaster looks around once a minute."""
+    with cluster.session():
+        expect_sleep(cluster, "postmaster", cluster.pid, POSTMASTER_MS)
+
+
+@claim(
+    "BG-12",
+    source="postmaster.c: DetermineSleepTime()",
+    needs=SQL,
+    since=16,
+    why="the postmaster waits by select() before",
+)
+def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluster) -> None:
+    """After the end of the logical replication launcher the postmaster sleeps for five seconds at
+    most, since it will not be called to start it again."""
+    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
+    cluster.expect_death(victim)
+    cluster.wait_for(
+        "a sleep until then",
+        lambda: 0 < (sleep_ms(cluster.pid) or 0) <= 1000 * RESTART_INTERVAL_S,
+        describe=lambda: f"{sleep_ms(cluster.pid)} ms",
+    )

@@ -35,14 +35,26 @@ from pglife_conformance.scenarios.findings.test_fork_failure import (
 )
 
 ACCEPTER = "postmaster.c: BackendStartup()"
+
+
 STARTER = "postmaster.c: StartChildProcess()"
+
+
 LAUNCHES = "postmaster.c: LaunchMissingBackgroundProcesses()"
 
+
 NO_PROCESS = "could not fork new process for connection: Resource temporarily unavailable"
+
+
 NO_WORKER = "^could not fork (background )?worker process: "
+
+
 NO_LOGGER = "^could not fork system logger: "
 
+
 RESTART_INTERVAL_S = 5.0
+
+
 """bgw_restart_time of the logical replication launcher."""
 
 
@@ -60,9 +72,6 @@ def answer_of_the_postmaster(cluster: Cluster) -> bytes:
 
 
 FORK_FAILED = f"E{NO_PROCESS}\n\0".encode()
-
-
-# Clients.
 
 
 @claim(
@@ -133,9 +142,6 @@ def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -
         assert answer_of_the_postmaster(cluster) == FORK_FAILED
         assert session.query("select 1") == [("1",)]
     cluster.expect_exit(code=0)
-
-
-# Background processes that are missing.
 
 
 def opened_alone(cluster: Cluster, gate: StartupGate) -> list[LogRecord]:
@@ -299,9 +305,6 @@ def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> N
     cluster.expect_log(f"^{NO_PROCESS}$", since=mark)
 
 
-# Nobody at all.
-
-
 @claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec="begin")
 def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork at all ends with 1 and takes its lock file with it."""
@@ -315,3 +318,22 @@ def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     cluster.expect_log(f"^{SHUT_DOWN}$")
     assert cluster.pid_file() is None
     orphans.expect_none()
+
+
+@claim(
+    "SE-34",
+    "CN-10",
+    source="postmaster.c: report_fork_failure_to_client()",
+    needs=[Need.OS_SIGNALS],
+)
+@pytest.mark.unmonitored("the monitor does not hear of a client who has gone before its turn")
+def test_a_client_that_has_gone_is_not_told_for_ever(cluster: Cluster) -> None:
+    """A postmaster that has no process for a client, who is not there any more to hear of it,
+    goes on to the next one."""
+    mark = cluster.mark()
+    with pin_fork_failure(cluster):
+        with StoppedPostmaster(cluster):
+            cluster.silent_client(wait_for_child=False).vanish()
+        cluster.expect_log(f"^{NO_PROCESS}$", since=mark)
+        assert answer_of_the_postmaster(cluster) == FORK_FAILED
+    cluster.session().close()

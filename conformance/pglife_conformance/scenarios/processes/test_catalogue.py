@@ -7,7 +7,6 @@ Source       rules PR-02 to PR-05, PR-14, PR-23, SM-22, AV-13, AV-17, BG-12, BG-
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
 
 import pytest
@@ -18,7 +17,6 @@ from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     Before,
-    exited_line,
     expect_family,
     expect_undisturbed,
 )
@@ -29,9 +27,16 @@ from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import claim, settings
 
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
+
+
 TITLES = "ps_status.c: init_ps_display(), set_ps_display()"
+
+
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+
+
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
+
 
 EVERYBODY = [
     "autovacuum launcher ",
@@ -41,7 +46,6 @@ EVERYBODY = [
     "logical replication launcher ",
     "walwriter ",
 ]
-RESTART_INTERVAL_S = 5.0
 
 
 def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
@@ -165,9 +169,6 @@ def test_everybody_is_in_pg_stat_activity(cluster: Cluster) -> None:
         )
 
 
-# Restarts.
-
-
 @claim("SM-22", "PR-03", "PR-04", "PR-05", source=LAUNCH, needs=SIGNALS)
 def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """Between a smart request and its last session whoever exits 0 is replaced as always."""
@@ -200,64 +201,6 @@ def test_nobody_comes_again_in_a_fast_shutdown(cluster: Cluster) -> None:
         )
         assert pin.is_there()
     cluster.expect_exit(code=0)
-
-
-@claim(
-    "AV-13",
-    "AV-17",
-    "PR-05",
-    source="autovacuum.c: ProcessAutoVacLauncherInterrupts()",
-    needs=SIGNALS,
-)
-def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
-    """autovacuum = off by reload ends the launcher with 0 for good; on brings another one."""
-    before = Before.of(cluster)
-    first = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
-    cluster.reload(autovacuum="off")
-    cluster.expect_death(first)
-    cluster.expect_log("^autovacuum launcher shutting down$", since=before.mark)
-    expect_family(cluster)
-    cluster.expect_still("no launcher", lambda: not cluster.children(Kind.AUTOVACUUM_LAUNCHER), 0.2)
-    cluster.reload(autovacuum="on")
-    expect_family(cluster)
-    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key != first.key
-    others = [kid for kid in before.kids if kid.key != first.key]
-    assert {kid.key for kid in others} <= {kid.key for kid in cluster.children()}
-
-
-@claim("PR-05", "AV-01", source=LAUNCH, needs=SIGNALS)
-@pytest.mark.parametrize("setting", ["autovacuum", "track_counts"])
-def test_no_autovacuum_launcher_where_autovacuum_is_off(
-    stopped_cluster: Cluster, setting: str
-) -> None:
-    """Without autovacuum, or without the counts that it needs, there is no launcher."""
-    cluster = stopped_cluster
-    cluster.configure(**{setting: "off"})
-    cluster.start()
-    expect_family(cluster)
-    assert not cluster.children(Kind.AUTOVACUUM_LAUNCHER)
-
-
-@claim("BG-25", "PR-14", source="launcher.c: ApplyLauncherRegister()", needs=SIGNALS)
-@settings(max_logical_replication_workers="0")
-def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> None:
-    """With max_logical_replication_workers = 0 the launcher is never registered."""
-    expect_family(cluster)
-    assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
-
-
-@claim("BG-12", "PR-14", "BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
-def test_logical_replication_launcher_comes_again_after_five_seconds(cluster: Cluster) -> None:
-    """One that exited 1 comes again after its five seconds, not before."""
-    before = Before.of(cluster)
-    began = time.monotonic()
-    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-    cluster.expect_death(victim)
-    new = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=4 * RESTART_INTERVAL_S)
-    assert new.key != victim.key
-    assert time.monotonic() - began >= RESTART_INTERVAL_S
-    expect_family(cluster)
-    expect_undisturbed(cluster, before, said=[exited_line(cluster, victim, 1)], gone=[victim])
 
 
 @claim("BG-20", "CR-20", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=CRASH)

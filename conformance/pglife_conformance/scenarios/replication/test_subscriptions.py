@@ -23,7 +23,7 @@ from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import has_pending
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.processes.bgworkers.test_lifecycle import LOGICAL, SQL, subscribe
+from pglife_conformance.scenarios.replication.test_apply_workers import LOGICAL, SQL, subscribe
 
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 NEEDS = [*SQL, Need.WALSENDER]

@@ -17,7 +17,7 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.processes.bgworkers.test_workers import use_up_xids
+from pglife_conformance.scenarios.processes.autovacuum.test_launcher import use_up_xids
 from pglife_conformance.scenarios.signals.test_optional_processes import (
     SLOW_TABLE,
     VACUUMED,

@@ -7,7 +7,9 @@ Source       rules CN-11, SG-10 to SG-23, SG-30; postmaster/fork_process.c: fork
 
 from __future__ import annotations
 
+import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +32,16 @@ from pglife_conformance.scenarios.signals.test_targets import (
 
 NEEDS = [Need.OS_SIGNALS, Need.FULL_SQL]
 
+
 AT_ITS_FORK = WATCHED
+
+
 AT_ITS_BEGINNING = WATCHED - {signal.SIGQUIT}
+
+
 READING_ITS_PACKET = WATCHED - {signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
+
+
 READY = frozenset[signal.Signals]()
 
 
@@ -80,11 +89,15 @@ def test_background_process_blocks_all_until_its_handlers_are_set(
     assert masks == [AT_ITS_FORK, AT_ITS_BEGINNING, READY]
 
 
-# Dispositions.
-
 IGNORED_BY_ALL = "PIPE TTIN TTOU XFSZ"
+
+
 """As the postmaster does, or, of PIPE, as each of them says itself."""
+
+
 BACKEND = ("USR2", "ALRM FPE HUP INT QUIT TERM USR1")
+
+
 DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.STARTUP: ("INT", "ALRM HUP QUIT TERM USR1 USR2"),
     Kind.CHECKPOINTER: ("ALRM TERM", "HUP INT QUIT USR1 USR2"),
@@ -104,7 +117,11 @@ DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.WALSENDER: ("", "ALRM HUP INT QUIT TERM USR1 USR2"),
     Kind.CLIENT_BACKEND: BACKEND,
 }
+
+
 """What each ignores, beyond what all do, and what it handles."""
+
+
 ASKED = frozenset(
     " ".join([IGNORED_BY_ALL, *(f"{a} {b}" for a, b in DISPOSITIONS.values())]).split()
 )
@@ -185,3 +202,34 @@ def test_what_each_process_of_a_crashed_server_does_with_each_signal(cluster: Cl
     cluster.expect_ready(since=mark)
     with cluster.session():
         expect_dispositions(cluster, {Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALWRITER})
+
+
+MAIN = "postmaster.c: PostmasterMain()"
+
+
+def mask(pid: int, name: str) -> set[signal.Signals]:
+    """A set of signals from /proc/PID/status."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    bits = int(re.search(rf"^{name}:\s+(\S+)$", text, re.MULTILINE)[1], 16)  # type: ignore[index]
+    return {number for number in signal.Signals if bits >> (number - 1) & 1}
+
+
+@claim("SG-06", "SG-05", "SG-01", source=MAIN, needs=[Need.OS_SIGNALS])
+def test_what_a_postmaster_does_with_each_signal(cluster: Cluster) -> None:
+    """It handles six signals, overlooks terminal stops and file size limits, blocks none."""
+    # URG, where a latch is told by it, is read from a file.
+    blocked = {signal.SIGURG}
+    cluster.wait_for("no signal blocked", lambda: mask(cluster.pid, "SigBlk") <= blocked)
+    ignored = {signal.SIGTTIN, signal.SIGTTOU, signal.SIGXFSZ, signal.SIGPIPE}
+    handled = {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGQUIT,
+        signal.SIGTERM,
+        signal.SIGUSR1,
+        signal.SIGCHLD,
+    }
+    assert ignored <= mask(cluster.pid, "SigIgn")
+    assert handled <= mask(cluster.pid, "SigCgt")
+    for kid in cluster.children():
+        assert ignored - {signal.SIGPIPE} <= mask(kid.pid, "SigIgn"), kid

@@ -18,19 +18,24 @@ from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.processes.bgworkers.test_lifecycle import (
-    NONE,
+from pglife_conformance.scenarios.processes.parallel.test_parallel_workers import (
     ONE_WORKER,
-    expect_a_worker,
     expect_asleep,
+)
+from pglife_conformance.scenarios.support.parallel_workers import (
+    expect_a_worker,
+    expect_one_and_no_other,
+    expect_place_given_back,
     parallel_session,
-    workers_launched,
 )
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
 CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
-FORGET = "bgworker.c: ForgetBackgroundWorker()"
 
 
 def leader_without_clock(cluster: Cluster) -> Session:
@@ -41,50 +46,6 @@ def leader_without_clock(cluster: Cluster) -> Session:
     with cluster.session() as session:
         session.query(f"alter role postgres set {parallel_setting(cluster)} = on")
     return cluster.session()
-
-
-def expect_place_given_back(cluster: Cluster) -> None:
-    """The last worker is gone, and the postmaster has done with it."""
-    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
-    rest = Rest(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.has_come)
-
-
-def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:
-    """Of parallel workers there is one at a time, and there is no second one."""
-    expect_a_worker(cluster, session)
-    expect_place_given_back(cluster)
-    with parallel_session(cluster) as busy:
-        busy.send_query("select pg_sleep(60)")
-        cluster.child(Kind.PARALLEL_WORKER)
-        assert workers_launched(session) == NONE
-        busy.cancel()
-        with pytest.raises(ServerError):
-            busy.result()
-    expect_a_worker(cluster, session)
-
-
-@claim("BG-02", "BG-26", source=FORGET, needs=SQL)
-@OUT_OF_MODEL
-@settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
-def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
-    """Apply workers that come and go change nothing in how many parallel workers there may be."""
-    with cluster.session() as session:
-        mark = cluster.mark()
-        session.query(
-            "create subscription news connection 'host=/nowhere dbname=postgres' publication news "
-            "with (connect = false, slot_name = 'news')"
-        )
-        session.query("alter subscription news enable")
-
-        def ended() -> int:
-            gone = 'unregistering background worker "logical replication'
-            return sum(r.message.startswith(gone) for r in cluster.log(mark))
-
-        cluster.wait_for("three apply workers that have failed", lambda: ended() >= 3)
-        session.query("alter subscription news disable")
-    with parallel_session(cluster) as session:
-        expect_one_and_no_other(cluster, session)
 
 
 @claim("BG-02", "BG-15", source=CHANGE, needs=SQL)

@@ -5,18 +5,32 @@ Source       rules CK-01, CK-03, SG-11; checkpointer.c: CheckpointerMain().
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
 import time
 
 import pytest
 
-from pglife_conformance.base.deadlines import START_LIMIT
+from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE
+from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
+from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.leftovers import processes_in
+from pglife_conformance.observation.log import LogRecord
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.pytest.fixtures import MakeCluster
+from pglife_conformance.scenarios.processes.checkpointer.test_checkpoints import (
+    counts,
+    spread_checkpoint,
+)
+from pglife_conformance.scenarios.support.sleeping import pinned_asleep
+from pglife_conformance.scenarios.support.wal import place
 
 RESTARTPOINT_AGAIN_S = 15
 
@@ -113,3 +127,171 @@ def test_spread_checkpoint_takes_its_share_of_the_time(
     cluster.expect_log("^checkpoint complete: wrote ", since=mark)
     assert least_s <= elapsed_s
     assert elapsed_s < most_s * cluster.scale
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+SLEEP_COMES_WITHIN_S = 30.0
+
+
+"""Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
+
+
+@claim("CR-41", "CK-08", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
+@pytest.mark.unmonitored("the model ends with its postmaster")
+@settings(log_checkpoints="on")
+def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
+    """A checkpointer that takes its time goes at once when the postmaster dies."""
+    mark = cluster.mark()
+    with spread_checkpoint(cluster):
+        cluster.signal_postmaster(signal.SIGKILL)
+        cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+        cluster.wait_for(
+            "the end of everybody",
+            lambda: not processes_in(cluster.directory),
+            CRASH_RESTART_LIMIT,
+            describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
+        )
+    cluster.expect_no_log("^checkpoint complete: ", since=mark)
+
+
+@claim("CK-01", source="checkpointer.c: AbsorbSyncRequests()", needs=SQL)
+@settings(log_checkpoints="on", fsync="on")
+def test_what_has_been_synced_is_not_synced_again(cluster: Cluster) -> None:
+    """A file that was written is synced by one checkpoint; a file that has gone, by none."""
+
+    def synced() -> int:
+        mark = cluster.mark()
+        session.query("checkpoint")
+        done = cluster.expect_log("^checkpoint complete: ", since=mark)
+        files = re.search(r"sync files=(\d+),", done.message)
+        assert files is not None
+        return int(files[1])
+
+    with cluster.session() as session:
+        before = Before.of(cluster)
+        session.query("create table something as select generate_series(1, 1000)")
+        assert synced() > 0
+        session.query("drop table something")
+        # Whoever looks at what is new may leave hints there, to be written with the next one.
+        cluster.wait_for("a checkpoint that has nothing to sync", lambda: synced() == 0, 60.0)
+        expect_undisturbed(cluster, before)
+
+
+NAP_MS = 100
+
+
+@claim("CK-08", "CK-01", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
+@settings(log_checkpoints="on")
+@pytest.mark.parametrize("hurry", ["checkpoint", "shutdown"])
+def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -> None:
+    """Once somebody is in a hurry a spread checkpoint does not sleep between its writes."""
+    mark = cluster.mark()
+    checkpointer = cluster.child(Kind.CHECKPOINTER)
+    with spread_checkpoint(cluster), cluster.session() as session, contextlib.ExitStack() as held:
+
+        def done() -> LogRecord | None:
+            assert sleep_ms(checkpointer.pid) != NAP_MS
+            return cluster.find_log("^checkpoint complete: ", since=mark)
+
+        held.enter_context(pinned_asleep(cluster, checkpointer, NAP_MS))
+        if hurry == "checkpoint":
+            session.send_query("checkpoint")
+            rest = Rest(session.backend_pid)
+            cluster.wait_for("the request made", rest.has_come)
+        else:
+            cluster.request_shutdown("fast")
+            cluster.wait_for(
+                "the order to the checkpointer", lambda: any(orders_pending(checkpointer))
+            )
+        # What made it go on is there already: it comes out of this nap without a look back.
+        held.close()
+        cluster.wait_for("the end of that nap", lambda: sleep_ms(checkpointer.pid) != NAP_MS)
+        cluster.wait_for("the checkpoint without a nap", done, CRASH_RESTART_LIMIT)
+        if hurry == "checkpoint":
+            session.result()
+        else:
+            cluster.expect_exit(code=0)
+
+
+CHECKPOINT_AGAIN_S = 30
+
+
+"""The shortest checkpoint_timeout."""
+
+
+LATEST_S = 30
+
+
+"""What comes so much too late is not late by the machine's doing."""
+
+
+HURRIED = "restartpoint starting: immediate wait"
+
+
+@claim("CK-01", source="checkpointer.c: CheckpointerMain()", needs=SQL)
+@pytest.mark.waits_long
+@settings(checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on", autovacuum="off")
+def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
+    """After checkpoint_timeout comes one that is called and counted so, and a hurried one then is
+    counted as the other kind."""
+    mark = cluster.mark()
+    with cluster.session() as session:
+        first = counts(cluster, session)
+        session.query("create table something()")
+        told = cluster.expect_log("^checkpoint starting: ", since=mark, within=2 * LATEST_S)
+        assert told.message == "checkpoint starting: time"
+        assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+        session.query("checkpoint")
+        wanted = (first[0] + 1, first[1] + 1)
+        cluster.wait_for(
+            "the counts",
+            lambda: counts(cluster, session)[:2] == wanted,
+            describe=lambda: str(counts(cluster, session)),
+        )
+        starts = [r for r in cluster.log(mark) if r.message.startswith("checkpoint starting: ")]
+        assert len(starts) == 2
+
+
+@claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=[*SQL, Need.STANDBY])
+@pytest.mark.waits_long
+@pytest.mark.unmonitored("standbys are beyond the model")
+def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
+    """On a standby a restartpoint is made of the primary's last checkpoint, after the standby's
+    own checkpoint_timeout, or when it is asked for; each is counted as what it is."""
+    pair = start_pair(
+        make_cluster, checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on"
+    )
+    primary, standby = pair.primary, pair.standby
+    mark = standby.mark()
+
+    def checkpoint() -> None:
+        with primary.session() as session:
+            session.query("create table if not exists something(); checkpoint")
+            end = place(session)
+        reached = f"select pg_last_wal_replay_lsn() >= '{end}'"
+        standby.wait_for("all of it", lambda: reader.query(reached) == [("t",)])
+
+    with standby.session() as reader:
+        checkpoint()
+        told = standby.expect_log("^restartpoint starting: ", since=mark, within=2 * LATEST_S)
+        assert told.message == "restartpoint starting: time"
+        assert told.pid == standby.child(Kind.CHECKPOINTER).pid
+        # This one lasts: most of its time it sleeps, until somebody is in a hurry.
+        checkpoint()
+        reader.query("checkpoint")
+        starts = [r for r in standby.log(mark) if r.message.startswith("restartpoint starting: ")]
+        assert [record.message for record in starts[1:]] == [HURRIED]
+        if standby.target.version.major >= 17:
+            asked = (
+                "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "
+                "restartpoints_done from pg_stat_checkpointer"
+            )
+            wanted = [("0", "0", "1", "1", "2")]
+            standby.wait_for(
+                "the counts",
+                lambda: reader.query(asked) == wanted,
+                describe=lambda: str(reader.query(asked)),
+            )
+    stop(standby, primary)

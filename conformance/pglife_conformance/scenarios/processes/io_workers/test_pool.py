@@ -11,6 +11,7 @@ import signal
 
 import pytest
 
+from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.crash import (
@@ -33,7 +34,11 @@ from pglife_conformance.observation.signals import orders_pending, was_woken
 from pglife_conformance.pytest.claims import claim, settings
 
 ADJUST = "postmaster.c: maybe_adjust_io_workers()"
+
+
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.IO_WORKERS]
+
+
 RELOADED = "received SIGHUP, reloading configuration files"
 
 
@@ -198,9 +203,9 @@ def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluste
     cluster.expect_exit(code=0)
 
 
-# Work.
-
 QUEUED = 5
+
+
 ROWS = 8000
 
 
@@ -238,3 +243,35 @@ def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
         )
         expect_rest(cluster, [first.child])
         assert len(woken()) == wanted
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+@claim("IO-10", source="method_worker.c: pgaio_worker_register()", needs=[*SQL, Need.IO_WORKERS])
+@settings(io_workers="2")
+def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
+    """When all io workers have been called, one that finds more to do calls nobody else."""
+    with cluster.session() as first, cluster.session() as second:
+        for name in ("one", "two"):
+            values = "select repeat('x', 500) from generate_series(1, 8000)"
+            first.query(f"create table {name} as {values}")
+        for session in (first, second):
+            # What is read of catalogs has been read.
+            session.query("select count(*) from one limit 0")
+            session.query("select count(*) from two limit 0")
+        before = Before.of(cluster)
+        with contextlib.ExitStack() as held:
+            for worker in cluster.children(Kind.IO_WORKER):
+                rest = Rest(worker.pid)
+                cluster.wait_for("an io worker at rest", rest.has_come)
+                held.enter_context(Pin(cluster, worker))
+            for session, name in ((first, "one"), (second, "two")):
+                session.send_query(f"select count(*) from {name}")
+                rest = Rest(session.backend_pid)
+                cluster.wait_for("a session that waits for its first block", rest.has_come)
+                if not session.is_silent():
+                    raise Inconclusive("a table that is not in the buffers", "it was there")
+        for session in (first, second):
+            assert session.result() == [("8000",)]
+        expect_undisturbed(cluster, before)

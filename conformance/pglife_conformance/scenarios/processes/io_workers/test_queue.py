@@ -7,23 +7,33 @@ Source       rule IO-10; storage/aio/method_worker.c: pgaio_worker_submission_qu
 from __future__ import annotations
 
 import contextlib
+import signal
+from pathlib import Path
 
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.session import Session
+from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
-from pglife_conformance.pytest.claims import claim
+from pglife_conformance.pytest.claims import claim, settings
 
 ROOM = 63
+
+
 """A ring of 64 places, of which one stays empty."""
+
+
 MORE = 3
+
+
 BLOCK = "select count(*) from big where ctid >= '({0},0)' and ctid < '({1},0)'"
+
+
 """A scan of one block, for a tid range is read as a whole table is: ahead, by the workers."""
 
 
@@ -74,3 +84,80 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
     for session in sessions:
         assert session.result() == [("1",)]
     expect_undisturbed(cluster, before)
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+def wake_ups(cluster: Cluster) -> int:
+    """How often the io workers have gone to sleep."""
+    total = 0
+    for kid in cluster.children(Kind.IO_WORKER):
+        status = Path(f"/proc/{kid.pid}/status").read_text(encoding="utf-8")
+        line = next(one for one in status.splitlines() if one.startswith("voluntary_ctxt"))
+        total += int(line.split()[1])
+    return total
+
+
+@claim(
+    "IO-10", "IO-05", source="method_worker.c: pgaio_worker_submit()", needs=[*SQL, Need.IO_WORKERS]
+)
+@settings(io_workers="4")
+def test_io_workers_read_for_others(cluster: Cluster) -> None:
+    """A table that is too big for the buffers is read by io workers, whoever of them is there."""
+    with cluster.session() as session:
+        session.query("create table big as select repeat('x', 500) from generate_series(1, 20000)")
+        count = [("20000",)]
+        before = wake_ups(cluster)
+        assert session.query("select count(*) from big") == count
+        # One that was woken is counted when it goes to sleep again.
+        cluster.wait_for("io workers that were woken", lambda: wake_ups(cluster) > before)
+        for kid in cluster.children(Kind.IO_WORKER)[:3]:
+            cluster.signal_child(kid, signal.SIGINT)
+            cluster.expect_death(kid)
+            assert session.query("select count(*) from big") == count
+        # One without its title yet would not be counted, and be the one that stays.
+        cluster.wait_for("four io workers", lambda: len(cluster.children(Kind.IO_WORKER)) == 4)
+        cluster.reload(io_workers=1)
+        cluster.wait_for("one io worker", lambda: len(cluster.children(Kind.IO_WORKER)) == 1)
+        before = wake_ups(cluster)
+        assert session.query("select count(*) from big") == count
+        cluster.wait_for("the one to be woken", lambda: wake_ups(cluster) > before)
+
+
+DATA_CORRUPTED = "XX001"
+
+
+BLOCKS, DAMAGED = 100, 50
+
+
+BLOCK_SIZE = 8192
+
+
+@claim("IO-09", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.CONTROL_FILE])
+def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
+    """A page that cannot be used is told to the session that wants it, which goes on; nobody else
+    is concerned, and all other pages can be read."""
+    values = f"select i, repeat('x', 7000) as x from generate_series(1, {BLOCKS}) i"
+    with cluster.session() as session:
+        session.query(f"create table big as {values} limit 0")
+        session.query("alter table big alter x set storage plain")
+        session.query(f"insert into big {values}")
+        ((path,),) = session.query("select pg_relation_filepath('big')")
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+    with (cluster.data / str(path)).open("r+b") as file:
+        file.seek(DAMAGED * BLOCK_SIZE)
+        file.write(b"damage" * 100)
+    cluster.start()
+    with cluster.session() as session:
+        before = Before.of(cluster)
+        for _ in range(2):
+            with pytest.raises(ServerError) as told:
+                session.query("select count(*) from big")
+            assert told.value.sqlstate == DATA_CORRUPTED
+            found = told.value.answer.message
+            assert found.startswith(f"invalid page in block {DAMAGED} of relation "), found
+            others = f"select count(*) from big where ctid < '({DAMAGED},0)'"
+            assert session.query(others) == [(str(DAMAGED),)]
+        expect_undisturbed(cluster, before)

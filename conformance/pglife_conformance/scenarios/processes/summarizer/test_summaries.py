@@ -7,8 +7,11 @@ Source       rules WS-02, WS-06, RC-12; postmaster/walsummarizer.c: SummarizeWAL
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +20,11 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair, stop
-from pglife_conformance.expect.crash import Before
+from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
 
@@ -95,13 +99,17 @@ def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
     assert {("something", "0", "3", "t"), ("other", "0", "0", "t")} <= changed
 
 
-# What is kept.
-
 FEW_SEGMENTS = {"summarize_wal": "on", "autovacuum": "off", "min_wal_size": "2MB"}
+
+
 DAY_S = 24 * 3600
+
+
 UNNEEDED = """
     select format('%s%s%s.summary', lpad(to_hex(tli), 8, '0'), hex(start_lsn), hex(end_lsn))
     from pg_available_wal_summaries() where end_lsn <= oldest()"""
+
+
 HELPERS = """
     create function hex(place pg_lsn) returns text as $$
         select upper(lpad(to_hex((place - '0/0')::bigint), 16, '0')) $$ language sql;
@@ -110,6 +118,8 @@ HELPERS = """
         from pg_ls_waldir() w, pg_split_walfile_name(w.name),
             pg_size_bytes(current_setting('wal_segment_size')) bytes
         where w.name ~ '^[0-9A-F]{24}$' $$ language sql"""
+
+
 """The name of a summary's file, and where the WAL begins that is still there."""
 
 
@@ -189,3 +199,116 @@ def test_summaries_are_kept_as_long_as_they_are_to_be(cluster: Cluster, keep_tim
         cluster.wait_for(
             f"{sorted(wanted)} of them", lambda: there() & old == wanted and rest.has_come(), 30.0
         )
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+@claim("WS-02", source="walsummarizer.c: WalSummarizerMain()", needs=[*SQL, Need.WALSUMMARIZER])
+@OUT_OF_MODEL
+@settings(summarize_wal="on")
+def test_walsummarizer_writes_a_summary_for_each_checkpoint(cluster: Cluster) -> None:
+    """What lies between two checkpoints is summarized as soon as the second one is there."""
+    place = cluster.data / "pg_wal" / "summaries"
+
+    def summaries() -> int:
+        return len(list(place.glob("*.summary")))
+
+    with cluster.session() as session:
+        for number in range(2):
+            before = summaries()
+            session.query(f"create table something_{number}()")
+            session.query("checkpoint")
+            session.query(f"create table something_else_{number}()")
+            cluster.wait_for("another summary", lambda before=before: summaries() > before)  # type: ignore[misc]
+
+
+SLEEP_COMES_WITHIN_S = 30.0
+
+
+"""Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
+
+
+SUMMARIZER = "walsummarizer.c: summarizer_wait_for_wal()"
+
+
+SUMMARIZER_MS = 200
+
+
+"""MS_PER_SLEEP_QUANTUM (walsummarizer.c)."""
+
+
+@claim("WS-02", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
+@settings(summarize_wal="on")
+def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None:
+    """Each sleep after which there was no WAL is followed by one of twice its length; after much
+    WAL the shortest comes."""
+    summarizer = cluster.child(Kind.WALSUMMARIZER)
+
+    def sleeps(ms: int) -> bool:
+        return sleep_ms(summarizer.pid) == ms
+
+    def sleeps_short() -> bool:
+        # Seen or not, such a sleep is over soon: once more then.
+        if not sleeps(SUMMARIZER_MS):
+            session.query(
+                "insert into something select repeat('x', 1000) from generate_series(1, 100)"
+            )
+        return sleeps(SUMMARIZER_MS)
+
+    with cluster.session() as session:
+        session.query("create table something(a text)")
+        for length in (4, 8):
+            cluster.wait_for(
+                f"a sleep of {length} quanta",
+                lambda length=length: sleeps(length * SUMMARIZER_MS),  # type: ignore[misc]
+                SLEEP_COMES_WITHIN_S,
+            )
+        cluster.wait_for("the shortest sleep", sleeps_short, SLEEP_COMES_WITHIN_S)
+
+
+AFTER_ERROR_MS = 10_000
+
+
+LATEST_S = 60.0
+
+
+@contextlib.contextmanager
+def nothing_can_be_made_in(cluster: Cluster, place: Path) -> Iterator[None]:
+    """Nobody can make a file in this directory."""
+    mode = place.stat().st_mode
+
+    def put_back() -> None:
+        if place.exists():
+            place.chmod(mode)
+
+    cluster.at_end.append(put_back)
+    place.chmod(0o500)
+    yield
+    put_back()
+
+
+@claim("WS-03", source="walsummarizer.c: WalSummarizerMain()", needs=[*SQL, Need.WALSUMMARIZER])
+@settings(summarize_wal="on")
+def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
+    """A summarizer that fails tells of it and sleeps for ten seconds, then it tries again; the one
+    that goes on is the same process."""
+    before = Before.of(cluster)
+    summarizer = cluster.child(Kind.WALSUMMARIZER)
+    place = cluster.data / "pg_wal" / "summaries"
+    with cluster.session() as session:
+        with nothing_can_be_made_in(cluster, place):
+            session.query("create table something(); checkpoint")
+            told = cluster.expect_log("^could not create file .*summaries", since=before.mark)
+            assert (told.pid, told.level) == (summarizer.pid, "ERROR")
+            cluster.wait_for(
+                "a sleep of ten seconds",
+                lambda: sleep_ms(summarizer.pid) == AFTER_ERROR_MS,
+                describe=lambda: f"{sleep_ms(summarizer.pid)} ms",
+            )
+            there = set(place.iterdir())
+        cluster.wait_for("a summary", lambda: set(place.glob("*.summary")) - there, LATEST_S)
+        expect_undisturbed(cluster, before)

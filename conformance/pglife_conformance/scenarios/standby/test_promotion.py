@@ -1,7 +1,4 @@
-"""The file `promote`: in which states a postmaster passes it on, and to whom.
-
-Source       rules PG-11, PG-25, TF-01, RC-14; postmaster.c: process_pm_pmsignal().
-"""
+"""Promotion requested in each state of the postmaster."""
 
 from __future__ import annotations
 
@@ -19,8 +16,14 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
 
 SOURCE = "postmaster.c: process_pm_pmsignal()"
+
+
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+
+
 NO_STANDBY = pytest.mark.unmonitored("the model has no standby")
+
+
 AS_AT_INITDB = {"max_connections": "100"}
 
 

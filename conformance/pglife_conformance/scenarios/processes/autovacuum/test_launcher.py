@@ -1,0 +1,168 @@
+"""The autovacuum launcher: when it runs, and how long it sleeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.base import deadlines
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.expect.crash import (
+    Before,
+    expect_family,
+)
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.sleeping import sleep_ms
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.pytest.fixtures import MakeCluster
+
+PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
+
+
+SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+EMERGENCY_XIDS = 131_100
+
+
+"""A server asks for the emergency launcher at multiples of 65536 past the limit below."""
+
+
+USE_UP_LIMIT_S = 200.0
+
+
+"""For using them up; two seconds of pure work."""
+
+
+def use_up_xids(session: Session, count: int) -> None:
+    """Use up so many transaction ids, each for a row of a new table."""
+    session.query("create table burnt(number int)")
+    session.query(
+        f"do $$ begin for i in 1..{count} loop begin insert into burnt values (i); "
+        "exception when others then null; end; end loop; end $$",
+        USE_UP_LIMIT_S,
+    )
+
+
+@claim("PG-06", "PG-07", "PR-05", "PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
+@settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
+@OUT_OF_MODEL
+def test_launcher_comes_in_an_emergency(cluster: Cluster) -> None:
+    """With autovacuum off a launcher comes when transaction ids run out, has one worker started,
+    and goes; a smart shutdown that waits does not change that."""
+    assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
+    with cluster.session() as session:
+        mark = cluster.mark()
+        cluster.request_shutdown("smart")
+        cluster.expect_log("^received smart shutdown request$", since=mark)
+        use_up_xids(session, EMERGENCY_XIDS)
+        launcher = cluster.expect_log("^autovacuum launcher started$", since=mark).pid
+        worker = cluster.expect_log(r'^autovacuum: processing database "', since=mark).pid
+        assert launcher != worker
+        cluster.wait_for(
+            "the end of the first launcher and its worker",
+            lambda: not {launcher, worker} & {kid.pid for kid in cluster.children()},
+            deadlines.START_LIMIT,
+        )
+        cluster.expect_no_log("was terminated by signal|terminating any other", since=mark)
+    cluster.expect_exit(code=0)
+
+
+SHORTEST_MS = 100
+
+
+LONGEST_MS = 300_000
+
+
+NAPTIME_S = 240
+
+
+DATABASES = 3
+
+
+@claim(
+    "AV-01",
+    source="autovacuum.c: launcher_determine_sleep()",
+    needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL],
+)
+@pytest.mark.parametrize("naptime_s", [10, 299, 3600, 2_000_000])
+def test_launcher_sleeps_for_its_naptime_and_no_more_than_five_minutes(
+    make_cluster: MakeCluster, naptime_s: int
+) -> None:
+    """The autovacuum launcher looks again after autovacuum_naptime, or sooner if there is a
+    database whose turn it is; if that is too long, after five minutes and a fraction."""
+    cluster = make_cluster(autovacuum_naptime=naptime_s)
+    cluster.start()
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    slept = cluster.wait_for("a launcher that sleeps", lambda: sleep_ms(launcher.pid))
+    if naptime_s * 1000 < LONGEST_MS:
+        assert SHORTEST_MS <= slept <= naptime_s * 1000
+    else:
+        assert LONGEST_MS <= slept < LONGEST_MS + 1000
+
+
+@claim(
+    "AV-01",
+    source="autovacuum.c: rebuild_database_list()",
+    needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL],
+)
+@settings(autovacuum_naptime=NAPTIME_S)
+def test_launcher_sleeps_for_a_databases_share_of_its_naptime(cluster: Cluster) -> None:
+    """The autovacuum launcher spreads the databases that are in use evenly over its naptime."""
+    names = [f"database_{number}" for number in range(DATABASES)]
+    with cluster.session() as session:
+        for name in names:
+            session.query(f"create database {name}")
+    for name in names:
+        with cluster.session(database=name) as session:
+            session.query("create table something as select 1; analyze something")
+    cluster.restart()
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    slept = cluster.wait_for("a launcher that sleeps", lambda: sleep_ms(launcher.pid))
+    assert SHORTEST_MS <= slept <= NAPTIME_S * 1000 // DATABASES
+
+
+LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
+
+
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+
+
+@claim(
+    "AV-13",
+    "AV-17",
+    "PR-05",
+    source="autovacuum.c: ProcessAutoVacLauncherInterrupts()",
+    needs=SIGNALS,
+)
+def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
+    """autovacuum = off by reload ends the launcher with 0 for good; on brings another one."""
+    before = Before.of(cluster)
+    first = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    cluster.reload(autovacuum="off")
+    cluster.expect_death(first)
+    cluster.expect_log("^autovacuum launcher shutting down$", since=before.mark)
+    expect_family(cluster)
+    cluster.expect_still("no launcher", lambda: not cluster.children(Kind.AUTOVACUUM_LAUNCHER), 0.2)
+    cluster.reload(autovacuum="on")
+    expect_family(cluster)
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key != first.key
+    others = [kid for kid in before.kids if kid.key != first.key]
+    assert {kid.key for kid in others} <= {kid.key for kid in cluster.children()}
+
+
+@claim("PR-05", "AV-01", source=LAUNCH, needs=SIGNALS)
+@pytest.mark.parametrize("setting", ["autovacuum", "track_counts"])
+def test_no_autovacuum_launcher_where_autovacuum_is_off(
+    stopped_cluster: Cluster, setting: str
+) -> None:
+    """Without autovacuum, or without the counts that it needs, there is no launcher."""
+    cluster = stopped_cluster
+    cluster.configure(**{setting: "off"})
+    cluster.start()
+    expect_family(cluster)
+    assert not cluster.children(Kind.AUTOVACUUM_LAUNCHER)

@@ -1,0 +1,240 @@
+"""Autovacuum workers: how the launcher requests them, how they end, what they obey."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.deadlines import START_LIMIT
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.hold.fork_point import CaughtFork
+from pglife_conformance.hold.zombie import EndHeld
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.signals.test_optional_processes import (
+    WORKER,
+    _busy_worker,
+    autovacuum_worker,
+)
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+@claim("AV-01", "AV-02", "AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)
+@OUT_OF_MODEL
+def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
+    """From a reload of autovacuum_naptime on one worker comes after the other; each exits 0."""
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    with cluster.session() as session:
+        session.query("create table something as select 1; analyze something")
+        session.query("select pg_stat_force_next_flush()")
+    mark = cluster.mark()
+    processed = '^autovacuum: processing database "postgres"$'
+    cluster.expect_still("no worker", lambda: cluster.find_log(processed, mark) is None, 0.2)
+    cluster.reload(autovacuum_naptime="1s")
+
+    def workers() -> list[int]:
+        text = 'autovacuum: processing database "'
+        return [r.pid for r in cluster.log(mark) if r.message.startswith(text)]
+
+    cluster.wait_for("two workers", lambda: len(workers()) >= 2, START_LIMIT)
+    for pid in workers()[:2]:
+        cluster.expect_log(f"[(]PID {pid}[)] exited with exit code 0$", since=mark)
+    assert len(set(workers())) == len(workers())
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
+    worse = [r for r in cluster.log(mark) if r.level in ("ERROR", "FATAL", "PANIC")]
+    assert worse == []
+
+
+@claim("AV-01", "AV-16", source="autovacuum.c: do_start_worker()", needs=SQL)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
+    """Each database that somebody has been in is visited, and visited again."""
+    names = ["postgres", "one", "two"]
+    with cluster.session() as session:
+        session.query("create database one")
+        session.query("create database two")
+    for name in names:
+        with cluster.session(parameters={"database": name}) as session:
+            session.query("create table something as select 1; analyze something")
+            session.query("select pg_stat_force_next_flush()")
+    mark = cluster.mark()
+    text = 'autovacuum: processing database "'
+
+    def visits() -> list[str]:
+        found = (r.message for r in cluster.log(mark) if r.message.startswith(text))
+        return [message.split('"')[1] for message in found]
+
+    def all_visited_twice() -> bool:
+        return all(visits().count(name) >= 2 for name in names)
+
+    cluster.wait_for("two visits of each", all_visited_twice, 60.0, describe=lambda: str(visits()))
+
+
+@claim("SM-22", "AV-16", source="postmaster.c: process_pm_pmsignal()", needs=SQL)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
+    """While a session holds a smart shutdown autovacuum workers come as ever."""
+    with cluster.session() as session:
+        session.query("create table something as select 1; analyze something")
+        session.query("select pg_stat_force_next_flush()")
+        mark = cluster.mark()
+        cluster.request_shutdown("smart")
+        cluster.expect_log("^received smart shutdown request$", since=mark)
+        # One may have been on its way already.
+        for _ in range(3):
+            mark = cluster.mark()
+            cluster.expect_log("^autovacuum: processing database ", since=mark, within=START_LIMIT)
+    cluster.expect_exit(code=0)
+
+
+@claim(
+    "AV-11",
+    source="autovacuum.c: check_av_worker_gucs()",
+    needs=SQL,
+    since=18,
+    why="there are no autovacuum_worker_slots before",
+)
+@settings(autovacuum_worker_slots="4")
+def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
+    """autovacuum_max_workers beyond the slots is warned of when it changes, by the launcher."""
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    mark = cluster.mark()
+    text = '"autovacuum_max_workers" (5) should be less than or equal to '
+
+    def warnings() -> list[tuple[int, str]]:
+        return [(r.pid, r.level) for r in cluster.log(mark) if r.message.startswith(text)]
+
+    cluster.reload(autovacuum_max_workers=4)
+    cluster.expect_still("no warning", lambda: not warnings(), 0.2)
+    cluster.reload(autovacuum_max_workers=5)
+    one = [(launcher.pid, "WARNING")]
+    cluster.wait_for("a warning", lambda: warnings() == one)
+    cluster.reload(work_mem="5MB")
+    cluster.expect_still("no other warning", lambda: warnings() == one, 0.2)
+
+
+@claim(
+    "SV-40",
+    "AV-01",
+    "PG-07",
+    source="postmaster.c: StartChildProcess()",
+    needs=[*SQL, Need.AUTOVACUUM_WORKER],
+    since=18,
+    why="autovacuum workers have no slots of their own before",
+)
+@settings(
+    autovacuum_worker_slots="1",
+    autovacuum_max_workers="1",
+    autovacuum_naptime="1s",
+)
+@OUT_OF_MODEL
+def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
+    """While a worker that has ended is not reaped there is no slot for another one: the launcher
+    is told, asks again, and has its worker when there is."""
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    with autovacuum_worker(cluster) as worker, EndHeld(cluster, worker) as held:
+        mark = cluster.mark()
+        cluster.signal_child(worker, signal.SIGTERM)
+        held.expect_end()
+        told = cluster.expect_log("^no slot available for", since=mark)
+        assert told.message == "no slot available for new autovacuum worker process"
+        assert (told.pid, told.level) == (cluster.pid, "LOG")
+        cluster.expect_no_log("^no postmaster child slot available", since=mark)
+        mark = cluster.mark()
+        held.let_go()
+        cluster.expect_log('^autovacuum: processing database "', since=mark)
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
+
+
+MAIN = "autovacuum.c: AutoVacWorkerMain()"
+
+
+COMPLAINT = "contains errors; no changes were applied"
+
+
+TOO_LONG = "^autovacuum worker took too long to start; canceled$"
+
+
+CRASH = "^terminating any other active server processes$"
+
+
+@claim("SG-16", "SG-02", source=MAIN, needs=WORKER, since=16, why="between tables alone before")
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None:
+    """A worker that is busy with a table reads the configuration as soon as it is told to."""
+    with autovacuum_worker(cluster) as child:
+        with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
+            conf.write("does_not_exist = 'but is complained of by each who reads this'\n")
+        mark = cluster.mark()
+        cluster.signal_child(child, signal.SIGHUP)
+        told = cluster.expect_log(f"{COMPLAINT}$", since=mark)
+        assert told.pid == child.pid
+        assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}
+
+
+@claim("AV-11", "AV-16", source="autovacuum.c: FreeWorkerInfo()", needs=WORKER)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
+def test_place_of_an_autovacuum_worker_is_free_again(
+    cluster: Cluster, order: signal.Signals
+) -> None:
+    """With room for one worker another one comes when it has gone, however it went."""
+    with autovacuum_worker(cluster) as child:
+        cluster.signal_child(child, order)
+        cluster.expect_death(child)
+        with cluster.session() as session:
+            other = _busy_worker(cluster, session)
+        assert other.key != child.key
+
+
+@claim("SG-16", "AV-16", source=MAIN, needs=WORKER)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s")
+def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
+    """An error outside of any table is told in the log, and the worker exits 0."""
+    with cluster.session() as session:
+        session.query("create table something as select 1; analyze something")
+        session.query("select pg_stat_force_next_flush()")
+        session.query("begin; lock table pg_class in access exclusive mode")
+        blocked = "select pid from pg_locks where not granted and relation = 'pg_class'::regclass"
+
+        def held_up() -> Child | None:
+            pids = {int(row[0] or "0") for row in session.query(blocked)}
+            kids = cluster.children(Kind.AUTOVACUUM_WORKER)
+            return next((kid for kid in kids if kid.pid in pids), None)
+
+        child = cluster.wait_for("a worker that is held up", held_up, 30.0)
+        mark = cluster.mark()
+        cluster.signal_child(child, signal.SIGINT)
+        told = cluster.expect_log("^canceling autovacuum task$", since=mark)
+        assert (told.pid, told.level) == (child.pid, "ERROR")
+        cluster.expect_log(rf"[(]PID {child.pid}[)] exited with exit code 0$", since=mark)
+        session.query("rollback")
+        cluster.expect_no_log(CRASH, since=mark)
+
+
+@claim("AV-10", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
+@OUT_OF_MODEL
+@settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
+def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:
+    """A worker that has not begun after a nap is taken for lost by the launcher, which tells of
+    it and asks for another."""
+    launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
+    mark = cluster.mark()
+    with CaughtFork(cluster) as caught:
+        caught.wait_for_fork()
+        told = cluster.expect_log(TOO_LONG, since=mark)
+        assert (told.pid, told.level) == (launcher.pid, "WARNING")
+    cluster.expect_log("^autovacuum: processing database ", since=told.index + 1)
+    assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key

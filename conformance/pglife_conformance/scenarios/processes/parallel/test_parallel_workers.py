@@ -1,0 +1,205 @@
+"""Parallel workers: how they are started, counted and limited, and how they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.expect.crash import (
+    Before,
+    exited_line,
+    expect_undisturbed,
+)
+from pglife_conformance.hold.parallel import run_in_parallel
+from pglife_conformance.hold.pin import pin_smart_pending
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.parallel_workers import (
+    PARALLEL,
+    expect_a_worker,
+    expect_one_and_no_other,
+    launched,
+    make_table,
+    parallel_session,
+    workers_launched,
+)
+
+FORGET = "bgworker.c: ForgetBackgroundWorker()"
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+ONE_WORKER = {"max_worker_processes": "2", "max_parallel_workers": "1"}
+
+
+"""The other one is the logical replication launcher."""
+
+
+ONE = "Workers Launched: 1"
+
+
+NONE = "Workers Launched: 0"
+
+
+def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
+    """A parallel worker has come to its pg_sleep().
+
+    Its title is there long before: who is told to end until then may do so in other words, for
+    the leader takes the shared memory away that it has yet to find.
+    """
+    asked = f"select lower(wait_event) from pg_stat_activity where pid = {worker.pid}"
+    cluster.wait_for("the worker to sleep", lambda: observer.query(asked) == [("pgsleep",)])
+
+
+@claim("BG-02", "BG-13", source=FORGET, needs=SQL)
+@OUT_OF_MODEL
+@settings(**ONE_WORKER)
+def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
+    """One parallel worker after the other, with one slot for all of them; each exits 0."""
+    with parallel_session(cluster) as session:
+        before = Before.of(cluster)
+        for _ in range(6):
+            expect_a_worker(cluster, session)
+        expect_undisturbed(cluster, before)
+
+
+@claim("BG-02", source="bgworker.c: RegisterDynamicBackgroundWorker()", needs=SQL)
+@OUT_OF_MODEL
+@settings(max_parallel_workers="1")
+def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
+    """Beyond max_parallel_workers no worker comes, and the statement is run without it."""
+    with parallel_session(cluster) as busy, parallel_session(cluster) as other:
+        busy.send_query("select pg_sleep(60)")
+        cluster.child(Kind.PARALLEL_WORKER)
+        assert workers_launched(other) == NONE
+        busy.cancel()
+        with pytest.raises(ServerError):
+            busy.result()
+        expect_a_worker(cluster, other)
+
+
+@claim("BG-15", "BG-12", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
+@OUT_OF_MODEL
+@settings(**ONE_WORKER)
+def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
+    """The worker of a cancelled statement ends with 1 before the session goes on: no crash."""
+    with parallel_session(cluster) as session, cluster.session() as observer:
+        before = Before.of(cluster)
+        session.send_query("select pg_sleep(60)")
+        worker = cluster.child(Kind.PARALLEL_WORKER)
+        expect_asleep(cluster, observer, worker)
+        session.cancel()
+        with pytest.raises(ServerError):
+            session.result()
+        cluster.expect_death(worker)
+        line = exited_line(cluster, worker, 1)
+        cluster.wait_for("its line", lambda: line in [r.message for r in cluster.log(before.mark)])
+        told = cluster.expect_log("^terminating background worker ", since=before.mark)
+        assert (told.pid, told.level) == (worker.pid, "FATAL")
+        expect_a_worker(cluster, session)
+        expect_undisturbed(cluster, before, said=[line], gone=[worker])
+
+
+@claim("BG-20", "BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
+@OUT_OF_MODEL
+@settings(**ONE_WORKER)
+def test_parallel_workers_come_after_a_crash_too(cluster: Cluster) -> None:
+    """A crash amid a parallel statement leaves no slot and no count behind."""
+    session = parallel_session(cluster)
+    session.send_query("select pg_sleep(60)")
+    worker = cluster.child(Kind.PARALLEL_WORKER)
+    mark = cluster.mark()
+    cluster.crash(worker)
+    cluster.expect_ready(since=mark)
+    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
+    with parallel_session(cluster) as again:
+        for _ in range(3):
+            expect_a_worker(cluster, again)
+
+
+CONNECT = "bgworker.c: BackgroundWorkerInitializeConnectionByOid()"
+
+
+SHUT_OUT = (
+    "alter role somebody nologin",
+    "alter role somebody connection limit 0",
+    "alter database somewhere allow_connections false",
+    "alter database somewhere connection limit 0",
+    "revoke connect on database somewhere from public",
+)
+
+
+"""Each keeps a new session of this role out of this database."""
+
+
+@claim("BG-12", source=CONNECT, needs=[*SQL, Need.ROLES])
+@settings(**ONE_WORKER)
+@OUT_OF_MODEL
+@pytest.mark.parametrize("how", SHUT_OUT)
+def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> None:
+    """A session gets its parallel workers, although it would no longer be let in itself."""
+    with cluster.session() as boss:
+        boss.query("create role somebody login")
+        boss.query("create database somewhere strategy file_copy")
+        with cluster.session(user="somebody", database="somewhere") as session:
+            run_in_parallel(session)
+            expect_a_worker(cluster, session)
+            boss.query(how)
+            assert cluster.attempt(user="somebody", database="somewhere").refusal is not None
+            mark = cluster.mark()
+            for _ in range(2):
+                expect_a_worker(cluster, session)
+            worse = [r for r in cluster.log(mark) if r.level in ("ERROR", "FATAL", "PANIC")]
+            assert worse == []
+
+
+@claim("BG-02", "BG-26", source=FORGET, needs=SQL)
+@OUT_OF_MODEL
+@settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
+def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
+    """Apply workers that come and go change nothing in how many parallel workers there may be."""
+    with cluster.session() as session:
+        mark = cluster.mark()
+        session.query(
+            "create subscription news connection 'host=/nowhere dbname=postgres' publication news "
+            "with (connect = false, slot_name = 'news')"
+        )
+        session.query("alter subscription news enable")
+
+        def ended() -> int:
+            gone = 'unregistering background worker "logical replication'
+            return sum(r.message.startswith(gone) for r in cluster.log(mark))
+
+        cluster.wait_for("three apply workers that have failed", lambda: ended() >= 3)
+        session.query("alter subscription news disable")
+    with parallel_session(cluster) as session:
+        expect_one_and_no_other(cluster, session)
+
+
+START = "postmaster.c: maybe_start_bgworkers()"
+
+
+SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
+
+
+PLANNED = 4
+
+
+@claim("BG-19", "SM-22", source=START, needs=SQL)
+@settings(**PARALLEL)
+@OUT_OF_MODEL
+def test_parallel_statement_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
+    """A session that a smart shutdown waits for still gets its parallel workers."""
+    with cluster.session() as session:
+        make_table(session)
+    with pin_smart_pending(cluster) as session:
+        for _ in range(2):
+            cluster.wait_for("all parallel workers", lambda: launched(session) == PLANNED)
+    cluster.expect_exit(code=0)

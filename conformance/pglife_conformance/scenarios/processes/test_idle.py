@@ -1,0 +1,149 @@
+"""What each process waits for in an idle server, and for how long."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
+from pglife_conformance.pytest.claims import claim
+from pglife_conformance.scenarios.support.all_processes import (
+    run_counts,
+    start_with_everybody,
+)
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
+    """A child sleeps, sooner or later, until an event ends it."""
+    cluster.wait_for(
+        f"{child} to sleep without end",
+        lambda: sleeps_without_end(child.pid),
+        describe=lambda: f"{sleep_ms(child.pid)} ms",
+    )
+
+
+@claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.IO_WORKERS])
+def test_io_workers_and_sessions_sleep_until_they_are_asked(cluster: Cluster) -> None:
+    """An io worker without a read, and a session without a statement, wait without end."""
+    with cluster.session() as session:
+        for child in (*cluster.children(Kind.IO_WORKER), session.child):
+            expect_sleep_without_end(cluster, child)
+
+
+SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
+
+
+EVERYBODY = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
+
+
+WINDOW_S = 0.5
+
+
+MOST_WAKE_UPS = 12
+
+
+MOST_TICKS = 10
+
+
+"""A process that does not hibernate wakes 50 times in that window, one that spins uses it all."""
+
+
+WAIT_EVENTS = {
+    Kind.ARCHIVER: "archivermain",
+    Kind.AUTOVACUUM_LAUNCHER: "autovacuummain",
+    Kind.BACKGROUND_WRITER: "bgwriterhibernate",
+    Kind.CHECKPOINTER: "checkpointermain",
+    Kind.IO_WORKER: "ioworkermain",
+    Kind.LOGICAL_REPLICATION_LAUNCHER: "logicallaunchermain",
+    Kind.WALSUMMARIZER: "walsummarizerwal",
+    Kind.WALWRITER: "walwritermain",
+}
+
+
+class Calm:
+    """Whether everybody has slept for a while, hardly woken and without using the processor."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._began = self._at()
+        self._then = self._counts()
+        self.restless = "not looked yet"
+
+    @staticmethod
+    def _at() -> float:
+        return os.times().elapsed
+
+    def _counts(self) -> dict[int, tuple[str, int, int]]:
+        return {kid.pid: (str(kid.kind), *run_counts(kid.pid)) for kid in self._cluster.children()}
+
+    def has_come(self) -> bool:
+        """One whole window was calm."""
+        if self._at() - self._began < WINDOW_S:
+            return False
+        now = self._counts()
+        share = (self._at() - self._began) / WINDOW_S
+        told = []
+        for pid, (name, wakes, ticks) in now.items():
+            _, wakes_then, ticks_then = self._then.get(pid, (name, 0, 0))
+            if wakes - wakes_then > MOST_WAKE_UPS * share or ticks - ticks_then > MOST_TICKS:
+                told.append(f"{name} {pid}: {wakes - wakes_then} wake-ups")
+        self.restless = "; ".join(told)
+        self._began, self._then = self._at(), now
+        return not told
+
+
+@claim("PG-31", "PG-34", "BW-01", "BW-04", source="each process's main loop", needs=EVERYBODY)
+@OUT_OF_MODEL
+def test_nobody_works_where_there_is_no_work(stopped_cluster: Cluster) -> None:
+    """In an idle server everybody sleeps, and the walwriter hibernates."""
+    cluster = stopped_cluster
+    start_with_everybody(cluster, wal_writer_delay="10ms")
+    age = "log_rotation_age = '1d'\nlog_rotation_size = '1GB'\n"
+    with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
+        conf.write(age)
+    cluster.reload()
+    cluster.session()
+    calm = Calm(cluster)
+    cluster.wait_for(
+        "a calm server", calm.has_come, CRASH_RESTART_LIMIT, describe=lambda: calm.restless
+    )
+
+
+@claim("PG-31", "BW-01", source="each process's main loop", needs=EVERYBODY)
+@OUT_OF_MODEL
+def test_what_everybody_waits_for_in_an_idle_server(stopped_cluster: Cluster) -> None:
+    """pg_stat_activity shows each background process in the wait of its main loop."""
+    cluster = stopped_cluster
+    start_with_everybody(cluster, bgwriter_delay="10ms")
+    if Need.WALSUMMARIZER in cluster.target.capabilities:
+        wanted_kinds = set(WAIT_EVENTS)
+    else:
+        wanted_kinds = set(WAIT_EVENTS) - {Kind.WALSUMMARIZER, Kind.IO_WORKER}
+    wanted = {kind.value: WAIT_EVENTS[kind] for kind in wanted_kinds}
+    with cluster.session() as session:
+        session.query("create table something as select generate_series(1, 1000)")
+
+        def found() -> dict[str | None, str | None]:
+            rows = session.query(
+                "select backend_type, lower(wait_event) from pg_stat_activity "
+                "where pid <> pg_backend_pid()"
+            )
+            return {row[0]: row[1] for row in rows}
+
+        cluster.wait_for(
+            "each in its wait", lambda: found() == wanted, describe=lambda: str(found())
+        )

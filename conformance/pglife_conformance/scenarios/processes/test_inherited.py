@@ -1,0 +1,92 @@
+"""What children inherit from the postmaster, and what they close: sockets, pipes, shared memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.hold.pin import pin_smart_pending
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.pytest.claims import claim, settings
+
+PORTS = "postmaster.c: ClosePostmasterPorts()"
+
+
+def files_of(pid: int) -> dict[str, set[str]]:
+    """Sockets and pipes that a process has open, with r, w or rw for each."""
+    found: dict[str, set[str]] = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            what = os.readlink(f"/proc/{pid}/fd/{number}")
+            text = Path(f"/proc/{pid}/fdinfo/{number}").read_text(encoding="ascii")
+        except OSError:
+            continue
+        flags = int(re.search(r"^flags:\s+(\d+)$", text, re.MULTILINE)[1], 8)  # type: ignore[index]
+        found.setdefault(what, set()).add(("r", "w", "rw")[flags & os.O_ACCMODE])
+    return found
+
+
+def listening_sockets(cluster: Cluster) -> set[str]:
+    """The postmaster's sockets; it keeps no other when nobody is connecting."""
+    return {what for what in files_of(cluster.pid) if what.startswith("socket:")}
+
+
+LOG_AND_MEMORY = [Need.LOGGER, Need.SYSV_SHM, Need.PROCESS_TITLES]
+
+
+EVERYBODY = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
+
+
+@claim("CN-11", "ST-03", source=PORTS, needs=EVERYBODY)
+@settings(listen_addresses="127.0.0.1", logging_collector="on")
+def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
+    """No child has a listening socket open: the port is free as soon as the postmaster ends."""
+    sockets = listening_sockets(cluster)
+    assert len(sockets) == 2
+    with pin_smart_pending(cluster):
+        refused = cluster.silent_client()
+        kids = cluster.children()
+        assert {Kind.LOGGER, Kind.CLIENT_BACKEND, Kind.UNKNOWN} <= {kid.kind for kid in kids}
+        cluster.wait_for(
+            "children without a listening socket",
+            lambda: not any(sockets & files_of(kid.pid).keys() for kid in kids),
+        )
+        refused.vanish()
+
+
+@claim("LG-03", "CR-41", source=PORTS, needs=EVERYBODY)
+@settings(logging_collector="on")
+def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
+    """Only the logger reads the log's pipe, and only the postmaster holds the pipe that tells of
+    its death open."""
+    with cluster.session():
+        own = files_of(cluster.pid)
+        kids = {kid: files_of(kid.pid) for kid in cluster.children()}
+        logger = next(files for kid, files in kids.items() if kid.kind is Kind.LOGGER)
+        others = {kid: files for kid, files in kids.items() if kid.kind is not Kind.LOGGER}
+        both = {what for what, how in own.items() if what.startswith("pipe:") and len(how) == 2}
+        log_pipe = {what for what in both if any("w" in f.get(what, ()) for f in others.values())}
+        assert len(log_pipe) == 1
+        (log,) = log_pipe
+        assert "r" in logger[log]
+        assert [str(kid) for kid, files in others.items() if files.get(log) != {"w"}] == []
+        deaths = [what for what in both if all(f.get(what) == {"r"} for f in kids.values())]
+        assert len(deaths) == 1
+
+
+@claim("LG-02", source="launch_backend.c: postmaster_child_launch()", needs=LOG_AND_MEMORY)
+@settings(logging_collector="on")
+def test_who_has_shared_memory(cluster: Cluster) -> None:
+    """Every child has the shared memory but the logger, which gives it back."""
+
+    def has_it(pid: int) -> bool:
+        return "/SYSV" in Path(f"/proc/{pid}/maps").read_text(encoding="ascii")
+
+    assert has_it(cluster.pid)
+    with cluster.session():
+        kids = cluster.children()
+        assert {Kind.LOGGER, Kind.CLIENT_BACKEND} <= {kid.kind for kid in kids}
+        assert {kid.kind for kid in kids if not has_it(kid.pid)} == {Kind.LOGGER}

@@ -1,0 +1,276 @@
+"""Apply workers of subscriptions: when they start, how many run, and what replaces them."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import Session
+from pglife_conformance.expect.crash import (
+    Before,
+)
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+from pglife_conformance.observation.rest import Rest
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.parallel_workers import (
+    expect_a_worker,
+    parallel_session,
+)
+
+FORGET = "bgworker.c: ForgetBackgroundWorker()"
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
+
+
+ONE = "Workers Launched: 1"
+
+
+LOGICAL = {"wal_level": "logical", "wal_retrieve_retry_interval": "100ms"}
+
+
+def subscribe(cluster: Cluster, session: Session) -> Child:
+    """Subscribe the server to itself; gives the apply worker."""
+    session.query("create publication news")
+    session.query("select pg_create_logical_replication_slot('news', 'pgoutput')")
+    session.query(
+        f"create subscription news connection 'host={cluster.socket_directory} user=postgres "
+        "dbname=postgres' publication news with (create_slot = false, copy_data = false)"
+    )
+    worker = cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
+    expect_launched(cluster, session)
+    return worker
+
+
+def expect_launched(cluster: Cluster, session: Session) -> None:
+    """An apply worker streams, and the launcher sleeps again.
+
+    A launcher that has read which subscriptions there are, and is held up before it looks who is
+    missing, would launch a worker for one that has been disabled meanwhile.
+    """
+    asked = "select active from pg_replication_slots where slot_name = 'news'"
+    cluster.wait_for("an apply worker that streams", lambda: session.query(asked) == [("t",)])
+    rest = Rest(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
+    cluster.wait_for("a launcher that sleeps", rest.has_come)
+
+
+def expect_no_apply_worker(cluster: Cluster) -> None:
+    """Sooner or later there is none, and then none comes.
+
+    The end of one wakes the launcher, which may launch another as long as the subscription is seen
+    by it; that one goes by itself when it sees what has been committed meanwhile.
+    """
+    rest = Rest(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
+
+    def there_is_none() -> bool:
+        return not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
+
+    cluster.wait_for("no apply worker", lambda: rest.has_come() and there_is_none())
+    cluster.expect_still("no apply worker", there_is_none, 0.3)
+
+
+def expect_slot_free(cluster: Cluster, session: Session) -> None:
+    """The walsender of an apply worker that has ended is gone, too."""
+    asked = "select active from pg_replication_slots where slot_name = 'news'"
+    cluster.wait_for("a slot that nobody uses", lambda: session.query(asked) == [("f",)])
+
+
+@claim(
+    "BG-26",
+    "SG-23",
+    source="launcher.c: ApplyLauncherMain()",
+    needs=[*SQL, Need.WALSENDER],
+)
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
+    """An apply worker comes with its subscription; ended by TERM, another one is launched."""
+    with cluster.session() as session:
+        first = subscribe(cluster, session)
+        mark = cluster.mark()
+        launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
+        cluster.signal_child(first, signal.SIGTERM)
+        cluster.expect_death(first)
+        told = cluster.expect_log("^terminating logical replication worker due to", since=mark)
+        assert (told.pid, told.level) == (first.pid, "FATAL")
+        cluster.wait_for(
+            "another apply worker",
+            lambda: (
+                {kid.key for kid in cluster.children(Kind.LOGICAL_REPLICATION_WORKER)} - {first.key}
+            ),
+        )
+        assert cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).key == launcher.key
+        cluster.expect_no_log("^terminating any other active server processes$", since=mark)
+    cluster.request_shutdown("fast")
+    cluster.expect_exit(code=0)
+
+
+@claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=[*SQL, Need.WALSENDER])
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_apply_worker_comes_and_goes_with_its_subscription(cluster: Cluster) -> None:
+    """Disabled, a subscription has no apply worker; enabled again it has one at once."""
+    with cluster.session() as session:
+        first = subscribe(cluster, session)
+        session.query("alter subscription news disable")
+        cluster.expect_death(first)
+        expect_no_apply_worker(cluster)
+        # Else the next worker might find its slot in use and give up.
+        expect_slot_free(cluster, session)
+        session.query("alter subscription news enable")
+        second = cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
+        assert second.key != first.key
+        expect_launched(cluster, session)
+        session.query("drop subscription news")
+        cluster.expect_death(second)
+        expect_no_apply_worker(cluster)
+
+
+@claim("BG-20", source=FORGET, needs=[*SQL, Need.WALSENDER])
+@OUT_OF_MODEL
+@settings(**LOGICAL)
+def test_worker_that_is_not_parallel_is_not_counted_as_one(cluster: Cluster) -> None:
+    """After the end of an apply worker there is as much room for parallel ones as before."""
+    with cluster.session() as session:
+        worker = subscribe(cluster, session)
+        session.query("drop subscription news")
+        cluster.expect_death(worker)
+    with parallel_session(cluster) as session:
+        expect_a_worker(cluster, session)
+
+
+CONNECT = "bgworker.c: BackgroundWorkerInitializeConnectionByOid()"
+
+
+_WORKER_ENDED = re.compile(
+    r'background worker "logical replication (?:apply )?worker" \(PID (\d+)\) '
+    r"exited with exit code 1"
+)
+
+
+def ended_with_1(cluster: Cluster, since: int) -> set[int]:
+    """The background workers of which the postmaster has told this."""
+    found = (_WORKER_ENDED.fullmatch(record.message) for record in cluster.log(since))
+    return {int(match[1]) for match in found if match is not None}
+
+
+@claim("BG-26", source=CONNECT, needs=[*SQL, Need.ROLES, Need.WALSENDER])
+@settings(**LOGICAL)
+@OUT_OF_MODEL
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ("alter role boss nologin", 'role "boss" is not permitted to log in'),
+        (
+            "alter database postgres allow_connections false",
+            'database "postgres" is not currently accepting connections',
+        ),
+    ],
+)
+def test_apply_workers_come_for_whoever_may_come(cluster: Cluster, how: str, text: str) -> None:
+    """An apply worker is let in where its subscription's owner would be, and nowhere else."""
+    with cluster.session(database="template1") as session:
+        session.query("create role boss superuser login")
+        with cluster.session(user="boss") as owner:
+            worker = subscribe(cluster, owner)
+            session.query(how)
+            mark = cluster.mark()
+            cluster.signal_child(worker, signal.SIGTERM)
+            cluster.expect_death(worker)
+
+            def refused() -> bool:
+                # Its walsender may be told the same, but is no background worker.
+                told = {r.pid for r in cluster.log(mark) if (r.level, r.message) == ("FATAL", text)}
+                return bool(told & ended_with_1(cluster, mark))
+
+            # The launcher tries again and again.
+            cluster.wait_for("an apply worker that is refused", refused)
+            owner.query("alter subscription news disable")
+
+
+CRASH = "^terminating any other active server processes$"
+
+
+STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
+
+
+@claim(
+    "BG-26",
+    source="launcher.c: logicalrep_pa_worker_count()",
+    needs=[*SQL, Need.WALSENDER],
+    since=16,
+    why="there are no parallel apply workers before",
+)
+@OUT_OF_MODEL
+@pytest.mark.parametrize("limit", [0, 1, 2])
+@settings(**STREAMED)
+def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, limit: int) -> None:
+    """As many large transactions are applied in parallel as a subscription may have workers."""
+    cluster.reload(max_parallel_apply_workers_per_subscription=limit)
+    with cluster.session() as session:
+        session.query("create table news(a text)")
+        subscribe(cluster, session)
+        session.query("alter publication news add table news")
+        session.query("alter subscription news set (streaming = parallel, origin = none)")
+        session.query("alter subscription news refresh publication with (copy_data = false)")
+        before = Before.of(cluster)
+        writers = [cluster.session() for _ in range(3)]
+        for writer in writers:
+            writer.query("begin")
+            writer.query("insert into news select repeat('x', 100) from generate_series(1, 3000)")
+        # What is not committed is sent when it has been flushed.
+        session.query("create table something()")
+        streamed = "select stream_txns >= 3 from pg_stat_replication_slots where slot_name = 'news'"
+        cluster.wait_for("all streamed", lambda: session.query(streamed) == [("t",)])
+        count = "select count(*) from pg_stat_subscription where leader_pid is not null"
+        wanted = [(str(limit),)]
+        cluster.wait_for(
+            "so many workers",
+            lambda: session.query(count) == wanted,
+            describe=lambda: str(session.query(count)),
+        )
+        cluster.expect_still("no more workers", lambda: session.query(count) == wanted, 0.3)
+        for writer in writers:
+            writer.query("rollback")
+        cluster.expect_no_log(CRASH, since=before.mark)
+        session.query("drop subscription news")
+
+
+@claim("BG-26", source="launcher.c: logicalrep_sync_worker_count()", needs=[*SQL, Need.WALSENDER])
+@OUT_OF_MODEL
+@pytest.mark.parametrize("limit", [1, 2])
+@settings(**LOGICAL)
+def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: int) -> None:
+    """Of the tables that a subscription has to copy as many are under way as it has workers."""
+    cluster.reload(max_sync_workers_per_subscription=limit)
+    with cluster.session() as session, cluster.session() as holder:
+        names = ("one", "two", "three")
+        for name in names:
+            session.query(f"create table {name}(a int)")
+        subscribe(cluster, session)
+        session.query(f"alter publication news add table {', '.join(names)}")
+        mark = cluster.mark()
+        # Whoever wants to read may do so, but a copy writes.
+        holder.query(f"begin; lock table {', '.join(names)} in share mode")
+        session.query("alter subscription news refresh publication")
+        count = "select count(*) from pg_stat_subscription where relid is not null"
+        wanted = [(str(limit),)]
+        cluster.wait_for(
+            "so many workers",
+            lambda: session.query(count) == wanted,
+            describe=lambda: str(session.query(count)),
+        )
+        cluster.expect_still("no more workers", lambda: session.query(count) == wanted, 0.4)
+        holder.query("rollback")
+        ready = "select count(*) from pg_subscription_rel where srsubstate = 'r'"
+        cluster.wait_for("all copied", lambda: session.query(ready) == [(str(len(names)),)], 30.0)
+        cluster.expect_no_log(CRASH, since=mark)
+        session.query("drop subscription news")

@@ -1,0 +1,67 @@
+"""Commits that wait for a synchronous standby."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.titles import expect_title
+
+SYNCHRONOUS = "syncrep.c: SyncRepWaitForLSN()"
+
+
+SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
+
+
+HEAD = "postgres: postgres postgres [local] "
+
+
+ADMIN_SHUTDOWN = "57P01"
+
+
+@claim("SE-20", "TI-32", source=SYNCHRONOUS, needs=SQL)
+@settings(synchronous_standby_names="nobody")
+@pytest.mark.parametrize("how", ["cancel", "term", "fast"])
+def test_who_waits_for_a_standby_has_committed(cluster: Cluster, how: str) -> None:
+    """A commit that no standby confirms waits, and says for what; when the wait is broken off the
+    session warns that it has committed, and ends if it was told to."""
+    with cluster.session() as observer:
+        session = cluster.session()
+        session.send_query("create table something()")
+        cluster.wait_for(
+            "a wait for a standby",
+            lambda: session.child.title.startswith(f"{HEAD}CREATE TABLE waiting for 0/"),
+            describe=lambda: session.child.title,
+        )
+        assert session.is_silent()
+        child = session.child
+        if how == "cancel":
+            session.cancel()
+            session.result()
+            expected = "canceling wait for synchronous replication due to user request"
+        else:
+            if how == "term":
+                cluster.signal_child(child, signal.SIGTERM)
+            else:
+                cluster.request_shutdown("fast")
+            session.expect_end()
+            expected = (
+                "canceling the wait for synchronous replication and terminating connection due to "
+                "administrator command"
+            )
+        told = session.notices[-1]
+        assert (told.severity, told.message) == ("WARNING", expected)
+        if how == "cancel":
+            expect_title(cluster, session, "idle")
+        else:
+            assert told.sqlstate == ADMIN_SHUTDOWN
+            cluster.expect_death(child)
+        if how == "fast":
+            cluster.expect_exit(code=0)
+            cluster.start()
+            observer = cluster.session()
+        assert observer.query("select count(*) from something") == [("0",)]

@@ -1,0 +1,84 @@
+"""Sessions whose statements are run by parallel workers, and how many workers each got."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.hold.parallel import run_in_parallel
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.rest import Rest
+
+NONE = "Workers Launched: 0"
+ONE = "Workers Launched: 1"
+PLANNED = 4
+
+
+PARALLEL = {
+    "max_parallel_workers": "8",
+    "max_parallel_workers_per_gather": str(PLANNED),
+    "min_parallel_table_scan_size": "0",
+    "parallel_setup_cost": "0",
+    "parallel_tuple_cost": "0",
+}
+
+
+def parallel_session(cluster: Cluster) -> Session:
+    """A session whose statements are run by one parallel worker."""
+    return run_in_parallel(cluster.session())
+
+
+def workers_launched(session: Session) -> str:
+    """How many workers the plan of a statement was run by."""
+    rows = session.query("explain (analyze, costs off, timing off, summary off) select 1")
+    lines = [(row[0] or "").strip() for row in rows]
+    return next(line for line in lines if line.startswith("Workers Launched"))
+
+
+def expect_a_worker(cluster: Cluster, session: Session) -> None:
+    """A statement gets its worker.
+
+    Perhaps not the first one: a leader may see that its worker has ended a moment before the
+    postmaster gives its slot back (bgworker.c: ReportBackgroundWorkerExit()).
+    """
+    cluster.wait_for("a parallel worker", lambda: workers_launched(session) == ONE)
+
+
+def expect_place_given_back(cluster: Cluster) -> None:
+    """The last worker is gone, and the postmaster has done with it."""
+    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
+    rest = Rest(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.has_come)
+
+
+def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:
+    """Of parallel workers there is one at a time, and there is no second one."""
+    expect_a_worker(cluster, session)
+    expect_place_given_back(cluster)
+    with parallel_session(cluster) as busy:
+        busy.send_query("select pg_sleep(60)")
+        cluster.child(Kind.PARALLEL_WORKER)
+        assert workers_launched(session) == NONE
+        busy.cancel()
+        with pytest.raises(ServerError):
+            busy.result()
+    expect_a_worker(cluster, session)
+
+
+def make_table(session: Session) -> None:
+    """A table that is worth four workers."""
+    session.query("create table something as select * from generate_series(1, 1000)")
+    session.query(f"alter table something set (parallel_workers = {PLANNED})")
+
+
+def launched(session: Session) -> int:
+    """How many workers a parallel statement got of the four that it wanted."""
+    plan = session.query("explain (analyze, timing off) select count(*) from something")
+    text = "\n".join(row[0] or "" for row in plan)
+    assert f"Workers Planned: {PLANNED}\n" in text
+    found = re.search(r"Workers Launched: (\d+)", text)
+    assert found is not None
+    return int(found[1])

@@ -1,0 +1,12 @@
+"""Positions in the WAL."""
+
+from __future__ import annotations
+
+from pglife_conformance.cluster.session import Session
+
+
+def place(session: Session) -> str:
+    """Where the WAL ends."""
+    ((found,),) = session.query("select pg_current_wal_insert_lsn()")
+    assert found is not None
+    return found
