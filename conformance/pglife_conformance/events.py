@@ -1,74 +1,190 @@
-"""What passes between the suite and a server, in one place: stimuli and observations.
+"""Stimuli and observations: everything that passes between the suite and a server.
 
-Begin with   Observation, then Recorder.
-Owns         the shape of a trace. Every verb of a cluster tells the recorder what it is about to
-             do; every change that the suite sees is told as one observation.
-Leaves out   judging them: that is the monitor's, a Recorder like any other.
-Source       DESIGN section 4 (Monitor, Evidence).
+Begin with Observation, then the stimuli, then Recorder. The verbs of a cluster record each
+stimulus just before they carry it out; the watcher records each look that differs from the last.
+The monitor is a Recorder.
 """
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child, Death
 
 
-class Stimulus(StrEnum):
-    """What the suite does to a server; the data that goes with each is named beside it."""
+class ShutdownMode(StrEnum):
+    """The three shutdown requests, under the names that the log and pg_ctl use (SH-01)."""
 
-    START = "start"
-    """version: int, settings: dict[str, str], wal_is_clean: bool"""
+    SMART = "smart"
+    FAST = "fast"
+    IMMEDIATE = "immediate"
 
-    SHUTDOWN_REQUEST = "shutdown_request"
-    """mode: "smart" | "fast" | "immediate"; by: "signal" | "pg_ctl" """
+    @property
+    def signal(self) -> signal.Signals:
+        """The signal by which the postmaster receives the request (SG-01)."""
+        return _SHUTDOWN_SIGNALS[self]
 
-    RELOAD = "reload"
-    """settings: dict[str, str]: what has been changed since the last reload"""
 
-    SIGNAL_CHILD = "signal_child"
-    """child: Child, signal: signal.Signals"""
+SMART, FAST, IMMEDIATE = ShutdownMode.SMART, ShutdownMode.FAST, ShutdownMode.IMMEDIATE
+_SHUTDOWN_SIGNALS = {SMART: signal.SIGTERM, FAST: signal.SIGINT, IMMEDIATE: signal.SIGQUIT}
 
-    SIGNAL_POSTMASTER = "signal_postmaster"
-    """signal: signal.Signals, other than the requests above"""
 
-    CONNECT = "connect"
-    """client: int, startup: "packet" | "silent" | "cancel" | "raw"; address: "unix" | "tcp" """
+# Stimuli.
 
-    STARTUP_PACKET = "startup_packet"
-    """client: int, parameters: dict[str, str]: a silent client now says who it is"""
 
-    QUERY = "query"
-    """client: int, sql: str"""
+class Startup(Enum):
+    """What a client sends when it has connected."""
 
-    CANCEL = "cancel"
-    """client: int, pid: int"""
+    PACKET = "startup packet"
+    CANCEL = "cancel request"
+    NOTHING = "nothing"
 
-    TERMINATE = "terminate"
-    """client: int: the Terminate message, then the end of the connection"""
 
-    DISCONNECT = "disconnect"
-    """client: int: the connection closed without a word"""
+@dataclass(frozen=True)
+class Start:
+    """`postgres` is started with these settings.
 
-    PG_CTL = "pg_ctl"
-    """args: tuple[str, ...]"""
+    Args:
+        version: the server's major version.
+        settings: everything that the suite has written into postgresql.conf.
+    """
 
-    FORK_LIMIT = "fork_limit"
-    """fails: bool: whether a fork by the postmaster fails from now on"""
+    version: int
+    settings: Mapping[str, str]
 
-    CHANGE_FILE = "change_file"
-    """path: str, relative to the data directory; what: "written" | "removed" """
+
+@dataclass(frozen=True)
+class ShutdownRequest:
+    """The postmaster is sent the signal for this shutdown mode."""
+
+    mode: ShutdownMode
+
+
+@dataclass(frozen=True)
+class ReloadRequest:
+    """The postmaster is sent SIGHUP; `settings` have changed since the last reload."""
+
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SignalChild:
+    """A child is sent a signal."""
+
+    child: Child
+    number: signal.Signals
+
+
+@dataclass(frozen=True)
+class SignalPostmaster:
+    """The postmaster is sent a signal that is none of the requests above."""
+
+    number: signal.Signals
+
+
+@dataclass(frozen=True)
+class Connect:
+    """A client connects and sends this.
+
+    Args:
+        client: the number of the client's session in its cluster.
+        startup: its first message.
+        tcp: whether it connects over TCP and not over the Unix-domain socket.
+    """
+
+    client: int
+    startup: Startup
+    tcp: bool
+
+
+@dataclass(frozen=True)
+class SendQuery:
+    """A client sends a simple query."""
+
+    client: int
+    sql: str
+
+
+@dataclass(frozen=True)
+class CancelQuery:
+    """A client's query is cancelled over a connection of its own."""
+
+    client: int
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Terminate:
+    """A client sends Terminate and closes its connection."""
+
+    client: int
+
+
+@dataclass(frozen=True)
+class Disconnect:
+    """A client closes its connection without a message."""
+
+    client: int
+
+
+@dataclass(frozen=True)
+class RunPgCtl:
+    """pg_ctl is run with these arguments."""
+
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LimitForks:
+    """The postmaster's number of processes is limited.
+
+    Args:
+        room: how many children it may have; None lifts the limit.
+        since_start: whether the limit holds before the first fork.
+    """
+
+    room: int | None
+    since_start: bool = False
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    """A file is written; `path` is relative to the data directory."""
+
+    path: str
+
+
+Stimulus = (
+    Start
+    | ShutdownRequest
+    | ReloadRequest
+    | SignalChild
+    | SignalPostmaster
+    | Connect
+    | SendQuery
+    | CancelQuery
+    | Terminate
+    | Disconnect
+    | RunPgCtl
+    | LimitForks
+    | WriteFile
+)
+
+
+# Observations.
 
 
 class AnswerKind(Enum):
-    """What a client heard."""
+    """What a client received."""
 
     READY = "ready"
-    """ReadyForQuery: admitted, or done with a statement."""
+    """ReadyForQuery: the client is admitted, or its statement is done."""
     ERROR = "error"
     """An ErrorResponse of any severity."""
     WARNING = "warning"
@@ -81,7 +197,7 @@ class AnswerKind(Enum):
 
 @dataclass(frozen=True)
 class Answer:
-    """One thing a client heard."""
+    """One message, or the end of the connection, that a client received."""
 
     client: int
     kind: AnswerKind
@@ -94,40 +210,30 @@ class Answer:
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at a server from outside, told only if something differs from the last look."""
+    """One look at a server from outside; recorded only if it differs from the last one."""
 
     at: float
     """time.monotonic()"""
     kids: tuple[Child, ...]
-    """Direct children of the postmaster, oldest first; zombies are among them."""
+    """Direct children of the postmaster, oldest first, zombies included."""
     births: tuple[Child, ...]
     deaths: tuple[Death, ...]
-    """Children that have gone since the last look, in the order in which the kernel says so."""
+    """Children that were reaped since the last look, in the order of the kernel's announcements."""
     log: tuple[LogRecord, ...]
     """Records written since the last look."""
     pid_file: PidFileStatus | None
     """Line 8 of postmaster.pid; None without a file or without the line."""
     exit_code: int | None
-    """The postmaster's exit status once it has ended; negative for a signal."""
+    """The postmaster's exit status once it has exited; negative for a signal."""
     answer: Answer | None = None
-    """What a client heard, if that is why we looked."""
+    """What a client received, if that is why we looked."""
 
 
 class Recorder(Protocol):
-    """Whoever wants to know all that was done and all that was seen, in order."""
+    """Receives every stimulus and every observation, in order."""
 
-    def stimulus(self, name: str, **data: Any) -> None:
-        """Called just before the suite does something to the server."""
+    def stimulus(self, stimulus: Stimulus) -> None:
+        """Called just before the suite carries the stimulus out."""
 
     def look(self, observation: Observation) -> None:
         """Called with each observation that differs from the one before."""
-
-
-class NullRecorder:
-    """Records nothing."""
-
-    def stimulus(self, name: str, **data: Any) -> None:
-        """Forget it."""
-
-    def look(self, observation: Observation) -> None:
-        """Forget it."""

@@ -37,9 +37,10 @@ LIMIT_S = 1200
 
 HEAD = """
 import os, signal
-from pglife_conformance.claims import Defect, claim, settings
-from pglife_conformance.failures import Inconclusive
-from pglife_conformance.needs import Need
+from pglife_conformance.pytest.claims import Defect, claim, settings
+from pglife_conformance.events import FAST
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.needs import Need
 """
 
 

@@ -34,6 +34,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, ServerError, Session
 from pglife_conformance.cluster.teardown import end_cluster
 from pglife_conformance.cluster.template import Template
+from pglife_conformance.events import IMMEDIATE, ShutdownMode
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.monitor.judge import Monitor
 from pglife_conformance.observation.processes import RunState
@@ -42,7 +43,6 @@ from pglife_spec.postgres.state import REPAIRS
 
 DEADLY = (signal.SIGKILL, signal.SIGQUIT)
 HARMLESS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-MODES = ("smart", "fast", "immediate")
 MOST_CLIENTS = 8
 STEP_LIMIT_S = 3.0
 GOING = (ServerError, ClientTimeout, Expectation, OSError)
@@ -182,7 +182,7 @@ class Life:
     def request_shutdown(self, mode: str) -> None:
         """A shutdown of this kind."""
         self._note("request_shutdown", mode)
-        self.cluster.request_shutdown(mode)
+        self.cluster.request_shutdown(ShutdownMode(mode))
 
     def start_again(self) -> None:
         """Another postmaster, when the last one has ended."""
@@ -207,7 +207,7 @@ class Life:
         try:
             self._let_go()
             if self.is_running():
-                self.cluster.request_shutdown("immediate")
+                self.cluster.request_shutdown(IMMEDIATE)
                 self.cluster.wait_for(
                     "the postmaster's end", lambda: not self.is_running(), deadlines.SHUTDOWN_LIMIT
                 )
@@ -292,7 +292,7 @@ class LiveServer(RuleBasedStateMachine):
         self.life.reload()
 
     @precondition(lambda self: self.life.is_running())
-    @rule(mode=st.sampled_from(MODES))
+    @rule(mode=st.sampled_from([str(mode) for mode in ShutdownMode]))
     def request_shutdown(self, mode: str) -> None:
         self.life.request_shutdown(mode)
 

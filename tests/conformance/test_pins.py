@@ -13,6 +13,7 @@ from pglife_conformance.base.failures import Expectation, Hang, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome
+from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import (
     ARCHIVER_HELD,
     Pin,
@@ -114,7 +115,7 @@ def test_hang_is_told_from_slow(cluster: Cluster) -> None:
 
 def test_a_claim_that_nothing_happens(cluster: Cluster) -> None:
     cluster.expect_still("the server runs", cluster.is_running, for_s=0.1)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     with pytest.raises(Expectation):
         cluster.expect_still("the server runs", cluster.is_running, deadlines.SHUTDOWN_LIMIT)
 

@@ -167,7 +167,7 @@ def test_leaves(cluster):
     """Somebody stays in the data directory."""
     subprocess.Popen(["sleep", "50"], cwd=cluster.data)
     # One that has to be killed at the end may leave what it likes.
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 ''')
     done = runner.run()
@@ -188,7 +188,7 @@ def test_leaves(cluster):
         os._exit(0 if ctypes.CDLL(None).shmget(0, 56, 0o1600) >= 0 else 1)
     assert os.waitpid(maker, 0)[1] == 0
     cluster.postmaster_pids.add(maker)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 ''')
     done = runner.run()

@@ -26,7 +26,20 @@ from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.cluster.teardown import continue_stopped
 from pglife_conformance.cluster.template import Template, setting_lines
 from pglife_conformance.cluster.watching import Watcher
-from pglife_conformance.events import Recorder, Stimulus
+from pglife_conformance.events import (
+    FAST,
+    Connect,
+    Recorder,
+    ReloadRequest,
+    RunPgCtl,
+    ShutdownMode,
+    ShutdownRequest,
+    SignalChild,
+    SignalPostmaster,
+    Start,
+    Startup,
+    WriteFile,
+)
 from pglife_conformance.observation.control_file import ControlState, parse_control_state
 from pglife_conformance.observation.kinds import Kind, as_kind
 from pglife_conformance.observation.log import LogRecord, LogTail
@@ -47,11 +60,6 @@ Found = TypeVar("Found")
 READY_LINE = "database system is ready to accept connections"
 COLLECTED_LOG = "postgresql.log"
 
-_REQUESTS = {
-    "smart": signal.SIGTERM,
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-}
 _PMSTATE_LINE = re.compile(r"updating PMState from (PM_\w+) to (PM_\w+)")
 
 
@@ -111,7 +119,7 @@ class Cluster:
 
     def write_file(self, name: str, text: str = "") -> Path:
         """A file in the data directory, owned by the server's user (standby.signal, ...)."""
-        self.watcher.stimulus(Stimulus.CHANGE_FILE, path=name, what="written")
+        self.watcher.stimulus(WriteFile(name))
         path = self.data / name
         path.write_text(text, encoding="utf-8")
         self.target.user.owns(path)
@@ -128,12 +136,7 @@ class Cluster:
     ) -> None:
         """Start `postgres` itself, with more `args` and `env`; `wait` for all its family."""
         mark = self.mark()
-        self.watcher.stimulus(
-            Stimulus.START,
-            version=self.target.version.major,
-            settings=dict(self.settings),
-            wal_is_clean=self.pid_file() is None,
-        )
+        self.watcher.stimulus(Start(self.target.version.major, dict(self.settings)))
         with self.stderr.open("ab") as stderr:
             process = self.target.start(
                 Program.POSTGRES,
@@ -171,27 +174,27 @@ class Cluster:
 
     # Requests to the postmaster.
 
-    def request_shutdown(self, mode: str) -> None:
+    def request_shutdown(self, mode: ShutdownMode) -> None:
         """Ask for a smart, fast or immediate shutdown by signal; does not wait (SH-01)."""
-        self.watcher.stimulus(Stimulus.SHUTDOWN_REQUEST, mode=mode, by="signal")
-        self._postmaster().send(_REQUESTS[mode])
+        self.watcher.stimulus(ShutdownRequest(mode))
+        self._postmaster().send(mode.signal)
 
     def reload(self, **settings: object) -> None:
         """Change settings, then SIGHUP; does not wait."""
         if settings:
             self.configure(**settings)
         words = {name: _word(value) for name, value in settings.items()}
-        self.watcher.stimulus(Stimulus.RELOAD, settings=words)
+        self.watcher.stimulus(ReloadRequest(words))
         self._postmaster().send(signal.SIGHUP)
 
     def signal_postmaster(self, number: signal.Signals) -> None:
         """Any other signal."""
-        self.watcher.stimulus(Stimulus.SIGNAL_POSTMASTER, signal=number)
+        self.watcher.stimulus(SignalPostmaster(number))
         if number in (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV):
             self.was_killed = True
         self._postmaster().send(number)
 
-    def restart(self, mode: str = "fast") -> None:
+    def restart(self, mode: ShutdownMode = FAST) -> None:
         """Stop and start again, waiting for both."""
         self.request_shutdown(mode)
         self.expect_exit(code=0)
@@ -203,7 +206,7 @@ class Cluster:
 
     def begin_pg_ctl(self, *args: str, **env: str) -> RunningProgram:
         """Start pg_ctl on this cluster and do not wait; finish_pg_ctl() does."""
-        self.watcher.stimulus(Stimulus.PG_CTL, args=args)
+        self.watcher.stimulus(RunPgCtl(args))
         words = [*args, "-D", str(self.data)]
         program = self.target.begin(Program.PG_CTL, words, run_id=self.run.id, env=env)
         self.at_end.append(program.abandon)
@@ -298,7 +301,7 @@ class Cluster:
     def signal_child(self, child: Child | Kind | str, number: signal.Signals) -> Child:
         """Send a signal to one child (and not to its group); returns the child it went to."""
         found = child if isinstance(child, Child) else self.child(child)
-        self.watcher.stimulus(Stimulus.SIGNAL_CHILD, child=found, signal=number)
+        self.watcher.stimulus(SignalChild(found, number))
         stat = read_stat(found.pid)
         if stat is None or stat.start_time != found.start_time:
             raise self.watcher.failure(f"child {found} alive, to signal it", "it has gone")
@@ -401,7 +404,7 @@ class Cluster:
         parameters: Mapping[str, str] | None = None,
     ) -> Session:
         """A client that tries to get in; `outcome` says what became of it."""
-        session = self._new_session("packet", tcp)
+        session = self._new_session(Startup.PACKET, tcp)
         packet = {"user": user, "database": database, **(parameters or {})}
         session.introduce(packet, protocol, within * self.scale)
         return session
@@ -418,7 +421,7 @@ class Cluster:
     def silent_client(self, *, tcp: bool = False, wait_for_child: bool = True) -> Session:
         """A client that connects and says nothing. Its `child` is the child forked for it."""
         before = {kid.key for kid in self.watcher.look().kids}
-        session = self._new_session("silent", tcp)
+        session = self._new_session(Startup.NOTHING, tcp)
         if wait_for_child:
 
             def born() -> Child | None:
@@ -440,10 +443,9 @@ class Cluster:
             address = self.socket_directory / f".s.PGSQL.{self.settings.get('port', '5432')}"
         return Client(address, deadlines.ANSWER_LIMIT * self.scale)
 
-    def _new_session(self, startup: str, tcp: bool) -> Session:
+    def _new_session(self, startup: Startup, tcp: bool) -> Session:
         number = len(self._sessions)
-        address = "tcp" if tcp else "unix"
-        self.watcher.stimulus(Stimulus.CONNECT, client=number, startup=startup, address=address)
+        self.watcher.stimulus(Connect(number, startup, tcp))
         session = Session(self, self.raw_client(tcp=tcp), number)
         self._sessions.append(session)
         return session

@@ -22,7 +22,14 @@ from pglife_conformance.cluster.client import (
     ServerMessage,
     Tag,
 )
-from pglife_conformance.events import Answer, AnswerKind, Stimulus
+from pglife_conformance.events import (
+    Answer,
+    AnswerKind,
+    CancelQuery,
+    Disconnect,
+    SendQuery,
+    Terminate,
+)
 from pglife_conformance.observation.processes import Child
 
 if TYPE_CHECKING:
@@ -119,7 +126,7 @@ class Session:
 
     def send_query(self, sql: str) -> None:
         """Only send it."""
-        self.cluster.watcher.stimulus(Stimulus.QUERY, client=self.number, sql=sql)
+        self.cluster.watcher.stimulus(SendQuery(self.number, sql))
         self.client.send_query(sql)
 
     def result(self, limit_s: float | None = None) -> list[Row]:
@@ -169,7 +176,7 @@ class Session:
     def cancel(self) -> None:
         """A CancelRequest for this session, on a connection of its own."""
         pid = self.backend_pid
-        self.cluster.watcher.stimulus(Stimulus.CANCEL, client=self.number, pid=pid)
+        self.cluster.watcher.stimulus(CancelQuery(self.number, pid))
         other = self.cluster.raw_client()
         other.send_cancel(pid, self.client.cancel_key)
         other.receive_rest()
@@ -201,7 +208,7 @@ class Session:
     def close(self) -> None:
         """Terminate message, then hang up."""
         if self._open and self.outcome is Outcome.ADMITTED and self.ending is None:
-            self.cluster.watcher.stimulus(Stimulus.TERMINATE, client=self.number)
+            self.cluster.watcher.stimulus(Terminate(self.number))
             self.client.send_terminate()
             self._hang_up()
         else:
@@ -211,7 +218,7 @@ class Session:
         """Hang up without a word."""
         if self._open:
             if self.ending is None:
-                self.cluster.watcher.stimulus(Stimulus.DISCONNECT, client=self.number)
+                self.cluster.watcher.stimulus(Disconnect(self.number))
             self._hang_up()
 
     def _hang_up(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from pglife_conformance.base import deadlines
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -101,5 +102,5 @@ def stop(*clusters: Cluster) -> None:
     """End servers in order: whoever is told to quit while it makes dynamic shared memory, as
     processes that have just been started do, leaves some behind."""
     for cluster in clusters:
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)

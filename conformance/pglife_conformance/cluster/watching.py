@@ -24,7 +24,7 @@ from typing import TypeVar
 from pglife_conformance.base.failures import Expectation, Hang
 from pglife_conformance.base.overload import note_wait
 from pglife_conformance.cluster.postmaster import Postmaster
-from pglife_conformance.events import Answer, Observation, Recorder
+from pglife_conformance.events import Answer, Observation, Recorder, Stimulus
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import read_pid_file
 from pglife_conformance.observation.processes import Child, Family
@@ -106,12 +106,12 @@ class Watcher:
         """Be woken by this file too."""
         self._alarm.watch(path)
 
-    def stimulus(self, name: str, **data: object) -> None:
+    def stimulus(self, stimulus: Stimulus) -> None:
         """Tell the recorders what is about to be done, after a last look at what was before."""
         if self.recorders:
             self.look()
         for recorder in self.recorders:
-            recorder.stimulus(name, **data)
+            recorder.stimulus(stimulus)
 
     def look(self, answer: Answer | None = None) -> Observation:
         """Gather all evidence; the recorders hear of it if it is any different.

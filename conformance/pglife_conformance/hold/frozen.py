@@ -18,7 +18,7 @@ from types import TracebackType
 
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import Stimulus
+from pglife_conformance.events import SignalChild
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, RunState, read_stat
 from pglife_conformance.observation.rest import Rest
@@ -120,7 +120,7 @@ class Frozen:
                 self._continue(child)
 
     def _continue(self, child: Child) -> None:
-        self.cluster.watcher.stimulus(Stimulus.SIGNAL_CHILD, child=child, signal=signal.SIGCONT)
+        self.cluster.watcher.stimulus(SignalChild(child, signal.SIGCONT))
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGCONT)
 

@@ -22,6 +22,7 @@ from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin, _stop_at_sight, pin_startup
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, read_stat
@@ -132,7 +133,7 @@ def _caught_at_birth(cluster: Cluster) -> Pin:
         if pin is not None:
             return pin
         cluster.expect_ready(since=mark)
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
     raise Inconclusive("the startup process stopped as it appears", f"missed {_ATTEMPTS} times")
 

@@ -25,7 +25,7 @@ from pglife_conformance.base.refusals import IN_RECOVERY_MODE
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.family import io_worker_number
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.events import Stimulus
+from pglife_conformance.events import FAST, SMART, LimitForks, ShutdownMode, SignalChild
 from pglife_conformance.expect.crash import was_too_slow
 from pglife_conformance.observation.kinds import Kind, as_kind, kind_of_title
 from pglife_conformance.observation.processes import (
@@ -74,9 +74,7 @@ class Pin:
             return
         self._held = False
         if self.is_there():
-            self.cluster.watcher.stimulus(
-                Stimulus.SIGNAL_CHILD, child=self.child, signal=signal.SIGCONT
-            )
+            self.cluster.watcher.stimulus(SignalChild(self.child, signal.SIGCONT))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child.pid, signal.SIGCONT)
 
@@ -137,13 +135,13 @@ def pin_smart_pending(cluster: Cluster) -> Iterator[Session]:
     """OB-05: PM_RUN with a smart shutdown pending, held by a session."""
     mark = cluster.mark()
     with cluster.session() as session:
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         yield session
 
 
 @contextlib.contextmanager
-def pin_wait_backends(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+def pin_wait_backends(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-06: PM_WAIT_BACKENDS in a shutdown, held by a stopped session."""
     session = cluster.session()
     with Pin(cluster, session.child) as pin:
@@ -153,7 +151,7 @@ def pin_wait_backends(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
 
 
 @contextlib.contextmanager
-def pin_wait_xlog_shutdown(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+def pin_wait_xlog_shutdown(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-08: PM_WAIT_XLOG_SHUTDOWN (≤17 PM_SHUTDOWN), held by the stopped checkpointer."""
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
         cluster.request_shutdown(mode)
@@ -169,7 +167,7 @@ ARCHIVER_HELD = {
 
 
 @contextlib.contextmanager
-def pin_wait_xlog_archival(cluster: Cluster, mode: str = "fast") -> Iterator[Child]:
+def pin_wait_xlog_archival(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Child]:
     """OB-09: PM_WAIT_XLOG_ARCHIVAL (≤17 PM_SHUTDOWN_2), held by an archive_command that sleeps.
 
     The cluster has the settings ARCHIVER_HELD. There is something to archive because a shutdown
@@ -209,7 +207,7 @@ def _has_checkpointed(cluster: Cluster, mark: int) -> bool:
 
 
 @contextlib.contextmanager
-def pin_wait_io_workers(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+def pin_wait_io_workers(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-10: PM_WAIT_IO_WORKERS (18), held by a stopped io worker."""
     with Pin(cluster, Kind.IO_WORKER) as pin:
         cluster.request_shutdown(mode)
@@ -218,7 +216,7 @@ def pin_wait_io_workers(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
 
 
 @contextlib.contextmanager
-def pin_wait_checkpointer(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+def pin_wait_checkpointer(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-11: PM_WAIT_CHECKPOINTER (18), held by the checkpointer stopped after its checkpoint."""
     with (
         pin_wait_io_workers(cluster, mode) as io_worker,
@@ -230,7 +228,7 @@ def pin_wait_checkpointer(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]
 
 
 @contextlib.contextmanager
-def pin_wait_dead_end(cluster: Cluster, mode: str = "fast") -> Iterator[Pin]:
+def pin_wait_dead_end(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-12: PM_WAIT_DEAD_END in a shutdown, held by a stopped dead-end child."""
     with pin_wait_backends(cluster, mode) as backend:
         dead_end = cluster.silent_client()
@@ -393,13 +391,13 @@ def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
         user.limit_processes(pid, None)
 
     cluster.at_end.append(give_back)
-    cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=0, since_start=False)
+    cluster.watcher.stimulus(LimitForks(0))
     if not user.limit_processes(pid, 0):
         raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
     try:
         yield
     finally:
-        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=None, since_start=False)
+        cluster.watcher.stimulus(LimitForks(None))
         give_back()
 
 

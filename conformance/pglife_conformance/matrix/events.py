@@ -53,10 +53,10 @@ class Request(Event):
     rules = ("SH-01", "SH-02", "SH-03", "SH-06", "SH-09")
 
     def __str__(self) -> str:
-        return self.level.word
+        return self.level.mode
 
     def happen(self, scene: Scene) -> None:
-        scene.cluster.request_shutdown(self.level.word)
+        scene.cluster.request_shutdown(self.level.mode)
 
     def by_rules(self, standing: Standing) -> None:
         standing.request(self.level)
@@ -91,7 +91,7 @@ class Harmless(Event):
     def happen(self, scene: Scene) -> None:
         for level in (Level.SMART, Level.FAST):
             if level <= self.level:
-                scene.cluster.request_shutdown(level.word)
+                scene.cluster.request_shutdown(level.mode)
                 scene.wait_for_rest()
         for number in _HARMLESS:
             scene.cluster.signal_postmaster(number)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals, strsignal
 
+from pglife_conformance.events import ShutdownMode
 from pglife_conformance.expect.log_lines import step
 from pglife_conformance.matrix.roles import (
     CLIENTS,
@@ -40,9 +41,9 @@ class Level(IntEnum):
     IMMEDIATE = 3
 
     @property
-    def word(self) -> str:
-        """As in the log and as the suite asks for it."""
-        return self.name.lower()
+    def mode(self) -> ShutdownMode:
+        """The request that leads here."""
+        return ShutdownMode[self.name]
 
 
 OPEN = frozenset({"PM_RUN", "PM_HOT_STANDBY"})
@@ -111,7 +112,7 @@ class Standing:
         if level <= self.level:
             return
         self.level = level
-        self._say(f"received {level.word} shutdown request")
+        self._say(f"received {level.mode} shutdown request")
         if level is Level.IMMEDIATE:
             # SM-23: the dead-end children only since 18.
             spared = set() if self.major >= 18 else {Role.DEAD_END}

@@ -18,6 +18,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.events import FAST, SMART
 from pglife_conformance.hold.frozen import expect_rest
 from pglife_conformance.hold.gate import pin_startup_after_crash, pin_startup_at_birth
 from pglife_conformance.hold.pin import (
@@ -139,7 +140,7 @@ def _connected(cluster: Cluster) -> Iterator[Held]:
 def _smart_pending(cluster: Cluster) -> Iterator[Held]:
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     yield Held(cluster, Role.DEAD_END, [session, cluster.silent_client()])
 
@@ -168,7 +169,7 @@ def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManag
 def _wait_backends_by_smart(cluster: Cluster) -> Iterator[Pin]:
     """WAIT_BACKENDS of a smart shutdown without sessions, held by the background writer."""
     with Pin(cluster, Kind.BACKGROUND_WRITER) as pin:
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.wait_for(
             "the end of the walwriter and the launchers",
             lambda: (
@@ -189,7 +190,7 @@ def _wait_backends_by_smart(cluster: Cluster) -> Iterator[Pin]:
 def _wait_xlog_archival(cluster: Cluster) -> Iterator[Pin]:
     """OB-09, but with the archiver itself stopped."""
     with Pin(cluster, Kind.ARCHIVER) as pin:
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         if cluster.target.version.major >= 18:
             cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
         else:

@@ -11,9 +11,25 @@ import itertools
 import signal
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from pglife_conformance.events import Answer, AnswerKind, Observation, Stimulus
+from pglife_conformance.events import (
+    FAST,
+    Answer,
+    AnswerKind,
+    CancelQuery,
+    Connect,
+    LimitForks,
+    Observation,
+    ReloadRequest,
+    RunPgCtl,
+    ShutdownMode,
+    ShutdownRequest,
+    SignalChild,
+    SignalPostmaster,
+    Start,
+    Stimulus,
+    WriteFile,
+)
 from pglife_conformance.monitor.binding import BYSTANDERS, MODEL_KIND, Binding, OutOfScope
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
 from pglife_conformance.monitor.projection import readings_of
@@ -65,7 +81,7 @@ class Monitor:
     ) -> None:
         self._repairs = repairs
         self._kept_in = kept_in
-        self._events: list[tuple[Stimulus, Mapping[str, Any]] | Observation] = []
+        self._events: list[Stimulus | Observation] = []
         self.open_because: str | None = None
         """Why the verdict is open from some moment on; None while everything is judged."""
         self.looks = 0
@@ -76,9 +92,9 @@ class Monitor:
         self._spoken = False
         self._log_lags = False
 
-    def stimulus(self, name: str, **data: Any) -> None:
-        """Note what is about to be done."""
-        self._events.append((Stimulus(name), data))
+    def stimulus(self, stimulus: Stimulus) -> None:
+        """Record what is about to be done."""
+        self._events.append(stimulus)
 
     def look(self, observation: Observation) -> None:
         """Note what has been seen."""
@@ -96,7 +112,7 @@ class Monitor:
                 if isinstance(event, Observation):
                     self._see(event)
                 else:
-                    self._do(*event)
+                    self._do(event)
         except OutOfScope as reason:
             self.open_because = str(reason)
         except TooMany:
@@ -117,40 +133,39 @@ class Monitor:
 
     # What was done.
 
-    def _do(self, name: Stimulus, data: Mapping[str, Any]) -> None:
-        if name is Stimulus.FORK_LIMIT and data["since_start"]:
-            raise OutOfScope("a limit of processes before the first fork")
-        if name is Stimulus.START:
-            self._start(data)
-            return
-        if self._tracker is None:
-            return
-        match name:
-            case Stimulus.SHUTDOWN_REQUEST:
-                self._request(data["mode"], now=data["by"] == "signal")
-            case Stimulus.RELOAD:
-                self._reload(data)
-            case Stimulus.SIGNAL_CHILD:
-                self._signal_child(data["child"], data["signal"])
-            case Stimulus.SIGNAL_POSTMASTER:
-                self._signal_postmaster(data["signal"])
-            case Stimulus.CONNECT:
-                self._connect(data["client"])
-            case Stimulus.CANCEL:
+    def _do(self, stimulus: Stimulus) -> None:
+        match stimulus:
+            case LimitForks(since_start=True):
+                raise OutOfScope("a limit of processes before the first fork")
+            case Start():
+                self._start(stimulus)
+            case _ if self._tracker is None:
+                pass
+            case ShutdownRequest(mode):
+                self._request(mode, now=True)
+            case ReloadRequest(settings):
+                self._reload(settings)
+            case SignalChild(child, number):
+                self._signal_child(child, number)
+            case SignalPostmaster(number):
+                self._signal_postmaster(number)
+            case Connect(client):
+                self._connect(client)
+            case CancelQuery():
                 self._connect(-1)
-            case Stimulus.PG_CTL:
-                self._pg_ctl(data["args"])
-            case Stimulus.FORK_LIMIT:
-                self._fork_limit(data["room"])
-            case Stimulus.CHANGE_FILE:
-                raise OutOfScope(f"a change of {data['path']}")
+            case RunPgCtl(args):
+                self._pg_ctl(args)
+            case LimitForks(room):
+                self._fork_limit(room)
+            case WriteFile(path):
+                raise OutOfScope(f"a change of {path}")
             case _:
                 pass
 
-    def _start(self, data: Mapping[str, Any]) -> None:
-        if data["settings"].get("restore_command"):
+    def _start(self, start: Start) -> None:
+        if start.settings.get("restore_command"):
             raise OutOfScope("archive recovery")
-        binding = Binding.of(data["version"], data["settings"], self._repairs())
+        binding = Binding.of(start.version, start.settings, self._repairs())
         program = binding.program(self._kept_in)
         visible = {"log", "pmstate"} if binding.version >= 18 else {"log"}
         self._tracker = self._latest = Tracker(program, frozenset(visible))
@@ -163,7 +178,7 @@ class Monitor:
         assert self._tracker is not None
         return self._tracker
 
-    def _request(self, mode: str, *, now: bool) -> None:
+    def _request(self, mode: ShutdownMode, *, now: bool) -> None:
         action = f"operator_requests_shutdown({mode}shutdown)"
         move = self._live().apply if now else None
         if move is not None:
@@ -178,9 +193,9 @@ class Monitor:
         action = "fork_begins_to_fail" if room == 0 else "fork_works_again"
         self._elements = self._live().grant(self._elements, [action])
 
-    def _reload(self, data: Mapping[str, Any]) -> None:
-        if data.get("settings"):
-            raise OutOfScope(f"a reload that changes {', '.join(data['settings'])}")
+    def _reload(self, settings: Mapping[str, str]) -> None:
+        if settings:
+            raise OutOfScope(f"a reload that changes {', '.join(settings)}")
         self._elements = self._live().apply(self._elements, "operator_requests_reload")
 
     def _signal_postmaster(self, number_: signal.Signals) -> None:
@@ -199,10 +214,10 @@ class Monitor:
         if command in ("status",):
             return
         if command == "stop":
-            mode = "fast"
+            mode = FAST
             for flag, value in itertools.pairwise(args):
                 if flag in ("-m", "--mode"):
-                    mode = {"s": "smart", "f": "fast", "i": "immediate"}[value[0]]
+                    mode = next(m for m in ShutdownMode if m.startswith(value[0]))
             self._request(mode, now=False)
             return
         if command == "reload":

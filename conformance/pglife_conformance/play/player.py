@@ -18,6 +18,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, ServerError
+from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.expect.crash import SIGKILL_ROUND
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.steps import TooMany
@@ -94,7 +95,7 @@ class _Player:
             with self.cluster.session() as session, contextlib.suppress(ServerError):
                 # Something to redo: only in redo does a startup process look at SIGTERM.
                 session.query("create table pglife_something_to_redo ()")
-            self.cluster.request_shutdown("immediate")
+            self.cluster.request_shutdown(IMMEDIATE)
             self.cluster.expect_exit(code=0)
         self.cluster.record(self.monitor)
 

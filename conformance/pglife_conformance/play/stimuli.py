@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.events import Stimulus
+from pglife_conformance.events import LimitForks, ShutdownMode
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import orders_pending
 from pglife_conformance.play.plan import Deed
@@ -23,7 +23,6 @@ from pglife_spec.lang.machine import Action
 
 Choices = Mapping[str, str]
 
-_MODES = {"smartshutdown": "smart", "fastshutdown": "fast", "immediateshutdown": "immediate"}
 _TERM = frozenset({signal.SIGTERM})
 _QUIT = frozenset({signal.SIGQUIT})
 _LAST = frozenset({signal.SIGUSR2, signal.SIGINT})
@@ -43,7 +42,7 @@ def do(stage: Stage, deed: Deed, action: Action) -> None:
 
 
 def _request(stage: Stage, choices: Choices) -> None:
-    stage.cluster.request_shutdown(_MODES[choices["mode"]])
+    stage.cluster.request_shutdown(ShutdownMode(choices["mode"].removesuffix("shutdown")))
 
 
 def _reload(stage: Stage, _choices: Choices) -> None:
@@ -93,7 +92,7 @@ def _limit(room: int | None) -> Callable[[Stage, Choices], None]:
     def limit(stage: Stage, _choices: Choices) -> None:
         cluster = stage.cluster
         user, pid = cluster.target.user, cluster.pid
-        cluster.watcher.stimulus(Stimulus.FORK_LIMIT, room=room, since_start=False)
+        cluster.watcher.stimulus(LimitForks(room))
         if not user.limit_processes(pid, room):
             raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
 

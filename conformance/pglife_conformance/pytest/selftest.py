@@ -12,6 +12,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.teardown import end_cluster
 from pglife_conformance.cluster.template import Template
+from pglife_conformance.events import FAST
 from pglife_conformance.pytest.state import SuiteState
 
 
@@ -28,7 +29,7 @@ def prove_that_deaths_are_seen(state: SuiteState, template: Template) -> None:
             cluster.expect_ready(since=mark)
             if any(child.key == victim.key for child in cluster.children()):
                 raise cluster.watcher.failure("a killed backend is gone", str(victim))
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
     finally:
         end_cluster(cluster, keep=False)

@@ -22,6 +22,7 @@ from pglife_conformance.cluster.client import Special, startup_packet
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import Knock, cancel_request, knock, packet
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import SMART
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.pytest.claims import claim, settings
@@ -130,7 +131,7 @@ def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
         begun = time.monotonic()
         silent, half = cluster.silent_client(), cluster.silent_client()
         half.client.send_bytes(startup_packet({"user": "postgres"})[:-1])
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         refused = cluster.silent_client()
         clients = {client.child.pid: client for client in (silent, half, refused)}

@@ -14,6 +14,7 @@ from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW
 from pglife_conformance.cluster.client import ServerMessage, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import packet
+from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.pytest.claims import claim, settings
 
 SOURCE = "backend_startup.c: BackendInitialize()"
@@ -63,7 +64,7 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
         (found,) = session.query(
             "select redo_lsn, redo_wal_file, checkpoint_lsn from pg_control_checkpoint()"
         )
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     redo, file, checkpoint = found
     label = (
@@ -97,7 +98,7 @@ def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
         session.query(f"begin; {steps}")
         other.query("checkpoint")
         other.query("create table another ()")
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
         cluster.expect_exit(code=0)
     start_as_standby(cluster)
     refusal = refusal_in_recovery(cluster, "Recovery snapshot is not yet ready for hot standby.")

@@ -18,6 +18,7 @@ from pglife_conformance.base.refusals import (
     STARTING_UP,
 )
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     ABNORMAL,
     REINITIALIZING,
@@ -106,8 +107,8 @@ def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> Non
 
 
 @claim("SG-08", "CR-30", source="postmaster.c: ServerLoop()", needs=CRASH)
-@pytest.mark.parametrize("mode", ["smart", "fast"])
-def test_request_beside_a_death_comes_first(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST])
+def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode) -> None:
     """A smart or fast request is taken before a crash that waits beside it: exit 1."""
     session = cluster.session()
     mark = cluster.mark()
@@ -116,7 +117,7 @@ def test_request_beside_a_death_comes_first(cluster: Cluster, mode: str) -> None
         cluster.request_shutdown(mode)
     session.expect_end()
     request = [f"received {mode} shutdown request"]
-    if mode == "fast":
+    if mode is FAST:
         request.append("aborting any active transactions")
     expect_abnormal_end(cluster, mark, [*request, killed_line(cluster, victim), TERMINATING])
 
@@ -127,7 +128,7 @@ def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
         cluster.crash(Kind.WALWRITER)
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     told = ["received immediate shutdown request", SHUT_DOWN]
     expect_postmaster_lines(cluster, told, mark)
@@ -138,7 +139,7 @@ def test_of_requests_at_once_the_strongest_is_told(cluster: Cluster) -> None:
     """Of all three requests at once 16 and later take one; 15 goes through fast and immediate."""
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
-        for mode in ("smart", "immediate", "fast"):
+        for mode in (SMART, IMMEDIATE, FAST):
             cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
     told = ["received immediate shutdown request"]
@@ -152,7 +153,7 @@ def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
     """A reload that waits beside a fast request is refused; 15 takes it first."""
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.reload()
     cluster.expect_exit(code=0)
     lines = postmaster_lines(cluster, mark, launcher_aside=True)
@@ -179,7 +180,7 @@ def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """With a smart shutdown pending a crash ends the server with 1 and no restart."""
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     victim = cluster.crash(Kind.BACKGROUND_WRITER)
     session.expect_end()
@@ -193,7 +194,7 @@ def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster
     """A client refused because of a smart shutdown has a dead-end child; killed, it is a crash."""
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     victim = cluster.crash(cluster.silent_client().child)
     session.expect_end()
@@ -201,7 +202,7 @@ def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster
     expect_abnormal_end(cluster, mark, ["received smart shutdown request", line, TERMINATING])
 
 
-FAST = ["received fast shutdown request", "aborting any active transactions"]
+REQUESTED = ["received fast shutdown request", "aborting any active transactions"]
 
 
 @claim("CR-31", "TR18-11", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
@@ -216,7 +217,7 @@ def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
     lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
-    assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     cluster.expect_no_log("^shutting down$", since=mark)
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
     assert cluster.pid_file() is None
@@ -230,7 +231,7 @@ def test_crash_of_the_checkpointer_before_its_last_checkpoint(cluster: Cluster) 
         victim = cluster.crash(pin.child)
         cluster.expect_exit(code=1)
     lines = postmaster_lines(cluster, mark, launcher_aside=True)
-    assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
@@ -247,7 +248,7 @@ def test_crash_of_an_io_worker_before_the_last_checkpoint(cluster: Cluster) -> N
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
     lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
-    assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
 
 
 @claim("CR-34", "TR18-12", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE])
@@ -262,7 +263,7 @@ def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
     lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
-    assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
 
@@ -274,7 +275,7 @@ def test_crash_of_the_checkpointer_at_its_very_end(cluster: Cluster) -> None:
         victim = cluster.crash(pin.child)
         cluster.expect_exit(code=1)
     lines = postmaster_lines(cluster, mark, launcher_aside=True)
-    assert lines == [*FAST, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
 
@@ -287,13 +288,13 @@ def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
         cluster.expect_exit(code=1)
     lines = postmaster_lines(cluster, mark, launcher_aside=True)
     line = killed_line(cluster, victim, dead_end=True)
-    assert lines == [*FAST, line, TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert lines == [*REQUESTED, line, TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
 
 @claim("CR-36", "CR-37", source=SM, needs=CRASH)
-@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
-def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
+def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMode) -> None:
     """A request during a crash is taken, refusals change, and the end is an exit 1."""
     mark = cluster.mark()
     countdown = Countdown(cluster)
@@ -354,7 +355,7 @@ def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: st
 def start_uncleanly(cluster: Cluster) -> None:
     """Leave something to recover: a life that an immediate shutdown ended."""
     cluster.start()
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
 
 

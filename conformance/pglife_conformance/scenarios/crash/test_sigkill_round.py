@@ -19,6 +19,7 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.events import FAST, IMMEDIATE, SMART
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     SHUT_DOWN,
@@ -136,13 +137,13 @@ def _keys(cluster: Cluster) -> list[tuple[int, int]]:
 def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> None:
     """The same after an immediate request; until 17 a dead-end child is spared. Exit 0."""
     session = cluster.session()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$")
     refused = cluster.silent_client()
     pins = [Pin(cluster, session.child), Pin(cluster, refused.child)]
     mark = cluster.mark()
     began = time.monotonic()
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     expect_round(cluster, mark, began)
     cluster.expect_death(pins[0].child)
     if cluster.target.version.major <= 17:
@@ -187,7 +188,7 @@ def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
         # More than one second: otherwise the old clock might strike no sooner than the new one.
         cluster.wait_for("1.5 seconds after the crash", lambda: time.monotonic() > crashed + 1.5)
         began = time.monotonic()
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
         request = cluster.expect_log("^received immediate shutdown request$", since=mark)
         struck = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
         was_slow = time.monotonic() - crashed >= NOT_BEFORE_S and is_overloaded()
@@ -242,7 +243,7 @@ def test_crash_during_a_shutdown_has_its_clock_too(cluster: Cluster) -> None:
     session = cluster.session()
     mark = cluster.mark()
     with Pin(cluster, session.child):
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_log("^aborting any active transactions$", since=mark)
         began = time.monotonic()
         victim = cluster.crash(Kind.CHECKPOINTER)

@@ -22,6 +22,7 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import stop
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     SIGKILL_ROUND,
     TERMINATING,
@@ -155,7 +156,7 @@ def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
         for number, line in TAKEN.items():
             mark = cluster.mark()
             if number is signal.SIGTERM:
-                cluster.request_shutdown("smart")
+                cluster.request_shutdown(SMART)
             else:
                 cluster.signal_postmaster(number)
             cluster.expect_log(f"^{line}$", since=mark)
@@ -287,7 +288,7 @@ def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     for unasked in ("^reaping dead processes$", "^received .* shutdown", r"^kill\("):
         cluster.expect_no_log(unasked, since=mark)
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.expect_no_log(r"^kill\(", since=mark)
 
@@ -358,9 +359,9 @@ def test_levels_of_a_crash_and_an_ordered_end(cluster: Cluster) -> None:
     cluster.crash(Kind.WALWRITER)
     cluster.expect_ready(since=mark)
     session = cluster.session()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     session.expect_end()
     cluster.expect_exit(code=0)
     expect_all_log(
@@ -382,7 +383,7 @@ def test_levels_of_an_abrupt_end(stopped_cluster: Cluster, end: str) -> None:
     cluster.start()
     mark = cluster.mark()
     if end == "immediate":
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
     elif end == "abnormal":
         with pin_wait_backends(cluster):
             cluster.crash(Kind.CHECKPOINTER)
@@ -395,8 +396,8 @@ def test_levels_of_an_abrupt_end(stopped_cluster: Cluster, end: str) -> None:
 
 @claim("PR-26", "SE-20", source="postmaster.c: signal_child()", needs=[*SIGNALS, Need.FULL_SQL])
 @pytest.mark.unmonitored("the model does not know of a child's own children")
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_signal_reaches_what_a_child_has_started(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
+def test_signal_reaches_what_a_child_has_started(cluster: Cluster, mode: ShutdownMode) -> None:
     """A program that a session waits for is told what the session is told, and ends with it."""
     session = cluster.session()
     session.query("create table target (a int)")
@@ -440,7 +441,7 @@ def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
         room_for_all(cluster)
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.expect_log("^checkpoint complete: ", since=mark)
 
@@ -461,7 +462,7 @@ def test_nobody_is_told_to_abort_where_a_fork_fails(counted_cluster: Cluster) ->
     cluster = counted_cluster
     open_without_checkpointer(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=1)
     expect_words(cluster, [(signal.SIGQUIT, "io worker")] * 3, mark)
 
@@ -521,7 +522,7 @@ def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
             cluster.crash(Kind.WALWRITER)
             cluster.expect_log(f"^{TERMINATING}$", since=mark)
         else:
-            cluster.request_shutdown("immediate")
+            cluster.request_shutdown(IMMEDIATE)
             cluster.expect_log("^received immediate shutdown request$", since=mark)
         took, has_spun = watch_until_the_round(cluster, mark)
     if took < AT_LEAST_S:
@@ -529,7 +530,7 @@ def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
     assert not has_spun
     if when == "crash":
         cluster.expect_ready(since=mark)
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 

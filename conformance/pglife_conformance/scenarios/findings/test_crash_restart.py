@@ -21,6 +21,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.events import FAST, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     ABNORMAL,
     REINITIALIZING,
@@ -156,8 +157,8 @@ def expect_end(cluster: Cluster, code: int, *, but_for: frozenset[Kind]) -> None
     defects=[finding("F01", "startup_shutdown_after_crash_quits")],
     spec="process_shutdown_request",
 )
-@pytest.mark.parametrize("mode", ["fast", "smart"])
-def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, SMART])
+def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: ShutdownMode) -> None:
     """A shutdown requested in the PM_STARTUP after a crash ends the server."""
     mark = cluster.mark()
     with startup_held_after_crash(cluster):

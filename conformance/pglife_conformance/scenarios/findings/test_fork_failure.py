@@ -17,6 +17,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.family import family_when_running
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING, SHUT_DOWN, SIGKILL_ROUND
 from pglife_conformance.hold.fork_limit import room_for, start_with_room
 from pglife_conformance.hold.gate import StartupGate
@@ -200,7 +201,7 @@ def test_no_checkpointer_can_be_forked_and_nobody_is_left(counted_cluster: Clust
         cluster.configure(io_method="sync")
     open_without_checkpointer(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_log(NO_CHECKPOINTER, since=mark)
     expect_end_alone(cluster, mark)
     cluster.expect_log(f"^{ABNORMAL}$", since=mark)
@@ -225,7 +226,7 @@ def test_no_checkpointer_can_be_forked_and_io_workers_are_left(counted_cluster: 
     workers = cluster.children(Kind.IO_WORKER)
     assert len(workers) == io_workers(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_log(NO_CHECKPOINTER, since=mark)
     cluster.expect_exit(1)
     cluster.expect_log(f"^{ABNORMAL}$", since=mark)

@@ -19,6 +19,7 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome
+from pglife_conformance.events import FAST, SMART
 from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING
 from pglife_conformance.hold.fork_limit import room_for
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
@@ -72,7 +73,7 @@ def test_the_startup_process_ends_during_a_smart_shutdown(
     startup = cluster.child(Kind.STARTUP)
     with cluster.session():
         mark = cluster.mark()
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         if how == "promotion":
             cluster.write_file("promote")
@@ -115,7 +116,7 @@ def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster:
     with Pin(cluster, Kind.WALSENDER) as walsender:
         room_for(cluster, 0)
         mark = cluster.mark()
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_log(NO_CHECKPOINTER, since=mark)
         cluster.expect_death(walsender.child, ANOTHER_ROUND_S)
     cluster.expect_exit(1)
@@ -170,7 +171,7 @@ def test_fast_shutdown_right_behind_the_reinitialisation(cluster: Cluster) -> No
         cluster.crash(Kind.WALWRITER)
     cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
     # Not taken before the handler of the deaths has returned, and that waits at the gate.
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     gate.open()
     cluster.expect_log("^received fast shutdown request$", since=mark)
     redo = cluster.expect_log("^redo (starts at|is not required)", since=mark)

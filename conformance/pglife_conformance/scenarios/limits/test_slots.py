@@ -17,6 +17,7 @@ from pglife_conformance.base.refusals import TOO_MANY_CLIENTS, TOO_MANY_CONNECTI
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import knock
 from pglife_conformance.cluster.session import Outcome, Session
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -149,7 +150,7 @@ def test_as_many_io_workers_as_there_may_be(cluster: Cluster) -> None:
         cluster.signal_child(kid, signal.SIGUSR2)
         cluster.expect_death(kid)
         cluster.wait_for("all io workers again", lambda: numbers() == everybody)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 

@@ -20,6 +20,7 @@ import pytest
 from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST, SMART
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.startup.test_start_refused import (
@@ -174,7 +175,7 @@ def test_status_is_line_8_whatever_the_file_has(
     with cluster.session():
         path = cluster.data / "postmaster.pid"
         path.write_text(f"{cluster.pid}\n{before}", encoding="utf-8")
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         wanted = [str(cluster.pid), *after[:6], PidFileStatus.STOPPING.value, *after[6:]]
 
         def lines() -> list[str]:
@@ -196,7 +197,7 @@ def test_status_of_a_lock_file_that_has_gone(cluster: Cluster) -> None:
     """Without the file a shutdown complains and goes on; the file is not made anew."""
     mark = cluster.mark()
     (cluster.data / "postmaster.pid").unlink()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     told = 'could not open file "postmaster.pid": No such file or directory'
     record = cluster.expect_log(f"^{told}$", since=mark)

@@ -21,6 +21,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.leftovers import SysvSegment, processes_in
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -85,7 +86,7 @@ def test_key_is_that_of_the_directory(cluster: Cluster) -> None:
     key, ident = segment_of(cluster)
     assert key == key_of(cluster)
     assert segments()[ident] == key
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert ident not in segments()
     cluster.expect_no_log(COMPLAINT)
@@ -104,7 +105,7 @@ def test_key_that_is_taken_by_somebody_else(stopped_cluster: Cluster, size: int,
         # The next may be that of another server, whose directory was made next.
         assert segment_of(cluster)[0] == next(k for k in count(key) if k not in taken)
         assert foreign in segments()
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
         assert foreign in segments()
         cluster.expect_no_log(COMPLAINT)

@@ -12,6 +12,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.pytest.claims import claim, settings
 
 WRITE = 'could not write to file "postmaster.pid": '
@@ -46,7 +47,7 @@ def test_lock_file_that_cannot_be_written_is_told(
     postmaster = cluster.pid
     # The log goes on through a pipe.
     limit_files(cluster, bytes_allowed)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     told = cluster.expect_log(f"^{WRITE}", since=mark)
     assert (told.pid, told.level, told.message) == (postmaster, "LOG", WRITE + reason)
     cluster.expect_exit(code=0)

@@ -14,6 +14,7 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.log_lines import expect_story
 from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin, pin_wait_backends
@@ -350,7 +351,7 @@ def test_restart_without_a_server(stopped_cluster: Cluster) -> None:
     unknown = f'pg_ctl: could not read file "{cluster.data / "postmaster.opts"}"\n'
     assert (done.code, done.out, done.err) == (1, "", warning + unknown)
     cluster.start()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     done = cluster.pg_ctl("restart", *log_option(cluster))
     assert (done.code, done.err) == (0, warning)
@@ -360,7 +361,7 @@ def test_restart_without_a_server(stopped_cluster: Cluster) -> None:
 @claim("CT-11", source="pg_ctl.c: do_restart()", needs=PG_CTL)
 def test_restart_of_a_server_that_has_gone(cluster: Cluster) -> None:
     """A restart with a stale pid file says so and starts."""
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     pid = pid_of_nobody()
     cluster.write_file("postmaster.pid", f"{pid}\n")

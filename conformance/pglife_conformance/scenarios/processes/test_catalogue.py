@@ -14,6 +14,7 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.events import SMART
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     Before,
@@ -174,7 +175,7 @@ def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: C
     """Between a smart request and its last session whoever exits 0 is replaced as always."""
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     before = Before.of(cluster)
     gone = []

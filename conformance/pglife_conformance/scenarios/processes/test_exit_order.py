@@ -17,6 +17,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -105,6 +106,6 @@ def test_postmaster_leaves_its_memory_at_a_crash(cluster: Cluster) -> None:
     assert found.pop(cluster.pid) == [f"{step} 1" for step in SHARED]
     assert everybody & set(found) == set()
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert steps_of(cluster, mark)[cluster.pid] == leaving(0)

@@ -10,6 +10,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import (
     Before,
 )
@@ -109,7 +110,7 @@ def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
         )
         assert cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).key == launcher.key
         cluster.expect_no_log("^terminating any other active server processes$", since=mark)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 

@@ -17,6 +17,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair
+from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
@@ -49,7 +50,7 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
         session.query("set synchronous_commit = off")
         session.query("create table things as select generate_series(1, 20000) as n")
     mark = standby.mark()
-    primary.request_shutdown("fast")
+    primary.request_shutdown(FAST)
     primary.expect_exit(code=0)
     told = standby.expect_log(f"{TERMINATED}|{HUNG_UP}", since=mark)
     assert told.level == ("LOG" if re.search(TERMINATED, told.message) else "FATAL")

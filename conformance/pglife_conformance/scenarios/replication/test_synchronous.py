@@ -8,6 +8,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.titles import expect_title
 
@@ -47,7 +48,7 @@ def test_who_waits_for_a_standby_has_committed(cluster: Cluster, how: str) -> No
             if how == "term":
                 cluster.signal_child(child, signal.SIGTERM)
             else:
-                cluster.request_shutdown("fast")
+                cluster.request_shutdown(FAST)
             session.expect_end()
             expected = (
                 "canceling the wait for synchronous replication and terminating connection due to "

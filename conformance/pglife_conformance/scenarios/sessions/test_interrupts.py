@@ -22,6 +22,7 @@ from pglife_conformance.base.refusals import (
 from pglife_conformance.cluster.client import Ending, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import Before, expect_family, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.rest import Rest
@@ -340,7 +341,7 @@ def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     assert " user=postgres database=postgres host=[local]" in told.message
     victim = cluster.signal_child("walwriter", signal.SIGTERM)
     cluster.expect_death(victim)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert len([r for r in cluster.log() if r.message.startswith("disconnection: ")]) == 1
 

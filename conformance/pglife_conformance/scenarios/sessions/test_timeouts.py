@@ -16,7 +16,7 @@ from pglife_conformance.base.refusals import QUERY_CANCELED
 from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.events import Stimulus
+from pglife_conformance.events import SendQuery
 from pglife_conformance.expect.crash import Before, exited_line, expect_family, expect_undisturbed
 from pglife_conformance.pytest.claims import claim
 
@@ -74,7 +74,7 @@ def send_together(session: Session, *statements: str) -> None:
     """Each a message of its own, and all of them there before the first one is read."""
     said = b""
     for sql in statements:
-        session.cluster.watcher.stimulus(Stimulus.QUERY, client=session.number, sql=sql)
+        session.cluster.watcher.stimulus(SendQuery(session.number, sql))
         body = sql.encode() + b"\0"
         said += b"Q" + struct.pack("!i", 4 + len(body)) + body
     session.client.send_bytes(said)

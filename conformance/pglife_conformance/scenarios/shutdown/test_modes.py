@@ -14,6 +14,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.log_lines import in_version, same_story, step, story_of
 from pglife_conformance.hold.pin import (
     Pin,
@@ -50,9 +51,9 @@ ORDERED_END = [
     SHUT_DOWN,
 ]
 STORIES = {
-    "smart": ["received smart shutdown request", *ORDERED_END],
-    "fast": ["received fast shutdown request", "aborting any active transactions", *ORDERED_END],
-    "immediate": [
+    SMART: ["received smart shutdown request", *ORDERED_END],
+    FAST: ["received fast shutdown request", "aborting any active transactions", *ORDERED_END],
+    IMMEDIATE: [
         "received immediate shutdown request",
         step("PM_RUN", "PM_WAIT_BACKENDS"),
         step("PM_WAIT_BACKENDS", "PM_WAIT_DEAD_END"),
@@ -89,28 +90,28 @@ def rest(cluster: Cluster) -> None:
 
 
 @claim("SH-02", "SH-10", "SH-11", "SH-13", "SH-27", source=SOURCE, needs=[Need.CONTROL_FILE])
-@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
-def test_shutdown_without_sessions(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
+def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None:
     """Each kind of shutdown tells its whole story once, exits 0, and leaves its control state."""
     names = names_of(cluster)
     mark = cluster.mark()
     cluster.request_shutdown(mode)
     expect_end(cluster, mark, STORIES[mode], names)
-    clean = mode != "immediate"
+    clean = mode is not IMMEDIATE
     state = ControlState.SHUT_DOWN if clean else ControlState.IN_PRODUCTION
     assert cluster.controldata_state() is state
 
 
 @claim("SH-15", "SH-07", "CK-06", source="xlog.c: ShutdownXLOG()")
-@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
-def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
+def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: ShutdownMode) -> None:
     """The checkpointer of the running server writes the shutdown checkpoint, once; or nobody."""
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     mark = cluster.mark()
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
     said = [r for r in cluster.log(mark) if r.level == "LOG" and r.pid != cluster.pid]
-    if mode == "immediate":
+    if mode is IMMEDIATE:
         assert said == []
         return
     assert {record.pid for record in said} == {checkpointer.pid}
@@ -124,14 +125,14 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: str) ->
 @pytest.mark.parametrize(
     "requests",
     [
-        ("smart", "fast"),
-        ("smart", "immediate"),
-        ("fast", "immediate"),
-        ("smart", "fast", "immediate"),
+        (SMART, FAST),
+        (SMART, IMMEDIATE),
+        (FAST, IMMEDIATE),
+        (SMART, FAST, IMMEDIATE),
     ],
     ids="-".join,
 )
-def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[str, ...]) -> None:
+def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMode, ...]) -> None:
     """Each stronger request is told once; weaker and equal ones in between are dropped."""
     session = cluster.session()
     mark = cluster.mark()
@@ -148,7 +149,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[str, ...])
     assert told == [f"received {mode} shutdown request" for mode in requests]
     aborting = cluster.log(mark)
     texts = [r.message for r in aborting if r.message == "aborting any active transactions"]
-    assert len(texts) == ("fast" in requests)
+    assert len(texts) == (FAST in requests)
 
 
 @claim("SH-04", "SM-01", source=MACHINE)
@@ -158,7 +159,7 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     helpers = [child.key for child in cluster.children()]
     first, last = cluster.session(), cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     refusal = cluster.refusal_of_new_client()
     assert (refusal.severity, refusal.sqlstate, refusal.message) == (
@@ -178,7 +179,7 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     assert cluster.pid_file_status() is PidFileStatus.STOPPING
     assert story_of(cluster, mark) == ["received smart shutdown request"]
     last.close()
-    expect_end(cluster, mark, STORIES["smart"], names)
+    expect_end(cluster, mark, STORIES[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
@@ -187,14 +188,14 @@ def test_smart_shutdown_waits_for_a_silent_client(cluster: Cluster) -> None:
     names = names_of(cluster)
     client = cluster.silent_client()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     rest(cluster)
     assert story_of(cluster, mark) == ["received smart shutdown request"]
     client.introduce({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     client.close()
-    expect_end(cluster, mark, STORIES["smart"], names)
+    expect_end(cluster, mark, STORIES[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
@@ -203,10 +204,10 @@ def test_smart_shutdown_ends_when_a_silent_client_hangs_up(cluster: Cluster) -> 
     names = names_of(cluster)
     client = cluster.silent_client()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     client.vanish()
-    expect_end(cluster, mark, STORIES["smart"], names)
+    expect_end(cluster, mark, STORIES[SMART], names)
 
 
 @claim("SM-20", "SM-23", "MM-06", source="postmaster.c: CountChildren()")
@@ -215,7 +216,7 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
     names = names_of(cluster)
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     refused = cluster.silent_client()
     session.close()
@@ -227,17 +228,17 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
         refused.vanish()
-    expect_end(cluster, mark, STORIES["smart"], names)
+    expect_end(cluster, mark, STORIES[SMART], names)
 
 
 @claim("SM-23", "HB-38", "INV-110", source=MACHINE, needs=[Need.OS_SIGNALS])
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_silent_client_that_comes_late(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
+def test_silent_client_that_comes_late(cluster: Cluster, mode: ShutdownMode) -> None:
     """18 ends although a refused client stays; before, the end waits until it hangs up."""
     with pin_wait_backends(cluster) as pin:
         late = cluster.silent_client()
-        if mode == "immediate":
-            cluster.request_shutdown("immediate")
+        if mode is IMMEDIATE:
+            cluster.request_shutdown(IMMEDIATE)
             cluster.expect_log("^received immediate shutdown request$")
         pin.release()
         if cluster.target.version.major < 18:
@@ -289,7 +290,7 @@ def test_client_of_the_last_moment_hears_nothing(cluster: Cluster) -> None:
 def test_pid_file_goes_whoever_wrote_it(cluster: Cluster) -> None:
     """The pid file is removed at the end even if somebody has written another one."""
     cluster.write_file("postmaster.pid", "1\n")
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert not (cluster.data / "postmaster.pid").exists()
 
@@ -297,7 +298,7 @@ def test_pid_file_goes_whoever_wrote_it(cluster: Cluster) -> None:
 @claim("SH-11", "SH-13", source="miscinit.c: UnlinkLockFiles()")
 def test_life_goes_on_after_each_shutdown(cluster: Cluster) -> None:
     """After any shutdown the next start works, and its end is the last word again."""
-    for mode in ("smart", "fast", "immediate"):
+    for mode in (SMART, FAST, IMMEDIATE):
         cluster.request_shutdown(mode)
         cluster.expect_exit(code=0)
         assert cluster.log()[-1].message == SHUT_DOWN
@@ -307,8 +308,8 @@ def test_life_goes_on_after_each_shutdown(cluster: Cluster) -> None:
 
 
 @claim("PM-01", "PM-03", source="postmaster.c: UpdatePMState()", needs=[Need.PMSTATE_LOG], since=18)
-@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
-def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
+def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: ShutdownMode) -> None:
     """From birth to the end the steps of pmState are one chain, and it ends in no children."""
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)

@@ -19,6 +19,7 @@ from pglife_conformance.base.refusals import (
 from pglife_conformance.cluster.client import Ending, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.log_lines import story_of
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
@@ -78,7 +79,7 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
     names = names_of(cluster)
     session = condition(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     complaints = [m for m in session.expect_end() if m.tag in (Tag.ERROR, Tag.NOTICE)]
     assert len(complaints) == 1
     told = complaints[0]
@@ -90,7 +91,7 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
         "",
     )
     assert session.ending is Ending.END_OF_FILE
-    expect_end(cluster, mark, STORIES["fast"], names)
+    expect_end(cluster, mark, STORIES[FAST], names)
     fatal = [record for record in cluster.log(mark) if record.level == "FATAL"]
     assert [(r.pid, r.message) for r in fatal] == [
         (session.backend_pid, TERMINATED_BY_ADMINISTRATOR)
@@ -104,7 +105,7 @@ def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition
     names = names_of(cluster)
     session = condition(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     told = session.expect_farewell()
     if told is not None:
         assert (told.severity, told.sqlstate, told.message) == (
@@ -112,7 +113,7 @@ def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition
             ADMIN_SHUTDOWN,
             TERMINATED_BY_IMMEDIATE,
         )
-    expect_end(cluster, mark, STORIES["immediate"], names)
+    expect_end(cluster, mark, STORIES[IMMEDIATE], names)
     assert not [r for r in cluster.log(mark) if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
@@ -123,21 +124,21 @@ def test_smart_shutdown_leaves_each_session_alone(cluster: Cluster, condition: C
     names = names_of(cluster)
     session = condition(cluster)
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     rest(cluster)
     assert session.is_silent()
     assert story_of(cluster, mark) == ["received smart shutdown request"]
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     told = session.expect_farewell()
     assert told is not None
     assert (told.severity, told.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
-    expect_end(cluster, mark, [STORIES["smart"][0], *STORIES["fast"]], names)
+    expect_end(cluster, mark, [STORIES[SMART][0], *STORIES[FAST]], names)
 
 
 @claim("SE-22", source="backend_startup.c: BackendInitialize()")
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_silent_client_hears_nothing_at_all(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
+def test_silent_client_hears_nothing_at_all(cluster: Cluster, mode: ShutdownMode) -> None:
     """A client that has said nothing is hung up on; the log has no word of it either."""
     names = names_of(cluster)
     client = cluster.silent_client()
@@ -156,13 +157,13 @@ def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Clust
     pid = session.backend_pid
     session.vanish()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     rest(cluster)
     assert [kid.pid for kid in cluster.children(Kind.CLIENT_BACKEND)] == [pid]
     assert story_of(cluster, mark) == ["received smart shutdown request"]
-    cluster.request_shutdown("fast")
-    expect_end(cluster, mark, [STORIES["smart"][0], *STORIES["fast"]], names)
+    cluster.request_shutdown(FAST)
+    expect_end(cluster, mark, [STORIES[SMART][0], *STORIES[FAST]], names)
 
 
 @claim("SH-04", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
@@ -172,15 +173,15 @@ def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
     session = cluster.session()
     session.send_query("select pg_sleep(0.2)")
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     assert len(session.result()) == 1
     session.close()
-    expect_end(cluster, mark, STORIES["smart"], names)
+    expect_end(cluster, mark, STORIES[SMART], names)
 
 
 @claim("SM-20", "SM-21", "SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
-@pytest.mark.parametrize("mode", ["smart", "fast"])
-def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST])
+def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) -> None:
     """No shutdown waits for a walsender that does not stream; it is told FATAL 57P01."""
     names = names_of(cluster)
     walsender = cluster.session(parameters={"replication": "true"})
@@ -202,6 +203,6 @@ def test_immediate_shutdown_says_nothing_to_a_walsender(cluster: Cluster) -> Non
     """A walsender's client hears nothing of an immediate shutdown but the end."""
     walsender = cluster.session(parameters={"replication": "true"})
     walsender.query("IDENTIFY_SYSTEM")
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     assert walsender.expect_end() == []
     cluster.expect_exit(code=0)

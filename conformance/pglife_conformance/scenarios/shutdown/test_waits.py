@@ -20,6 +20,7 @@ from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.standby import stop, unconfirming_receiver, walsender
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     SIGKILL_ROUND,
@@ -93,7 +94,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
             cluster.crash(Kind.BACKGROUND_WRITER)
             cluster.expect_log(f"^{TERMINATING}$", since=mark)
         else:
-            cluster.request_shutdown("immediate")
+            cluster.request_shutdown(IMMEDIATE)
             cluster.expect_log("^received immediate shutdown request$", since=mark)
         nobody_but(cluster, child)
         wait_for_rest(cluster)
@@ -163,8 +164,10 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
 @claim("SM-07", "TR18-24", "TR18-26", "SM-21", source=MACHINE, needs=[*SIGNALS, Need.WALSENDER])
 @OUT_OF_MODEL
 @SENDERS
-@pytest.mark.parametrize("mode", ["smart", "fast"])
-def test_walsender_is_waited_for_after_the_last_checkpoint(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST])
+def test_walsender_is_waited_for_after_the_last_checkpoint(
+    cluster: Cluster, mode: ShutdownMode
+) -> None:
     """A walsender whose receiver lags is waited for after the shutdown checkpoint."""
     session = unconfirming_receiver(cluster)
     cluster.request_shutdown(mode)
@@ -182,7 +185,7 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     session, receiver = cluster.session(), unconfirming_receiver(cluster)
     mark = cluster.mark()
     helpers = {kid.key for kid in cluster.children()}
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
@@ -201,7 +204,7 @@ def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster
     mark = cluster.mark()
     client = cluster.silent_client()
     helpers = {kid.key for kid in cluster.children()}
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
@@ -223,8 +226,10 @@ def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster
 @OUT_OF_MODEL
 @SENDERS
 @settings(log_min_messages="debug3", archive_mode="on", archive_command="true", summarize_wal="on")
-@pytest.mark.parametrize("mode", ["smart", "fast"])
-def test_words_of_a_shutdown_with_archiver_and_walsender(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST])
+def test_words_of_a_shutdown_with_archiver_and_walsender(
+    cluster: Cluster, mode: ShutdownMode
+) -> None:
     """Archiver and walsender are told USR2, once, and a walsender is called so."""
     receiver = unconfirming_receiver(cluster)
     mark = cluster.mark()

@@ -22,6 +22,7 @@ from pglife_conformance.base.refusals import (
 )
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     STARTUP_FAILED,
@@ -71,7 +72,7 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
     cluster.start()
     with cluster.session() as session:
         session.query("create table something as select 1")
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     gate = StartupGate(cluster)
     mark = cluster.mark()

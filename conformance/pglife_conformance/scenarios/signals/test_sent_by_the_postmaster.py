@@ -21,6 +21,7 @@ from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
 from pglife_conformance.hold.frozen import expect_rest
 from pglife_conformance.hold.pin import Pin
@@ -144,7 +145,7 @@ def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluste
     """During a smart shutdown a reload is obeyed; a dead-end child is told nothing."""
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     refused = cluster.silent_client()
     dead_end = refused.child
@@ -166,7 +167,7 @@ def test_no_reload_after_a_fast_request(cluster: Cluster) -> None:
     cluster.session()
     mark = cluster.mark()
     with everybody_stopped(cluster) as pins:
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_log("^aborting any active transactions$", since=mark)
         cluster.reload()
         told = told_by_kind(pins, signal.SIGTERM, BACKGROUND | SESSIONS)
@@ -193,7 +194,7 @@ def test_fast_shutdown_first_tells_all_but_the_last_ones(cluster: Cluster) -> No
     cluster.silent_client()
     mark = cluster.mark()
     with everybody_stopped(cluster) as pins:
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_log("^aborting any active transactions$", since=mark)
         expect_told(cluster, told_by_kind(pins, signal.SIGTERM, BACKGROUND | SESSIONS))
         assert {pin.child.kind for pin in pins} >= BACKGROUND | SESSIONS | {Kind.CHECKPOINTER}
@@ -206,7 +207,7 @@ def test_smart_shutdown_tells_nobody_while_a_session_is_there(cluster: Cluster) 
     session = cluster.session()
     mark = cluster.mark()
     with everybody_stopped(cluster) as pins:
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         cluster.expect_still(
             "nobody told", lambda: not any(orders_pending(pin.child) for pin in pins), 0.1
@@ -237,7 +238,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
             stack.enter_context(Pin(cluster, kid)) for kid in cluster.children(Kind.IO_WORKER)
         ]
         checkpointer = stack.enter_context(Pin(cluster, Kind.CHECKPOINTER))
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_pmstate("PM_WAIT_XLOG_SHUTDOWN")
         wanted: dict[Child, set[signal.Signals]] = {pin.child: set() for pin in workers}
         expect_told(cluster, wanted | {checkpointer.child: {signal.SIGINT}})
@@ -268,7 +269,7 @@ def test_shutdown_tells_the_checkpointer_last(cluster: Cluster) -> None:
     """Until 17 the checkpointer is told USR2 when all others have ended."""
     expect_rest(cluster, cluster.children())
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         expect_told(cluster, {pin.child: {signal.SIGUSR2}})
         assert [kid.key for kid in cluster.children()] == [pin.child.key]
     cluster.expect_exit(code=0)
@@ -280,12 +281,12 @@ def test_immediate_shutdown_tells_everybody_to_quit(cluster: Cluster) -> None:
     """QUIT goes to every child but the logger; until 17 not to dead-end ones."""
     cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     refused = cluster.silent_client()
     dead_end = refused.child
     with everybody_stopped(cluster) as pins:
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
         cluster.expect_log("^received immediate shutdown request$", since=mark)
         wanted: dict[Child, set[signal.Signals]] = {pin.child: {signal.SIGQUIT} for pin in pins}
         if cluster.target.version.major <= 17:
@@ -302,7 +303,7 @@ def test_crash_tells_everybody_to_quit(cluster: Cluster) -> None:
     cluster.session()
     cluster.silent_client()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     cluster.silent_client()
     victim = cluster.child(Kind.WALWRITER)
@@ -371,7 +372,7 @@ def test_children_may_be_told_to_abort_after_a_crash(cluster: Cluster) -> None:
 def test_immediate_shutdown_never_aborts(cluster: Cluster) -> None:
     """send_abort_for_crash does not change what an immediate shutdown sends: QUIT."""
     with everybody_stopped(cluster) as pins:
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
         expect_told(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
     cluster.expect_exit(code=0)
 
@@ -423,8 +424,8 @@ ALWAYS = [
     needs=[Need.SIGNAL_LOG],
 )
 @settings(log_min_messages="debug3", logging_collector="on")
-@pytest.mark.parametrize("mode", ["smart", "fast"])
-def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [SMART, FAST])
+def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: ShutdownMode) -> None:
     """An ordered shutdown sends TERM, INT, USR2 and USR2, each to its own and once."""
     session = cluster.session()
     mark = cluster.mark()
@@ -432,7 +433,7 @@ def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: str) -> None:
     cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
     session.close()
     expect_last_word(cluster, mark)
-    first = ALWAYS if mode == "fast" else ALWAYS[:-1]
+    first = ALWAYS if mode is FAST else ALWAYS[:-1]
     wanted = [(signal.SIGTERM, name) for name in first]
     wanted += [(signal.SIGINT, "checkpointer"), (signal.SIGUSR2, "checkpointer")]
     wanted += [(signal.SIGUSR2, "io worker")] * 3
@@ -466,7 +467,7 @@ def test_words_of_an_immediate_shutdown(cluster: Cluster) -> None:
     """An immediate shutdown sends QUIT to everybody, once, and nothing else."""
     cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     expect_last_word(cluster, mark)
     wanted = [(signal.SIGQUIT, name) for name in [*ALWAYS, "checkpointer"]]
     wanted += [(signal.SIGQUIT, "io worker")] * 3

@@ -27,6 +27,7 @@ from pglife_conformance.cluster.standby import (
     stop,
     walsender,
 )
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import TERMINATING
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.control_file import ControlState
@@ -159,10 +160,12 @@ def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
     needs=PRIMARY,
 )
 @EVERYBODY
-@pytest.mark.parametrize("mode", ["fast", "smart"])
-def test_ordered_shutdown_tells_the_term_set_of_a_full_house(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, SMART])
+def test_ordered_shutdown_tells_the_term_set_of_a_full_house(
+    cluster: Cluster, mode: ShutdownMode
+) -> None:
     """TERM to autovacuum worker, parallel worker, summarizer; not to archiver and walsender."""
-    with full_house(cluster, clients=mode == "fast") as pins:
+    with full_house(cluster, clients=mode is FAST) as pins:
         cluster.request_shutdown(mode)
         told = TERM_SET | SESSIONS
         expect_told(cluster, told_by_kind(pins, signal.SIGTERM, told))
@@ -174,7 +177,7 @@ def test_ordered_shutdown_tells_the_term_set_of_a_full_house(cluster: Cluster, m
 def test_immediate_shutdown_tells_a_full_house_to_quit(cluster: Cluster) -> None:
     """QUIT to everybody but the logger, archiver and walsender included."""
     with full_house(cluster, clients=True) as pins:
-        cluster.request_shutdown("immediate")
+        cluster.request_shutdown(IMMEDIATE)
         expect_told(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
     cluster.expect_exit(code=0)
 
@@ -235,17 +238,17 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
 
 
 @claim("SM-02", "TR18-20", "TR18-16", "TR18-14", "TR18-19", "RC-17", source=MACHINE, needs=STANDBY)
-@pytest.mark.parametrize("mode", ["fast", "smart"])
-def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, SMART])
+def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: ShutdownMode) -> None:
     """TERM to startup, walreceiver, slotsync worker, summarizer; not to archiver and walsender."""
     standby = pair.standby
     mark = standby.mark()
-    with standby_stopped(pair, clients=mode == "fast") as pins:
+    with standby_stopped(pair, clients=mode is FAST) as pins:
         standby.request_shutdown(mode)
         told = TERM_SET | SESSIONS
         expect_told(standby, told_by_kind(pins, signal.SIGTERM, told))
         aborting = standby.find_log("^aborting any active transactions$", since=mark)
-        assert (aborting is not None) == (mode == "fast")
+        assert (aborting is not None) == (mode is FAST)
     standby.expect_exit(code=0)
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
@@ -254,7 +257,7 @@ def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: str)
 def test_immediate_shutdown_tells_a_standby_to_quit(pair: Pair) -> None:
     """QUIT to everybody of a standby."""
     with standby_stopped(pair, clients=True) as pins:
-        pair.standby.request_shutdown("immediate")
+        pair.standby.request_shutdown(IMMEDIATE)
         expect_told(pair.standby, {pin.child: {signal.SIGQUIT} for pin in pins})
     pair.standby.expect_exit(code=0)
 

@@ -15,6 +15,7 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.reload import expect_each_to_reload
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
@@ -105,5 +106,5 @@ def test_checkpoint_command_on_a_standby_without_news(stopped_cluster: Cluster) 
             )
             wanted = [("0", "0", "0", "2", "0")]
             cluster.wait_for("the counts", lambda: session.query(asked) == wanted)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)

@@ -28,6 +28,7 @@ from pglife_conformance.cluster.standby import (
     stop,
     walsender,
 )
+from pglife_conformance.events import FAST, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     SHUT_DOWN,
@@ -178,7 +179,7 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
         kinds.append(Kind.WALSUMMARIZER)
     session = standby.session()
     mark = standby.mark()
-    standby.request_shutdown("smart")
+    standby.request_shutdown(SMART)
     standby.expect_log("^received smart shutdown request$", since=mark)
     refusal = standby.refusal_of_new_client()
     assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
@@ -200,7 +201,7 @@ def test_slotsync_worker_comes_while_a_smart_shutdown_waits(make_cluster: MakeCl
     standby = start_pair(make_cluster).standby
     session = standby.session()
     mark = standby.mark()
-    standby.request_shutdown("smart")
+    standby.request_shutdown(SMART)
     standby.expect_log("^received smart shutdown request$", since=mark)
     assert standby.children(Kind.SLOTSYNC_WORKER) == []
     standby.reload(sync_replication_slots=True)
@@ -278,7 +279,7 @@ def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
         for cluster, child in gone:
             cluster.expect_death(child)
         mark = hot.mark()
-        hot.request_shutdown("smart")
+        hot.request_shutdown(SMART)
         hot.expect_log("^received smart shutdown request$", since=mark)
         for cluster, child in gone:
             _wake_until_another_has_come(cluster, child)
@@ -324,7 +325,7 @@ def test_who_is_not_there_in_pm_startup(stopped_cluster: Cluster) -> None:
 
 @claim("PR-07", "PR-09", "INV-42", "RC-06", "AR-01", source=LAUNCH, needs=ARCHIVING)
 @pytest.mark.parametrize("mode", ["on", "always"])
-def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: str) -> None:
+def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) -> None:
     """In PM_RECOVERY there is no summarizer, and an archiver only with archive_mode = always."""
     cluster = stopped_cluster
     cluster.configure(**ALONE, hot_standby="off", archive_mode=mode, archive_command="true")
@@ -399,10 +400,10 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     ]
     assert standby.pid_file_status() is PidFileStatus.READY
     assert standby.refusal_of_new_client().message == SHUTTING_DOWN
-    standby.request_shutdown("smart")
+    standby.request_shutdown(SMART)
     standby.reload()
     standby.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
-    standby.request_shutdown("fast")
+    standby.request_shutdown(FAST)
     standby.expect_log("^received fast shutdown request$", since=mark)
     assert postmaster_lines(standby, mark)[1:] == [
         "received SIGHUP, reloading configuration files",

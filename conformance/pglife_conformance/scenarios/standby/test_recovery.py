@@ -17,6 +17,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     STARTUP_FAILED,
@@ -114,7 +115,7 @@ def test_title_of_a_standby_that_has_nothing_to_replay(make_cluster: MakeCluster
 
 
 @claim("RC-08", source=PAUSES, needs=STREAMS)
-@pytest.mark.parametrize("ends", ["resume", "promotion", "fast", "smart"])
+@pytest.mark.parametrize("ends", ["resume", "promotion", FAST, SMART])
 def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
     """A pause that is asked for begins with the next record and keeps all that comes then, until
     recovery is resumed; it is in no way of a promotion or of a shutdown."""
@@ -154,9 +155,9 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
         reader.query("create table mine()")
         stop(standby, primary)
     else:
-        if ends == "smart":
+        if ends is SMART:
             reader.close()
-        standby.request_shutdown(ends)
+        standby.request_shutdown(ShutdownMode(ends))
         standby.expect_exit(code=0)
         assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
         stop(primary)
@@ -286,7 +287,7 @@ def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> N
     cluster.start()
     with cluster.session() as session:
         segment = value(session, "redo_wal_file from pg_control_checkpoint()")
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     path = cluster.data / "pg_wal" / segment
     with path.open("r+b") as file:

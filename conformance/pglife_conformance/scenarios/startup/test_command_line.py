@@ -12,6 +12,7 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim
@@ -137,7 +138,7 @@ def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     cluster.expect_no_log(f"^{READY_LINE}$")
     log = cluster.data / "log" / "postgresql.csv"
     cluster.wait_for("the log to be there", lambda: READY_LINE in log.read_text(encoding="utf-8"))
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 
@@ -152,7 +153,7 @@ def test_pid_file_of_ones_own_that_cannot_be_written(stopped_cluster: Cluster) -
     assert cluster.find_log(told) is not None
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 
@@ -176,7 +177,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     cluster.start()
     with cluster.session() as session:
         session.query("create role somebody login")
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.start(wait=False, args=("-b",))
     cluster.wait_for(

@@ -12,6 +12,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.pytest.claims import claim
 
 PROGRESS = r"^redo in progress, elapsed time: \d+\.\d\d s, current LSN: [0-9A-F]+/[0-9A-F]+$"
@@ -36,7 +37,7 @@ def test_recovery_tells_its_progress_at_intervals(
     with cluster.session() as session:
         session.query("create table something(a int)")
         session.query("insert into something select generate_series(1, 20000)")
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     mark = cluster.mark()
     cluster.start()

@@ -16,6 +16,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.family import family_when_running
+from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.log_lines import expect_story, step
 from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.matrix.finale import READY
@@ -146,7 +147,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     """After a clean end the startup process says when, and nothing is recovered."""
     cluster.restart()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_exit(code=0)
     cluster.start()
     lines = [record.message for record in cluster.log(mark) if record.level == "LOG"]
@@ -159,7 +160,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
 @claim("ST-08", "TR-90", "CR-23", "SH-07", source="xlog.c: StartupXLOG()")
 def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     """It says it was interrupted and not properly shut down; PM_RECOVERY lies in between."""
-    cluster.request_shutdown("immediate")
+    cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     mark = cluster.mark()
     cluster.start()
@@ -192,7 +193,7 @@ def test_postmaster_opts_has_the_command_line(stopped_cluster: Cluster) -> None:
     text = (cluster.data / "postmaster.opts").read_text(encoding="utf-8")
     assert text.endswith(f' "-D" "{cluster.data}" "-c" "work_mem=5MB"\n')
     assert text.count("\n") == 1
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert (cluster.data / "postmaster.opts").read_text(encoding="utf-8") == text
 
@@ -206,14 +207,14 @@ def test_external_pid_file(stopped_cluster: Cluster) -> None:
     cluster.start()
     assert path.read_text(encoding="ascii") == f"{cluster.pid}\n"
     assert path.stat().st_mode & 0o777 == 0o644
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert not path.exists()
 
 
 @claim("ST-03", "SH-12", source="miscinit.c: CreateSocketLockFile(); pqcomm.c")
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_socket_files_come_and_go(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
+def test_socket_files_come_and_go(cluster: Cluster, mode: ShutdownMode) -> None:
     """A Unix socket has a lock file beside it that names its owner; both go at the end."""
     path = cluster.socket_directory / ".s.PGSQL.5432"
     lock = Path(f"{path}.lock")

@@ -15,6 +15,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import Before, exited_line, expect_undisturbed, quoted
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -285,7 +286,7 @@ def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
         full = fill_a_segment(cluster)
         with cluster.session() as session:
             session.query("select pg_create_restore_point('in the last segment')")
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.wait_for(
             "the others' end", lambda: not cluster.children(Kind.WALWRITER), within=20.0
         )
@@ -310,7 +311,7 @@ def test_archiver_told_to_stop_archives_no_more(cluster: Cluster) -> None:
         name = fill_a_segment(cluster)
     cluster.expect_still("nothing archived", lambda: not archived(cluster), 0.2)
     assert cluster.child(Kind.ARCHIVER).key == child.key
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     assert archived(cluster) == []
     assert name in status_files(cluster, ".ready")

@@ -8,6 +8,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.events import SMART
 from pglife_conformance.expect.crash import (
     Before,
     expect_family,
@@ -57,7 +58,7 @@ def test_launcher_comes_in_an_emergency(cluster: Cluster) -> None:
     assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
     with cluster.session() as session:
         mark = cluster.mark()
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         use_up_xids(session, EMERGENCY_XIDS)
         launcher = cluster.expect_log("^autovacuum launcher started$", since=mark).pid

@@ -9,6 +9,7 @@ import pytest
 from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import SMART
 from pglife_conformance.hold.fork_point import CaughtFork
 from pglife_conformance.hold.zombie import EndHeld
 from pglife_conformance.observation.kinds import Kind
@@ -87,7 +88,7 @@ def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> No
         session.query("create table something as select 1; analyze something")
         session.query("select pg_stat_force_next_flush()")
         mark = cluster.mark()
-        cluster.request_shutdown("smart")
+        cluster.request_shutdown(SMART)
         cluster.expect_log("^received smart shutdown request$", since=mark)
         # One may have been on its way already.
         for _ in range(3):

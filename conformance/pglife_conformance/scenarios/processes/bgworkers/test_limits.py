@@ -9,6 +9,7 @@ from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -51,7 +52,7 @@ def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
     """In PM_HOT_STANDBY parallel workers are started, and the replication launcher is not."""
     with cluster.session() as session:
         make_table(session)
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.write_file("standby.signal")
     cluster.start(wait=False)

@@ -13,6 +13,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import FAST
 from pglife_conformance.hold.parallel import parallel_setting
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
@@ -89,7 +90,7 @@ def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None
             session.send_query("select pg_sleep(60)")
             asleep = Rest(child.pid)
             cluster.wait_for("a leader that waits for its worker", asleep.has_come)
-            cluster.request_shutdown("fast")
+            cluster.request_shutdown(FAST)
         session.expect_end()
     cluster.expect_exit(code=0)
     cluster.expect_no_log("^starting background worker process", since=mark)

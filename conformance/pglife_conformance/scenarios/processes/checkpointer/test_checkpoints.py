@@ -18,6 +18,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import (
     TERMINATING,
     Before,
@@ -264,7 +265,7 @@ def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
     mark = cluster.mark()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with without_snapshots(cluster):
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         reason = cluster.expect_log("^could not open directory .*snapshots", since=mark)
         assert (reason.pid, reason.level) == (checkpointer.pid, "FATAL")
         line = exited_line(cluster, checkpointer, 1)
@@ -316,7 +317,7 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     """A shutdown ends a spread checkpoint at full speed, and then comes the last one."""
     mark = cluster.mark()
     with spread_checkpoint(cluster):
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
     words = started(cluster, mark)
     assert words[0] == "force wait"
@@ -340,5 +341,5 @@ def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
 
         used = ticks()
         cluster.expect_still("a checkpointer that sleeps", lambda: ticks() - used < 20, 0.5)
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)

@@ -16,6 +16,7 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
@@ -98,7 +99,7 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
         lambda: 0 < (sleep_ms(checkpointer.pid) or 0) <= 1000 * RESTARTPOINT_AGAIN_S,
         describe=lambda: f"{sleep_ms(checkpointer.pid)} ms",
     )
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 
@@ -201,7 +202,7 @@ def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -
             rest = Rest(session.backend_pid)
             cluster.wait_for("the request made", rest.has_come)
         else:
-            cluster.request_shutdown("fast")
+            cluster.request_shutdown(FAST)
             cluster.wait_for(
                 "the order to the checkpointer", lambda: any(orders_pending(checkpointer))
             )

@@ -14,6 +14,7 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST, SMART
 from pglife_conformance.expect.crash import (
     Before,
     expect_family,
@@ -129,7 +130,7 @@ def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
     expect_family(cluster)
     assert workers(cluster) == []
     mark = cluster.mark()
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     expect_pmstates(
         cluster,
@@ -195,7 +196,7 @@ def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluste
     """While a smart shutdown waits a reload still changes the number of io workers."""
     session = cluster.session()
     mark = cluster.mark()
-    cluster.request_shutdown("smart")
+    cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$", since=mark)
     cluster.reload(io_workers=4)
     cluster.wait_for("four io workers", lambda: len(workers(cluster)) == 4)

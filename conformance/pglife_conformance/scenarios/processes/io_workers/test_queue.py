@@ -16,6 +16,7 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
+from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -144,7 +145,7 @@ def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
         session.query("alter table big alter x set storage plain")
         session.query(f"insert into big {values}")
         ((path,),) = session.query("select pg_relation_filepath('big')")
-    cluster.request_shutdown("fast")
+    cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     with (cluster.data / str(path)).open("r+b") as file:
         file.seek(DAMAGED * BLOCK_SIZE)

@@ -13,6 +13,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST, IMMEDIATE, ShutdownMode
 from pglife_conformance.expect.crash import Before
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -243,8 +244,8 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
 
 @claim("LG-03", source=MAIN, needs=SQL)
 @settings(logging_collector="on")
-@pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_logger_is_the_last_to_go(cluster: Cluster, mode: str) -> None:
+@pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
+def test_logger_is_the_last_to_go(cluster: Cluster, mode: ShutdownMode) -> None:
     """The logger ends after the postmaster, by itself; its farewell is the last line."""
     logger = cluster.child(Kind.LOGGER)
     mark = cluster.mark()

@@ -23,6 +23,7 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
@@ -300,7 +301,7 @@ def test_what_is_not_whole_is_written_at_the_end(cluster: Cluster) -> None:
         pipe.write(piece(b"and more of her\n", DORA) + chunk(b"Ben is whole\n", BEN))
         pipe.write(chunk(b"cut off")[:12])
         pipe.expect(b"not Ben\nBen is whole\n")
-        cluster.request_shutdown("fast")
+        cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     wanted = b"not Ben\nBen is whole\nAnne\nDora, and more of her\n" + chunk(b"cut off")[:12]
     cluster.wait_for(
