@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY
+from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, pm
 
 import pglife_spec
-from pglife_spec.cli import main
+from pglife_spec.cli import main, prove, subject
+from pglife_spec.draw.graph import View
+from pglife_spec.lang.expr import BOOL, INT, Param
 from pglife_spec.prove.report import Obligation, ProofReport, Status
 
 PATIENT_TOY = replace(PATIENT, name="tiny-15")
@@ -23,10 +26,15 @@ def pglife(monkeypatch, capsys):
     """Runs the command line in this process: exit status, output, complaints."""
 
     def run(*args, machine=TOY, configs=(PATIENT_TOY, SMALL_TOY)):
-        monkeypatch.setattr(main, "_machine", lambda: machine)
-        monkeypatch.setattr(main, "_final", lambda: GONE)
-        monkeypatch.setattr(main, "_mutants", list)
-        monkeypatch.setattr(main, "_configs", lambda: {c.name: c for c in configs})
+        about = subject.Subject(
+            machine,
+            {c.name: c for c in configs},
+            GONE,
+            mutants=(),
+            views=lambda release: {"parent": View(pm, "The parent", stimuli=("shut_down",))},
+            to_draw=lambda config, view: config,
+        )
+        monkeypatch.setattr(subject, "load", lambda: about)
         monkeypatch.setattr(sys, "argv", ["pglife", *args])
         with pytest.raises(SystemExit) as ended:
             main.main()
@@ -108,12 +116,14 @@ def test_a_trace_brings_its_own_parameters(pglife, tmp_path):
         (["explore", "-c", "huge"], "no configuration 'huge'; there are: tiny-15, tiny-18"),
         (["replay", "/nowhere/trace"], "cannot read /nowhere/trace: No such file or directory"),
         (["simulate", "--weight", "connect=much"], "--weight takes FAMILY=NUMBER"),
-        (["simulate", "--weight", "nobody=1"], "no action or family named 'nobody'"),
+        (["simulate", "--weight", "walrus=1"], "no action or family named 'walrus'"),
         (["prove", "--fix", "depth=1"], "--fix takes NAME=VALUE with NAME of max_connections"),
         (["prove", "--fix", "patient=2"], "patient takes true or false: '2'"),
         (["prove", "--fix", "max_connections=-2"], "max_connections takes a whole number: '-2'"),
-        (["graph", "nobody"], "no picture 'nobody'; there are: postmaster"),
-        (["simulate", "-o", "/nowhere/x"], "/nowhere/x: No such file or directory"),
+        (["graph", "walrus"], "no picture 'walrus'; there are: parent"),
+        (["simulate", "-o", "/nowhere/x"], "/nowhere/x: the folder /nowhere does not exist"),
+        (["graph", "-o", "/nowhere/x"], "/nowhere/x: the folder /nowhere does not exist"),
+        (["report", "-o", "/"], "/ is a folder; expected a file to write"),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else "",
 )
@@ -148,14 +158,14 @@ def test_a_report_with_something_wrong_has_status_1(pglife):
 def test_only_a_whole_proof_has_status_0(pglife, monkeypatch, status_, code):
     asked = []
 
-    def prove(machine, pins, mine, keep):
+    def proved(machine, pins, mine, keep):
         asked.extend(pins)
         cells = [Obligation(c.name, "leave", status_, 0.1) for c in machine.claims]
         made = ProofReport(machine.name, pins[0], obligations=cells)
         made.summarize([c.name for c in machine.claims])
         return [made]
 
-    monkeypatch.setattr(main, "_prove", prove)
+    monkeypatch.setattr(prove, "prove_all", proved)
     status, out, _ = pglife("prove", "--fix", "patient=true", "--fix", "max_connections=3")
     assert status == code
     assert asked == [{"patient": True, "max_connections": 3}]
@@ -183,3 +193,87 @@ def test_the_prover_runs_behind_the_command(pglife):
     assert (status, err) == (0, "")
     assert "every configuration" in out
     assert "proved" in out
+
+
+def test_without_a_command_the_help_is_printed_with_status_0(pglife):
+    status, out, err = pglife()
+    assert (status, err) == (0, "")
+    assert "Exit status:" in out
+
+
+def test_the_version_is_printed(pglife):
+    status, out, _ = pglife("--version")
+    assert status == 0
+    assert re.fullmatch(r"pglife \d+\.\d+\.\d+\n", out)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(monkeypatch, pglife, shell):
+    """The script that a shell loads asks the command itself, which answers with its commands."""
+    monkeypatch.setenv("_PGLIFE_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", "pglife ex")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "pglife ex")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    status, out, _ = pglife()
+    assert status == 0
+    assert "explore" in out
+
+
+@pytest.mark.parametrize("command", ["explore", "prove", "simulate", "replay", "graph", "report"])
+def test_the_help_of_a_command_has_examples_and_readable_metavars(pglife, command):
+    status, out, _ = pglife(command, "--help")
+    assert status == 0
+    assert f"Examples:\n    pglife {command}" in out
+    assert "Exit status:" in out
+    assert not re.search(r"^  -.*<(bool|path|list|str)", out, re.MULTILINE)
+
+
+def test_an_incomplete_search_says_so_and_has_a_status_of_its_own(pglife):
+    status, out, _ = pglife("explore", "--limit", "5")
+    assert status == 3
+    assert "not all: stopped at the limit" in out
+
+
+RELEASED = replace(TOY, params=(*TOY.params, Param("version", INT)))
+
+
+def of_release(config, version):
+    return replace(config, params={**config.params, "version": version})
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (
+            ["explore", "-c", "tiny-15", "-V", "18"],
+            "configuration 'tiny-15' is of 15: it does not go with -V 18",
+        ),
+        (["replay", "TRACE", "-V", "15"], "this trace is of 18: it does not go with -V 15"),
+        (
+            ["replay", "TRACE", "-c", "tiny-15"],
+            "this trace is of 18, configuration 'tiny-15' of 15",
+        ),
+    ],
+    ids=["configuration", "trace", "trace and configuration"],
+)
+def test_two_releases_in_one_command_are_refused(pglife, tmp_path, args, says):
+    path = tmp_path / "walk.itf.json"
+    asked = {
+        "machine": RELEASED,
+        "configs": [of_release(PATIENT_TOY, 15), of_release(SMALL_TOY, 18)],
+    }
+    assert pglife("simulate", "-o", str(path), **asked)[0] == 0
+    status, _, err = pglife(*(str(path) if a == "TRACE" else a for a in args), **asked)
+    assert status == 2
+    assert err == f"pglife: {says}\n"
+
+
+def test_configurations_show_what_they_repair(pglife):
+    params = (*TOY.params, Param("repair.tell_clients", BOOL))
+    configs = [
+        replace(c, name=f"tiny-{n}", params={**c.params, "repair.tell_clients": n == "repaired"})
+        for c, n in ((SMALL, "real"), (SMALL, "repaired"))
+    ]
+    _, out, _ = pglife("configs", machine=replace(TOY, params=params), configs=configs)
+    assert ["all findings repaired" in line for line in out.splitlines()] == [False, True]

@@ -1,1 +1,1 @@
-"""The command `pglife`."""
+"""The command `pglife`: one module for each subject; `main.py` puts them together."""

@@ -1,0 +1,105 @@
+"""`pglife explore` and `pglife configs`: the states of one configuration, and which there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pglife_spec.cli import subject
+from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status
+from pglife_spec.explore import check_property, explore
+from pglife_spec.report import console as show
+from pglife_spec.report.collect import is_declared
+from pglife_spec.trace import Trace, write_itf
+
+EXAMPLES = f"""\b
+Examples:
+  pglife explore                     every state of tiny-18, claims and liveness
+  pglife explore -V 15 --lassos      also how the declared hangs of 15 come about
+  pglife explore -c small-18 --limit 50000
+  pglife explore --traces out/       each counterexample as a file for replay
+
+{subject.STATUSES}"""
+
+
+def configs() -> None:
+    """List the named configurations and what each is for."""
+    out = subject.console()
+    known = subject.load().configs
+    repairs = {name for config in known.values() for name in config.params if "repair." in name}
+    for name, config in known.items():
+        values = {k: v for k, v in config.params.items() if k not in repairs}
+        on = [k for k, v in values.items() if v is True]
+        numbers = [f"{k} = {v}" for k, v in values.items() if v is not True and v is not False]
+        bounds = ", ".join(f"{k} up to {v}" for k, v in config.bounds.items())
+        repaired = [k.removeprefix("repair.") for k in repairs if config.params.get(k) is True]
+        parts = [", ".join([*numbers, *on]), bounds]
+        if repaired:
+            every = len(repaired) == len(repairs)
+            parts.append("all findings repaired" if every else f"repaired: {', '.join(repaired)}")
+        out.print(f"[bold]{name:20}[/] {'; '.join(parts)}", soft_wrap=True)
+
+
+def explore_(
+    config: ConfigOption = None,
+    release: ReleaseOption = None,
+    liveness: Annotated[bool, typer.Option(help="Also check the liveness properties.")] = True,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Stop at the end of the level that passes this many states."
+        ),
+    ] = None,
+    lassos: Annotated[
+        bool, typer.Option("--lassos", help="Print also the runs that fail as declared.")
+    ] = False,
+    traces: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write each counterexample and lasso to this folder."),
+    ] = None,
+) -> None:
+    """Visit every state of one configuration: claims, deadlocks, coverage, liveness."""
+    about, out = subject.load(), subject.console()
+    machine, chosen = about.machine, about.config(config, release)
+    with show.working(f"exploring {chosen.name}") as say:
+        found = explore(
+            machine, chosen, final=about.final, limit=limit, progress=show.counting(say)
+        )
+    show.show_exploration(out, found)
+    wrong = show.counterexamples(found)
+    declared: dict[str, Trace] = {}
+    if liveness:
+        verdicts = []
+        for prop in machine.properties:
+            with show.working(f"checking {prop.name}"):
+                verdicts.append(check_property(found, prop))
+        show.show_verdicts(out, found, verdicts)
+        for said in verdicts:
+            if said.lasso is not None:
+                kept = declared if is_declared(said.prop, chosen) else wrong
+                kept[said.prop.name] = replace(said.lasso, description=said.prop.name)
+    for trace in [*wrong.values(), *(declared.values() if lassos else ())]:
+        show.show_trace(out, machine, trace)
+    if declared and not lassos:
+        out.print("  --lassos prints the runs that fail as declared", style="dim")
+    _write_traces(traces, wrong | declared)
+    if wrong:
+        raise typer.Exit(Status.WRONG)
+    raise typer.Exit(Status.OK if found.complete else Status.INCOMPLETE)
+
+
+def _write_traces(directory: Path | None, traces: dict[str, Trace]) -> None:
+    if directory is None:
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, trace in traces.items():
+        path = directory / f"{_file_name(name)}.itf.json"
+        write_itf(trace, path)
+        subject.say_written(path)
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

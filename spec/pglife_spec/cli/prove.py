@@ -1,0 +1,91 @@
+"""`pglife prove`: every claim, for any number of children."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pglife_spec.cli import subject
+from pglife_spec.cli.subject import VERSION, MisuseError, Release, Status
+from pglife_spec.lang.expr import Value
+from pglife_spec.lang.machine import Machine
+from pglife_spec.report import console as show
+
+if TYPE_CHECKING:
+    from pglife_spec.prove.report import ProofReport
+
+EXAMPLES = f"""\b
+Examples:
+  pglife prove                           all claims, for each release
+  pglife prove -V 18 --fix autovacuum=false
+  pglife prove --mine --keep             learn the lemmas anew and keep them
+
+{subject.STATUSES}"""
+
+
+def prove(
+    release: Annotated[
+        Release | None,
+        typer.Option("--release", "-V", metavar="15|18", help="Only this release.  [default: all]"),
+    ] = None,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option("--fix", metavar="NAME=VALUE", help="Fix a parameter; may be repeated."),
+    ] = None,
+    mine: Annotated[bool, typer.Option("--mine", help="Learn the lemmas anew.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the lemmas that were learnt.")] = False,
+) -> None:
+    """Prove every claim for any number of children and any configuration."""
+    machine, out = subject.load().machine, subject.console()
+    proofs = prove_all(machine, pins(machine, release, fixed or []), mine=mine, keep=keep)
+    for proof in proofs:
+        show.show_proof(out, proof)
+    raise typer.Exit(Status.OK if all(p.proved for p in proofs) else Status.WRONG)
+
+
+def pins(
+    machine: Machine, release: Release | None = None, fixed: list[str] | None = None
+) -> list[dict[str, Value]]:
+    """What each proof fixes: a machine that knows releases is proved for each on its own."""
+    given = _fixed(machine, fixed or [])
+    if VERSION not in {p.name for p in machine.params} or VERSION in given:
+        return [given]
+    return [{**given, VERSION: int(v.value)} for v in Release if release in (None, v)]
+
+
+def prove_all(
+    machine: Machine, pins: list[dict[str, Value]], *, mine: bool = False, keep: bool = False
+) -> list[ProofReport]:
+    """A proof of all claims under each set of fixed parameters, with progress on the terminal."""
+    from pglife_spec.prove import ProofError, prove_each
+
+    with show.working(f"proving {len(machine.claims)} claims") as say:
+        doing = [""] * len(pins)
+
+        def tell(at: int, text: str) -> None:
+            doing[at] = text
+            say("; ".join(filter(None, doing)))
+
+        try:
+            return prove_each(machine, pins, mine=mine, keep=keep, progress=tell)
+        except ProofError as error:
+            raise MisuseError(str(error)) from error
+
+
+def _fixed(machine: Machine, given: list[str]) -> dict[str, Value]:
+    """Parameters fixed by NAME=VALUE."""
+    sorts = {p.name: str(p.sort) for p in machine.params}
+    values: dict[str, Value] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in sorts:
+            raise MisuseError(f"--fix takes NAME=VALUE with NAME of {', '.join(sorts)}: {text!r}")
+        if sorts[name] == "Bool" and value in ("true", "false"):
+            values[name] = value == "true"
+        elif sorts[name] == "Int" and value.isdecimal():
+            values[name] = int(value)
+        else:
+            kind = "true or false" if sorts[name] == "Bool" else "a whole number"
+            raise MisuseError(f"{name} takes {kind}: {value!r}")
+    return values

@@ -1,0 +1,104 @@
+"""`pglife report`: what is claimed, by which method it is known, and what shows it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pglife_spec.cli import draw, prove, subject
+from pglife_spec.cli.subject import Release, Status
+from pglife_spec.report import console as show
+from pglife_spec.report.collect import collect
+from pglife_spec.report.render import Format, render
+
+EXAMPLES = f"""\b
+Examples:
+  pglife report -o report.html                         some minutes
+  pglife report -c tiny-18 --no-proof -o report.md     some seconds
+
+{subject.STATUSES}"""
+
+
+def report(
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write it here.  [default: print it]"),
+    ] = None,
+    format_: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="|".join(f.value for f in Format),
+            help="How it is written.  [default: by the file's name, or text]",
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="NAME",
+            help="Explore this configuration; may be repeated.  [default: all tiny ones]",
+        ),
+    ] = None,
+    release: Annotated[
+        Release | None,
+        typer.Option("--release", "-V", metavar="15|18", help="Only this release.  [default: all]"),
+    ] = None,
+    proof: Annotated[bool, typer.Option("--proof/--no-proof", help="Also prove.")] = True,
+    pictures: Annotated[bool, typer.Option(help="Pictures in HTML.")] = True,
+) -> None:
+    """Write each claim with its statement, source, method, time, witness and mutants."""
+    subject.refuse_unwritable(out_file)
+    format_ = format_ or _format_of(out_file)
+    about = subject.load()
+    chosen = _chosen(about, config or [], release)
+    proofs = prove.prove_all(about.machine, prove.pins(about.machine, release)) if proof else []
+    with show.working("collecting") as say:
+        said = collect(
+            about.machine,
+            [about.configs[name] for name in chosen],
+            final=about.final,
+            proofs=proofs,
+            mutants=about.mutants,
+            witness_configs=[
+                c for n, c in about.configs.items() if n.startswith(("small-", "forks-"))
+            ],
+            say=say,
+        )
+    drawn: dict[str, str] = {}
+    if pictures and format_ is Format.HTML:
+        for version in Release:
+            if release in (None, version):
+                picture = draw.draw("postmaster", version)
+                drawn[picture.title] = draw.written(picture, draw.Format.SVG)
+    text = render(said, format_, drawn)
+    if out_file is None:
+        sys.stdout.write(text)
+    else:
+        out_file.write_text(text)
+        subject.say_written(out_file)
+    raise typer.Exit(Status.OK if said.good else Status.WRONG)
+
+
+def _chosen(about: subject.Subject, names: list[str], release: Release | None) -> list[str]:
+    """The configurations to explore: those named, or the tiny ones."""
+    if names:
+        return [about.config(name, release).name for name in names]
+    tiny = [n for n in about.configs if n.startswith("tiny-")]
+    wanted = None if release is None else int(release.value)
+    return [
+        n
+        for n in tiny
+        if wanted is None or about.configs[n].params.get(subject.VERSION, wanted) == wanted
+    ]
+
+
+def _format_of(path: Path | None) -> Format:
+    """The format that a file's name asks for."""
+    suffixes = {".html": Format.HTML, ".htm": Format.HTML, ".md": Format.MARKDOWN}
+    return suffixes.get(path.suffix if path else "", Format.TEXT)

@@ -1,0 +1,161 @@
+"""What the commands are about: PostgreSQL's model, its releases and its configurations.
+
+Begin with `load`. A command that is asked for something that does not exist raises `MisuseError`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from pglife_spec.lang.expr import Expr, Value
+from pglife_spec.lang.machine import Config, Machine, Mutant
+
+if TYPE_CHECKING:
+    from pglife_spec.draw.graph import View
+
+VERSION = "version"
+"""The parameter of the machine that tells releases apart."""
+
+
+class Status:
+    """Exit statuses of all commands."""
+
+    OK = 0
+    WRONG = 1
+    MISUSED = 2
+    INCOMPLETE = 3
+
+
+STATUSES = """\b
+Exit status:
+  0  all is well
+  1  the model, a claim or a trace is wrong
+  2  the command line asks for something that does not exist
+  3  the search stopped at --limit before it had seen every state"""
+
+
+class Release(enum.Enum):
+    """Releases that the model has."""
+
+    V15 = "15"
+    V18 = "18"
+
+
+NEWEST = Release.V18
+
+ReleaseOption = Annotated[
+    Release | None,
+    typer.Option(
+        "--release",
+        "-V",
+        metavar="15|18",
+        help=f"Release of PostgreSQL.  [default: {NEWEST.value}]",
+    ),
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="NAME",
+        help="Named configuration; `pglife configs` lists them.  [default: tiny-RELEASE]",
+    ),
+]
+
+
+class MisuseError(Exception):
+    """The command line asks for something that does not exist."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A machine with what the commands need beside it.
+
+    Args:
+        machine: the machine.
+        configs: its named configurations.
+        final: where having no step left is right.
+        mutants: wrong models, each with the claim that it breaks.
+        views: the pictures of a release, by name.
+        to_draw: a configuration small enough for the picture of a name.
+    """
+
+    machine: Machine
+    configs: Mapping[str, Config]
+    final: Expr
+    mutants: tuple[Mutant, ...]
+    views: Callable[[Release], Mapping[str, View]]
+    to_draw: Callable[[Config, str], Config]
+
+    def config(self, name: str | None, release: Release | None, default: str = "tiny") -> Config:
+        """The named configuration, or the default one of a release.
+
+        Raises:
+            MisuseError: there is none of this name, or it is of another release.
+        """
+        wanted = name or f"{default}-{(release or NEWEST).value}"
+        if wanted not in self.configs:
+            known = ", ".join(self.configs)
+            raise MisuseError(f"no configuration {wanted!r}; there are: {known}")
+        found = self.configs[wanted]
+        refuse_other_release(f"configuration {wanted!r}", found.params, release)
+        return found
+
+
+def refuse_other_release(what: str, params: Mapping[str, Value], release: Release | None) -> None:
+    """Refuse `-V` where something else has already said which release it is of."""
+    said = params.get(VERSION)
+    if release is not None and said is not None and str(said) != release.value:
+        raise MisuseError(f"{what} is of {said}: it does not go with -V {release.value}")
+
+
+def load() -> Subject:
+    """PostgreSQL's postmaster and its children."""
+    from pglife_spec.postgres.build import build
+    from pglife_spec.postgres.claims.common import GONE
+    from pglife_spec.postgres.configurations import CONFIGS
+    from pglife_spec.postgres.mutants import MUTANTS
+
+    def views(release: Release) -> Mapping[str, View]:
+        from pglife_spec.draw.views import views
+
+        return views(int(release.value))
+
+    def to_draw(config: Config, view: str) -> Config:
+        from pglife_spec.draw.views import drawn
+
+        return drawn(config, view)
+
+    return Subject(build(), CONFIGS, GONE, tuple(MUTANTS), views, to_draw)
+
+
+def console() -> Console:
+    """A terminal as wide as it is; a file or pipe wide enough for a trace."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=140)
+
+
+def say_written(path: Path, what: str = "") -> None:
+    """One line about a file that a command has written."""
+    console().print(f"wrote {path}{what}", markup=False, soft_wrap=True)
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """Refuse a file that cannot be written before the work that fills it.
+
+    Raises:
+        MisuseError: its folder does not exist, or it is a folder itself.
+    """
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise MisuseError(f"{path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise MisuseError(f"{path} is a folder; expected a file to write")
