@@ -357,7 +357,7 @@ FAULTS = [
         "every_death_is_announced",
         "Deaths that the crash itself caused are told as crashes.",
         "postmaster/reaping.py",
-        "if pm_machine.dying(step) and not",
+        "if state_machine.dying(step) and not",
         "if False and not",
         "test_deaths_reaped_together_are_one_crash",
         "exactly these lines of the postmaster",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
-ALL_ROLES = (
-    "from pglife_impl.postmaster import loop; "
-    "from pglife_impl.process import child; child.load_roles()"
-)
+from pglife_impl.base.kinds import Kind
+from pglife_impl.process.registry import ROLES
+
+ALL_ROLES = "from pglife_impl.postmaster import loop"
 SQL = {
     "sqlglot",
     "pglife_impl.session.queries.parser",
@@ -34,6 +35,11 @@ def test_the_postmaster_loads_all_roles_but_no_sql() -> None:
     modules = loaded_by(ALL_ROLES)
     assert "pglife_impl.backend.main" in modules
     assert not modules & (SQL | HEAVY)
+
+
+def test_the_postmaster_registers_a_role_for_every_kind() -> None:
+    importlib.import_module("pglife_impl.postmaster.loop")
+    assert set(ROLES) == set(Kind)
 
 
 @pytest.mark.parametrize("program", ["pg_ctl.__main__", "postgres", "pg_controldata"])

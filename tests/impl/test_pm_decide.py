@@ -18,7 +18,9 @@ from pm_table import (
     table,
 )
 
+from pglife_impl.base.cac import Cac
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import PidStatus
 from pglife_impl.postmaster.admit import can_accept_connections
 from pglife_impl.postmaster.events import (
@@ -34,7 +36,7 @@ from pglife_impl.postmaster.events import (
     ShutdownRequested,
     WritePidStatus,
 )
-from pglife_impl.postmaster.state import PM, Cac, QuitReason, Shutdown, StartupStatus
+from pglife_impl.postmaster.state import PM, Shutdown, StartupStatus
 
 # --- table 3.4: what a death means ----------------------------------------------------------
 

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pm_table import NOW, Story
 
 from pglife_impl.base.kinds import ALL_BUT_LOGGER, MAX_IO_WORKERS, Kind
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.postmaster.events import (
     Born,
     ChildExited,
@@ -18,7 +19,6 @@ from pglife_impl.postmaster.events import (
     Event,
     Exit,
     Log,
-    PmSignal,
     PmSignalsSeen,
     ReapingDone,
     ReloadRequested,

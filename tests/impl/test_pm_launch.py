@@ -19,12 +19,12 @@ from pm_table import (
 
 from pglife_impl.base import kinds
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import PidStatus
 from pglife_impl.postmaster.events import (
     Born,
     ConnectionArrived,
     ForkFailed,
-    PmSignal,
     PmSignalsSeen,
     ReapingDone,
     TurnEnded,

@@ -7,12 +7,12 @@ from pm_server import run
 from pm_table import CONFIG, NOW, Story, postmaster
 
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.repairs import REPAIRS
 from pglife_impl.postmaster.events import (
     Born,
     ChildExited,
     Exit,
-    PmSignal,
     PmSignalsSeen,
     ReapingDone,
     Reinitialize,

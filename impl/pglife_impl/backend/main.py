@@ -30,13 +30,15 @@ from pglife_impl.backend.refusals import (
     TOO_MANY_CLIENTS,
     not_authorized,
 )
+from pglife_impl.base.cac import Cac
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import QuitReason, SlotFlag
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.net import hba
 from pglife_impl.os import signals, titles
 from pglife_impl.os.latch import Latch, WaitSet
-from pglife_impl.postmaster.state import Cac, QuitReason
+from pglife_impl.process.registry import register
 from pglife_impl.process.world import Birth, World
 from pglife_impl.protocol import (
     Replication,
@@ -56,7 +58,7 @@ from pglife_impl.protocol import (
 )
 from pglife_impl.session.context import ClientGone, SessionContext
 from pglife_impl.shmem.checkpoint import CheckpointFailed
-from pglife_impl.shmem.segment import CancelMatch, SlotFlag
+from pglife_impl.shmem.segment import CancelMatch
 
 EXIT_DONE = 0
 EXIT_FATAL = 1
@@ -70,6 +72,7 @@ class Ended(Exception):
         self.code = code
 
 
+@register
 class Backend:
     """Serve one client.
 
@@ -468,6 +471,7 @@ class Backend:
         )
 
 
+@register
 class DeadEndBackend(Backend):
     """Tell one client why it may not come in.
 

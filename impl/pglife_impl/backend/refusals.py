@@ -9,7 +9,8 @@ Source       tcop/backend_startup.c: BackendInitialize(); tcop/postgres.c: quick
 
 from __future__ import annotations
 
-from pglife_impl.postmaster.state import Cac, QuitReason
+from pglife_impl.base.cac import Cac
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.protocol import Report, Severity, SqlState
 
 REFUSALS = {

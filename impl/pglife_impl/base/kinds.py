@@ -59,7 +59,6 @@ class KindInfo(Record):
     attached: Attached
     good_exits: frozenset[int]
     bad_exit: BadExit
-    role: str  # "module:Class" below pglife_impl
 
 
 NO_EXIT: frozenset[int] = frozenset()
@@ -75,7 +74,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.BACKEND,
         ZERO_OR_1,
         BadExit.CRASH,
-        "backend.main:Backend",
     ),
     Kind.DEAD_END_BACKEND: KindInfo(
         "dead-end client backend",
@@ -85,7 +83,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.NO,
         ZERO_OR_1,
         BadExit.CRASH,
-        "backend.main:DeadEndBackend",
     ),
     Kind.AUTOVAC_LAUNCHER: KindInfo(
         "autovacuum launcher",
@@ -95,7 +92,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUTOVAC,
         ONLY_0,
         BadExit.CRASH,
-        "roles.autovacuum:AutovacuumLauncher",
     ),
     Kind.BG_WORKER: KindInfo(
         "logical replication launcher",
@@ -105,7 +101,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.BG_WORKER,
         ZERO_OR_1,
         BadExit.CRASH,
-        "roles.logical:LogicalReplicationLauncher",
     ),
     Kind.BG_WRITER: KindInfo(
         "background writer",
@@ -115,7 +110,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUXILIARY,
         ONLY_0,
         BadExit.CRASH,
-        "roles.writers:BackgroundWriter",
     ),
     Kind.CHECKPOINTER: KindInfo(
         "checkpointer",
@@ -125,7 +119,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUXILIARY,
         ONLY_0,  # and only in PM_WAIT_CHECKPOINTER: pm_reap.py
         BadExit.CRASH,
-        "roles.checkpointer:Checkpointer",
     ),
     Kind.IO_WORKER: KindInfo(
         "io worker",
@@ -135,7 +128,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUXILIARY,
         ZERO_OR_1,
         BadExit.CRASH,
-        "roles.io_worker:IoWorker",
     ),
     Kind.LOGGER: KindInfo(
         "logger",
@@ -145,7 +137,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.NO,
         ONLY_0,
         BadExit.REPLACED,
-        "roles.logger:Logger",
     ),
     Kind.STARTUP: KindInfo(
         "startup",
@@ -155,7 +146,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUXILIARY,
         ONLY_0,
         BadExit.STARTUP_FAILURE,
-        "roles.startup:Startup",
     ),
     Kind.WAL_WRITER: KindInfo(
         "walwriter",
@@ -165,7 +155,6 @@ KINDS: dict[Kind, KindInfo] = {
         Attached.AUXILIARY,
         ONLY_0,
         BadExit.CRASH,
-        "roles.writers:WalWriter",
     ),
 }
 

@@ -8,7 +8,8 @@ Source       postmaster.c: canAcceptConnections(), BackendStartup(); rules CN-01
 
 from __future__ import annotations
 
-from pglife_impl.postmaster.state import PM, Cac, PmState, Shutdown
+from pglife_impl.base.cac import Cac
+from pglife_impl.postmaster.state import PM, PmState, Shutdown
 from pglife_impl.postmaster.step import Step
 
 

@@ -8,28 +8,14 @@ Source       postmaster.c: ServerLoop(); rules SL-01, SG-01..04, section 7.1.
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import Enum
 
+from pglife_impl.base.cac import Cac
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import PmSignal, QuitReason
 from pglife_impl.base.record import Record
 from pglife_impl.base.words import Level, PidStatus
-from pglife_impl.postmaster.state import Cac, QuitReason, Shutdown
-
-
-class PmSignal(IntEnum):
-    """Reasons for SIGUSR1 to the postmaster (7.1); the numbers index flags in shared memory."""
-
-    RECOVERY_STARTED = 0
-    RECOVERY_CONSISTENT = 1
-    BEGIN_HOT_STANDBY = 2
-    BACKGROUND_WORKER_CHANGE = 3
-    ROTATE_LOGFILE = 4
-    START_AUTOVAC_LAUNCHER = 5
-    START_AUTOVAC_WORKER = 6
-    START_WALRECEIVER = 7
-    XLOG_IS_SHUTDOWN = 8
-    ADVANCE_STATE_MACHINE = 9
-
+from pglife_impl.postmaster.state import Shutdown
 
 # --- events ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 
 from pglife_impl.base.kinds import ALL_BUT_LOGGER, Kind, info
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import Level
 from pglife_impl.postmaster import state_machine
 from pglife_impl.postmaster.events import Exit, ExitCode, Forked, ForkFailed
@@ -21,7 +22,6 @@ from pglife_impl.postmaster.state import (
     Child,
     Config,
     PmState,
-    QuitReason,
     Shutdown,
     StartTime,
     StartupStatus,

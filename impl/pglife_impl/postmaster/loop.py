@@ -19,6 +19,9 @@ import time
 from collections import deque
 from importlib import import_module
 
+# Two imports for their effect: each registers its roles, before the first fork.
+import pglife_impl.backend.main
+import pglife_impl.roles  # noqa: F401
 from pglife_impl import SERVER_VERSION, ImplError
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.config.guc import Gucs
@@ -46,7 +49,6 @@ from pglife_impl.postmaster.launch import sleep_time
 from pglife_impl.postmaster.perform import Ending, Performer, remove_quietly
 from pglife_impl.postmaster.settings import config_of, sizes_of
 from pglife_impl.postmaster.state import PmState, Shutdown, newborn
-from pglife_impl.process.child import load_roles
 from pglife_impl.process.world import World
 from pglife_impl.shmem.segment import Shmem
 
@@ -139,7 +141,7 @@ class Postmaster:
         self.world = world
         config = config_of(world.gucs)
         self.pm: PmState = newborn(config)
-        self.performer = Performer(world, config, load_roles())
+        self.performer = Performer(world, config)
         self.listeners: dict[int, socket.socket] = {}
         # SV-21: all that a handler does is set one of these and the latch.
         self.pending_shutdown = Shutdown.NO

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from pglife_impl.base.kinds import Attached, Kind, info
+from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory.lockfile import Line, shmem_key
 from pglife_impl.log import elog
@@ -44,9 +45,9 @@ from pglife_impl.postmaster.events import (
 )
 from pglife_impl.postmaster.settings import config_of
 from pglife_impl.postmaster.state import Config
-from pglife_impl.process.child import RoleClass, child_main
+from pglife_impl.process.child import child_main
 from pglife_impl.process.world import Birth, World
-from pglife_impl.shmem.segment import Shmem, SlotFlag
+from pglife_impl.shmem.segment import Shmem
 
 TO_THE_GROUP_TOO = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL, signal.SIGABRT}
@@ -65,10 +66,9 @@ class Ending(Exception):
 class Performer:
     """The postmaster's hands."""
 
-    def __init__(self, world: World, config: Config, roles: dict[Kind, RoleClass]) -> None:
+    def __init__(self, world: World, config: Config) -> None:
         self.world = world
         self.config = config
-        self.roles = roles
         self.client: socket.socket | None = None  # the connection that has just arrived
         self.slots: dict[int, int] = {}  # pid -> child slot, until reaped
         self.generation = 0
@@ -130,12 +130,11 @@ class Performer:
         world = self.world
         client = self.client if kind in CLIENTS else None
         birth = Birth(request.slot, request.cac, client, now)
-        role = self.roles[kind]
         if kind is Kind.LOGGER:
             self.prepare_logger()
         world.shmem.set_slot_flag(request.slot, SlotFlag.ASSIGNED)
         try:
-            pid = fork_child(lambda: child_main(world, role, kind, birth))
+            pid = fork_child(lambda: child_main(world, kind, birth))
         except OSError as e:
             world.shmem.set_slot_flag(request.slot, SlotFlag.UNUSED)
             error = e.strerror or os.strerror(errno.EAGAIN)

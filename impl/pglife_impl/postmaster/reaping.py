@@ -12,10 +12,16 @@ from __future__ import annotations
 import os
 
 from pglife_impl.base.kinds import BadExit, Kind, info
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.postmaster import launch, state_machine
 from pglife_impl.postmaster.events import ChildExited, LogChildExit
-from pglife_impl.postmaster.state import PM, Child, QuitReason, Shutdown, StartupStatus
+from pglife_impl.postmaster.state import (
+    PM,
+    Child,
+    Shutdown,
+    StartupStatus,
+)
 from pglife_impl.postmaster.step import Step, log_name
 
 RECOVERY_TARGET_SHUTDOWN = 3  # only the startup process exits so (SG-40)

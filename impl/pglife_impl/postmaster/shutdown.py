@@ -12,15 +12,11 @@ from __future__ import annotations
 import signal
 
 from pglife_impl.base.kinds import EVERYBODY, Kind
+from pglife_impl.base.pmsignal import PmSignal, QuitReason
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.postmaster import state_machine
-from pglife_impl.postmaster.events import (
-    PmSignal,
-    PmSignalsSeen,
-    RemoveLogrotateFile,
-    RereadConfiguration,
-)
-from pglife_impl.postmaster.state import PM, QuitReason, Shutdown
+from pglife_impl.postmaster.events import PmSignalsSeen, RemoveLogrotateFile, RereadConfiguration
+from pglife_impl.postmaster.state import PM, Shutdown
 from pglife_impl.postmaster.step import Step
 
 WORDS = {Shutdown.SMART: "smart", Shutdown.FAST: "fast", Shutdown.IMMEDIATE: "immediate"}

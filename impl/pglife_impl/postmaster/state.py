@@ -55,25 +55,6 @@ class StartupStatus(Enum):
     CRASHED = auto()  # it died by itself: do not try again
 
 
-class QuitReason(IntEnum):
-    """Why SIGQUIT was sent (SV-23); a backend's parting words depend on it."""
-
-    NOT_SENT = 0
-    FOR_CRASH = 1
-    FOR_STOP = 2
-
-
-class Cac(IntEnum):
-    """canAcceptConnections: what a newcomer is to be told (CN-01..07)."""
-
-    OK = 0
-    STARTUP = 1
-    SHUTDOWN = 2
-    RECOVERY = 3
-    NOT_HOT_STANDBY = 4
-    TOO_MANY = 5
-
-
 class StartTime(Enum):
     """When a background worker may first run (BG-05)."""
 

@@ -18,10 +18,16 @@ from pglife_impl.base.kinds import (
     STOPPED_FIRST_ONLY_IN_A_CRASH,
     Kind,
 )
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import Level
 from pglife_impl.postmaster import launch
 from pglife_impl.postmaster.events import Exit, ExitCode, Reinitialize
-from pglife_impl.postmaster.state import PM, QuitReason, Shutdown, StartupStatus, Worker
+from pglife_impl.postmaster.state import (
+    PM,
+    Shutdown,
+    StartupStatus,
+    Worker,
+)
 from pglife_impl.postmaster.step import Step
 
 # Nobody but these may be left when PM_WAIT_XLOG_ARCHIVAL ends.

@@ -12,7 +12,9 @@ import signal
 from collections.abc import Collection
 from typing import Any
 
+from pglife_impl.base.cac import Cac
 from pglife_impl.base.kinds import ALL_BUT_LOGGER, Kind, info
+from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.postmaster.events import (
     Fork,
@@ -23,7 +25,13 @@ from pglife_impl.postmaster.events import (
     SignalChild,
     WritePidStatus,
 )
-from pglife_impl.postmaster.state import PM, Cac, Child, Config, PmState, QuitReason, StartupStatus
+from pglife_impl.postmaster.state import (
+    PM,
+    Child,
+    Config,
+    PmState,
+    StartupStatus,
+)
 
 
 class Step:

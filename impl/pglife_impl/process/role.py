@@ -16,13 +16,13 @@ from typing import ClassVar
 
 from pglife_impl import ImplError
 from pglife_impl.base.kinds import Attached, Kind, info
+from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.os import signals, titles
 from pglife_impl.os.latch import Latch, WaitSet
 from pglife_impl.os.signals import Handler
 from pglife_impl.process.world import Birth, World
-from pglife_impl.shmem.segment import SlotFlag
 
 Seconds = float
 EXIT_DONE = 0

@@ -13,6 +13,8 @@ import signal
 import socket
 import time
 
+from pglife_impl.base.cac import Cac
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.record import Record
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog
@@ -20,8 +22,6 @@ from pglife_impl.data_directory.lockfile import LockFiles
 from pglife_impl.net.hba import Line
 from pglife_impl.net.sockets import Sockets
 from pglife_impl.os.latch import Latch, WaitSet
-from pglife_impl.postmaster.events import PmSignal
-from pglife_impl.postmaster.state import Cac
 from pglife_impl.shmem.segment import Shmem
 
 

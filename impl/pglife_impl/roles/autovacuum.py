@@ -13,9 +13,11 @@ import signal
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Leave, Reaction, Role, Seconds
 
 
+@register
 class AutovacuumLauncher(Role):
     """See to it that every database is vacuumed once in autovacuum_naptime.
 

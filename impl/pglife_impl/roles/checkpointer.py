@@ -14,12 +14,13 @@ import signal
 import time
 
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory import control
 from pglife_impl.data_directory.control import DbState
 from pglife_impl.log import elog
 from pglife_impl.os import titles
-from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Leave, Reaction, Role, Seconds
 from pglife_impl.shmem.checkpoint import Flag, describe
 from pglife_impl.shmem.segment import Lock
@@ -27,6 +28,7 @@ from pglife_impl.shmem.segment import Lock
 RECORD_SIZE = 120  # how far a checkpoint record moves the end of WAL in PostgreSQL
 
 
+@register
 class Checkpointer(Role):
     """Make checkpoints; write the last one of all at shutdown.
 

@@ -12,9 +12,11 @@ import signal
 
 from pglife_impl.base.kinds import Kind
 from pglife_impl.os import titles
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Reaction, Role
 
 
+@register
 class IoWorker(Role):
     """Carry out reads that others have queued.
 

@@ -17,6 +17,7 @@ from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.log.logfile import open_log_file
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Leave, Reaction, Role, Seconds
 from pglife_impl.process.world import Birth, World
 
@@ -25,6 +26,7 @@ KB = 1024
 MINUTE_S = 60
 
 
+@register
 class Logger(Role):
     """Collect what everybody writes to stderr, and put it into files.
 

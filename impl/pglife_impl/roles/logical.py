@@ -13,11 +13,13 @@ import signal
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Reaction, Role, Seconds
 
 NAPTIME_S = 180.0
 
 
+@register
 class LogicalReplicationLauncher(Role):
     """Start an apply worker for each subscription.
 

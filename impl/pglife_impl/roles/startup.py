@@ -14,12 +14,13 @@ import signal
 import time
 
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory import control
 from pglife_impl.data_directory.control import Control, ControlError, DbState
 from pglife_impl.log import elog
 from pglife_impl.os import titles
-from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Leave, Reaction, Role
 from pglife_impl.shmem.checkpoint import Flag, request
 
@@ -41,6 +42,7 @@ ORIGINS_MAGIC = 0x1257DADE
 SEGMENT_SIZE = 16 * 1024 * 1024
 
 
+@register
 class Startup(Role):
     """Bring the database to a consistent state, then end.
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 import signal
 
 from pglife_impl.base.kinds import Kind
+from pglife_impl.process.registry import register
 from pglife_impl.process.role import Reaction, Role, Seconds
 
 BGWRITER_HIBERNATE_FACTOR = 50
 WALWRITER_HIBERNATE_FACTOR = 25
 
 
+@register
 class BackgroundWriter(Role):
     """Write dirty buffers ahead of those who need clean ones.
 
@@ -40,6 +42,7 @@ class BackgroundWriter(Role):
         return self.gucs.integer("bgwriter_delay") / 1000 * BGWRITER_HIBERNATE_FACTOR
 
 
+@register
 class WalWriter(Role):
     """Write out WAL that asynchronous commits left in the buffers.
 

@@ -24,18 +24,8 @@ from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
 
 from pglife_impl.base.kinds import MAX_IO_WORKERS, Attached, Kind, info
+from pglife_impl.base.pmsignal import PmSignal, QuitReason, SlotFlag
 from pglife_impl.base.record import Record
-from pglife_impl.postmaster.events import PmSignal
-from pglife_impl.postmaster.state import QuitReason
-
-
-class SlotFlag(IntEnum):
-    """PMChildFlags (SV-24)."""
-
-    UNUSED = 0
-    ASSIGNED = 1
-    ACTIVE = 2
-    WALSENDER = 3
 
 
 class CancelMatch(Enum):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pglife_impl.backend.admission import has_privileges_of
 from pglife_impl.base.kinds import Attached, info
-from pglife_impl.postmaster.events import PmSignal
+from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error, warning
 
