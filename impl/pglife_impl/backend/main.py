@@ -31,6 +31,7 @@ from pglife_impl.backend.refusals import (
     not_authorized,
 )
 from pglife_impl.base.cac import Cac
+from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import QuitReason, SlotFlag
 from pglife_impl.base.words import Level
@@ -59,17 +60,6 @@ from pglife_impl.protocol import (
 from pglife_impl.session.context import ClientGone, SessionContext
 from pglife_impl.shmem.checkpoint import CheckpointFailed
 from pglife_impl.shmem.segment import CancelMatch
-
-EXIT_DONE = 0
-EXIT_FATAL = 1
-
-
-class Ended(Exception):
-    """The connection ends here, with this exit code; all that was to be said is said."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit {code}")
-        self.code = code
 
 
 @register
@@ -104,7 +94,7 @@ class Backend:
             packet = self.read_startup_packet()
             self.refuse_if_closed(packet)
             return self.serve(packet)
-        except Ended as end:
+        except ProcExit as end:
             return end.code
         finally:
             self.detach()
@@ -125,7 +115,7 @@ class Backend:
         try:
             startup_packet.announce(self.client, self.world.gucs)
         except OSError:
-            raise Ended(EXIT_DONE) from None
+            raise ProcExit(EXIT_DONE) from None
         signals.alarm(self.world.gucs.integer("authentication_timeout"))
         buffer = b""
         ssl_done = gss_done = False
@@ -150,7 +140,7 @@ class Backend:
                     self.cancel(packet)
                 case StartupKind.DIRECT_TLS:
                     startup_packet.trace(self.world.gucs, "direct SSL connection")
-                    raise Ended(EXIT_DONE)
+                    raise ProcExit(EXIT_DONE)
                 case StartupKind.BAD:
                     self.refuse_packet(packet)
                 case StartupKind.STARTUP:
@@ -170,7 +160,7 @@ class Backend:
             while True:
                 ready = waits.wait(None)
                 if self.world.death_read in ready:
-                    raise Ended(EXIT_FATAL)
+                    raise ProcExit(EXIT_FATAL)
                 if self.client.fileno() in ready:
                     return self.client.recv(8192, socket.MSG_DONTWAIT)
                 self.latch.reset()
@@ -183,13 +173,13 @@ class Backend:
         try:
             self.client.sendall(data, socket.MSG_NOSIGNAL)
         except OSError:
-            raise Ended(EXIT_DONE) from None
+            raise ProcExit(EXIT_DONE) from None
 
     def _hung_up(self, buffer: bytes, *, ssl_done: bool, gss_done: bool) -> NoReturn:
         report = incomplete_startup(buffer, ssl_done=ssl_done, gss_done=gss_done)
         if report is not None:
             elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
-        raise Ended(EXIT_DONE)
+        raise ProcExit(EXIT_DONE)
 
     def cancel(self, packet: StartupPacket) -> NoReturn:
         """CN-44: signal the right process once, by its group, and never answer."""
@@ -204,7 +194,7 @@ class Backend:
                 elog.log(Level.LOG, "invalid cancel request with PID 0")
             case CancelMatch.NO_SUCH_PID:
                 elog.log(Level.LOG, f"PID {pid} in cancel request did not match any process")
-        raise Ended(EXIT_DONE)
+        raise ProcExit(EXIT_DONE)
 
     def refuse_packet(self, packet: StartupPacket) -> NoReturn:
         """A packet that makes no sense: told, or only logged (CN-40, CN-46, CN-47)."""
@@ -212,10 +202,10 @@ class Backend:
         assert report is not None
         if report.severity is Severity.LOG:
             elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
-            raise Ended(EXIT_DONE)
+            raise ProcExit(EXIT_DONE)
         self._log_report(report)
         self._tell(startup_refusal(packet))
-        raise Ended(EXIT_FATAL)
+        raise ProcExit(EXIT_FATAL)
 
     def refuse_if_closed(self, packet: StartupPacket) -> None:
         """CN-12: what the postmaster saw at the fork decides (INV-77)."""
@@ -233,7 +223,7 @@ class Backend:
         """Log it, tell the client, end with 1."""
         self._log_report(report)
         self._tell(error_response(report))
-        raise Ended(EXIT_FATAL)
+        raise ProcExit(EXIT_FATAL)
 
     def _log_report(self, report: Report) -> None:
         elog.log(
@@ -371,7 +361,7 @@ class Backend:
             )
         titles.activity("startup")
 
-    def hba_line(self, context: SessionContext) -> hba.Line:
+    def hba_line(self, context: SessionContext) -> hba.HbaLine:
         """CN-17: the line that lets this client in, or the refusal."""
         where = (
             f'host "{elog.me.host}", user "{context.user}", database "{context.database}",'

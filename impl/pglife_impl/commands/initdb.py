@@ -15,7 +15,7 @@ import pwd
 import sys
 import time
 
-from pglife_impl import MAJOR_VERSION, SERVER_VERSION
+from pglife_impl import MAJOR_VERSION, SERVER_VERSION, ImplError
 from pglife_impl.data_directory.catalog import Catalog
 from pglife_impl.data_directory.control import Control, DbState
 
@@ -89,7 +89,7 @@ IGNORED = {
 SHORT_IGNORED = {"-E": True, "-T": True, "-X": True, "-g": False, "-k": False, "-n": False}
 
 
-class Failed(Exception):
+class InitdbError(ImplError):
     """The cluster cannot be made."""
 
 
@@ -121,19 +121,19 @@ def main(arguments: list[str]) -> int:
     directory = given.pgdata or given.directory or os.environ.get("PGDATA")
     try:
         if os.geteuid() == 0:
-            raise Failed(
+            raise InitdbError(
                 'cannot be run as root\ninitdb: hint: Please log in (using, e.g., "su") as the'
                 " (unprivileged) user that will own the server process."
             )
         if not directory:
-            raise Failed(
+            raise InitdbError(
                 "no data directory specified\ninitdb: hint: You must identify the directory where"
                 " the data for this database system will reside.  Do this with either the"
                 " invocation option -D or the environment variable PGDATA."
             )
         user = given.username or user_name()
         if user.startswith("pg_"):
-            raise Failed(
+            raise InitdbError(
                 f'superuser name "{user}" is disallowed; role names cannot begin with "pg_"'
             )
         if given.auth != "trust":
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
                 " trust is used\n"
             )
         make_cluster(os.path.abspath(directory), user, given.settings)
-    except Failed as e:
+    except InitdbError as e:
         sys.stderr.write(f"initdb: error: {e}\n")
         return 1
     except OSError as e:
@@ -161,7 +161,7 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError as e:
-        raise Failed(f"could not look up effective user ID {os.geteuid()}") from e
+        raise InitdbError(f"could not look up effective user ID {os.geteuid()}") from e
 
 
 def make_cluster(directory: str, superuser: str, settings: list[str]) -> None:
@@ -174,7 +174,7 @@ def make_cluster(directory: str, superuser: str, settings: list[str]) -> None:
     extra = [setting_line(text) for text in settings]
     if os.path.isdir(directory):
         if os.listdir(directory):
-            raise Failed(
+            raise InitdbError(
                 f'directory "{directory}" exists but is not empty\n'
                 "initdb: hint: If you want to create a new database system, either remove or empty"
                 f' the directory "{directory}" or run initdb with an argument other than'
@@ -209,7 +209,7 @@ def setting_line(text: str) -> str:
     """-c name=value as a line of postgresql.conf."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise Failed(f"-c {text} requires a value")
+        raise InitdbError(f"-c {text} requires a value")
     escaped = value.replace("'", "''")
     return f"{name} = '{escaped}'\n"
 

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 
-from pglife_impl import MAJOR_VERSION, SERVER_VERSION
+from pglife_impl import MAJOR_VERSION, SERVER_VERSION, ImplError
 from pglife_impl.base.repairs import REPAIRS
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs, check_reserved, check_wal
@@ -67,7 +67,7 @@ WITH_VALUE = frozenset("BcCdDhkNpS")
 FLAGS = {"F": ("fsync", "off"), "i": ("listen_addresses", "*"), "l": ("ssl", "on")}
 
 
-class Refused(Exception):
+class Refused(ImplError):
     """The server does not start. `text` goes to stderr as it is, or as a log line if `level`."""
 
     def __init__(

@@ -26,7 +26,7 @@ class HbaError(ImplError):
     """A file that cannot be used; the old one stays in force."""
 
 
-class Line(Record):
+class HbaLine(Record):
     """One line: who, from where, and how he proves it."""
 
     number: int
@@ -38,7 +38,7 @@ class Line(Record):
     method: str
 
 
-def load(path: str) -> list[Line]:
+def load(path: str) -> list[HbaLine]:
     """Read the file; HbaError says what is wrong with it."""
     lines = []
     try:
@@ -54,7 +54,7 @@ def load(path: str) -> list[Line]:
     return lines
 
 
-def _parse(number: int, text: str, path: str) -> Line | None:
+def _parse(number: int, text: str, path: str) -> HbaLine | None:
     where = f'line {number} of configuration file "{path}"'
     try:
         words = shlex.split(text, comments=True)
@@ -76,10 +76,10 @@ def _parse(number: int, text: str, path: str) -> Line | None:
     method = words.pop(0)
     if method not in METHODS:
         raise HbaError(f'authentication method "{method}" is not supported by this server: {where}')
-    return Line(number, kind, tuple(databases), tuple(users), address, mask, method)
+    return HbaLine(number, kind, tuple(databases), tuple(users), address, mask, method)
 
 
-def first_match(lines: list[Line], host: str, user: str, database: str) -> Line | None:
+def first_match(lines: list[HbaLine], host: str, user: str, database: str) -> HbaLine | None:
     """The first line that fits decides; `host` is an address, or [local]."""
     for line in lines:
         if _from(line, host) and _named(line.databases, database, user) and _is(line.users, user):
@@ -95,7 +95,7 @@ def _is(names: tuple[str, ...], user: str) -> bool:
     return "all" in names or user in names
 
 
-def _from(line: Line, host: str) -> bool:
+def _from(line: HbaLine, host: str) -> bool:
     if host == "[local]":
         return line.type == LOCAL
     if line.type not in WITHOUT_ENCRYPTION:

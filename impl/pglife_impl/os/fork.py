@@ -18,9 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from pglife_impl.base.exits import EXIT_FATAL
 from pglife_impl.os import signals
-
-EXIT_FATAL = 1
 
 
 def fork_child(main: Callable[[], int]) -> int:

@@ -23,6 +23,7 @@ from importlib import import_module
 import pglife_impl.backend.main
 import pglife_impl.roles  # noqa: F401
 from pglife_impl import SERVER_VERSION, ImplError
+from pglife_impl.base.exits import ProcExit
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.lockfile import Line, LockError, LockFiles, shmem_key
@@ -46,7 +47,7 @@ from pglife_impl.postmaster.events import (
     TurnEnded,
 )
 from pglife_impl.postmaster.launch import sleep_time
-from pglife_impl.postmaster.perform import Ending, Performer, remove_quietly
+from pglife_impl.postmaster.perform import Performer, remove_quietly
 from pglife_impl.postmaster.settings import config_of, sizes_of
 from pglife_impl.postmaster.state import PmState, Shutdown, newborn
 from pglife_impl.process.world import World
@@ -84,7 +85,7 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
         postmaster.start(arguments)
         while True:
             postmaster.turn()
-    except Ending as end:
+    except ProcExit as end:
         return end.code
     except (LockError, NoSockets, StartError) as e:
         elog.log(Level.FATAL, str(e), hint=getattr(e, "hint", ""))

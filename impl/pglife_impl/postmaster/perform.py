@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from pglife_impl.base.exits import ProcExit
 from pglife_impl.base.kinds import Attached, Kind, info
 from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
@@ -55,14 +56,6 @@ TO_THE_GROUP_TOO = frozenset(
 CLIENTS = frozenset({Kind.BACKEND, Kind.DEAD_END_BACKEND})
 
 
-class Ending(Exception):
-    """The postmaster is to exit with this code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit {code}")
-        self.code = code
-
-
 class Performer:
     """The postmaster's hands."""
 
@@ -99,7 +92,7 @@ class Performer:
             case QuitMyself():
                 os.kill(os.getpid(), signal.SIGQUIT)
             case Exit():
-                raise Ending(request.code.value)
+                raise ProcExit(request.code.value)
         return None
 
     # --- signals ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import ClassVar
 
-from pglife_impl import ImplError
+from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.kinds import Attached, Kind, info
 from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
@@ -25,8 +25,6 @@ from pglife_impl.os.signals import Handler
 from pglife_impl.process.world import Birth, World
 
 Seconds = float
-EXIT_DONE = 0
-EXIT_FATAL = 1
 RETRY_AFTER_ERROR_S = 1.0  # BW-03
 
 
@@ -42,14 +40,6 @@ class Reaction(Enum):
     LOOK = auto()  # for the role to serve
     SHUTDOWN_CHECKPOINT = auto()  # checkpointer only
     ROTATE = auto()  # logger only
-
-
-class Leave(ImplError):
-    """The process ends with this code, by way of its clean-up."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"exit {code}")
-        self.code = code
 
 
 class Role:
@@ -99,7 +89,7 @@ class Role:
                     elog.log(Level.ERROR, str(e))
                     delay = RETRY_AFTER_ERROR_S
                 self.sleep(delay)
-        except Leave as end:
+        except ProcExit as end:
             self.leaving(end.code)
             return end.code
         finally:
@@ -164,13 +154,13 @@ class Role:
             titles.configure(update=self.gucs.boolean("update_process_title"))
             self.reloaded()
         if Reaction.STOP in self.pending:
-            raise Leave(EXIT_DONE)
+            raise ProcExit(EXIT_DONE)
         if Reaction.GIVE_UP in self.pending:
-            raise Leave(EXIT_FATAL)
+            raise ProcExit(EXIT_FATAL)
 
     def sleep(self, delay: Seconds | None) -> None:
         """Sleep until the time is over or the latch is set; leave if the postmaster died."""
         ready = self.wait_set.wait(delay)
         if self.world.death_read in ready:
-            raise Leave(EXIT_FATAL)  # CR-52; nobody flushes anything
+            raise ProcExit(EXIT_FATAL)  # CR-52; nobody flushes anything
         self.latch.reset()

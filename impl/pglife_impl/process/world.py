@@ -19,7 +19,7 @@ from pglife_impl.base.record import Record
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog
 from pglife_impl.data_directory.lockfile import LockFiles
-from pglife_impl.net.hba import Line
+from pglife_impl.net.hba import HbaLine
 from pglife_impl.net.sockets import Sockets
 from pglife_impl.os.latch import Latch, WaitSet
 from pglife_impl.shmem.segment import Shmem
@@ -51,7 +51,7 @@ class World:
         self.postmaster_pid = os.getpid()
         self.start_time = time.time()
         self.logger_pipe: tuple[int, int] | None = None
-        self.hba: list[Line] = []
+        self.hba: list[HbaLine] = []
 
     def leave_postmaster(self, *, is_logger: bool) -> None:
         """In a child: close what only the postmaster may hold (and the logger: its pipe)."""

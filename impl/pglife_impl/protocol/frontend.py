@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from enum import Enum
 
+from pglife_impl import ImplError
 from pglife_impl.base.record import Record
 from pglife_impl.protocol.report import SqlError, SqlState, error
 
@@ -129,11 +130,11 @@ class Frame(Record):
     body: bytes
 
 
-class InvalidLength(Exception):
+class InvalidLength(ImplError):
     """The length word is impossible, so the stream is lost: the connection ends."""
 
 
-class InvalidMessageType(Exception):
+class InvalidMessageType(ImplError):
     """The type byte is none of a client's: FATAL 08P01 (SE-47)."""
 
     def __init__(self, code: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pglife_impl import ImplError
 from pglife_impl.base.record import Record
 
 
@@ -100,7 +101,7 @@ class Report(Record):
     where: str = ""
 
 
-class SqlError(Exception):
+class SqlError(ImplError):
     """A report on its way up: an ERROR ends at the statement loop, a FATAL ends the session."""
 
     def __init__(self, report: Report) -> None:

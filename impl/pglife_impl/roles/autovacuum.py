@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import signal
 
+from pglife_impl.base.exits import EXIT_DONE, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.process.registry import register
-from pglife_impl.process.role import Leave, Reaction, Role, Seconds
+from pglife_impl.process.role import Reaction, Role, Seconds
 
 
 @register
@@ -44,7 +45,7 @@ class AutovacuumLauncher(Role):
     def reloaded(self) -> None:
         """AV-13."""
         if not (self.gucs.boolean("autovacuum") and self.gucs.boolean("track_counts")):
-            raise Leave(0)
+            raise ProcExit(EXIT_DONE)
 
     def turn(self) -> Seconds:
         """Nothing to vacuum; look again in a while. SIGINT cancels what it does (SG-15)."""

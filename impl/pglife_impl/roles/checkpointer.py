@@ -13,6 +13,7 @@ import os
 import signal
 import time
 
+from pglife_impl.base.exits import EXIT_DONE, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
@@ -21,7 +22,7 @@ from pglife_impl.data_directory.control import DbState
 from pglife_impl.log import elog
 from pglife_impl.os import titles
 from pglife_impl.process.registry import register
-from pglife_impl.process.role import Leave, Reaction, Role, Seconds
+from pglife_impl.process.role import Reaction, Role, Seconds
 from pglife_impl.shmem.checkpoint import Flag, describe
 from pglife_impl.shmem.segment import Lock
 
@@ -59,7 +60,7 @@ class Checkpointer(Role):
             self.xlog_is_shut_down = True
             self.world.signal_postmaster(PmSignal.XLOG_IS_SHUTDOWN)
         if Reaction.LOOK in self.pending:
-            raise Leave(0)  # CK-07: also without a checkpoint, if somebody sends this by hand
+            raise ProcExit(EXIT_DONE)  # CK-07
         if self.xlog_is_shut_down:
             return None  # CK-06
         self.serve_requests()

@@ -13,12 +13,13 @@ import os
 import signal
 import time
 
+from pglife_impl.base.exits import EXIT_DONE, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.log.logfile import open_log_file
 from pglife_impl.process.registry import register
-from pglife_impl.process.role import Leave, Reaction, Role, Seconds
+from pglife_impl.process.role import Reaction, Role, Seconds
 from pglife_impl.process.world import Birth, World
 
 READ_SIZE = 8192
@@ -98,7 +99,7 @@ class Logger(Role):
             except BlockingIOError:
                 return
             if not data:
-                raise Leave(0)
+                raise ProcExit(EXIT_DONE)
             while data:
                 data = data[os.write(self.file, data) :]
 

@@ -13,6 +13,7 @@ import os
 import signal
 import time
 
+from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
@@ -21,7 +22,7 @@ from pglife_impl.data_directory.control import Control, ControlError, DbState
 from pglife_impl.log import elog
 from pglife_impl.os import titles
 from pglife_impl.process.registry import register
-from pglife_impl.process.role import Leave, Reaction, Role
+from pglife_impl.process.role import Reaction, Role
 from pglife_impl.shmem.checkpoint import Flag, request
 
 WORDS = {
@@ -67,7 +68,7 @@ class Startup(Role):
             found = control.read(".")
         except ControlError as e:
             elog.log(Level.PANIC, str(e))
-            raise Leave(1) from e
+            raise ProcExit(EXIT_FATAL) from e
         titles.activity(f"recovering {segment_name(found.redo)}")  # it reads that (TI-35)
         self.shmem.in_recovery = found.state is not DbState.SHUTDOWNED
         self.tell(found)
@@ -77,7 +78,7 @@ class Startup(Role):
             self.recover(found)
         self.serve()
         self.open_for_business()
-        raise Leave(0)
+        raise ProcExit(EXIT_DONE)
 
     def tell(self, found: Control) -> None:
         """ST-08."""
@@ -97,7 +98,7 @@ class Startup(Role):
         if magic != ORIGINS_MAGIC:
             wrong = f"replication checkpoint has wrong magic {magic} instead of {ORIGINS_MAGIC}"
             elog.log(Level.PANIC, wrong)
-            raise Leave(1)
+            raise ProcExit(EXIT_FATAL)
 
     def recover(self, found: Control) -> None:
         """TR-90, CR-23: any recovery tells the postmaster that it begins, even to find nothing."""

@@ -36,9 +36,7 @@ class Format(enum.Enum):
 
 
 def graph(
-    view: Annotated[
-        str, typer.Argument(help="postmaster, or a kind of child.")
-    ] = "postmaster",
+    view: Annotated[str, typer.Argument(help="postmaster, or a kind of child.")] = "postmaster",
     release: ReleaseOption = None,
     format_: Annotated[
         Format,

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from pglife_impl import SERVER_VERSION
 from pglife_impl.commands.pg_ctl import start
-from pglife_impl.commands.pg_ctl.start import Failed, say, warn
+from pglife_impl.commands.pg_ctl.start import PgCtlError, say, warn
 from pglife_impl.data_directory.control import BrokenControl, ControlError, DbState
 from pglife_impl.data_directory.control import read as read_control
 
@@ -84,7 +84,7 @@ class Call:
         return os.path.join(self.data_directory, "postmaster.pid")
 
 
-class BadUsage(Failed):
+class BadUsage(PgCtlError):
     """The command line makes no sense; the advice follows."""
 
     def __init__(self, text: str) -> None:
@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> int:
     try:
         call = parse(arguments)
         COMMANDS[call.command](call)
-    except Failed as e:
+    except PgCtlError as e:
         warn(e.text)
         return e.code
     return 0
@@ -165,7 +165,7 @@ def take_option(call: Call, name: str, value: str) -> None:
         case "-W" | "--no-wait":
             call.wait = False
         case "-S":
-            raise Failed("pg_ctl: -S option not supported on this platform")
+            raise PgCtlError("pg_ctl: -S option not supported on this platform")
         case _:
             return  # -c, -e, -N, -P, -U: taken, and of no use here
 
@@ -227,24 +227,28 @@ def recorded_pid(call: Call, *, for_status: bool = False) -> int:
     try:
         os.stat(directory)
     except FileNotFoundError:
-        raise Failed(f'pg_ctl: directory "{directory}" does not exist', code) from None
+        raise PgCtlError(f'pg_ctl: directory "{directory}" does not exist', code) from None
     except OSError as e:
-        raise Failed(f'pg_ctl: could not access directory "{directory}": {e.strerror}', code) from e
+        raise PgCtlError(
+            f'pg_ctl: could not access directory "{directory}": {e.strerror}', code
+        ) from e
     if not os.path.lexists(os.path.join(directory, "PG_VERSION")):
-        raise Failed(f'pg_ctl: directory "{directory}" is not a database cluster directory', code)
+        raise PgCtlError(
+            f'pg_ctl: directory "{directory}" is not a database cluster directory', code
+        )
     try:
         with open(call.pid_file, encoding="utf-8", errors="surrogateescape") as file:
             content = file.read()
     except FileNotFoundError:
         return 0
     except OSError as e:
-        raise Failed(f'pg_ctl: could not open PID file "{call.pid_file}": {e.strerror}') from e
+        raise PgCtlError(f'pg_ctl: could not open PID file "{call.pid_file}": {e.strerror}') from e
     if not content:
-        raise Failed(f'pg_ctl: the PID file "{call.pid_file}" is empty')
+        raise PgCtlError(f'pg_ctl: the PID file "{call.pid_file}" is empty')
     try:
         return int(content.split("\n")[0])
     except ValueError:
-        raise Failed(f'pg_ctl: invalid data in PID file "{call.pid_file}"') from None
+        raise PgCtlError(f'pg_ctl: invalid data in PID file "{call.pid_file}"') from None
 
 
 def alive(pid: int) -> bool:
@@ -260,7 +264,7 @@ def alive(pid: int) -> bool:
 
 def no_pid_file(call: Call) -> NoReturn:
     """CT-08."""
-    raise Failed(f'pg_ctl: PID file "{call.pid_file}" does not exist\nIs server running?')
+    raise PgCtlError(f'pg_ctl: PID file "{call.pid_file}" does not exist\nIs server running?')
 
 
 def server_pid(call: Call, verb: str) -> int:
@@ -269,7 +273,7 @@ def server_pid(call: Call, verb: str) -> int:
     if pid == 0:
         no_pid_file(call)
     if pid < 0:
-        raise Failed(f"pg_ctl: cannot {verb}; single-user server is running (PID: {-pid})")
+        raise PgCtlError(f"pg_ctl: cannot {verb}; single-user server is running (PID: {-pid})")
     return pid
 
 
@@ -278,7 +282,7 @@ def send(pid: int, signum: int, what: str) -> None:
     try:
         os.kill(pid, signum)
     except OSError as e:
-        raise Failed(f"pg_ctl: could not send {what} signal (PID: {pid}): {e.strerror}") from e
+        raise PgCtlError(f"pg_ctl: could not send {what} signal (PID: {pid}): {e.strerror}") from e
 
 
 # --- the commands ---------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def wait_for_stop(call: Call, pid: int) -> None:
     if not start.wait_until(gone, call.timeout_s):
         say(" failed\n")
         text = "pg_ctl: server does not shut down"
-        raise Failed(f"{text}\n{SMART_HINT}" if call.mode == "smart" else text)
+        raise PgCtlError(f"{text}\n{SMART_HINT}" if call.mode == "smart" else text)
     say(" done\nserver stopped\n")
 
 
@@ -339,7 +343,7 @@ def do_restart(call: Call) -> None:
             "Is server running?\ntrying to start server anyway"
         )
     elif pid < 0 and alive(-pid):
-        raise Failed(
+        raise PgCtlError(
             f"pg_ctl: cannot restart server; single-user server is running (PID: {-pid})\n"
             "Please terminate the single-user server and try again."
         )
@@ -375,7 +379,7 @@ def do_status(call: Call) -> None:
         return
     sys.stdout.write("pg_ctl: no server running\n")
     sys.stdout.flush()
-    raise Failed("", RC_NOT_RUNNING)
+    raise PgCtlError("", RC_NOT_RUNNING)
 
 
 def do_kill(call: Call) -> None:
@@ -383,7 +387,7 @@ def do_kill(call: Call) -> None:
     try:
         os.kill(call.kill_pid, call.kill_signal)
     except OSError as e:
-        raise Failed(
+        raise PgCtlError(
             f"pg_ctl: could not send signal {int(call.kill_signal)}"
             f" (PID: {call.kill_pid}): {e.strerror}"
         ) from e
@@ -396,7 +400,9 @@ def write_trigger(call: Call, name: str, what: str) -> str:
         with open(path, "w", encoding="utf-8"):
             pass
     except OSError as e:
-        raise Failed(f'pg_ctl: could not create {what} signal file "{path}": {e.strerror}') from e
+        raise PgCtlError(
+            f'pg_ctl: could not create {what} signal file "{path}": {e.strerror}'
+        ) from e
     return path
 
 
@@ -404,7 +410,7 @@ def do_promote(call: Call) -> None:
     """CT-13; this server is never in archive recovery yet, so it always refuses."""
     pid = server_pid(call, "promote server")
     if control_state(call) is not DbState.IN_ARCHIVE_RECOVERY:
-        raise Failed("pg_ctl: cannot promote server; server is not in standby mode")
+        raise PgCtlError("pg_ctl: cannot promote server; server is not in standby mode")
     write_trigger(call, "promote", "promote")
     send(pid, signal.SIGUSR1, "promote")
     if not call.wait:
@@ -417,7 +423,7 @@ def do_promote(call: Call) -> None:
 
     if not start.wait_until(promoted, call.timeout_s):
         say(" stopped waiting\n")
-        raise Failed("pg_ctl: server did not promote in time")
+        raise PgCtlError("pg_ctl: server did not promote in time")
     say(" done\nserver promoted\n")
 
 
@@ -426,9 +432,9 @@ def control_state(call: Call) -> DbState:
     try:
         return read_control(call.data_directory).state
     except BrokenControl:
-        raise Failed("pg_ctl: control file appears to be corrupt") from None
+        raise PgCtlError("pg_ctl: control file appears to be corrupt") from None
     except ControlError as e:
-        raise Failed(f"pg_ctl: {e}") from e
+        raise PgCtlError(f"pg_ctl: {e}") from e
 
 
 def do_logrotate(call: Call) -> None:
@@ -437,7 +443,7 @@ def do_logrotate(call: Call) -> None:
     path = write_trigger(call, "logrotate", "log rotation")
     try:
         send(pid, signal.SIGUSR1, "log rotation")
-    except Failed:
+    except PgCtlError:
         os.unlink(path)
         raise
     say("server signaled to rotate log file\n")
@@ -446,7 +452,7 @@ def do_logrotate(call: Call) -> None:
 def do_init(call: Call) -> None:
     """initdb, with our -D and -o."""
     if start.run_initdb(call.data_option, call.options or "") != 0:
-        raise Failed("pg_ctl: database system initialization failed")
+        raise PgCtlError("pg_ctl: database system initialization failed")
 
 
 COMMANDS = {

@@ -32,7 +32,7 @@ STATUS_LINES = (PidStatus.READY.value, PidStatus.STANDBY.value)
 silent = False
 
 
-class Failed(ImplError):
+class PgCtlError(ImplError):
     """The command fails: this on stderr, and this exit code."""
 
     def __init__(self, text: str, code: int = 1) -> None:
@@ -103,12 +103,12 @@ def start(how: Start) -> None:
         say(" done\nserver started\n")
     elif postmaster.poll() is None:
         say(" stopped waiting\n")
-        raise Failed("pg_ctl: server did not start in time")
+        raise PgCtlError("pg_ctl: server did not start in time")
     elif ended_in_recovery(how.data_directory):
         say(" done\nserver shut down because of recovery target settings\n")
     else:
         say(" stopped waiting\n")
-        raise Failed("pg_ctl: could not start server\nExamine the log output.")
+        raise PgCtlError("pg_ctl: could not start server\nExamine the log output.")
 
 
 def command_of(how: Start) -> tuple[str, str]:
@@ -123,9 +123,9 @@ def command_of(how: Start) -> tuple[str, str]:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError:
-        raise Failed(f'pg_ctl: could not read file "{path}"') from None
+        raise PgCtlError(f'pg_ctl: could not read file "{path}"') from None
     if len(lines) != 1:
-        raise Failed(f'pg_ctl: option file "{path}" must have exactly one line')
+        raise PgCtlError(f'pg_ctl: option file "{path}" must have exactly one line')
     old_program, quote, options = lines[0].partition(' "')
     return how.program or old_program, f'"{options}' if quote else ""
 
@@ -140,7 +140,7 @@ def launch(program: str, data_option: str, options: str, log_file: str) -> subpr
     try:
         return subprocess.Popen(["/bin/sh", "-c", command], start_new_session=True)
     except OSError as e:
-        raise Failed(f"pg_ctl: could not start server: {e.strerror}") from e
+        raise PgCtlError(f"pg_ctl: could not start server: {e.strerror}") from e
 
 
 def check_log_file(path: str) -> None:
@@ -148,7 +148,7 @@ def check_log_file(path: str) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as e:
-        raise Failed(f'pg_ctl: could not open log file "{path}": {e.strerror}') from e
+        raise PgCtlError(f'pg_ctl: could not open log file "{path}": {e.strerror}') from e
 
 
 def is_ready(data_directory: str, pid: int, since: int) -> bool:

@@ -43,7 +43,7 @@ class Analyzer:
             tree.Constant: self._constant,
             tree.Parameter: self._parameter,
             tree.ColumnRef: self._column,
-            tree.Call: self._call,
+            tree.FuncCall: self._call,
             tree.Operation: self._operation,
             tree.Logical: self._logical,
             tree.Is: self._is,
@@ -164,7 +164,7 @@ class Analyzer:
         index = column.index
         return Typed(column.type, lambda row, run: row[index], position=node.position)
 
-    def _call(self, node: tree.Call) -> Typed:
+    def _call(self, node: tree.FuncCall) -> Typed:
         if node.name in functions.AGGREGATES:
             return self._aggregate(node)
         if node.name in ("coalesce", "nullif", "greatest", "least"):
@@ -193,7 +193,7 @@ class Analyzer:
             returns_set=function.returns_set,
         )
 
-    def _aggregate(self, node: tree.Call) -> Typed:
+    def _aggregate(self, node: tree.FuncCall) -> Typed:
         if self.group is None:
             raise error(
                 SqlState.GROUPING_ERROR,
@@ -234,7 +234,7 @@ class Analyzer:
 
         return Typed(aggregate.result(argument.type), evaluate, position=node.position)
 
-    def _special(self, node: tree.Call) -> Typed:
+    def _special(self, node: tree.FuncCall) -> Typed:
         """COALESCE and its kin: grammar, not functions, because their arguments share a type."""
         if not node.arguments or (node.name == "nullif" and len(node.arguments) != len("ab")):
             raise functions.no_such_function(node.name, ())

@@ -21,7 +21,7 @@ def column_name(node: tree.Expression) -> str:
 def _strong_name(node: tree.Expression) -> str:
     """A name that shines through a cast."""
     match node:
-        case tree.ColumnRef(name=name) | tree.Call(name=name):
+        case tree.ColumnRef(name=name) | tree.FuncCall(name=name):
             return name
         case tree.Cast(argument=argument):
             return _strong_name(argument)

@@ -227,11 +227,11 @@ class _Reader:
             raise _unsupported("FETCH FIRST")
         return self.expression(node.expression)
 
-    def _item(self, node: exp.Expression) -> tree.Item:
+    def _item(self, node: exp.Expression) -> tree.SelectItem:
         if isinstance(node, exp.Alias):
             alias = _name(node.args["alias"])
-            return tree.Item(self.expression(node.this), alias, position=_position(node.this))
-        return tree.Item(self.expression(node), position=_position(node))
+            return tree.SelectItem(self.expression(node.this), alias, position=_position(node.this))
+        return tree.SelectItem(self.expression(node), position=_position(node))
 
     def _order(self, node: exp.Expression) -> tree.Order:
         descending = bool(node.args.get("desc"))
@@ -244,7 +244,7 @@ class _Reader:
             descending if nulls_first is None else bool(nulls_first),
         )
 
-    def _sources(self, node: exp.Expression) -> tuple[tree.Source, ...]:
+    def _sources(self, node: exp.Expression) -> tuple[tree.FromItem, ...]:
         first = node.args.get("from_") or node.args.get("from")
         if first is None:
             return ()
@@ -265,28 +265,28 @@ class _Reader:
 
     def _source(
         self, node: exp.Expression, join: tree.JoinKind, condition: tree.Expression | None
-    ) -> tree.Source:
+    ) -> tree.FromItem:
         alias_node = node.args.get("alias")
         columns: tuple[str, ...] = ()
         alias = None
         if alias_node is not None:
             alias = _name(alias_node.this) if alias_node.this is not None else None
             columns = tuple(_name(column) for column in alias_node.args.get("columns") or ())
-        what: str | tree.Call | tree.Query
+        what: str | tree.FuncCall | tree.Query
         position = _position(node)
         if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
             what = _name(node.this)
             position = _position(node.this)
         elif isinstance(node, exp.Table):
             call = self.expression(node.this)
-            if not isinstance(call, tree.Call):
+            if not isinstance(call, tree.FuncCall):
                 raise _unsupported("this kind of FROM entry")
             what, position = call, call.position
         elif isinstance(node, (exp.Subquery, exp.Values)):
             what = self.query(node.this if isinstance(node, exp.Subquery) else node)
         else:
             raise _unsupported(f"{node.key.upper()} in FROM")
-        return tree.Source(what, alias, columns, join, condition, position=position)
+        return tree.FromItem(what, alias, columns, join, condition, position=position)
 
     def expression(self, node: exp.Expression) -> tree.Expression:
         """Read a scalar expression."""
@@ -294,7 +294,7 @@ class _Reader:
         if operator is not None:
             return self._operation(operator, node)
         if type(node) in _NAMED_VALUES:
-            return tree.Call(_NAMED_VALUES[type(node)], position=_position(node))
+            return tree.FuncCall(_NAMED_VALUES[type(node)], position=_position(node))
         method = getattr(self, f"_read_{type(node).__name__.lower()}", None)
         if method is None:
             raise _unsupported(f"{node.key.upper()} in an expression")
@@ -342,7 +342,7 @@ class _Reader:
         name = _name(node.this)
         is_plain = table is None and not node.this.args.get("quoted")
         if is_plain and name in ("user", "current_role"):
-            return tree.Call(name, position=position)
+            return tree.FuncCall(name, position=position)
         return tree.ColumnRef(name, table_name, position=position)
 
     def _read_star(self, node: exp.Star) -> tree.Expression:
@@ -361,7 +361,7 @@ class _Reader:
         if distinct:
             arguments = list(arguments[0].expressions)
         star = len(arguments) == 1 and isinstance(arguments[0], exp.Star)
-        return tree.Call(
+        return tree.FuncCall(
             str(node.this).lower(),
             () if star else tuple(self.expression(argument) for argument in arguments),
             star,
@@ -371,10 +371,10 @@ class _Reader:
 
     def _read_filter(self, node: exp.Filter) -> tree.Expression:
         call = self.expression(node.this)
-        if not isinstance(call, tree.Call):
+        if not isinstance(call, tree.FuncCall):
             raise _unsupported("FILTER here")
         condition = self.expression(node.expression.this)
-        return tree.Call(
+        return tree.FuncCall(
             call.name, call.arguments, call.star, call.distinct, condition, position=call.position
         )
 
@@ -446,11 +446,11 @@ class _Reader:
 
     def _read_extract(self, node: exp.Extract) -> tree.Expression:
         unit = tree.Constant(node.this.name.lower())
-        return tree.Call("extract", (unit, self.expression(node.expression)))
+        return tree.FuncCall("extract", (unit, self.expression(node.expression)))
 
     def _read_attimezone(self, node: exp.AtTimeZone) -> tree.Expression:
         zone = self.expression(node.args["zone"])
-        return tree.Call("timezone", (zone, self.expression(node.this)))
+        return tree.FuncCall("timezone", (zone, self.expression(node.this)))
 
     def _read_array(self, node: exp.Array) -> tree.Expression:
         return tree.ArrayOf(tuple(self.expression(item) for item in node.expressions))

@@ -129,7 +129,7 @@ class _SelectPlanner:
 
         return Plan(columns, rows, constants)
 
-    def _source(self, source: tree.Source) -> _Joined:
+    def _source(self, source: tree.FromItem) -> _Joined:
         plan, default_name = self._source_plan(source)
         name = source.alias or default_name
         if name in self.scope.tables:
@@ -142,14 +142,14 @@ class _SelectPlanner:
         first = len(self.scope.columns)
         for number, column in enumerate(plan.columns):
             shown = source.columns[number] if number < len(source.columns) else column.name
-            if isinstance(source.what, tree.Call) and not source.columns and source.alias:
+            if isinstance(source.what, tree.FuncCall) and not source.columns and source.alias:
                 shown = source.alias
             self.scope.columns.append(ScopeColumn(name, shown, column.type, first + number))
         condition = source.condition
         typed = None if condition is None else self.analyzer.condition(condition, "JOIN/ON")
         return _Joined(plan, source.join, typed)
 
-    def _source_plan(self, source: tree.Source) -> tuple[Plan, str]:
+    def _source_plan(self, source: tree.FromItem) -> tuple[Plan, str]:
         what = source.what
         if isinstance(what, str):
             relation = RELATIONS.get(what)
@@ -161,7 +161,7 @@ class _SelectPlanner:
                 )
             columns = tuple(OutputColumn(name, of) for name, of in relation.columns)
             return Plan(columns, relation.rows), what
-        if not isinstance(what, tree.Call):
+        if not isinstance(what, tree.FuncCall):
             return plan_query(what, self.parameters), "unnamed_subquery"
         typed = self.analyzer.expression(what)
 
@@ -175,7 +175,7 @@ class _SelectPlanner:
 
         return Plan((OutputColumn(what.name, typed.type),), rows), what.name
 
-    def _expanded(self, items: Iterable[tree.Item]) -> Iterator[tree.Item]:
+    def _expanded(self, items: Iterable[tree.SelectItem]) -> Iterator[tree.SelectItem]:
         for item in items:
             star = item.expression
             if not isinstance(star, tree.Star):
@@ -192,14 +192,14 @@ class _SelectPlanner:
             for column in self.scope.columns:
                 if star.table in (None, column.table):
                     reference = tree.ColumnRef(column.name, column.table, position=star.position)
-                    yield tree.Item(reference, position=star.position)
+                    yield tree.SelectItem(reference, position=star.position)
 
-    def _output(self, item: tree.Item) -> Typed:
+    def _output(self, item: tree.SelectItem) -> Typed:
         typed = self.analyzer.expression(item.expression)
         return self.analyzer.coerce(typed, types.TEXT) if typed.type is types.UNKNOWN else typed
 
     def _by_position(
-        self, node: tree.Expression, items: Sequence[tree.Item], clause: str
+        self, node: tree.Expression, items: Sequence[tree.SelectItem], clause: str
     ) -> tree.Expression:
         """A bare number means an entry of the select list, a bare name may mean an alias."""
         if isinstance(node, tree.Constant) and isinstance(node.value, int):
@@ -218,7 +218,7 @@ class _SelectPlanner:
         return node
 
     def _order(
-        self, order: tree.Order, items: Sequence[tree.Item], outputs: Sequence[Typed]
+        self, order: tree.Order, items: Sequence[tree.SelectItem], outputs: Sequence[Typed]
     ) -> Typed:
         node = self._by_position(order.expression, items, "ORDER BY")
         for item, output in zip(items, outputs, strict=True):
@@ -362,13 +362,13 @@ def _sorted(
     return rows
 
 
-def _has_aggregate(items: Iterable[tree.Item], query: tree.Select) -> bool:
+def _has_aggregate(items: Iterable[tree.SelectItem], query: tree.Select) -> bool:
     nodes = [item.expression for item in items] + [order.expression for order in query.order]
     return any(_contains_aggregate(node) for node in nodes)
 
 
 def _contains_aggregate(node: object) -> bool:
-    if isinstance(node, tree.Call) and node.name in AGGREGATES:
+    if isinstance(node, tree.FuncCall) and node.name in AGGREGATES:
         return True
     if isinstance(node, (tree.Scalar, tree.Exists)):
         return False

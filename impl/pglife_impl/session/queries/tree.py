@@ -52,7 +52,7 @@ class Star(Node):
 
 
 @dataclass(frozen=True)
-class Call(Node):
+class FuncCall(Node):
     """A function call; `current_user` and its like are calls without arguments."""
 
     name: str
@@ -164,7 +164,7 @@ Expression = (
     | Parameter
     | ColumnRef
     | Star
-    | Call
+    | FuncCall
     | Operation
     | Logical
     | Is
@@ -180,7 +180,7 @@ Expression = (
 
 
 @dataclass(frozen=True)
-class Item(Node):
+class SelectItem(Node):
     """One entry of a select list."""
 
     expression: Expression
@@ -205,10 +205,10 @@ class JoinKind(Enum):
 
 
 @dataclass(frozen=True)
-class Source(Node):
+class FromItem(Node):
     """One entry of FROM: a relation, a function or a query, under a name."""
 
-    what: str | Call | Query
+    what: str | FuncCall | Query
     alias: str | None = None
     columns: tuple[str, ...] = ()
     join: JoinKind = JoinKind.CROSS
@@ -219,8 +219,8 @@ class Source(Node):
 class Select(Node):
     """A SELECT without set operations."""
 
-    items: tuple[Item, ...]
-    sources: tuple[Source, ...] = ()
+    items: tuple[SelectItem, ...]
+    sources: tuple[FromItem, ...] = ()
     where: Expression | None = None
     group: tuple[Expression, ...] = ()
     having: Expression | None = None
