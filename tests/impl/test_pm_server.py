@@ -478,7 +478,7 @@ def test_a_postmaster_that_lost_its_pid_file_ends(
     (hurry / "sitecustomize.py").write_text(
         "import sys\n"
         "if any('pglife_impl.commands.postgres' in a for a in sys.orig_argv):\n"
-        "    import pglife_impl.postmaster as p, pglife_impl.pm_launch as l\n"
+        "    from pglife_impl.postmaster import launch as l, loop as p\n"
         "    p.RECHECK_LOCK_FILE_S = 1\n"
         "    l.LONGEST_SLEEP_S = 1.0\n"
     )
