@@ -1,6 +1,119 @@
-"""The executable specification of PostgreSQL's process lifecycles.
+"""The executable specification of PostgreSQL's process lifecycles: its public face.
 
-Begin with   model/ for what PostgreSQL does, lang/ for the language it is told in.
-Owns         the model, its claims, and every reading of them: run, explore, prove, draw, report.
-Leaves out   any server: nothing here opens a socket or starts a process.
+    from pglife_spec import CONFIGS, explore, machine
+    found = explore(machine(), CONFIGS["tiny-18"])
+
+`machine()` is PostgreSQL's postmaster and its children, declared once; `program()` is the machine
+under one configuration, which runs. What to do with them:
+
+- `explore`, `check_property`: every reachable state, claims, liveness;
+- `prove_each`: claims for every size (imports z3);
+- `simulate`, `replay`, `read_itf`, `write_itf`: runs as traces;
+- `state_graph`: the state graph of a view;
+- `actions`: the declared actions; `outside`: what each step shows to a client or an operator;
+  `schedule`: one iteration of the postmaster's event loop.
+
+Nothing here opens a socket or starts a process.
 """
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pglife_spec.explore import check_property, explore
+from pglife_spec.lang.expr import LanguageError, Value
+from pglife_spec.lang.machine import Action, Actor, Config, Machine
+from pglife_spec.meanings.python.program import Evidence, Program, compile_machine
+from pglife_spec.meanings.python.store import CodeStore
+from pglife_spec.postgres import declared as actions
+from pglife_spec.postgres import outside, schedule
+from pglife_spec.postgres.build import build as machine
+from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.outside import View, view_of
+from pglife_spec.postgres.schedule import Iteration, Schedule
+from pglife_spec.postgres.state import REPAIRS
+from pglife_spec.postgres.words import PM, SINGLETONS, Control, Exit, Kind, Life, PidFile, Shutdown
+from pglife_spec.traces.simulate import simulate
+from pglife_spec.traces.trace import (
+    Moment,
+    Trace,
+    TraceError,
+    read_itf,
+    replay,
+    trace_of,
+    write_itf,
+)
+
+if TYPE_CHECKING:
+    from pglife_spec.draw.graph import state_graph
+    from pglife_spec.prove import prove_each
+
+_LATER = {"prove_each": "prove", "state_graph": "draw.graph"}
+"""Names that are imported when they are first used, and the modules that have them."""
+
+REPAIR_NAMES = tuple(param.name.removeprefix("repair.") for param in REPAIRS)
+"""The repairs of findings that a server, or a configuration, may declare."""
+
+
+def program(config: Config, store: Path | None = None) -> Program:
+    """The machine under one configuration, compiled.
+
+    Args:
+        config: a value for each parameter, and a bound for each counter.
+        store: a directory that keeps generated code from one process to the next.
+
+    Raises:
+        LanguageError: if the configuration does not fit the machine.
+    """
+    return compile_machine(machine(), config, None if store is None else CodeStore(store))
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+__all__ = [
+    "CONFIGS",
+    "PM",
+    "REPAIR_NAMES",
+    "SINGLETONS",
+    "Action",
+    "Actor",
+    "Config",
+    "Control",
+    "Evidence",
+    "Exit",
+    "Iteration",
+    "Kind",
+    "LanguageError",
+    "Life",
+    "Machine",
+    "Moment",
+    "PidFile",
+    "Program",
+    "Schedule",
+    "Shutdown",
+    "Trace",
+    "TraceError",
+    "Value",
+    "View",
+    "actions",
+    "check_property",
+    "explore",
+    "machine",
+    "outside",
+    "program",
+    "prove_each",
+    "read_itf",
+    "replay",
+    "schedule",
+    "simulate",
+    "state_graph",
+    "trace_of",
+    "view_of",
+    "write_itf",
+]

@@ -19,7 +19,7 @@ from pglife_conformance.pytest.plugin import pytest_load_initial_conftests
 from pglife_spec.meanings.python.program import compile_machine
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS
-from pglife_spec.trace import trace_of, write_itf
+from pglife_spec.traces.trace import trace_of, write_itf
 
 from .conftest import LIMIT_S, ROOT, TARGET, Runner
 

@@ -10,7 +10,7 @@ from toy import action
 from pglife_spec.explore import check_property, explore
 from pglife_spec.lang.expr import EnumSort, Var, in_, ite
 from pglife_spec.lang.machine import Actor, Config, Fairness, Machine, Property
-from pglife_spec.trace import replay
+from pglife_spec.traces.trace import replay
 
 Node = enum.Enum("Node", [f"N{i}" for i in range(6)], start=0)
 NODES = tuple(Node)

@@ -7,7 +7,7 @@ import pytest
 from toy import GONE, PATIENT, PROPERTIES, SMALL, TOY, Child, Pm
 
 from pglife_spec.explore import check_property, explore
-from pglife_spec.trace import Moment, TraceError, read_itf, replay, to_itf, write_itf
+from pglife_spec.traces.trace import Moment, TraceError, read_itf, replay, to_itf, write_itf
 
 
 @pytest.fixture(scope="module")

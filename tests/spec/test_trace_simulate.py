@@ -4,8 +4,8 @@ import pytest
 from toy import SMALL, TOY, Pm, pm
 
 from pglife_spec.lang.expr import LanguageError
-from pglife_spec.simulate import simulate
-from pglife_spec.trace import replay
+from pglife_spec.traces.simulate import simulate
+from pglife_spec.traces.trace import replay
 
 
 def walk(seed, **more):

@@ -2,7 +2,7 @@
 
 Begin with   read_script().
 Owns         what makes a file unfit for playing, each reason in one line.
-Leaves out   the file format (pglife_spec.trace), how it is played (plan.py, player.py).
+Leaves out   the file format (pglife_spec.traces.trace), how it is played (plan.py, player.py).
 Source       ITF, as Apalache and Quint write it.
 """
 
@@ -18,7 +18,7 @@ from pglife_spec.lang.machine import Config
 from pglife_spec.meanings.python.program import Program, compile_machine
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS
-from pglife_spec.trace import Trace, TraceError, read_itf, replay
+from pglife_spec.traces.trace import Trace, TraceError, read_itf, replay
 
 VERSIONS = (15, 18)
 MANY_SLOTS = 40

@@ -13,7 +13,7 @@ from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status
 from pglife_spec.explore import check_property, explore
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import is_declared
-from pglife_spec.trace import Trace, write_itf
+from pglife_spec.traces.trace import Trace, write_itf
 
 EXAMPLES = f"""\b
 Examples:

@@ -12,7 +12,7 @@ from rich.console import Console
 from pglife_spec.cli import draw, explore, prove, report, trace
 from pglife_spec.cli.subject import STATUSES, MisuseError, Status
 from pglife_spec.lang.expr import LanguageError
-from pglife_spec.trace import TraceError
+from pglife_spec.traces.trace import TraceError
 
 app = typer.Typer(
     name="pglife",

@@ -11,8 +11,8 @@ from pglife_spec.cli import subject
 from pglife_spec.cli.subject import ConfigOption, MisuseError, Release, ReleaseOption, Status
 from pglife_spec.lang.machine import Config
 from pglife_spec.report import console as show
-from pglife_spec.simulate import simulate
-from pglife_spec.trace import Trace, read_itf, replay, write_itf
+from pglife_spec.traces.simulate import simulate
+from pglife_spec.traces.trace import Trace, read_itf, replay, write_itf
 
 SIMULATE_EXAMPLES = f"""\b
 Examples:

@@ -23,7 +23,7 @@ from functools import partial
 from pglife_spec.explore.search import Exploration, follow
 from pglife_spec.lang.machine import Property
 from pglife_spec.meanings.python.program import Program
-from pglife_spec.trace import Trace, trace_of
+from pglife_spec.traces.trace import Trace, trace_of
 
 Edge = tuple[int, int, int]
 """State, action, next state."""

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
 from pglife_spec.meanings.python.program import Program, compile_machine
-from pglife_spec.trace import Trace, trace_of
+from pglife_spec.traces.trace import Trace, trace_of
 
 REPORT_EVERY = 0.2
 """Seconds between two calls of the progress callback."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pglife_spec.explore import Exploration, Progress, Verdict, check_property, explore
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine, Mutant, Property
-from pglife_spec.trace import Trace
+from pglife_spec.traces.trace import Trace
 
 if TYPE_CHECKING:
     from pglife_spec.prove.report import ProofReport

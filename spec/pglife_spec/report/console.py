@@ -23,7 +23,7 @@ from pglife_spec.lang.expr import BOOL, EnumSort
 from pglife_spec.lang.machine import Machine
 from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import is_declared
-from pglife_spec.trace import Trace
+from pglife_spec.traces.trace import Trace
 
 if TYPE_CHECKING:
     from pglife_spec.prove.report import ProofReport

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pglife_spec.lang.expr import show
 from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import Report, is_declared
-from pglife_spec.trace import Trace
+from pglife_spec.traces.trace import Trace
 
 
 class Format(enum.Enum):

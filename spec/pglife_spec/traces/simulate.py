@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pglife_spec.lang.expr import Expr, LanguageError
 from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.meanings.python.program import Program, compile_machine
-from pglife_spec.trace import Trace, trace_of
+from pglife_spec.traces.trace import Trace, trace_of
 
 
 def simulate(

@@ -1,0 +1,463 @@
+"""What a client or an operator can see of each step, and which step a stimulus causes.
+
+Begin with line_of(), which says what evidence a log line is, then cause_of() and the stimuli; View
+reads what can be seen of a state.
+
+Source: postmaster.c: LogChildExit(), UpdatePMState(), canAcceptConnections(); each process's main
+function for its signals and its title.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+
+from pglife_spec.lang.expr import Expr, Value
+from pglife_spec.lang.machine import Action, Actor, Emit, When
+from pglife_spec.meanings.pack import label
+from pglife_spec.meanings.python.program import Evidence, Program
+from pglife_spec.postgres import declared as actions
+from pglife_spec.postgres import state
+from pglife_spec.postgres.declared import among, case_of
+from pglife_spec.postgres.words import (
+    PM,
+    SINGLETONS,
+    Control,
+    Exit,
+    Kind,
+    Life,
+    PidFile,
+    Shutdown,
+    Signal,
+)
+
+# Log lines.
+
+Line = tuple[str, ...]
+"""Evidence that is a line in the log: ("pmstate", from, to), ("log", text), or a child's death."""
+
+CRASH = ("log", "crash")
+"""The first parts of a line that announces a crash; the kind of the child follows."""
+
+_TEXTS = frozenset(
+    {
+        "received smart shutdown request",
+        "received fast shutdown request",
+        "received immediate shutdown request",
+        "aborting any active transactions",
+        "terminating any other active server processes",
+        "issuing SIGKILL to recalcitrant children",
+        "all server processes terminated; reinitializing",
+        "database system is ready to accept connections",
+        "abnormal database system shutdown",
+        "shutting down due to startup process failure",
+        'shutting down because "restart_after_crash" is off',
+        "received SIGHUP, reloading configuration files",
+        "WAL was shut down unexpectedly",
+        "database system is shut down",
+    }
+)
+_OTHER_WORDING = {
+    "shutting down because restart_after_crash is off": (
+        'shutting down because "restart_after_crash" is off'
+    ),
+    "issuing SIGABRT to recalcitrant children": "issuing SIGKILL to recalcitrant children",
+}
+_STARTUP_NOT_FORKED = re.compile(r'could not fork "?startup"? process: .*')
+_PMSTATE = re.compile(r"updating PMState from (PM_\w+) to (PM_\w+)")
+_DEATH = re.compile(
+    r"(?P<name>.+) \(PID \d+\) "
+    r"(?:exited with exit code (?P<code>\d+)|was terminated by signal \d+: .*)"
+)
+_SERVER_PROCESS = "SERVER_PROCESS"
+"""Up to 17 the log calls sessions and dead-end children by one name."""
+_NAME_IN_LOG = {
+    "startup process": Kind.STARTUP.name,
+    "background writer process": Kind.BG_WRITER.name,
+    "checkpointer process": Kind.CHECKPOINTER.name,
+    "WAL writer process": Kind.WAL_WRITER.name,
+    "autovacuum launcher process": Kind.AUTOVAC_LAUNCHER.name,
+    'background worker "logical replication launcher"': Kind.BG_WORKER.name,
+    "io worker": Kind.IO_WORKER.name,
+    "client backend": Kind.BACKEND.name,
+    "dead-end client backend": Kind.DEAD_END_BACKEND.name,
+    "server process": _SERVER_PROCESS,
+}
+_LOGGER_IN_LOG = "system logger process"
+_EITHER = frozenset({Kind.BACKEND.name, Kind.DEAD_END_BACKEND.name})
+
+
+class UnknownChildError(Exception):
+    """A log line announces the crash of a process that the model does not have."""
+
+
+def line_of(level: str, message: str) -> Line | None:
+    """The evidence that a line of the postmaster is, or None if no step of the model leaves it.
+
+    Args:
+        level: LOG, DEBUG1 and so on.
+        message: the text without prefix.
+
+    Raises:
+        UnknownChildError: for the death of a process that the model does not have.
+    """
+    if level.startswith("DEBUG"):
+        found = _PMSTATE.fullmatch(message)
+        return ("pmstate", found[1], found[2]) if found else None
+    if level != "LOG":
+        return None
+    message = _OTHER_WORDING.get(message, message)
+    if message in _TEXTS:
+        return ("log", message)
+    if _STARTUP_NOT_FORKED.fullmatch(message):
+        return ("log", 'could not fork "startup" process')
+    died = _DEATH.fullmatch(message)
+    return _death(died["name"], died["code"]) if died else None
+
+
+def _death(name: str, code: str | None) -> Line | None:
+    if name == _LOGGER_IN_LOG:
+        return None
+    kind = _NAME_IN_LOG.get(name)
+    if kind is None:
+        raise UnknownChildError(name)
+    if kind == Kind.BG_WORKER.name and code == "1":
+        return ("log", "bgworker exited", kind)
+    return (*CRASH, kind)
+
+
+def is_same_line(expected: Line, seen: Line) -> bool:
+    """Whether a line that a step leaves can be the one that was seen."""
+    if expected == seen:
+        return True
+    announces_crash = expected[:2] == seen[:2] == CRASH
+    return announces_crash and seen[2] == _SERVER_PROCESS and expected[2] in _EITHER
+
+
+def lines(evidence: Iterable[Evidence], kinds: frozenset[str]) -> tuple[Line, ...]:
+    """The lines among the evidence of a step.
+
+    Args:
+        evidence: what the step leaves.
+        kinds: "log", and "pmstate" where the server logs its states.
+    """
+    return tuple(tuple(map(str, item)) for item in evidence if item[0] in kinds)
+
+
+def line_kinds(version: int) -> frozenset[str]:
+    """The kinds of evidence that appear in the log; pmState is logged since 18 (PM-01)."""
+    return frozenset({"log", "pmstate"}) if version >= 18 else frozenset({"log"})
+
+
+# Other evidence of a step.
+
+
+def forked(evidence: Iterable[Evidence]) -> list[Kind]:
+    """The kinds of the children that a step forks, in order."""
+    return [Kind[str(item[1])] for item in evidence if item[0] == "fork"]
+
+
+def signalled(evidence: Iterable[Evidence]) -> list[tuple[Signal, Kind]]:
+    """The signals that a step sends to children, each with the kind that receives it."""
+    sent = [item for item in evidence if item[0] == "signal"]
+    return [(Signal[str(item[1])], Kind[str(item[2])]) for item in sent]
+
+
+def refusal(evidence: Iterable[Evidence]) -> str | None:
+    """The message by which a step refuses a client, or None if it refuses none."""
+    return next((str(item[1]) for item in evidence if item[0] == "refusal"), None)
+
+
+def leaves(action: Action, *kinds: str) -> bool:
+    """Whether the action can leave evidence of these kinds."""
+    stack = list(action.effects)
+    while stack:
+        effect = stack.pop()
+        if isinstance(effect, Emit) and effect.what in kinds:
+            return True
+        if isinstance(effect, When):
+            stack += [*effect.then, *effect.other]
+    return False
+
+
+def changes_children(action: Action) -> bool:
+    """Whether a look may fall between the action's log lines and its forks or reaps."""
+    return leaves(action, "fork") or among(action, actions.REAPS, actions.end_reaping)
+
+
+# Why a step happens.
+
+
+class Cause(enum.Enum):
+    """What must have happened outside before a step can happen."""
+
+    NOTHING = "nothing: the server, or a client of its own accord"
+    CLIENT = "a client has connected and was not accepted yet"
+    STIMULUS = "an operator or a fault causes it"
+
+
+def cause_of(action: Action) -> Cause:
+    """What an action waits for."""
+    if among(action, actions.ADMISSIONS):
+        return Cause.CLIENT
+    is_own = action.actor in (Actor.POSTMASTER, Actor.CHILD)
+    if is_own or among(action, actions.client_leaves, actions.operator_requests_reload):
+        return Cause.NOTHING
+    return Cause.STIMULUS
+
+
+_KIND_OF_CASES = (
+    (actions.reap_startup, Kind.STARTUP),
+    (actions.startup_begins_redo, Kind.STARTUP),
+    (actions.recovery_ends, Kind.STARTUP),
+    (actions.startup_finishes, Kind.STARTUP),
+    (actions.startup_ends_when_told, Kind.STARTUP),
+    (actions.reap_checkpointer, Kind.CHECKPOINTER),
+    (actions.shutdown_checkpoint_begins, Kind.CHECKPOINTER),
+    (actions.shutdown_checkpoint_ends, Kind.CHECKPOINTER),
+    (actions.checkpointer_ends_when_told, Kind.CHECKPOINTER),
+    (actions.reap_logical_replication_launcher, Kind.BG_WORKER),
+    (actions.launch_logical_replication_launcher, Kind.BG_WORKER),
+    (actions.reap_logger, Kind.LOGGER),
+    (actions.launch_logger, Kind.LOGGER),
+    (actions.launch_io_worker, Kind.IO_WORKER),
+    (actions.refused_client_goes, Kind.DEAD_END_BACKEND),
+)
+_KIND_OF = {action.name: kind for cases, kind in _KIND_OF_CASES for action in cases}
+
+
+def kind_of(action: Action) -> Kind | None:
+    """The kind of child that takes the step, or that the postmaster reaps or launches in it."""
+    chosen = action.choices.get("kind")
+    return Kind[chosen.upper()] if chosen is not None else _KIND_OF.get(action.name)
+
+
+def life_of(action: Action) -> Life | None:
+    """The state of the child that the step is about, if the action is declared for several."""
+    chosen = action.choices.get("life")
+    return Life[chosen.upper()] if chosen is not None else None
+
+
+def reap_after_quit() -> list[tuple[Action, Action]]:
+    """Each death by SIGQUIT with the step that reaps it."""
+    reaps = {kind_of(a): a for a in actions.REAPS if life_of(a) is Life.CRASHED}
+    return [(quits, reaps[kind_of(quits)]) for quits in actions.child_quits]
+
+
+# Stimuli.
+
+RELOAD = case_of(actions.operator_requests_reload)
+FORK_FAILS = case_of(actions.fork_begins_to_fail)
+FORK_WORKS = case_of(actions.fork_works_again)
+
+
+def shutdown_request(mode: Shutdown) -> Action:
+    """The operator asks for a shutdown in this mode."""
+    return case_of(actions.operator_requests_shutdown, mode=mode)
+
+
+def shutdown_mode(word: str) -> Shutdown:
+    """The mode that the log and pg_ctl call "smart", "fast" or "immediate"."""
+    return Shutdown[f"{word.capitalize()}Shutdown"]
+
+
+FATAL_SIGNALS = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGABRT,
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGILL,
+        signal.SIGFPE,
+        signal.SIGTRAP,
+        signal.SIGSYS,
+        signal.SIGQUIT,
+    }
+)
+"""Signals whose death the postmaster takes for a crash, whatever the child (RP-02, SG-40)."""
+
+_TERM, _INT, _USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR2
+_SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
+    Kind.STARTUP: [(frozenset({_TERM}), case_of(actions.startup_fails))],
+    Kind.CHECKPOINTER: [
+        (frozenset({_INT}), case_of(actions.checkpointer_gets_stray_sigint)),
+        (frozenset({_USR2}), case_of(actions.checkpointer_gets_stray_sigusr2)),
+    ],
+    Kind.IO_WORKER: [(frozenset({_INT, _USR2}), case_of(actions.io_worker_is_terminated))],
+    **{
+        kind: [(numbers, case_of(actions.background_process_is_terminated, kind=kind))]
+        for kind, numbers in {
+            Kind.BG_WRITER: frozenset({_TERM}),
+            Kind.WAL_WRITER: frozenset({_TERM, _INT}),
+            Kind.AUTOVAC_LAUNCHER: frozenset({_TERM}),
+            Kind.BG_WORKER: frozenset({_TERM, _INT}),
+        }.items()
+    },
+}
+
+
+def signal_to_child(kind: Kind, number: signal.Signals) -> list[Action]:
+    """The steps of which one happens when an operator signals a child; none if it has no effect.
+
+    A session's end by SIGTERM is not among them: a session may end at any time.
+    """
+    if number in FATAL_SIGNALS:
+        cases = actions.child_crashes if kind in SINGLETONS else actions.one_of_many_crashes
+        return [action for action in cases if kind_of(action) is kind]
+    return [action for numbers, action in _SIGNALS.get(kind, ()) if number in numbers]
+
+
+_LAST_ORDERS = {
+    Kind.CHECKPOINTER: frozenset({_USR2}),
+    Kind.IO_WORKER: frozenset({_USR2, _INT}),
+}
+
+
+def orders(kind: Kind, life: Life) -> frozenset[signal.Signals]:
+    """The signals of which one brings a child of this kind into this state (3.3)."""
+    match life:
+        case Life.TERMINATING:
+            return _LAST_ORDERS.get(kind, frozenset({_TERM}))
+        case Life.QUITTING:
+            return frozenset({signal.SIGQUIT})
+        case Life.CHECKPOINTING:
+            return frozenset({_INT, _USR2})
+        case _:
+            return frozenset()
+
+
+# States.
+
+EXIT_CODES = {Exit.EXITED_0: 0, Exit.EXITED_1: 1}
+_POSTMASTER = (
+    state.STATE,
+    state.SHUTDOWN,
+    state.FATAL_ERROR,
+    state.CONNS_ALLOWED,
+    state.EXIT,
+    state.PID_FILE,
+)
+_SHOWN = (
+    state.STATE,
+    state.EXIT,
+    state.SHUTDOWN,
+    state.FATAL_ERROR,
+    state.ABORT_CLOCK,
+    state.CONNS_ALLOWED,
+    state.STARTUP_STATUS,
+    state.REQUEST,
+    state.REAPING,
+    state.CONTROL,
+    state.RECOVERY_STARTED,
+    state.XLOG_IS_SHUTDOWN,
+)
+
+
+class View:
+    """What can be seen of one program's states: children, pid file, exit code.
+
+    Args:
+        program: the model under one configuration.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.is_starting = program.predicate(state.STATE == PM.PM_STARTUP)
+        self.is_running = program.predicate(state.EXIT == Exit.ALIVE)
+        self.was_shut_down = program.predicate(state.CONTROL == Control.SHUT_DOWN)
+        """The control file says "shut down": a start needs no recovery."""
+        self.in_redo = program.predicate(state.REDO)
+        self.is_recovered = program.predicate(state.RECOVERED)
+        self.startup_is_quitting = program.predicate(state.LIFE[Kind.STARTUP] == Life.QUITTING)
+        self._exit = program.evaluate(state.EXIT)
+        self._pid_file = program.evaluate(state.PID_FILE)
+        self._pm = program.evaluate(state.STATE)
+        self._children = [_number(program, kind) for kind in Kind]
+        self._orders = [
+            (kind, sent, _lives(program, kind, life))
+            for kind in Kind
+            for life in state.ALIVE_LIVES
+            if (sent := orders(kind, life))
+        ]
+        self._postmaster = [program.evaluate(var) for var in _POSTMASTER]
+
+    def exit_code(self, at: int) -> int | None:
+        """The postmaster's exit code in this state; None while it runs."""
+        status = self._exit(at)
+        assert isinstance(status, Exit)
+        return EXIT_CODES.get(status)
+
+    def pid_file(self, at: int) -> str | None:
+        """Line 8 of postmaster.pid; None if there is no file."""
+        status = self._pid_file(at)
+        assert isinstance(status, PidFile)
+        return None if status is PidFile.NONE else status.value
+
+    def pm_state(self, at: int) -> PM:
+        """pmState."""
+        found = self._pm(at)
+        assert isinstance(found, PM)
+        return found
+
+    def children(self, at: int) -> tuple[int, ...]:
+        """How many children of each kind are running or zombies, in the order of Kind."""
+        return tuple(number(at) for number in self._children)
+
+    def pending_orders(self, at: int) -> list[tuple[Kind, frozenset[signal.Signals]]]:
+        """For each child that was ordered to do something: of these signals it received one."""
+        return [(kind, sent) for kind, sent, number in self._orders for _ in range(number(at))]
+
+    def outline(self, at: int) -> tuple[Value, ...]:
+        """All that can be seen of a state, as values that can be compared."""
+        return (*(read(at) for read in self._postmaster), *self.children(at))
+
+    @staticmethod
+    def outline_names() -> list[str]:
+        """What each value of an outline is."""
+        return [*(var.name for var in _POSTMASTER), *(f"number of {k.value}s" for k in Kind)]
+
+    def differences(self, expected: int, found: int) -> list[str]:
+        """In which variables of the postmaster a state differs from the expected one."""
+        return [
+            f"{var.name} is {label(read(found))} and not {label(read(expected))}"
+            for var, read in zip(_POSTMASTER, self._postmaster, strict=True)
+            if read(found) != read(expected)
+        ]
+
+    def describe(self, at: int) -> list[str]:
+        """A state in two lines: the postmaster's variables, the children that are one of a kind."""
+        values = self.program.unpack(at)
+        return [
+            " ".join(f"{var.name}={label(values[var.name])}" for var in variables)
+            for variables in (_SHOWN, state.LIFE.values())
+        ]
+
+
+def _counter(program: Program, expr: Expr) -> Callable[[int], int]:
+    read = program.evaluate(expr)
+
+    def count(at: int) -> int:
+        return int(read(at))  # type: ignore[arg-type]
+
+    return count
+
+
+def _number(program: Program, kind: Kind) -> Callable[[int], int]:
+    if kind in SINGLETONS:
+        return _counter(program, state.recorded(kind))
+    return _counter(program, state.number(kind))
+
+
+def _lives(program: Program, kind: Kind, life: Life) -> Callable[[int], int]:
+    if kind in state.LIFE:
+        return _counter(program, state.LIFE[kind] == life)
+    if (kind, life) not in state.COUNT:
+        return lambda _at: 0
+    return _counter(program, state.COUNT[kind, life])
+
+
+view_of = cache(View)
+"""One View for each program, shared by all servers that run it."""

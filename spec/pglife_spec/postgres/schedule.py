@@ -1,0 +1,172 @@
+"""The order in which a real postmaster takes its steps: one iteration of ServerLoop.
+
+In the model any enabled step may wait. A real postmaster handles everything that is pending, in
+a fixed order, and launches each missing child before it sleeps again. Begin with Schedule.run().
+
+Source: postmaster.c: ServerLoop() and process_pm_child_exit() of 18; up to 17 the signal handlers,
+which the kernel calls in the order of the signals' numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from pglife_spec.lang.machine import Action, Actor
+from pglife_spec.meanings.python.program import Evidence, Program
+from pglife_spec.postgres import declared as actions
+from pglife_spec.postgres import outside
+from pglife_spec.postgres.declared import among, case_of
+from pglife_spec.postgres.state import REAPING, STATE
+from pglife_spec.postgres.words import PM, Kind, Shutdown, Signal
+
+_MOST_STEPS = 400
+
+_ORDER_18: tuple[Sequence[Action], ...] = (
+    actions.begin,
+    actions.process_shutdown_request,
+    actions.process_reload_request,
+    actions.REAPS,
+    actions.end_reaping,
+    actions.process_pmsignal,
+    actions.LAUNCHES,
+)
+_SMART, _FAST, _IMMEDIATE = (
+    [case_of(actions.process_shutdown_request, mode=mode)]
+    for mode in (Shutdown.SmartShutdown, Shutdown.FastShutdown, Shutdown.ImmediateShutdown)
+)
+_ORDER_15: tuple[Sequence[Action], ...] = (
+    actions.begin,
+    actions.process_reload_request,
+    _FAST,
+    _IMMEDIATE,
+    actions.process_pmsignal,
+    _SMART,
+    actions.REAPS,
+    actions.end_reaping,
+    actions.LAUNCHES,
+)
+
+TIMER = case_of(actions.issue_sigkill)
+"""The one step that waits for a timer: five seconds after a crash (SL-05)."""
+
+_OLDEST_FIRST = (Kind.IO_WORKER, Kind.CHECKPOINTER, Kind.BG_WRITER, Kind.STARTUP)
+"""Of several zombies waitpid() reaps the oldest first."""
+
+_ORDERS = frozenset({Signal.SIGTERM, Signal.SIGQUIT, Signal.SIGINT, Signal.SIGUSR2})
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The steps of one iteration of the event loop, the state after them, and their evidence."""
+
+    actions: tuple[Action, ...]
+    after: int
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def forked(self) -> list[Kind]:
+        """The kinds of the children that were forked, in order."""
+        return outside.forked(self.evidence)
+
+    @property
+    def ordered(self) -> frozenset[Kind]:
+        """The kinds of the children that were sent a signal that orders them to do something."""
+        return frozenset(
+            kind for number, kind in outside.signalled(self.evidence) if number in _ORDERS
+        )
+
+    @property
+    def to_stop(self) -> frozenset[Kind]:
+        """The kinds that must be stopped before, so that they obey no order of this iteration.
+
+        A child that is forked in the same iteration cannot be stopped before.
+        """
+        return self.ordered - frozenset(self.forked) - {Kind.LOGGER}
+
+
+class Schedule:
+    """How the postmaster of one program takes its steps.
+
+    Args:
+        program: the model under one configuration.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        order = _ORDER_18 if program.config.params["version"] == 18 else _ORDER_15
+        self._places = {a.name: place for place, cases in enumerate(order) for a in cases}
+        self._is_reaping = program.predicate(REAPING)
+        self._is_open = program.predicate(STATE == PM.PM_RUN)
+
+    def run(
+        self, state: int, *, first: Action | None = None, free: Collection[Kind] = ()
+    ) -> Iteration:
+        """Every step from a state until the postmaster sleeps.
+
+        Args:
+            state: where the postmaster wakes up.
+            first: a step that comes before all others: a client's connection, or the timer's.
+            free: kinds of children that are not stopped: they obey each order at once.
+        """
+        taken: list[Action] = []
+        evidence: list[Evidence] = []
+        was_open = self._is_open(state)
+        obeying = set(free)
+        action = first
+        while len(taken) < _MOST_STEPS:
+            if action is None:
+                action = self._next(state, was_open=was_open) or self._child_step(state, obeying)
+            if action is None:
+                break
+            after, left = self.program.emissions(action, state)
+            if after < 0:
+                break
+            obeying |= set(outside.forked(left)) - {Kind.STARTUP}
+            taken.append(action)
+            evidence += left
+            state, action = after, None
+        return Iteration(tuple(taken), state, tuple(evidence))
+
+    def is_idle(self, state: int) -> bool:
+        """Whether the postmaster waits for nothing but a timer."""
+        return self._next(state, was_open=True) is None
+
+    def _next(self, state: int, *, was_open: bool) -> Action | None:
+        found = [
+            action
+            for action in self._enabled(state, Actor.POSTMASTER)
+            if action.name != TIMER.name and not (was_open and _is_delayed(action))
+        ]
+        if found and self._is_reaping(state):
+            found = [a for a in found if among(a, actions.REAPS)] or [
+                a for a in found if among(a, actions.end_reaping)
+            ]
+        return min(found, key=self._rank, default=None)
+
+    def _rank(self, action: Action) -> tuple[int, int]:
+        kind = outside.kind_of(action)
+        age = _OLDEST_FIRST.index(kind) if kind in _OLDEST_FIRST else len(_OLDEST_FIRST)
+        return self._places[action.name], age
+
+    def _child_step(self, state: int, obeying: Collection[Kind]) -> Action | None:
+        """A step of a child that obeys its orders; a refused client need not close now."""
+        found = self._enabled(state, Actor.CHILD)
+        return next(
+            (
+                a
+                for a in found
+                if outside.kind_of(a) in obeying and not among(a, actions.refused_client_goes)
+            ),
+            None,
+        )
+
+    def _enabled(self, state: int, actor: Actor) -> list[Action]:
+        program = self.program
+        actions_ = (program.actions[index] for index, _ in program.successors(state))
+        return [action for action in actions_ if action.actor is actor]
+
+
+def _is_delayed(action: Action) -> bool:
+    """The launcher is started five seconds after its exit (BG-05), and at once on PM_RUN."""
+    return among(action, actions.launch_logical_replication_launcher)
