@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from pglife_conformance.cluster.postmaster import Postmaster
 from pglife_conformance.hold.tracing import _LIBC, _PTRACE_DETACH, _PTRACE_SEIZE
+from pglife_conformance.watching.postmaster import Postmaster
 
 
 @pytest.mark.parametrize(("how", "code"), [("exit 3", 3), ("kill -9 $$", -9)])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.failures import Expectation
-from pglife_conformance.cluster.watching import Watcher
 from pglife_conformance.observation.log import LogTail
+from pglife_conformance.watching.watcher import Watcher
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ def test_a_client_that_cannot_be_served_leaves_no_trace() -> None:
 
 # --- clocks ---------------------------------------------------------------------------------
 
-SIGKILL_CLOCK = table("""
+SIGKILL_TIMEOUT = table("""
     fatal  shutdown   armed  passed -> fired
     yes    NO         yes    4      -> no
     yes    NO         yes    5      -> yes
@@ -197,7 +197,7 @@ SIGKILL_CLOCK = table("""
 """)
 
 
-@pytest.mark.parametrize("row", SIGKILL_CLOCK, ids=row_id)
+@pytest.mark.parametrize("row", SIGKILL_TIMEOUT, ids=row_id)
 def test_when_children_are_killed(row: Any) -> None:
     before = postmaster(
         "WAIT_BACKENDS",

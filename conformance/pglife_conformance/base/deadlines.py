@@ -25,7 +25,7 @@ ANSWER_LIMIT = 20.0
 REACTION_LIMIT = 20.0
 """From a signal to what it does at once: a log line, a child's end, a child's birth."""
 
-SIGKILL_CLOCK = 5.0
+SIGKILL_TIMEOUT = 5.0
 """Seconds the postmaster gives its children after QUIT (SL-05); never scaled by us."""
 
 SIGKILL_LATEST = 15.0

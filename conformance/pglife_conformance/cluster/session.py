@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation
 from pglife_conformance.cluster.client import (
     PROTOCOL_3_0,
@@ -31,9 +31,7 @@ from pglife_conformance.events import (
     Terminate,
 )
 from pglife_conformance.observation.processes import Child
-
-if TYPE_CHECKING:
-    from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.watching.server import WatchedServer
 
 Row = tuple[str | None, ...]
 
@@ -61,10 +59,20 @@ class ServerError(Exception):
 
 
 class Session:
-    """One connection; a context manager that says goodbye at its end."""
+    """One connection; a context manager that closes it.
 
-    def __init__(self, cluster: Cluster, client: Client, number: int) -> None:
-        self.cluster = cluster
+    Args:
+        server: the server that the client is connected to.
+        connect: makes another connection, for a CancelRequest.
+        client: the connection.
+        number: the client's number in stimuli and answers.
+    """
+
+    def __init__(
+        self, server: WatchedServer, connect: Callable[[], Client], client: Client, number: int
+    ) -> None:
+        self.server = server
+        self._connect = connect
         self.client = client
         self.number = number
         self.outcome = Outcome.UNANSWERED
@@ -126,7 +134,7 @@ class Session:
 
     def send_query(self, sql: str) -> None:
         """Only send it."""
-        self.cluster.watcher.stimulus(SendQuery(self.number, sql))
+        self.server.watcher.stimulus(SendQuery(self.number, sql))
         self.client.send_query(sql)
 
     def result(self, limit_s: float | None = None) -> list[Row]:
@@ -176,13 +184,63 @@ class Session:
     def cancel(self) -> None:
         """A CancelRequest for this session, on a connection of its own."""
         pid = self.backend_pid
-        self.cluster.watcher.stimulus(CancelQuery(self.number, pid))
-        other = self.cluster.raw_client()
+        self.server.watcher.stimulus(CancelQuery(self.number, pid))
+        other = self._connect()
         other.send_cancel(pid, self.client.cancel_key)
         other.receive_rest()
         other.close()
 
+    def expect_rows(
+        self,
+        sql: str,
+        rows: list[Row] | None = None,
+        within: float = deadlines.REACTION_LIMIT,
+    ) -> list[Row]:
+        """Run a query again and again until its result is as wanted, and return the rows.
+
+        Args:
+            sql: the query.
+            rows: the rows it must return; by default any, but at least one.
+            within: the deadline in seconds.
+
+        Raises:
+            Expectation: the last result was another one.
+            ServerError: the server answered with an error.
+        """
+        last: list[Row] = []
+
+        def found() -> list[Row] | None:
+            nonlocal last
+            last = self.query(sql)
+            return (last or None) if rows is None else (last if last == rows else None)
+
+        wanted = "rows" if rows is None else str(rows)
+        if rows == []:
+            self.server.watcher.wait_for(
+                f"no rows from {sql}",
+                lambda: found() is not None,
+                within,
+                describe=lambda: str(last),
+            )
+            return last
+        return self.server.watcher.wait_for(
+            f"{wanted} from {sql}", found, within, describe=lambda: str(last)
+        )
+
+    def expect_answer(self, within: float = deadlines.REACTION_LIMIT) -> None:
+        """Wait until there is a message to receive, or the end of the connection."""
+        self.server.watcher.wait_for("an answer", lambda: not self.is_silent(), within)
+
+    def expect_silence(self, for_s: float = deadlines.SETTLED) -> None:
+        """For `for_s` seconds the server sends nothing, and the connection stays open."""
+        self.server.watcher.expect_still("silence", self.is_silent, for_s)
+
     # Who serves it.
+
+    @property
+    def pid(self) -> int:
+        """The pid from BackendKeyData."""
+        return self.backend_pid
 
     @property
     def backend_pid(self) -> int:
@@ -196,7 +254,7 @@ class Session:
         """The child that serves it."""
         if self.client.backend_pid is None and self.child_before_packet is not None:
             return self.child_before_packet
-        return self.cluster.child_with_pid(self.backend_pid)
+        return self.server.child_with_pid(self.backend_pid)
 
     @property
     def ending(self) -> Ending | None:
@@ -205,20 +263,27 @@ class Session:
 
     # Leaving.
 
-    def close(self) -> None:
-        """Terminate message, then hang up."""
+    def close(self, *, wait: bool = False) -> None:
+        """Send Terminate, then close the connection.
+
+        Args:
+            wait: whether to wait until the backend has exited.
+        """
+        child = self.child if wait else None
         if self._open and self.outcome is Outcome.ADMITTED and self.ending is None:
-            self.cluster.watcher.stimulus(Terminate(self.number))
+            self.server.watcher.stimulus(Terminate(self.number))
             self.client.send_terminate()
             self._hang_up()
         else:
             self.vanish()
+        if child is not None:
+            self.server.expect_death(child)
 
     def vanish(self) -> None:
         """Hang up without a word."""
         if self._open:
             if self.ending is None:
-                self.cluster.watcher.stimulus(Disconnect(self.number))
+                self.server.watcher.stimulus(Disconnect(self.number))
             self._hang_up()
 
     def _hang_up(self) -> None:
@@ -232,11 +297,11 @@ class Session:
         if message is not None and message.tag is Tag.NOTICE:
             self.notices.append(message)
         if answer is not None:
-            self.cluster.watcher.look(answer)
+            self.server.watcher.look(answer)
 
     def _failure(self, expected: str, observed: str) -> Expectation:
-        self.cluster.watcher.look()
-        return self.cluster.watcher.failure(expected, observed)
+        self.server.watcher.look()
+        return self.server.watcher.failure(expected, observed)
 
     def _how_it_ended(self) -> str:
         return self.ending.value if self.ending is not None else "still connected"

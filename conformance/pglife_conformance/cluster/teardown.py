@@ -13,10 +13,10 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
 
 from pglife_conformance.base.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
 from pglife_conformance.base.failures import Expectation, Leftover
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.leftovers import (
     dynamic_segments_in,
@@ -24,11 +24,7 @@ from pglife_conformance.observation.leftovers import (
     processes_in,
 )
 from pglife_conformance.observation.levels import of_wrong_level
-from pglife_conformance.observation.processes import RunState
 from pglife_conformance.system.cleanup import end_processes
-
-if TYPE_CHECKING:
-    from pglife_conformance.cluster.cluster import Cluster
 
 _PAUSE_S = 0.002
 _CLEAN = frozenset({ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY})
@@ -41,7 +37,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     What it wrote in its log has the right level in any case, or Expectation is raised.
     """
     cluster.watcher.recorders.clear()
-    cluster.let_go_of_everything()
+    cluster.release_everything()
     has_ended = _has_ended(cluster)
     was_killed = cluster.was_killed or not _stop_politely(cluster)
     if was_killed:
@@ -49,10 +45,10 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     left = _leftovers(cluster)
     if has_ended:
         left += _dynamic_leftovers(cluster)
-    for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at):
+    for segment in left_segments_of(cluster.watcher.postmaster_pids, cluster.watcher.made_at):
         segment.remove()
     _reap(cluster)
-    wrong = of_wrong_level(cluster.log())
+    wrong = of_wrong_level(cluster.all_log().log())
     cluster.watcher.close()
     if not keep:
         # A thousand files: three times as fast as shutil.rmtree().
@@ -101,7 +97,10 @@ def _leftovers(cluster: Cluster) -> list[str]:
     if processes:
         end_processes(lambda: processes_in(cluster.directory), signal.SIGKILL)
     left += [f"socket file {path.name}" for path in cluster.socket_directory.iterdir()]
-    left += [str(segment) for segment in left_segments_of(cluster.postmaster_pids, cluster.made_at)]
+    left += [
+        str(segment)
+        for segment in left_segments_of(cluster.watcher.postmaster_pids, cluster.watcher.made_at)
+    ]
     return left
 
 
@@ -122,16 +121,3 @@ def _reap(cluster: Cluster) -> None:
     for pid in cluster.watcher.seen_pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-
-
-def continue_stopped(cluster: Cluster) -> None:
-    """CONT to whatever is still stopped."""
-    postmaster = cluster.watcher.postmaster
-    if postmaster is None:
-        return
-    if postmaster.exit_code() is None:
-        os.kill(postmaster.pid, signal.SIGCONT)
-    for child in cluster.watcher.look().kids:
-        if child.state is RunState.STOPPED:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGCONT)

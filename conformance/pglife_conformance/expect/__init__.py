@@ -1,1 +1,1 @@
-"""Expectations that many scenarios share: crashes, log lines, reloads."""
+"""What a scenario expects of a server over some time: its log, crash cycles, complete startups."""

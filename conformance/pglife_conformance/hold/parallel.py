@@ -1,24 +1,20 @@
-"""Statements that are run by a parallel worker, however small they are.
+"""Statements that a parallel worker runs, however small they are.
 
-Begin with   run_in_parallel().
-Owns         the name of the setting for it.
-Leaves out   what becomes of the workers (scenarios).
-Source       BG-12; optimizer/plan/planner.c: standard_planner(). Its name is another since 16.
+Source: BG-12; optimizer/plan/planner.c: standard_planner().
 """
 
 from __future__ import annotations
 
-from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.watching.server import WatchedServer
 
 
-def parallel_setting(cluster: Cluster) -> str:
-    """What is set to `on` for it."""
-    is_old = cluster.target.version.major <= 15
-    return "force_parallel_mode" if is_old else "debug_parallel_query"
+def parallel_setting(server: WatchedServer) -> str:
+    """The setting; its name changed in 16."""
+    return "force_parallel_mode" if server.major <= 15 else "debug_parallel_query"
 
 
 def run_in_parallel(session: Session) -> Session:
-    """From now on one parallel worker runs each statement that may be run by one."""
-    session.query(f"set {parallel_setting(session.cluster)} = on")
+    """Let one parallel worker run each following statement that is parallel safe."""
+    session.query(f"set {parallel_setting(session.server)} = on")
     return session

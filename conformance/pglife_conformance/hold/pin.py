@@ -23,9 +23,9 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.family import io_worker_number
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST, SMART, LimitForks, ShutdownMode, SignalChild
+from pglife_conformance.expect.children import io_worker_number
 from pglife_conformance.expect.crash import was_too_slow
 from pglife_conformance.observation.kinds import Kind, as_kind, kind_of_title
 from pglife_conformance.observation.processes import (

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.deadlines import SIGKILL_CLOCK
+from pglife_conformance.base.deadlines import SIGKILL_TIMEOUT
 from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
@@ -64,7 +64,7 @@ def play(cluster: Cluster, state: State, event: Event) -> None:
     except Inconclusive:
         raise
     except Expectation as problem:
-        was_slow = time.monotonic() - began >= SIGKILL_CLOCK - 1
+        was_slow = time.monotonic() - began >= SIGKILL_TIMEOUT - 1
         if was_slow and is_overloaded() and cluster.find_log(f"^{_CLOCK}$") is not None:
             raise TooSlow(
                 "a cell played within the five seconds of SL-05", f"too slow; {problem.observed}"

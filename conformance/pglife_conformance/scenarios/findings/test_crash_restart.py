@@ -49,7 +49,7 @@ CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 REST_S = 1.5
 """How long nothing may move before an end that needs nobody is taken to be none."""
 
-ANOTHER_ROUND_S = deadlines.SIGKILL_CLOCK + deadlines.REACTION_LIMIT
+ANOTHER_ROUND_S = deadlines.SIGKILL_TIMEOUT + deadlines.REACTION_LIMIT
 """Until a child must have died of a round of SIGKILL whose clock begins to run now."""
 
 HELPERS = frozenset({Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.IO_WORKER})

@@ -16,8 +16,8 @@ from functools import partial
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
-from pglife_conformance.cluster.family import family_when_running
 from pglife_conformance.events import FAST
+from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING, SHUT_DOWN, SIGKILL_ROUND
 from pglife_conformance.hold.fork_limit import room_for, start_with_room
 from pglife_conformance.hold.gate import StartupGate
@@ -42,7 +42,7 @@ QUIET = settings(autovacuum=False, max_logical_replication_workers=0)
 
 def io_workers(cluster: Cluster) -> int:
     """How many of them are forked before any other child."""
-    return family_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
+    return children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
 
 
 class Orphans:

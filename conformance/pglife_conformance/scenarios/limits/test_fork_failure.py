@@ -17,7 +17,7 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
-from pglife_conformance.cluster.family import family_when_running
+from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.crash import REINITIALIZING, SHUT_DOWN, TERMINATING
 from pglife_conformance.hold.fork_limit import room_for, room_for_all, start_with_room
 from pglife_conformance.hold.gate import StartupGate
@@ -237,7 +237,7 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
 def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster) -> None:
     """An io worker that has ended and cannot be replaced is missing, which is no crash, and the
     pool is filled up at the next turn that can."""
-    wanted = family_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
+    wanted = children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
     mark = cluster.mark()
     with pin_fork_failure(cluster):
         cluster.expect_death(cluster.signal_child(Kind.IO_WORKER, signal.SIGUSR2))

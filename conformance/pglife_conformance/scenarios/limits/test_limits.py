@@ -68,7 +68,7 @@ def leave(session: Session) -> None:
     """Its place is free when this is done."""
     child = session.child
     session.close()
-    session.cluster.expect_death(child)
+    session.server.expect_death(child)
 
 
 @claim("CN-33", "CN-34", "CN-58", source="postinit.c: InitPostgres()", needs=ROLES, since=16)

@@ -74,7 +74,7 @@ def send_together(session: Session, *statements: str) -> None:
     """Each a message of its own, and all of them there before the first one is read."""
     said = b""
     for sql in statements:
-        session.cluster.watcher.stimulus(SendQuery(session.number, sql))
+        session.server.watcher.stimulus(SendQuery(session.number, sql))
         body = sql.encode() + b"\0"
         said += b"Q" + struct.pack("!i", 4 + len(body)) + body
     session.client.send_bytes(said)

@@ -22,8 +22,8 @@ from pglife_conformance.base.refusals import (
 )
 from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.family import io_worker_number
 from pglife_conformance.cluster.session import ServerError
+from pglife_conformance.expect.children import io_worker_number
 from pglife_conformance.expect.crash import (
     Before,
     exited_line,

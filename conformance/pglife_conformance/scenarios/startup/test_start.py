@@ -15,8 +15,8 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.family import family_when_running
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
+from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.log_lines import expect_story, step
 from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.matrix.finale import READY
@@ -35,7 +35,7 @@ HELPERS = [Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LA
 
 def first_helpers(cluster: Cluster) -> list[Kind]:
     """Whom every start forks before the startup process, in order (ST-04)."""
-    io_workers = [Kind.IO_WORKER] * family_when_running(
+    io_workers = [Kind.IO_WORKER] * children_when_running(
         cluster.target.version.major, cluster.settings
     )[Kind.IO_WORKER]
     return [*io_workers, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]

@@ -1,33 +1,32 @@
-"""Looking at one server: all evidence gathered in one place, and waiting for it.
+"""Watching one server: all evidence gathered in one place, and waiting for it.
 
-Begin with   Watcher.look() and Watcher.wait_for().
-Owns         the one stream of observations, the waits with name and deadline, and telling a
-             server that hangs from one that is slow.
-Leaves out   what is done to the server (cluster.py), what is allowed (the monitor).
-Source       DESIGN section 4 (Evidence).
-
-Waits poll with a growing pause and are woken early by what the kernel announces: a child's end
-(pidfd), a line in the log or a change of the pid file (inotify). Births and titles have no
-announcement that an ordinary user may hear, hence the polling.
+Begin with Watcher.look() and Watcher.wait_for(). Waits poll with a growing pause and are woken
+early by what the kernel announces: a child's exit (pidfd), a line in the log or a change of the
+pid file (inotify). The kernel announces no births and no titles to an ordinary user, hence the
+polling.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import os
 import select
+import signal
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeVar
+from typing import SupportsIndex, TypeVar
+
+from inotify_simple import INotify, flags
 
 from pglife_conformance.base.failures import Expectation, Hang
 from pglife_conformance.base.overload import note_wait
-from pglife_conformance.cluster.postmaster import Postmaster
 from pglife_conformance.events import Answer, Observation, Recorder, Stimulus
+from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import read_pid_file
-from pglife_conformance.observation.processes import Child, Family
+from pglife_conformance.observation.processes import Child, Family, RunState
+from pglife_conformance.watching.postmaster import Postmaster
 
 Found = TypeVar("Found")
 
@@ -35,95 +34,97 @@ _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.016
 _LOG_LINES_SHOWN = 15
 _IDLE_SHARE = 0.2
-"""A family that uses less than this share of a processor, and changes nothing, does nothing."""
+"""A server that uses less than this share of a processor and changes nothing does nothing."""
 
-_IN_MODIFY = 0x2
-_IN_CREATE = 0x100
-_IN_DELETE = 0x200
-_IN_NONBLOCK = os.O_NONBLOCK
-_IN_CLOEXEC = os.O_CLOEXEC
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_CHANGES = flags.MODIFY | flags.CREATE | flags.DELETE
 
 
 def _is_something(found: object) -> bool:
-    """Whether a wait is over that has found this; no rows are no evidence."""
+    """Whether a predicate's value ends a wait; an empty collection does not."""
     return found is not False and not (isinstance(found, Collection) and len(found) == 0)
 
 
-class Alarm:
-    """inotify: readable when one of the watched files has changed."""
-
-    def __init__(self) -> None:
-        self.fd: int = _LIBC.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC)
-
-    def watch(self, path: Path) -> None:
-        """Notice changes of this file, or of files in this directory."""
-        if self.fd >= 0:
-            mask = _IN_MODIFY | _IN_CREATE | _IN_DELETE
-            _LIBC.inotify_add_watch(self.fd, os.fsencode(path), mask)
-
-    def clear(self) -> None:
-        """Forget what has been announced."""
-        try:
-            os.read(self.fd, 65536)
-        except OSError:
-            return
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+def _inotify() -> INotify | None:
+    """None where the user's limit of inotify instances is reached: then polling must do."""
+    try:
+        return INotify()
+    except OSError:
+        return None
 
 
 class Watcher:
-    """All that can be seen of one cluster."""
+    """All that can be seen of one cluster.
 
-    def __init__(self, data: Path, log: LogTail, scale: float, cluster_name: str = "") -> None:
+    Args:
+        data: the data directory.
+        log: the tail of the server's log files.
+        scale: factor for all deadlines.
+        major: the server's major version.
+        settings: the configuration that the suite has written; the caller goes on changing it.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        log: LogTail,
+        scale: float,
+        *,
+        major: int = 18,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        self.data = data
         self.log = log
+        self.major = major
+        self.settings = {} if settings is None else settings
         self.recorders: list[Recorder] = []
         self.last: Observation | None = None
         self.postmaster: Postmaster | None = None
+        self.postmaster_pids: set[int] = set()
+        """Of every postmaster that this cluster has had."""
         self.seen_pids: set[int] = set()
-        self._data = data
+        self.made_at = time.time()
+        """A moment before the cluster's first process."""
+        self.cluster_name = ""
         self._scale = scale
-        self.cluster_name = cluster_name
         self._family: Family | None = None
-        self._alarm = Alarm()
+        self._inotify = _inotify()
         self._was_flooded = False
 
     # Looking.
 
     def attach(self, postmaster: Postmaster) -> None:
-        """From now on this is the postmaster."""
+        """Watch this postmaster from now on."""
         if self._family is not None:
             self._family.close()
         self.postmaster = postmaster
+        self.postmaster_pids.add(postmaster.pid)
         self._family = Family(postmaster.pid, self.cluster_name)
-        self._alarm.watch(self._data)
+        self.also_watch(self.data)
 
     def also_watch(self, path: Path) -> None:
-        """Be woken by this file too."""
-        self._alarm.watch(path)
+        """End pauses early when this file, or a file in this directory, changes."""
+        if self._inotify is not None:
+            with contextlib.suppress(FileNotFoundError):
+                self._inotify.add_watch(path, _CHANGES)
 
     def stimulus(self, stimulus: Stimulus) -> None:
-        """Tell the recorders what is about to be done, after a last look at what was before."""
+        """Report to the recorders what is about to be done, after a last look."""
         if self.recorders:
             self.look()
         for recorder in self.recorders:
             recorder.stimulus(stimulus)
 
     def look(self, answer: Answer | None = None) -> Observation:
-        """Gather all evidence; the recorders hear of it if it is any different.
+        """Gather all evidence; recorders receive it if it differs from the last look.
 
-        The exit status is asked first: whatever the log says after it has ended is complete.
+        The exit status is read first: whatever the log says after the exit is complete.
 
         Raises:
             Expectation: once, when the server has written more in its log than is read.
         """
         code = self.postmaster.exit_code() if self.postmaster is not None else None
         kids, births, deaths = self._family.look() if self._family is not None else ((), (), ())
-        pid_file = read_pid_file(self._data)
+        pid_file = read_pid_file(self.data)
         self.seen_pids.update(child.pid for child in births)
         seen = Observation(
             at=time.monotonic(),
@@ -151,16 +152,20 @@ class Watcher:
         last = self.last
         return (
             last is None
-            or bool(seen.log or seen.births or seen.deaths or seen.answer)
-            or seen.kids != last.kids
-            or seen.pid_file != last.pid_file
-            or seen.exit_code != last.exit_code
+            or seen.answer is not None
+            or self._moved(last, seen)
+            or (seen.exit_code != last.exit_code)
         )
 
     @property
     def kids(self) -> tuple[Child, ...]:
-        """The children as of the last look."""
+        """The children as of the last look, zombies among them."""
         return self.last.kids if self.last is not None else ()
+
+    def children(self, kind: Kind | None = None) -> list[Child]:
+        """Look, and return the living children, oldest first; of one kind if it is named."""
+        kids = self.look().kids
+        return [kid for kid in kids if kid.is_alive and kind in (None, kid.kind)]
 
     # Waiting.
 
@@ -172,17 +177,24 @@ class Watcher:
         *,
         describe: Callable[[], str] | None = None,
     ) -> Found:
-        """Look until the predicate gives something; its value is returned.
+        """Look until the predicate gives something, and return that.
 
-        None, False and an empty collection are nothing yet. `name` says what is waited for and
-        becomes the "expected" of a failure.
+        Args:
+            name: what is waited for; the "expected" of a failure.
+            predicate: called after each look. None, False and an empty collection are nothing yet.
+            limit_s: the deadline in seconds, scaled by --deadline-scale.
+            describe: what to report as observed, in place of the server's state.
+
+        Raises:
+            Hang: the deadline has passed, and nothing at all had moved.
+            Expectation: the deadline has passed.
         """
         began = time.monotonic()
         until = began + limit_s * self._scale
         moved_at, pause = began, _FIRST_PAUSE_S
         cpu_then, cpu_at = self._cpu(), began
         while True:
-            # Asked before the look: whoever has been kept waiting looks once more at the end.
+            # Read before the look: a wait that was kept from the processor looks once more.
             now = time.monotonic()
             before = self.last
             seen = self.look()
@@ -204,6 +216,18 @@ class Watcher:
             note_wait(pause, time.monotonic() - now)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
+    def expect_still(self, name: str, predicate: Callable[[], bool], for_s: float) -> None:
+        """The predicate is true now and stays so for `for_s` seconds.
+
+        Raises:
+            Expectation: it has become false.
+        """
+        try:
+            self.wait_for(name, lambda: not predicate(), for_s)
+        except Expectation:
+            return
+        raise self.failure(name, self.summary())
+
     def _moved(self, before: Observation, seen: Observation) -> bool:
         return (
             bool(seen.log or seen.births or seen.deaths)
@@ -219,12 +243,12 @@ class Watcher:
         if self._family is not None:
             for fd in self._family.pidfds():
                 poller.register(fd, select.POLLIN)
-        if self._alarm.fd >= 0:
-            poller.register(self._alarm.fd, select.POLLIN)
-        if poller.poll(max(seconds, 0.0) * 1000):
-            self._alarm.clear()
+        if self._inotify is not None:
+            poller.register(self._inotify.fileno(), select.POLLIN)
+        if poller.poll(max(seconds, 0.0) * 1000) and self._inotify is not None:
+            self._inotify.read(timeout=0)
 
-    # Telling.
+    # Reporting.
 
     def failure(self, expected: str, observed: str, *, hangs: bool = False) -> Expectation:
         """The exception for what was expected and what was seen instead, with all evidence."""
@@ -254,12 +278,26 @@ class Watcher:
         lines += [f"  {record}" for record in self.log.records[-_LOG_LINES_SHOWN:]]
         return "\n".join(lines)
 
-    def records(self, since: int = 0) -> list[LogRecord]:
-        """What the log has said since this record."""
+    def records(self, since: SupportsIndex = 0) -> list[LogRecord]:
+        """The log records from this index on."""
         return self.log.records[since:]
 
+    # Ending.
+
+    def continue_stopped(self) -> None:
+        """Send SIGCONT to the postmaster and to each stopped child."""
+        if self.postmaster is None:
+            return
+        if self.postmaster.exit_code() is None:
+            os.kill(self.postmaster.pid, signal.SIGCONT)
+        for child in self.look().kids:
+            if child.state is RunState.STOPPED:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGCONT)
+
     def close(self) -> None:
-        """Give all descriptors back."""
+        """Close all descriptors."""
         if self._family is not None:
             self._family.close()
-        self._alarm.close()
+        if self._inotify is not None:
+            self._inotify.close()

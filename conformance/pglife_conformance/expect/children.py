@@ -1,9 +1,8 @@
-"""When a family is complete: whom a start waits for before a scenario begins.
+"""Which children a primary has in PM_RUN, by release and configuration.
 
-Begin with   family_when_running().
-Owns         readiness of a primary in PM_RUN; no verdict rests on it.
-Leaves out   who may exist in other states (the spec).
-Source       PR-02 to PR-14; PR-24 (in 18 the ready line comes before its helpers).
+A start waits for them before its scenario begins; no verdict of the monitor rests on them.
+
+Source: rules PR-02 to PR-14; PR-24 (in 18 the ready line precedes the helpers).
 """
 
 from __future__ import annotations
@@ -15,15 +14,14 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 
 _DEFAULT_IO_WORKERS = "3"
-_TRANSIENT = frozenset({Kind.STARTUP})
 
 
 def _on(settings: dict[str, str], name: str, default: str) -> bool:
     return settings.get(name, default) in ("on", "always", "true", "1")
 
 
-def family_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]:
-    """How many of each kind a primary has when it has come to rest."""
+def children_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]:
+    """How many children of each kind a primary without clients has in PM_RUN."""
     wanted = Counter({Kind.CHECKPOINTER: 1, Kind.BACKGROUND_WRITER: 1, Kind.WALWRITER: 1})
     if _on(settings, "autovacuum", "on") and _on(settings, "track_counts", "on"):
         wanted[Kind.AUTOVACUUM_LAUNCHER] = 1
@@ -41,18 +39,16 @@ def family_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]:
 
 
 def is_complete(kids: Iterable[Child], wanted: Counter[Kind]) -> bool:
-    """Whether all of those are there, and nobody who belongs to a start only."""
-    there = Counter(kid.kind for kid in kids if kid.is_alive and _is_named(kid))
-    if any(there[kind] for kind in _TRANSIENT):
-        return False
-    return all(there[kind] >= number for kind, number in wanted.items())
+    """Whether all of `wanted` live, each io worker with its number, and no startup process."""
+    found = Counter(kid.kind for kid in kids if kid.is_alive and _has_full_title(kid))
+    return not found[Kind.STARTUP] and found >= wanted
 
 
 def io_worker_number(worker: Child) -> int | None:
-    """The number in its title, which comes a moment after the name."""
+    """The number in an io worker's title, which is written a moment after the name."""
     word = worker.title.rpartition(" ")[2]
     return int(word) if word.isdecimal() else None
 
 
-def _is_named(child: Child) -> bool:
+def _has_full_title(child: Child) -> bool:
     return child.kind is not Kind.IO_WORKER or io_worker_number(child) is not None

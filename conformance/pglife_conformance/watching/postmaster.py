@@ -1,9 +1,7 @@
-"""The postmaster as a process of ours: its pid, its exit status.
+"""The postmaster as a process: its pid, its exit status, signals to it.
 
-Begin with   Postmaster.
-Owns         waiting for the exit status, also of one that pg_ctl has started.
-Leaves out   its children (observation/processes.py).
-Source       SH-10; waitpid(2). PR_SET_CHILD_SUBREAPER makes a server started by pg_ctl ours.
+PR_SET_CHILD_SUBREAPER makes a server that pg_ctl has started a child of the suite, so that its
+exit status can be read too.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ _ENDS = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
 
 
 class Postmaster:
-    """One life of a postmaster."""
+    """One postmaster process, from its start to its exit."""
 
     def __init__(self, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
@@ -28,20 +26,20 @@ class Postmaster:
         self._code: int | None = None
 
     def exit_code(self) -> int | None:
-        """None while it lives; negative if a signal ended it.
+        """Its exit status; None while it lives, negative if a signal killed it.
 
-        With waitpid and not through Popen, so that one started by pg_ctl is no special case.
+        Read with waitid(2) and not through Popen: a server that pg_ctl started has no Popen.
         """
         if self._code is not None:
             return self._code
         try:
-            # Whoever debugs it is told of its stops by the same call; they are left to him.
+            # WNOWAIT: waitid(2) also reports ptrace stops, which belong to the tracer.
             seen = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if seen is None or seen.si_code not in _ENDS:
                 return None
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
-            # Not our child (pg_ctl still is its parent): only its absence tells.
+            # pg_ctl is still its parent: only that the process is missing shows the exit.
             stat = read_stat(self.pid)
             return None if stat is not None and stat.start_time == self.start_time else 0
         self._code = os.waitstatus_to_exitcode(status)
@@ -50,7 +48,7 @@ class Postmaster:
         return self._code
 
     def send(self, number: signal.Signals) -> bool:
-        """Send a signal; False if it has ended."""
+        """Send a signal; False if the postmaster has exited."""
         if self.exit_code() is not None:
             return False
         os.kill(self.pid, number)

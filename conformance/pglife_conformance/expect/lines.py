@@ -1,0 +1,100 @@
+"""Lines of the postmaster's log: fixed texts, and the lines about a child's death.
+
+Source: rules RP-02, RP-10 to RP-27; postmaster.c: HandleChildCrash(), LogChildExit().
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Protocol
+
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import Child
+
+READY_LINE = "database system is ready to accept connections"
+TERMINATING = "terminating any other active server processes"
+REINITIALIZING = "all server processes terminated; reinitializing"
+ABNORMAL = "abnormal database system shutdown"
+SHUT_DOWN = "database system is shut down"
+STARTUP_FAILED = "shutting down due to startup process failure"
+SIGKILL_ROUND = "issuing SIGKILL to recalcitrant children"
+
+DEAD_END = "dead-end client backend"
+"""What 18 calls a dead-end child; its title is that of any child before its startup packet."""
+_DEAD_END_17 = "server process"
+
+_NAMES: dict[Kind, str] = {
+    Kind.STARTUP: "startup process",
+    Kind.BACKGROUND_WRITER: "background writer process",
+    Kind.CHECKPOINTER: "checkpointer process",
+    Kind.WALWRITER: "WAL writer process",
+    Kind.WALRECEIVER: "WAL receiver process",
+    Kind.WALSUMMARIZER: "WAL summarizer process",
+    Kind.AUTOVACUUM_LAUNCHER: "autovacuum launcher process",
+    Kind.ARCHIVER: "archiver process",
+    Kind.LOGGER: "system logger process",
+    Kind.SLOTSYNC_WORKER: "slot sync worker process",
+    Kind.IO_WORKER: "io worker",
+    Kind.LOGICAL_REPLICATION_LAUNCHER: 'background worker "logical replication launcher"',
+    Kind.PARALLEL_WORKER: 'background worker "parallel worker"',
+    Kind.AUTOPREWARM_LEADER: 'background worker "autoprewarm leader"',
+    Kind.AUTOPREWARM_WORKER: 'background worker "autoprewarm worker"',
+}
+_NAMES_18: dict[Kind, str] = {
+    Kind.CLIENT_BACKEND: "client backend",
+    Kind.UNKNOWN: "client backend",
+    Kind.WALSENDER: "client backend",
+    Kind.AUTOVACUUM_WORKER: "autovacuum worker",
+}
+_SERVER_PROCESS = "server process"
+
+_SIGNAL_TEXTS: dict[signal.Signals, str] = {
+    signal.SIGKILL: "Killed",
+    signal.SIGABRT: "Aborted",
+    signal.SIGSEGV: "Segmentation fault",
+    signal.SIGBUS: "Bus error",
+    signal.SIGFPE: "Floating point exception",
+    signal.SIGILL: "Illegal instruction",
+    signal.SIGTRAP: "Trace/breakpoint trap",
+}
+
+
+class HasMajor(Protocol):
+    """A server whose major version is known; a cluster is one."""
+
+    @property
+    def major(self) -> int:
+        """The major version."""
+
+
+def name_in_log(server: HasMajor, child: Child, *, dead_end: bool = False) -> str:
+    """What the postmaster calls a child when it logs the child's death (RP-10 to RP-27)."""
+    if dead_end:
+        return DEAD_END if server.major >= 18 else _DEAD_END_17
+    if child.kind in _NAMES:
+        return _NAMES[child.kind]
+    return _NAMES_18[child.kind] if server.major >= 18 else _SERVER_PROCESS
+
+
+def killed_line(
+    server: HasMajor,
+    child: Child,
+    number: signal.Signals = signal.SIGKILL,
+    *,
+    dead_end: bool = False,
+) -> str:
+    """The line about a child that this signal has killed (RP-02)."""
+    name = name_in_log(server, child, dead_end=dead_end)
+    text = _SIGNAL_TEXTS[number]
+    return f"{name} (PID {child.pid}) was terminated by signal {int(number)}: {text}"
+
+
+def exited_line(server: HasMajor, child: Child, code: int, *, dead_end: bool = False) -> str:
+    """The line about a child that has exited with this status (RP-02)."""
+    name = name_in_log(server, child, dead_end=dead_end)
+    return f"{name} (PID {child.pid}) exited with exit code {code}"
+
+
+def quoted(setting: str, server: HasMajor) -> str:
+    """A setting as log lines name it: in quotes since 16."""
+    return f'"{setting}"' if server.major >= 16 else setting

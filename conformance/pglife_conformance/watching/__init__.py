@@ -1,0 +1,1 @@
+"""One server under observation: its postmaster, all evidence, waits with a deadline."""
