@@ -11,7 +11,7 @@ from pglife_conformance.system.dispositions import begin_afresh
 _ASK = "import signal; print(*(signal.getsignal(n) is signal.SIG_IGN for n in (1, 2, 3)))"
 _SPAWN = f"""
 import signal, subprocess, sys
-from pglife_conformance.dispositions import begin_afresh
+from pglife_conformance.system.dispositions import begin_afresh
 for number in (1, 2, 3):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {{15}})

@@ -14,7 +14,7 @@ from pglife_conformance.observation.leftovers import left_segments_of
 from pglife_conformance.system import reservations
 from pglife_conformance.system.reservations import free_port, reserve
 
-_ASK = "from pglife_conformance.reservations import reserve; print(reserve({!r}))"
+_ASK = "from pglife_conformance.system.reservations import reserve; print(reserve({!r}))"
 
 
 def answer_of_another_process(name: str) -> str:
