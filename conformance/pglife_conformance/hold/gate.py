@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import SupportsIndex
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
@@ -45,7 +46,7 @@ class StartupGate:
         self._writer = -1
         cluster.at_end += [self._close, self.open]
 
-    def wait_for_startup(self, since: int) -> Child:
+    def wait_for_startup(self, since: SupportsIndex) -> Child:
         """The startup process that has arrived at the gate since this mark."""
         child = self._cluster.child(Kind.STARTUP, within=deadlines.START_LIMIT)
 

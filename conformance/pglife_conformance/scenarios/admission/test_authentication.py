@@ -12,7 +12,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.sessions.test_interrupts import expect_exit_line
@@ -54,7 +53,7 @@ def test_client_that_no_line_lets_in(ruled_cluster: Cluster, user: str, replicat
     """A client that a line rejects, or for which there is none, hears so, in FATAL 28000; for
     replication in other words."""
     cluster = ruled_cluster
-    before = Before.of(cluster)
+    before = cluster.since()
     parameters = {"replication": "true"} if replication else None
     session = cluster.attempt(user=user, parameters=parameters)
     told = session.refusal
@@ -66,10 +65,10 @@ def test_client_that_no_line_lets_in(ruled_cluster: Cluster, user: str, replicat
     where = "" if replication else ', database "postgres"'
     assert (told.severity, told.sqlstate) == ("FATAL", NOT_AUTHORIZED)
     assert told.message == f'{begins} {whom} "[local]", user "{user}"{where}, no encryption'
-    record = cluster.expect_log("pg_hba.conf", since=before.mark)
+    record = before.expect_log("pg_hba.conf")
     assert (record.level, record.message) == ("FATAL", told.message)
-    expect_exit_line(cluster, record.pid, 1, before.mark)
-    expect_undisturbed(cluster, before)
+    expect_exit_line(cluster, record.pid, 1, before)
+    before.expect_undisturbed()
 
 
 def answer(cluster: Cluster, password: bytes) -> Session:
@@ -88,23 +87,23 @@ def answer(cluster: Cluster, password: bytes) -> Session:
 def test_password_is_right_or_wrong(ruled_cluster: Cluster) -> None:
     """The right password lets a client in, a wrong one or an empty one does not: FATAL 28P01."""
     cluster = ruled_cluster
-    before = Before.of(cluster)
+    before = cluster.since()
     right = answer(cluster, PASSWORD)
     assert right.outcome is Outcome.ADMITTED
     assert right.child.title == "postgres: asked postgres [local] idle"
     for wrong in (b"wrong", PASSWORD + b"er", PASSWORD[:-1]):
-        mark = cluster.mark()
+        then = cluster.since()
         told = answer(cluster, wrong).refusal
         assert told is not None
         assert (told.severity, told.sqlstate) == ("FATAL", WRONG_PASSWORD)
         assert told.message == 'password authentication failed for user "asked"'
-        record = cluster.expect_log("^password authentication failed", since=mark)
+        record = then.expect_log("^password authentication failed")
         assert record.level == "FATAL"
         assert record.detail is not None
         assert "pg_hba.conf" in record.detail
-        expect_exit_line(cluster, record.pid, 1, mark)
+        expect_exit_line(cluster, record.pid, 1, then)
     assert right.query("select 1") == [("1",)]
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("CN-18", source="libpq/auth.c: auth_failed()", needs=NEEDS)
@@ -113,7 +112,7 @@ def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: 
     """A client that hangs up when it is asked for a password leaves no word in the log."""
     cluster = ruled_cluster
     session = cluster.silent_client()
-    before = Before.of(cluster)
+    before = cluster.since()
     session.client.send_startup({"user": user, "database": "postgres"})
     asked = session.receive()
     assert asked is not None
@@ -121,10 +120,10 @@ def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: 
     child = session.child
     session.vanish()
     cluster.expect_death(child)
-    expect_exit_line(cluster, child.pid, 0, before.mark)
-    told = [record for record in cluster.log(before.mark) if record.pid == child.pid]
+    expect_exit_line(cluster, child.pid, 0, before)
+    told = [record for record in before.log() if record.pid == child.pid]
     assert [record for record in told if not record.level.startswith("DEBUG")] == []
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim("CN-50", source="postinit.c: InitPostgres()", needs=NEEDS)
@@ -133,13 +132,13 @@ def test_database_whose_end_was_interrupted_is_closed(cluster: Cluster) -> None:
     with cluster.session() as session:
         session.query("create database other")
         session.query("update pg_database set datconnlimit = -2 where datname = 'other'")
-        before = Before.of(cluster)
+        before = cluster.since()
         told = cluster.refusal_of_new_client(database="other")
         assert (told.severity, told.sqlstate) == ("FATAL", PREREQUISITE_STATE)
         assert told.message == 'cannot connect to invalid database "other"'
         assert told.hint == "Use DROP DATABASE to drop invalid databases."
-        record = cluster.expect_log("^cannot connect to invalid database", since=before.mark)
-        expect_exit_line(cluster, record.pid, 1, before.mark)
-        expect_undisturbed(cluster, before)
+        record = before.expect_log("^cannot connect to invalid database")
+        expect_exit_line(cluster, record.pid, 1, before)
+        before.expect_undisturbed()
         session.query("drop database other")
         assert [kid for kid in cluster.children() if kid.kind is Kind.UNKNOWN] == []

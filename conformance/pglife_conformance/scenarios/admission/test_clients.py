@@ -23,6 +23,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import Knock, cancel_request, knock, packet
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import SMART
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.pytest.claims import claim, settings
@@ -123,25 +124,25 @@ def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> Non
 @NO_TIMEOUTS
 def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
     """Who is silent, or half silent, too long is hung up on, exit 1, nothing said or logged."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session() as session:
         # Only now, for the session that is let in must not be late.
         cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
-        cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
+        then.expect_log('^parameter "authentication_timeout" changed to ')
         begun = time.monotonic()
         silent, half = cluster.silent_client(), cluster.silent_client()
         half.client.send_bytes(startup_packet({"user": "postgres"})[:-1])
         cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_line("received smart shutdown request")
         refused = cluster.silent_client()
         clients = {client.child.pid: client for client in (silent, half, refused)}
         for client in clients.values():
             assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
             assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
         for pid in clients:
-            record = cluster.expect_log(rf"\(PID {pid}\) exited with exit code", since=mark)
+            record = then.expect_log(rf"\(PID {pid}\) exited with exit code")
             assert record.message.endswith(" 1")
-            said = [record for record in cluster.log(mark) if record.pid == pid]
+            said = [record for record in then.log() if record.pid == pid]
             assert [record for record in said if record.level != "DEBUG"] == []
         assert session.query("select 1") == [("1",)]
     cluster.expect_exit(code=0)
@@ -174,9 +175,9 @@ def test_post_auth_delay_holds_whoever_comes_up(cluster: Cluster) -> None:
 
     with cluster.session() as session:
         run_in_parallel(session)
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(post_auth_delay="1s")
-        cluster.expect_log('^parameter "post_auth_delay" changed to ', since=mark)
+        then.expect_log('^parameter "post_auth_delay" changed to ')
         assert seconds(lambda: cluster.session().query("select 1")) > 0.95
         assert seconds(lambda: cluster.session(parameters={"replication": "true"})) > 0.95
         # A background worker waits when it begins, and again when it has connected.
@@ -211,10 +212,10 @@ TOLD = {
 NOT_ALLOWED = ("on,receipt", "off,all", "receipt,on", "receipts", "receipt,,all")
 
 
-def lines_of(cluster: Cluster, session: Session, mark: int) -> list[str]:
+def lines_of(cluster: Cluster, session: Session, then: Since) -> list[str]:
     """What was logged about this connection, without what differs."""
     pid = session.backend_pid
-    said = [r.message for r in cluster.log(mark) if r.pid == pid and r.level == "LOG"]
+    said = [r.message for r in then.log() if r.pid == pid and r.level == "LOG"]
     lines = [line for line in said if line.startswith("connection ")]
     return [re.sub(r" \(.*\)$|(?<=setup total=).*", "", line) for line in lines]
 
@@ -225,16 +226,16 @@ def test_what_log_connections_is_told_to_log(cluster: Cluster) -> None:
     """log_connections is a list of aspects, or one word for all or nothing of the old ones."""
     cluster.reload(log_connections="never")
     for value, expected in TOLD.items():
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(log_connections=value)
-        cluster.expect_log(f'parameter "log_connections" changed to "{value}"', since=mark)
+        then.expect_log(f'parameter "log_connections" changed to "{value}"')
         with cluster.session(parameters={"application_name": "someone"}) as session:
-            assert lines_of(cluster, session, mark) == expected, value
+            assert lines_of(cluster, session, then) == expected, value
     for value in NOT_ALLOWED:
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(log_connections=value)
         told = f'^invalid value for parameter "log_connections": "{value}"$'
-        assert cluster.expect_log(told, since=mark).level == "LOG"
+        assert then.expect_log(told).level == "LOG"
 
 
 @claim("CN-22", source="postmaster.c: BackendInitialize()", until=17)
@@ -242,10 +243,10 @@ def test_what_log_connections_is_told_to_log(cluster: Cluster) -> None:
 @PACKETS
 def test_log_connections_until_17(cluster: Cluster) -> None:
     """Until 17 log_connections is on or off."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session(parameters={"application_name": "someone"}) as session:
         told = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 16 else [])]
-        assert lines_of(cluster, session, mark) == [*told, AUTHORIZED]
+        assert lines_of(cluster, session, then) == [*told, AUTHORIZED]
 
 
 @claim("CN-22", source="launch_backend.c: postmaster_child_launch()", since=18)
@@ -253,11 +254,11 @@ def test_log_connections_until_17(cluster: Cluster) -> None:
 @PACKETS
 def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
     """Fork and authentication are parts of the whole, and the whole of what the client saw."""
-    mark = cluster.mark()
+    then = cluster.since()
     begun = time.monotonic()
     with cluster.session():
         seen_ms = (time.monotonic() - begun) * 1000
-        message = cluster.expect_log("^connection ready: ", since=mark).message
+        message = then.expect_log("^connection ready: ").message
     number = r"(\d+\.\d{3}) ms"
     form = f"connection ready: setup total={number}, fork={number}, authentication={number}"
     found = re.fullmatch(form, message)
@@ -273,11 +274,11 @@ def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
 @PACKETS
 def test_where_a_client_comes_from(cluster: Cluster) -> None:
     """Over TCP the log has a client's address and port, and so has its child's title."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session(tcp=True) as session:
         with socket.socket(fileno=os.dup(session.client.fileno())) as same:
             port = same.getsockname()[1]
-        assert cluster.find_log(f"^connection received: host=127.0.0.1 port={port}$", since=mark)
+        assert then.find_log(f"^connection received: host=127.0.0.1 port={port}$")
         title = f"postgres: postgres postgres 127.0.0.1({port}) idle"
         cluster.wait_for(f"the title {title!r}", lambda: session.child.title == title)
 
@@ -288,8 +289,8 @@ def test_where_a_client_comes_from(cluster: Cluster) -> None:
 def test_name_of_a_clients_host(cluster: Cluster) -> None:
     """With log_hostname the name that the address resolves to is logged and in the title."""
     name = socket.getnameinfo(("127.0.0.1", 1), socket.NI_NUMERICSERV)[0]
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session(tcp=True) as session:
-        assert cluster.find_log(f"^connection received: host={name} port=", since=mark)
+        assert then.find_log(f"^connection received: host={name} port=")
         start = f"postgres: postgres postgres {name}("
         cluster.wait_for("its name", lambda: session.child.title.startswith(start))

@@ -38,10 +38,10 @@ def refusal_in_recovery(cluster: Cluster, detail: str) -> ServerMessage:
 
 def start_as_standby(cluster: Cluster) -> None:
     """A start that will not come to an end of recovery."""
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
-    cluster.expect_log("^listening on ", since=mark, within=deadlines.START_LIMIT)
+    then.expect_log("^listening on ", within=deadlines.START_LIMIT)
 
 
 @claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
@@ -114,18 +114,18 @@ def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
 @pytest.mark.unmonitored("the model has no packets but the startup packet")
 def test_nothing_is_told_before_authentication(cluster: Cluster) -> None:
     """Whatever client_min_messages says, a client hears of no log line before it is let in."""
-    mark = cluster.mark()
+    then = cluster.since()
     session = cluster.silent_client(wait_for_child=False)
     session.client.send_startup({"user": "postgres"})
     first = session.receive()
     assert first is not None
     assert first.tag is Tag.AUTHENTICATION
     session.hear_outcome()
-    assert cluster.find_log("^connection received: ", since=mark) is not None
+    assert then.find_log("^connection received: ") is not None
     silent = cluster.silent_client(wait_for_child=False)
     silent.client.send_bytes(packet(3 << 16, b"user\0postgres\0\0")[:-1])
     cluster.wait_for(
         "its line in the log",
-        lambda: len([r for r in cluster.log(mark) if "connection received" in r.message]) == 2,
+        lambda: len([r for r in then.log() if "connection received" in r.message]) == 2,
     )
     assert silent.is_silent()

@@ -148,15 +148,15 @@ def test_user_names_that_cannot_be_read_are_no_reason_to_end(stopped_cluster: Cl
     cluster.write_file("pg_ident.conf", "nonsense\n")
     cluster.start()
     cluster.expect_no_log(r"^could not load|was not reloaded$")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.reload()
-    record = cluster.expect_log(r"^\S*pg_ident\.conf was not reloaded$", since=mark)
+    record = then.expect_log(r"^\S*pg_ident\.conf was not reloaded$")
     assert record.level == "LOG"
-    cluster.expect_no_log("pg_hba.conf was not reloaded$", since=mark)
-    mark = cluster.mark()
+    then.expect_no_log("pg_hba.conf was not reloaded$")
+    then = cluster.since()
     cluster.write_file("pg_ident.conf", "")
     cluster.reload(work_mem="5MB")
-    cluster.expect_log('^parameter "work_mem" changed', since=mark)
+    then.expect_log('^parameter "work_mem" changed')
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
-    cluster.expect_no_log("was not reloaded$", since=mark)
+    then.expect_no_log("was not reloaded$")

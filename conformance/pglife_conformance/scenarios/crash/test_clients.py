@@ -13,7 +13,6 @@ from pglife_conformance.base.refusals import IN_RECOVERY_MODE, TOO_MANY_CONNECTI
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
-from pglife_conformance.expect.crash import expect_family
 from pglife_conformance.hold.pin import Pin, pin_wait_dead_end, pin_wait_dead_end_after_crash
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -48,7 +47,7 @@ def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
     cluster: Cluster,
 ) -> None:
     """Nobody is accepted in PM_WAIT_DEAD_END of a crash; whoever waits is answered afterwards."""
-    mark = cluster.mark()
+    then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_dead_end_after_crash(cluster) as pin, countdown.step():
         client = waiting_client(cluster)
@@ -59,9 +58,9 @@ def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
         assert client.refusal.message == IN_RECOVERY_MODE or "not yet accepting" in (
             client.refusal.message
         )
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     client.close()
-    expect_family(cluster)
+    cluster.expect_complete()
 
 
 @claim("SE-33", "SV-25", "INV-40", source=ACCEPT, needs=CRASH)
@@ -83,9 +82,9 @@ def test_crashes_use_up_no_slots(cluster: Cluster) -> None:
         sessions = [cluster.session() for _ in range(3)]
         refusal = cluster.refusal_of_new_client()
         assert refusal.sqlstate == TOO_MANY_CONNECTIONS
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.crash(sessions[0].child)
-        cluster.expect_ready(since=mark)
+        then.expect_ready()
         for session in sessions:
             session.vanish()
     assert len(cluster.children(Kind.CLIENT_BACKEND)) == 0

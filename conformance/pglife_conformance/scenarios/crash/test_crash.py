@@ -19,9 +19,6 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     TERMINATING,
-    Before,
-    expect_crash_restart,
-    expect_postmaster_lines,
     killed_line,
     quoted,
 )
@@ -46,21 +43,21 @@ SE_24_HINT = "In a moment you should be able to reconnect to the database and re
 def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
     """A session hears WARNING 57P02 with its DETAIL and HINT, or nothing, and then the end."""
     sessions = [cluster.session() for _ in range(3)]
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(Kind.WALWRITER)
     for session in sessions:
         for told in session.expect_end():
             assert (told.severity, told.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
             assert told.message == TERMINATED_BY_CRASH
             assert (told.detail, told.hint) == (SE_24_DETAIL, SE_24_HINT)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
-    cluster.expect_no_log(TERMINATED_BY_CRASH, since=before.mark)
+    before.expect_crash_restart(killed_line(cluster, victim))
+    before.expect_no_log(TERMINATED_BY_CRASH)
 
 
 @claim("CR-04", "CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
 def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
     """While the children of a crashed server end, new clients hear `in recovery mode`."""
-    mark = cluster.mark()
+    then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster):
         for _ in range(2):
@@ -68,7 +65,7 @@ def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
                 refusal = cluster.refusal_of_new_client()
                 assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
                 assert refusal.message == IN_RECOVERY_MODE
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim("CR-22", "INV-70", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
@@ -77,12 +74,12 @@ def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
 def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None:
     """With restart_after_crash off the postmaster exits 1 when all children are gone."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     victim = cluster.crash(kind)
     cluster.expect_exit(code=1)
     reason = f"shutting down because {quoted('restart_after_crash', cluster)} is off"
     lines = [killed_line(cluster, victim), TERMINATING, reason, SHUT_DOWN]
-    expect_postmaster_lines(cluster, lines, mark)
+    then.expect_postmaster_lines(lines)
     assert cluster.children() == []
     assert cluster.pid_file() is None
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
@@ -92,9 +89,9 @@ def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None
 @settings(logging_collector="on")
 def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
     """The logger keeps its pid over a crash restart."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(Kind.WALWRITER)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
     assert len(cluster.children(Kind.LOGGER)) == 1
 
 
@@ -109,9 +106,9 @@ def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
     open_session = cluster.session()
     open_session.query("begin")
     open_session.query("insert into kept values (3)")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(open_session.child)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     with cluster.session() as session:
         assert session.query("select a from kept order by a") == [("1",), ("2",)]
         assert session.query("select count(*) from emptied") == [("0",)]
@@ -132,9 +129,9 @@ def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> 
     left.touch()
     for path in (place, left):
         cluster.target.user.owns(path)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(Kind.WALWRITER)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     assert left.exists() is (value == "off")
     cluster.restart()
     assert not left.exists()

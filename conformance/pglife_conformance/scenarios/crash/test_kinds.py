@@ -12,7 +12,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.expect.crash import Before, exited_line, expect_crash_restart, killed_line
+from pglife_conformance.expect.crash import exited_line, killed_line
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -46,9 +46,9 @@ def dead_end_client(cluster: Cluster) -> Session:
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
 def test_killed_background_process_takes_everybody_along(cluster: Cluster, kind: Kind) -> None:
     """A killed background process is named in the log, and all but the postmaster come anew."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(kind)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
 
@@ -56,9 +56,9 @@ def test_killed_background_process_takes_everybody_along(cluster: Cluster, kind:
 @claim("RP-21", "CR-46", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
 def test_killed_io_worker_takes_everybody_along(cluster: Cluster) -> None:
     """An io worker that a signal ended is a crash like any other."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(Kind.IO_WORKER)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 @claim("RP-02", "CR-60", source="postmaster.c: LogChildExit()", needs=CRASH)
@@ -69,26 +69,26 @@ def test_killed_io_worker_takes_everybody_along(cluster: Cluster) -> None:
 )
 def test_any_deadly_signal_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """A death by any signal is a crash, told with its number and its name."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(Kind.BACKGROUND_WRITER, number)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim, number))
+    before.expect_crash_restart(killed_line(cluster, victim, number))
 
 
 @claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", "SG-40", source=SOURCE, needs=CRASH)
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
 def test_quit_by_hand_is_a_crash_with_exit_code_2(cluster: Cluster, kind: Kind) -> None:
     """Whoever is sent QUIT by hand exits 2, and that is a crash."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(kind, signal.SIGQUIT)
-    expect_crash_restart(cluster, before, exited_line(cluster, victim, 2))
+    before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
 @claim("SG-20", "RP-21", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
 def test_quit_by_hand_to_an_io_worker_is_a_crash(cluster: Cluster) -> None:
     """An io worker that is sent QUIT by hand exits 2, and that is a crash."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(Kind.IO_WORKER, signal.SIGQUIT)
-    expect_crash_restart(cluster, before, exited_line(cluster, victim, 2))
+    before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
 @claim("RP-23", "SE-26", source=CLEANUP, needs=CRASH)
@@ -96,11 +96,11 @@ def test_killed_idle_session_takes_everybody_along(cluster: Cluster) -> None:
     """An idle session killed hears nothing; its death is a crash of a client backend."""
     session = cluster.session()
     bystander = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(session.child)
     assert session.expect_end() == []
     bystander.expect_end()
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 @claim("RP-02", "RP-23", source="postmaster.c: LogChildExit()", needs=[*CRASH, Need.SQL_FUNCTIONS])
@@ -108,15 +108,15 @@ def test_death_of_a_busy_session_tells_its_statement(cluster: Cluster) -> None:
     """Where a session ran a statement, the line about its death has it as DETAIL."""
     session = cluster.session()
     victim = session.child
-    before = Before.of(cluster)
+    before = cluster.since()
     session.send_query("select pg_sleep(60)")
     cluster.wait_for(
         "the session to run its statement",
         lambda: cluster.child_with_pid(victim.pid).title.endswith(" SELECT"),
     )
     cluster.crash(victim)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
-    told = next(r for r in cluster.log(before.mark) if r.message == killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
+    told = next(r for r in before.log() if r.message == killed_line(cluster, victim))
     assert told.fields == (("DETAIL", "Failed process was running: select pg_sleep(60)"),)
 
 
@@ -124,9 +124,9 @@ def test_death_of_a_busy_session_tells_its_statement(cluster: Cluster) -> None:
 def test_killed_child_before_its_packet_is_a_crash(cluster: Cluster) -> None:
     """A child that has not heard a startup packet yet is a crash when it is killed."""
     client = cluster.silent_client()
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(client.child)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 SLOTS_18 = "to fill the slots takes many more clients, and a dead-end child is a server process"
@@ -137,9 +137,9 @@ SLOTS_18 = "to fill the slots takes many more clients, and a dead-end child is a
 def test_killed_dead_end_child_is_a_crash(cluster: Cluster) -> None:
     """A dead-end child never touched shared memory; killed, it is a crash all the same."""
     client = dead_end_client(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(client.child)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim, dead_end=True))
+    before.expect_crash_restart(killed_line(cluster, victim, dead_end=True))
 
 
 @claim("SG-30", "RP-26", source=CLEANUP, needs=CRASH, since=18, why=SLOTS_18)
@@ -147,17 +147,17 @@ def test_killed_dead_end_child_is_a_crash(cluster: Cluster) -> None:
 def test_dead_end_child_exits_2_at_quit(cluster: Cluster) -> None:
     """A dead-end child that is sent QUIT by hand exits 2: a crash."""
     client = dead_end_client(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(client.child, signal.SIGQUIT)
     assert client.expect_end() == []
-    expect_crash_restart(cluster, before, exited_line(cluster, victim, 2, dead_end=True))
+    before.expect_crash_restart(exited_line(cluster, victim, 2, dead_end=True))
 
 
 @claim("SG-30", "SG-28", source=CLEANUP, needs=CRASH)
 def test_child_before_its_packet_exits_2_at_quit(cluster: Cluster) -> None:
     """A child that has heard no packet yet exits 2 at QUIT without a word: a crash."""
     client = cluster.silent_client()
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(client.child, signal.SIGQUIT)
     assert client.expect_end() == []
-    expect_crash_restart(cluster, before, exited_line(cluster, victim, 2))
+    before.expect_crash_restart(exited_line(cluster, victim, 2))

@@ -26,13 +26,8 @@ from pglife_conformance.expect.crash import (
     SIGKILL_ROUND,
     STARTUP_FAILED,
     TERMINATING,
-    Before,
     exited_line,
-    expect_abnormal_end,
-    expect_crash_restart,
-    expect_postmaster_lines,
     killed_line,
-    postmaster_lines,
     quoted,
 )
 from pglife_conformance.hold.gate import pin_startup_after_crash, pin_startup_at_birth
@@ -68,37 +63,37 @@ def test_deaths_reaped_together_are_one_crash(cluster: Cluster) -> None:
     """Of several children that died together one is named, and there is one crash cycle."""
     session = cluster.session()
     kinds = (Kind.CHECKPOINTER, Kind.WALWRITER, Kind.LOGICAL_REPLICATION_LAUNCHER)
-    before = Before.of(cluster)
+    before = cluster.since()
     with StoppedPostmaster(cluster):
         victims = [cluster.crash(kind) for kind in kinds] + [cluster.crash(session.child)]
-    cluster.expect_log(f"^{TERMINATING}$", since=before.mark)
-    named = postmaster_lines(cluster, before.mark)[0]
+    before.expect_log(f"^{TERMINATING}$")
+    named = before.postmaster_lines()[0]
     assert named in [killed_line(cluster, victim) for victim in victims]
-    expect_crash_restart(cluster, before, named)
+    before.expect_crash_restart(named)
 
 
 @claim("RP-01", "RP-12", "RP-23", source=HANDLER, needs=CRASH)
 def test_an_ordinary_end_beside_a_crash_changes_nothing(cluster: Cluster) -> None:
     """An exit with 0 and one with 1, reaped together with a crash, are not named."""
     session = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     with StoppedPostmaster(cluster):
         for child in (cluster.child(Kind.BACKGROUND_WRITER), session.child):
             cluster.expect_death(cluster.signal_child(child, signal.SIGTERM))
         victim = cluster.crash(Kind.WALWRITER)
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 @claim("RP-01", "PR-23", source="postmaster.c: LaunchMissingBackgroundProcesses()", needs=CRASH)
 def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> None:
     """Several background processes that exit 0 together are each replaced once."""
     kinds = (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER)
-    before = Before.of(cluster)
+    before = cluster.since()
     with StoppedPostmaster(cluster):
         for kind in kinds:
             cluster.expect_death(cluster.signal_child(kind, signal.SIGTERM))
     cluster.expect_ready()
-    expect_postmaster_lines(cluster, [], before.mark)
+    before.expect_postmaster_lines([])
     now = {kid.kind: kid.key for kid in cluster.children()}
     for kid in before.kids:
         if kid.kind is not Kind.IO_WORKER:
@@ -111,7 +106,7 @@ def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> Non
 def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode) -> None:
     """A smart or fast request is taken before a crash that waits beside it: exit 1."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         victim = cluster.crash(Kind.WALWRITER)
         cluster.request_shutdown(mode)
@@ -119,25 +114,25 @@ def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode
     request = [f"received {mode} shutdown request"]
     if mode is FAST:
         request.append("aborting any active transactions")
-    expect_abnormal_end(cluster, mark, [*request, killed_line(cluster, victim), TERMINATING])
+    then.expect_abnormal_exit([*request, killed_line(cluster, victim), TERMINATING])
 
 
 @claim("SG-08", "RP-04", "TR18-09", source="postmaster.c: ServerLoop()", needs=CRASH)
 def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
     """A death that waits beside an immediate request is not told, and the end is an exit 0."""
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         cluster.crash(Kind.WALWRITER)
         cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     told = ["received immediate shutdown request", SHUT_DOWN]
-    expect_postmaster_lines(cluster, told, mark)
+    then.expect_postmaster_lines(told)
 
 
 @claim("SG-08", "SH-03", source="postmaster.c: process_pm_shutdown_request()")
 def test_of_requests_at_once_the_strongest_is_told(cluster: Cluster) -> None:
     """Of all three requests at once 16 and later take one; 15 goes through fast and immediate."""
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         for mode in (SMART, IMMEDIATE, FAST):
             cluster.request_shutdown(mode)
@@ -145,18 +140,18 @@ def test_of_requests_at_once_the_strongest_is_told(cluster: Cluster) -> None:
     told = ["received immediate shutdown request"]
     if cluster.target.version.major <= 15:
         told = ["received fast shutdown request", "aborting any active transactions", *told]
-    expect_postmaster_lines(cluster, [*told, SHUT_DOWN], mark, launcher_aside=True)
+    then.expect_postmaster_lines([*told, SHUT_DOWN], launcher_aside=True)
 
 
 @claim("SG-08", "SG-02", source="postmaster.c: process_pm_reload_request()")
 def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
     """A reload that waits beside a fast request is refused; 15 takes it first."""
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         cluster.request_shutdown(FAST)
         cluster.reload()
     cluster.expect_exit(code=0)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = then.postmaster_lines(launcher_aside=True)
     told = ["received fast shutdown request", "aborting any active transactions", SHUT_DOWN]
     if cluster.target.version.major <= 15:
         told.insert(0, "received SIGHUP, reloading configuration files")
@@ -167,9 +162,9 @@ def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
 def test_crashes_one_after_the_other(cluster: Cluster) -> None:
     """Nothing limits the number of crash restarts: three in a row are three whole cycles."""
     for kind in (Kind.WALWRITER, Kind.CHECKPOINTER, Kind.WALWRITER):
-        before = Before.of(cluster)
+        before = cluster.since()
         victim = cluster.crash(kind)
-        expect_crash_restart(cluster, before, killed_line(cluster, victim))
+        before.expect_crash_restart(killed_line(cluster, victim))
 
 
 # During a shutdown.
@@ -179,13 +174,13 @@ def test_crashes_one_after_the_other(cluster: Cluster) -> None:
 def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """With a smart shutdown pending a crash ends the server with 1 and no restart."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     victim = cluster.crash(Kind.BACKGROUND_WRITER)
     session.expect_end()
     said = ["received smart shutdown request", killed_line(cluster, victim), TERMINATING]
-    expect_abnormal_end(cluster, mark, said)
+    then.expect_abnormal_exit(said)
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
@@ -193,13 +188,13 @@ def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
 def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """A client refused because of a smart shutdown has a dead-end child; killed, it is a crash."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     victim = cluster.crash(cluster.silent_client().child)
     session.expect_end()
     line = killed_line(cluster, victim, dead_end=True)
-    expect_abnormal_end(cluster, mark, ["received smart shutdown request", line, TERMINATING])
+    then.expect_abnormal_exit(["received smart shutdown request", line, TERMINATING])
 
 
 REQUESTED = ["received fast shutdown request", "aborting any active transactions"]
@@ -209,16 +204,16 @@ REQUESTED = ["received fast shutdown request", "aborting any active transactions
 @pytest.mark.parametrize("who", ["checkpointer", "session"])
 def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -> None:
     """A crash in PM_WAIT_BACKENDS of a shutdown: no checkpoint, exit 1."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_backends(cluster) as pin:
         countdown = Countdown(cluster)
         victim = cluster.crash(Kind.CHECKPOINTER if who == "checkpointer" else pin.child)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
+    lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
     assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-    cluster.expect_no_log("^shutting down$", since=mark)
+    then.expect_no_log("^shutting down$")
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
     assert cluster.pid_file() is None
 
@@ -226,11 +221,11 @@ def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -
 @claim("CR-32", "TR18-12", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
 def test_crash_of_the_checkpointer_before_its_last_checkpoint(cluster: Cluster) -> None:
     """The checkpointer killed when it was to write the shutdown checkpoint: exit 1."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_xlog_shutdown(cluster) as pin:
         victim = cluster.crash(pin.child)
         cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = then.postmaster_lines(launcher_aside=True)
     assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
@@ -238,16 +233,16 @@ def test_crash_of_the_checkpointer_before_its_last_checkpoint(cluster: Cluster) 
 @claim("CR-32", "TR18-12", source=FATAL, needs=[*CRASH, Need.IO_WORKERS])
 def test_crash_of_an_io_worker_before_the_last_checkpoint(cluster: Cluster) -> None:
     """An io worker killed in PM_WAIT_XLOG_SHUTDOWN: PM_WAIT_DEAD_END at once, then exit 1."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_xlog_shutdown(cluster):
         countdown = Countdown(cluster)
         victim = cluster.crash(Kind.IO_WORKER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         at_once = ("PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_DEAD_END")
-        cluster.wait_for("PM_WAIT_DEAD_END at once", lambda: at_once in cluster.pmstates(mark))
+        cluster.wait_for("PM_WAIT_DEAD_END at once", lambda: at_once in then.pmstates())
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
+    lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
     assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
 
 
@@ -255,14 +250,14 @@ def test_crash_of_an_io_worker_before_the_last_checkpoint(cluster: Cluster) -> N
 @pytest.mark.parametrize("who", [Kind.IO_WORKER, Kind.CHECKPOINTER], ids=str)
 def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
     """A crash in PM_WAIT_IO_WORKERS: exit 1, although the control file says `shut down`."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_io_workers(cluster) as pin:
         countdown = Countdown(cluster)
         victim = cluster.crash(pin.child if who is Kind.IO_WORKER else who)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = but_a_late_round(postmaster_lines(cluster, mark, launcher_aside=True))
+    lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
     assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
@@ -270,11 +265,11 @@ def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
 @claim("CR-34", "RP-13", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE])
 def test_crash_of_the_checkpointer_at_its_very_end(cluster: Cluster) -> None:
     """The checkpointer killed in PM_WAIT_CHECKPOINTER: exit 1, control file `shut down`."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_checkpointer(cluster) as pin:
         victim = cluster.crash(pin.child)
         cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = then.postmaster_lines(launcher_aside=True)
     assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
 
@@ -282,11 +277,11 @@ def test_crash_of_the_checkpointer_at_its_very_end(cluster: Cluster) -> None:
 @claim("CR-35", "TR18-13", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
 def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
     """A dead-end child killed when only it is left: exit 1, control file `shut down`."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_dead_end(cluster) as pin:
         victim = cluster.crash(pin.child)
         cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = then.postmaster_lines(launcher_aside=True)
     line = killed_line(cluster, victim, dead_end=True)
     assert lines == [*REQUESTED, line, TERMINATING, ABNORMAL, SHUT_DOWN]
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
@@ -296,15 +291,15 @@ def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMode) -> None:
     """A request during a crash is taken, refusals change, and the end is an exit 1."""
-    mark = cluster.mark()
+    then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster, Kind.WALWRITER):
         with countdown.step():
             assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
         with countdown.step():
             cluster.request_shutdown(mode)
-            cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
-            cluster.expect_no_log(f"^{SIGKILL_ROUND}$", since=mark)
+            then.expect_log(f"^received {mode} shutdown request$")
+            then.expect_no_log(f"^{SIGKILL_ROUND}$")
         with countdown.step():
             refusal = cluster.refusal_of_new_client()
             assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
@@ -314,7 +309,7 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
             )
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
-    lines = but_a_late_round(postmaster_lines(cluster, mark))
+    lines = but_a_late_round(then.postmaster_lines())
     assert lines[1:] == [TERMINATING, f"received {mode} shutdown request", ABNORMAL, SHUT_DOWN]
 
 
@@ -326,26 +321,26 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
 def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: str) -> None:
     """The postmaster obeys restart_after_crash as a reload has left it while children end."""
     if value == "on":
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(restart_after_crash="off")
-        cluster.expect_log('parameter "restart_after_crash" changed to "off"', since=mark)
-    mark = cluster.mark()
+        then.expect_log('parameter "restart_after_crash" changed to "off"')
+    then = cluster.since()
     reloaded = "received SIGHUP, reloading configuration files"
     changed = f'parameter "restart_after_crash" changed to "{value}"'
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster, Kind.WALWRITER), countdown.step():
         cluster.reload(restart_after_crash=value)
-        cluster.expect_log(f"{changed}|^{SIGKILL_ROUND}$", since=mark)
-        cluster.expect_no_log(f"^{SIGKILL_ROUND}$", since=mark)
+        then.expect_log(f"{changed}|^{SIGKILL_ROUND}$")
+        then.expect_no_log(f"^{SIGKILL_ROUND}$")
     but_a_late_round = countdown.let_go()
     if value == "on":
-        cluster.expect_ready(since=mark)
+        then.expect_ready()
         end = [REINITIALIZING, READY_LINE]
     else:
         cluster.expect_exit(code=1)
         end = [f"shutting down because {quoted('restart_after_crash', cluster)} is off", SHUT_DOWN]
         assert cluster.pid_file() is None
-    lines = but_a_late_round(postmaster_lines(cluster, mark))
+    lines = but_a_late_round(then.postmaster_lines())
     assert lines[1:] == [TERMINATING, reloaded, changed, *end]
 
 
@@ -365,20 +360,20 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
     """A crash in PM_STARTUP ends the startup process too, and all begins anew."""
     cluster = stopped_cluster
     start_uncleanly(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_startup_at_birth(cluster) as pin:
         refusal = cluster.refusal_of_new_client()
         assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, STARTING_UP)
         assert cluster.pid_file_status() is PidFileStatus.STARTING
         countdown = Countdown(cluster)
         victim = cluster.crash(kind)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         with countdown.step():
             assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
         first = pin.child
     but_a_late_round = countdown.let_go()
-    cluster.expect_ready(since=mark)
-    lines = but_a_late_round(postmaster_lines(cluster, mark))
+    then.expect_ready()
+    lines = but_a_late_round(then.postmaster_lines())
     at = lines.index(killed_line(cluster, victim))
     assert lines[at:] == [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
     assert first.key not in {kid.key for kid in cluster.children()}
@@ -392,7 +387,7 @@ def test_death_of_the_startup_process_ends_the_server(
     """A startup process that dies at a first start is named, and the postmaster exits 1."""
     cluster = stopped_cluster
     start_uncleanly(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_startup_at_birth(cluster) as pin:
         victim: Child = cluster.signal_child(pin.child, number)
     if number is signal.SIGKILL:
@@ -400,7 +395,7 @@ def test_death_of_the_startup_process_ends_the_server(
     else:
         line = exited_line(cluster, victim, 2)
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark)
+    lines = then.postmaster_lines()
     assert lines[lines.index(line) :] == [line, TERMINATING, STARTUP_FAILED, SHUT_DOWN]
     assert cluster.pid_file() is None
     assert cluster.children() == []
@@ -409,14 +404,14 @@ def test_death_of_the_startup_process_ends_the_server(
 @claim("CR-38", "CN-04", "SH-41", source="postmaster.c: canAcceptConnections()", needs=CRASH)
 def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash clients hear `in recovery mode`; then they are let in."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_startup_after_crash(cluster, Kind.WALWRITER):
         for _ in range(2):
             refusal = cluster.refusal_of_new_client()
             assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
             assert refusal.message == IN_RECOVERY_MODE
         assert cluster.pid_file_status() is PidFileStatus.READY
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
 
@@ -424,24 +419,24 @@ def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> No
 @claim("CR-31", "PR-28", source=HANDLER, needs=CRASH)
 def test_stopped_child_holds_the_restart_until_it_goes_on(cluster: Cluster) -> None:
     """While one child has not ended nobody new is forked; when it goes on, the restart comes."""
-    before = Before.of(cluster)
+    before = cluster.since()
     countdown = Countdown(cluster)
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
         victim = cluster.crash(Kind.WALWRITER)
-        cluster.expect_log(f"^{TERMINATING}$", since=before.mark)
+        before.expect_log(f"^{TERMINATING}$")
         with countdown.step():
             cluster.wait_for(
                 "nobody but the stopped checkpointer", lambda: _keys(cluster) == [pin.child.key]
             )
         with countdown.step():
             cluster.expect_still("nobody new", lambda: _keys(cluster) == [pin.child.key], 0.2)
-            cluster.expect_no_log(REINITIALIZING, since=before.mark)
+            before.expect_no_log(REINITIALIZING)
     but_a_late_round = countdown.let_go()
-    cluster.expect_log(f"^{REINITIALIZING}$", since=before.mark)
-    told = postmaster_lines(cluster, before.mark)
+    before.expect_log(f"^{REINITIALIZING}$")
+    told = before.postmaster_lines()
     told = told[: told.index(REINITIALIZING)]
     assert but_a_late_round(told) == [killed_line(cluster, victim), TERMINATING]
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 def _keys(cluster: Cluster) -> list[tuple[int, int]]:

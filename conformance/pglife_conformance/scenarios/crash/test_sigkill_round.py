@@ -25,11 +25,9 @@ from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     SIGKILL_ROUND,
     TERMINATING,
-    expect_family,
-    expect_postmaster_lines,
     killed_line,
-    postmaster_lines,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import orders_pending
@@ -61,7 +59,7 @@ class Countdown:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._mark = cluster.mark()
+        self._mark = cluster.since()
         self._began = time.monotonic()
 
     @contextmanager
@@ -74,7 +72,7 @@ class Countdown:
             raise
         except (AssertionError, OSError) as problem:
             # OSError: nobody listens any more.
-            has_struck = self._cluster.find_log(f"^{SIGKILL_ROUND}$", since=self._mark)
+            has_struck = self._mark.find_log(f"^{SIGKILL_ROUND}$")
             if is_late and has_struck and is_overloaded():
                 late = Inconclusive("a step made before the round", f"too slow; {problem}")
                 raise late from problem
@@ -89,10 +87,10 @@ class Countdown:
         return lambda lines: [x for x in lines if not (was_late and x == SIGKILL_ROUND)]
 
 
-def expect_round(cluster: Cluster, mark: int, began: float, line: str = SIGKILL_ROUND) -> None:
+def expect_round(cluster: Cluster, then: Since, began: float, line: str = SIGKILL_ROUND) -> None:
     """Wait for the SIGKILL round and check that it did not come too early."""
     limit = AT_LATEST_S if cluster.target.version.major >= 16 else AT_LATEST_15_S
-    cluster.expect_log(f"^{line}$", since=mark, within=limit)
+    then.expect_log(f"^{line}$", within=limit)
     assert time.monotonic() - began >= NOT_BEFORE_S
 
 
@@ -107,10 +105,10 @@ def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
     if Need.IO_WORKERS in cluster.target.capabilities:
         stubborn.append(cluster.child(Kind.IO_WORKER))
     pins = [Pin(cluster, child) for child in stubborn]
-    mark = cluster.mark()
+    then = cluster.since()
     began = time.monotonic()
     victim = cluster.crash(Kind.WALWRITER)
-    cluster.expect_log(f"^{TERMINATING}$", since=mark)
+    then.expect_log(f"^{TERMINATING}$")
     keys = sorted(child.key for child in stubborn)
     cluster.wait_for("the end of all others", lambda: _keys(cluster) == keys)
     # Whoever is told last may be told after the others have ended.
@@ -118,14 +116,14 @@ def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
         "QUIT pending in each",
         lambda: all(signal.SIGQUIT in orders_pending(child) for child in stubborn),
     )
-    expect_round(cluster, mark, began)
+    expect_round(cluster, then, began)
     for pin in pins:
         cluster.expect_death(pin.child)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     died = killed_line(cluster, victim)
     lines = [died, TERMINATING, SIGKILL_ROUND, REINITIALIZING, READY_LINE]
-    expect_postmaster_lines(cluster, lines, mark)
-    expect_family(cluster)
+    then.expect_postmaster_lines(lines)
+    cluster.expect_complete()
 
 
 def _keys(cluster: Cluster) -> list[tuple[int, int]]:
@@ -141,10 +139,10 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
     cluster.expect_log("^received smart shutdown request$")
     refused = cluster.silent_client()
     pins = [Pin(cluster, session.child), Pin(cluster, refused.child)]
-    mark = cluster.mark()
+    then = cluster.since()
     began = time.monotonic()
     cluster.request_shutdown(IMMEDIATE)
-    expect_round(cluster, mark, began)
+    expect_round(cluster, then, began)
     cluster.expect_death(pins[0].child)
     if cluster.target.version.major <= 17:
         cluster.expect_still("the dead-end child there", pins[1].is_there, 0.3)
@@ -152,7 +150,7 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
         refused.vanish()
     cluster.expect_exit(code=0)
     lines = ["received immediate shutdown request", SIGKILL_ROUND, SHUT_DOWN]
-    expect_postmaster_lines(cluster, lines, mark)
+    then.expect_postmaster_lines(lines)
 
 
 @claim("CR-06", "SL-05", source=CLOCK, needs=CRASH, since=16, why="there is no such setting before")
@@ -160,17 +158,17 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
 def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
     """With send_abort_for_kill the round sends ABRT, which a stopped child keeps; and only once."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child) as pin:
         began = time.monotonic()
         victim = cluster.crash(Kind.WALWRITER)
-        expect_round(cluster, mark, began, "issuing SIGABRT to recalcitrant children")
+        expect_round(cluster, then, began, "issuing SIGABRT to recalcitrant children")
         cluster.wait_for(
             "QUIT and ABRT pending",
             lambda: orders_pending(pin.child) == {signal.SIGQUIT, signal.SIGABRT},
         )
-    cluster.expect_ready(since=mark)
-    lines = postmaster_lines(cluster, mark)
+    then.expect_ready()
+    lines = then.postmaster_lines()
     round_line = "issuing SIGABRT to recalcitrant children"
     died = killed_line(cluster, victim)
     assert lines == [died, TERMINATING, round_line, REINITIALIZING, READY_LINE]
@@ -180,24 +178,24 @@ def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
 def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
     """An immediate request during a crash: killed five seconds after the request, exit 1."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child) as pin:
         crashed = time.monotonic()
         cluster.crash(Kind.WALWRITER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         # More than one second: otherwise the old clock might strike no sooner than the new one.
         cluster.wait_for("1.5 seconds after the crash", lambda: time.monotonic() > crashed + 1.5)
         began = time.monotonic()
         cluster.request_shutdown(IMMEDIATE)
-        request = cluster.expect_log("^received immediate shutdown request$", since=mark)
-        struck = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
+        request = then.expect_line("received immediate shutdown request")
+        struck = then.find_log(f"^{SIGKILL_ROUND}$")
         was_slow = time.monotonic() - crashed >= NOT_BEFORE_S and is_overloaded()
         if struck is not None and struck.index < request.index and was_slow:
             raise Inconclusive("a request before the round", "the round was there before it")
-        expect_round(cluster, mark, began)
+        expect_round(cluster, then, began)
         cluster.expect_death(pin.child)
     cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark)
+    lines = then.postmaster_lines()
     assert lines[1:] == [
         TERMINATING,
         "received immediate shutdown request",
@@ -223,12 +221,12 @@ def test_round_is_on_time(cluster: Cluster) -> None:
     """
     late = []
     for _ in range(TRIES):
-        mark = cluster.mark()
+        then = cluster.since()
         with Pin(cluster, cluster.session().child):
             cluster.crash(Kind.WALWRITER)
-            told = cluster.expect_log(f"^{TERMINATING}$", since=mark)
-            struck = cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark, within=AT_LATEST_S)
-        cluster.expect_ready(since=mark)
+            told = then.expect_log(f"^{TERMINATING}$")
+            struck = then.expect_log(f"^{SIGKILL_ROUND}$", within=AT_LATEST_S)
+        then.expect_ready()
         took = struck.moment - told.moment
         if took < ON_TIME_S:
             return
@@ -241,15 +239,15 @@ def test_round_is_on_time(cluster: Cluster) -> None:
 def test_crash_during_a_shutdown_has_its_clock_too(cluster: Cluster) -> None:
     """A crash during a fast shutdown: whoever does not end is killed, and the end is an exit 1."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child):
         cluster.request_shutdown(FAST)
-        cluster.expect_log("^aborting any active transactions$", since=mark)
+        then.expect_line("aborting any active transactions")
         began = time.monotonic()
         victim = cluster.crash(Kind.CHECKPOINTER)
-        expect_round(cluster, mark, began)
+        expect_round(cluster, then, began)
         cluster.expect_exit(code=1)
-    lines = postmaster_lines(cluster, mark, launcher_aside=True)
+    lines = then.postmaster_lines(launcher_aside=True)
     assert lines[2:] == [
         killed_line(cluster, victim),
         TERMINATING,

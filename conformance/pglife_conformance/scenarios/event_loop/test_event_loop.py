@@ -27,8 +27,8 @@ from pglife_conformance.expect.crash import (
     SIGKILL_ROUND,
     TERMINATING,
     exited_line,
-    postmaster_records,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_limit import room_for_all
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_backends, pin_wait_dead_end
@@ -130,11 +130,11 @@ def expect_asleep(cluster: Cluster) -> None:
 @claim("SL-01", "SL-06", source=LOOP)
 def test_postmaster_sleeps_when_it_has_done_its_work(cluster: Cluster) -> None:
     """After a reload, a client and an end of a child the postmaster sleeps again."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session() as session:
         child = session.child
         cluster.reload()
-        cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+        then.expect_line("received SIGHUP, reloading configuration files")
     expect_reaped(cluster, child)
     expect_asleep(cluster)
 
@@ -154,14 +154,14 @@ def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
     with cluster.session():
         wait_for_rest(cluster)
         for number, line in TAKEN.items():
-            mark = cluster.mark()
+            then = cluster.since()
             if number is signal.SIGTERM:
                 cluster.request_shutdown(SMART)
             else:
                 cluster.signal_postmaster(number)
-            cluster.expect_log(f"^{line}$", since=mark)
+            then.expect_log(f"^{line}$")
             wait_for_rest(cluster)
-            said = [r.message for r in cluster.log(mark) if r.message in TAKEN.values()]
+            said = [r.message for r in then.log() if r.message in TAKEN.values()]
             assert said == [line]
 
 
@@ -179,15 +179,15 @@ def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state:
 @claim("SL-06", "BG-12", "SH-27", source=SLEEP, needs=SIGNALS)
 def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster) -> None:
     """Until a background worker may be restarted the postmaster sleeps; its end is told once."""
-    mark, began = cluster.mark(), time.monotonic()
+    then, began = cluster.since(), time.monotonic()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(victim)
-    cluster.expect_log("exited with exit code 1$", since=mark)
+    then.expect_log("exited with exit code 1$")
     expect_asleep(cluster)
     # Looked at first: where that took so long another may have come in its time.
     there = cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
     assert not there or time.monotonic() - began >= RESTART_INTERVAL_S
-    assert ends_told(cluster, victim.pid, mark) == [("LOG", exited_line(cluster, victim, 1))]
+    assert ends_told(cluster, victim.pid, then) == [("LOG", exited_line(cluster, victim, 1))]
 
 
 @claim("SL-06", "BG-12", "BG-14", source=SLEEP, needs=PARALLEL)
@@ -195,12 +195,12 @@ def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster
 def test_worker_that_waits_for_its_restart_leaves_the_others_alone(cluster: Cluster) -> None:
     """While one background worker waits for its restart a running one is not forgotten."""
     with parallel_worker(cluster) as (_, worker):
-        mark = cluster.mark()
+        then = cluster.since()
         victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
         cluster.expect_death(victim)
-        cluster.expect_log("exited with exit code 1$", since=mark)
+        then.expect_log("exited with exit code 1$")
         expect_asleep(cluster)
-        cluster.expect_no_log("^unregistering background worker", since=mark)
+        then.expect_no_log("^unregistering background worker")
         assert worker.key in {kid.key for kid in cluster.children()}
 
 
@@ -224,14 +224,14 @@ def test_postmaster_sleeps_until_its_clock_whoever_wakes_it(cluster: Cluster) ->
     """After a crash the postmaster sleeps until it kills, five seconds after the crash, although a
     client wakes it meanwhile; what it says of it is of level LOG."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     # A whole second is counted from its beginning, so the clock then runs for five of them.
     beginning = math.ceil(time.time())
     cluster.wait_for("the beginning of a second", lambda: time.time() >= beginning)
     with Pin(cluster, session.child):
         began, at_crash = time.monotonic(), Awake.of(cluster)
         cluster.crash(Kind.WALWRITER)
-        crashed = cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        crashed = then.expect_log(f"^{TERMINATING}$")
         cluster.wait_for("three seconds", lambda: time.monotonic() > began + 3.0)
         cluster.attempt().vanish()
         wait_for_rest(cluster)
@@ -241,7 +241,7 @@ def test_postmaster_sleeps_until_its_clock_whoever_wakes_it(cluster: Cluster) ->
             nonlocal last
             # What comes after the line, the restart, is not counted.
             now = Awake.of(cluster)
-            record = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
+            record = then.find_log(f"^{SIGKILL_ROUND}$")
             last = last if record is not None else now
             return record
 
@@ -250,7 +250,7 @@ def test_postmaster_sleeps_until_its_clock_whoever_wakes_it(cluster: Cluster) ->
         assert told.level == "LOG"
         assert _clock(told) - _clock(crashed) <= AT_LATEST_S * cluster.scale + late_s
         assert not last.has_spun(before, SPINS_S)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     stop(cluster)
 
 
@@ -267,10 +267,10 @@ def test_sockets_are_not_touched_in_the_first_hour(cluster: Cluster) -> None:
 
     before = times()
     assert len(before) == 2
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session():
         cluster.reload()
-        cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+        then.expect_line("received SIGHUP, reloading configuration files")
     wait_for_rest(cluster)
     assert times() == before
 
@@ -280,22 +280,22 @@ def test_sockets_are_not_touched_in_the_first_hour(cluster: Cluster) -> None:
 def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     """Nobody is looked for who has ended where nobody has, and each signal sent gets there."""
     wait_for_rest(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.reload()
-    cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+    then.expect_line("received SIGHUP, reloading configuration files")
     wait_for_rest(cluster)
-    cluster.expect_log("sending signal 1/SIGHUP to checkpointer", since=mark)
+    then.expect_log("sending signal 1/SIGHUP to checkpointer")
     for unasked in ("^reaping dead processes$", "^received .* shutdown", r"^kill\("):
-        cluster.expect_no_log(unasked, since=mark)
-    mark = cluster.mark()
+        then.expect_no_log(unasked)
+    then = cluster.since()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    cluster.expect_no_log(r"^kill\(", since=mark)
+    then.expect_no_log(r"^kill\(")
 
 
-def ends_told(cluster: Cluster, pid: int, since: int) -> list[tuple[str, str]]:
+def ends_told(cluster: Cluster, pid: int, since: Since) -> list[tuple[str, str]]:
     """What the postmaster has said of this child's end."""
-    said = (r for r in cluster.log(since) if r.pid == cluster.pid)
+    said = (r for r in since.log() if r.pid == cluster.pid)
     return [
         (re.sub(r"^DEBUG\d?$", "DEBUG", r.level), r.message)
         for r in said
@@ -309,7 +309,7 @@ def test_end_of_a_session_is_told_once_at_debug2(cluster: Cluster, code: int) ->
     """The ordinary end of a session is a line of level DEBUG2 with its exit code."""
     session = cluster.session()
     child = session.child
-    mark = cluster.mark()
+    then = cluster.since()
     if code == 0:
         session.close()
     else:
@@ -317,9 +317,9 @@ def test_end_of_a_session_is_told_once_at_debug2(cluster: Cluster, code: int) ->
     cluster.expect_death(child)
     name = "client backend" if cluster.target.version.major >= 18 else "server process"
     wanted = [("DEBUG", f"{name} (PID {child.pid}) exited with exit code {code}")]
-    cluster.wait_for("its line", lambda: ends_told(cluster, child.pid, mark) == wanted)
+    cluster.wait_for("its line", lambda: ends_told(cluster, child.pid, then) == wanted)
     wait_for_rest(cluster)
-    assert ends_told(cluster, child.pid, mark) == wanted
+    assert ends_told(cluster, child.pid, then) == wanted
 
 
 @claim("RP-23", "RP-22", source=CLEANUP, needs=PARALLEL)
@@ -330,23 +330,23 @@ def test_at_debug1_only_the_ends_of_background_workers_are_told(cluster: Cluster
     with cluster.session() as session:
         child = session.child
         run_in_parallel(session)
-        mark = cluster.mark()
+        then = cluster.since()
         assert session.query("select 1") == [("1",)]
     cluster.expect_death(child)
     wait_for_rest(cluster)
-    told = [r.message for r in cluster.log(mark) if r.pid == cluster.pid]
+    told = [r.message for r in then.log() if r.pid == cluster.pid]
     (started,) = [line for line in told if line.startswith("starting background worker process")]
     (ended,) = [line for line in told if " exited with " in line]
     assert re.fullmatch(
         r'background worker "parallel worker" \(PID \d+\) exited with exit code 0', ended
     ), ended
     assert "parallel worker for PID" in started
-    assert ends_told(cluster, child.pid, mark) == []
+    assert ends_told(cluster, child.pid, then) == []
 
 
-def expect_all_log(cluster: Cluster, since: int, *wanted: str) -> None:
+def expect_all_log(cluster: Cluster, since: Since, *wanted: str) -> None:
     """These lines were said, and every line of the postmaster's is of level LOG."""
-    records = postmaster_records(cluster, since)
+    records = since.postmaster_records()
     said = [r.message for r in records]
     assert [line for line in wanted if line not in said] == []
     assert [str(r) for r in records if r.level != "LOG"] == []
@@ -355,18 +355,18 @@ def expect_all_log(cluster: Cluster, since: int, *wanted: str) -> None:
 @claim("CR-02", "CR-20", "SH-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
 def test_levels_of_a_crash_and_an_ordered_end(cluster: Cluster) -> None:
     """The lines of a crash, of its restart, of a smart and of a fast shutdown are LOG."""
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(Kind.WALWRITER)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     session = cluster.session()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     cluster.request_shutdown(FAST)
     session.expect_end()
     cluster.expect_exit(code=0)
     expect_all_log(
         cluster,
-        mark,
+        then,
         TERMINATING,
         "received smart shutdown request",
         "received fast shutdown request",
@@ -381,7 +381,7 @@ def test_levels_of_an_abrupt_end(stopped_cluster: Cluster, end: str) -> None:
     cluster = stopped_cluster
     cluster.configure(restart_after_crash=end != "no restart")
     cluster.start()
-    mark = cluster.mark()
+    then = cluster.since()
     if end == "immediate":
         cluster.request_shutdown(IMMEDIATE)
     elif end == "abnormal":
@@ -390,8 +390,8 @@ def test_levels_of_an_abrupt_end(stopped_cluster: Cluster, end: str) -> None:
     else:
         cluster.crash(Kind.WALWRITER)
     cluster.expect_exit(code=0 if end == "immediate" else 1)
-    expect_all_log(cluster, mark)
-    assert len(postmaster_records(cluster, mark)) >= 2
+    expect_all_log(cluster, then)
+    assert len(then.postmaster_records()) >= 2
 
 
 @claim("PR-26", "SE-20", source="postmaster.c: signal_child()", needs=[*SIGNALS, Need.FULL_SQL])
@@ -438,12 +438,12 @@ def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster
     """A fast shutdown that finds no checkpointer forks one, which writes the last checkpoint."""
     cluster = counted_cluster
     open_without_checkpointer(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         room_for_all(cluster)
         cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    cluster.expect_log("^checkpoint complete: ", since=mark)
+    then.expect_log("^checkpoint complete: ")
 
 
 @claim(
@@ -461,10 +461,10 @@ def test_nobody_is_told_to_abort_where_a_fork_fails(counted_cluster: Cluster) ->
     """Where no checkpointer can be forked the others are told QUIT, never ABRT."""
     cluster = counted_cluster
     open_without_checkpointer(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=1)
-    expect_words(cluster, [(signal.SIGQUIT, "io worker")] * 3, mark)
+    expect_words(cluster, [(signal.SIGQUIT, "io worker")] * 3, then)
 
 
 """Of the time until the postmaster kills; one that spins is awake all the time."""
@@ -476,7 +476,7 @@ AT_LEAST_S = 2.0
 """Whoever has seen less of that time has seen nothing."""
 
 
-def watch_until_the_round(cluster: Cluster, since: int) -> tuple[float, bool]:
+def watch_until_the_round(cluster: Cluster, since: Since) -> tuple[float, bool]:
     """For how long the postmaster was watched, and whether it has spun in that time.
 
     What comes after the line, a restart or the postmaster's end, is not counted.
@@ -489,7 +489,7 @@ def watch_until_the_round(cluster: Cluster, since: int) -> tuple[float, bool]:
         now, then = None, time.monotonic()
         with contextlib.suppress(OSError):
             now = Awake.of(cluster)
-        if cluster.find_log(f"^{SIGKILL_ROUND}$", since=since) is not None:
+        if since.find_log(f"^{SIGKILL_ROUND}$") is not None:
             return True
         if now is not None:
             took, last = then - began, now
@@ -512,24 +512,24 @@ def watch_until_the_round(cluster: Cluster, since: int) -> tuple[float, bool]:
 def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
     """The time until SIGKILL is slept through, also where a worker waits for its restart."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     launcher = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(launcher)
-    cluster.expect_log("exited with exit code 1$", since=mark)
-    mark = cluster.mark()
+    then.expect_log("exited with exit code 1$")
+    then = cluster.since()
     with Pin(cluster, session.child):
         if when == "crash":
             cluster.crash(Kind.WALWRITER)
-            cluster.expect_log(f"^{TERMINATING}$", since=mark)
+            then.expect_log(f"^{TERMINATING}$")
         else:
             cluster.request_shutdown(IMMEDIATE)
-            cluster.expect_log("^received immediate shutdown request$", since=mark)
-        took, has_spun = watch_until_the_round(cluster, mark)
+            then.expect_line("received immediate shutdown request")
+        took, has_spun = watch_until_the_round(cluster, then)
     if took < AT_LEAST_S:
         raise Inconclusive(f"{AT_LEAST_S:g} seconds until SIGKILL", f"{took:.1f} of them")
     assert not has_spun
     if when == "crash":
-        cluster.expect_ready(since=mark)
+        then.expect_ready()
         cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 

@@ -19,6 +19,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.crash import REINITIALIZING, SHUT_DOWN, TERMINATING
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_limit import room_for, room_for_all, start_with_room
 from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import StoppedPostmaster, pin_fork_failure, pin_smart_pending
@@ -86,10 +87,10 @@ def test_a_client_is_told_that_it_could_not_be_given_a_process(cluster: Cluster)
     of the log and in the protocol's old form, and the connection ends; nobody else is troubled."""
     before = {kid.key for kid in cluster.children()}
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         with pin_fork_failure(cluster):
             assert answer_of_the_postmaster(cluster) == FORK_FAILED
-            record = cluster.expect_log(f"^{NO_PROCESS}$", since=mark)
+            record = then.expect_log(f"^{NO_PROCESS}$")
             assert (record.pid, record.level) == (cluster.pid, "LOG")
             assert session.query("select 1") == [("1",)]
     cluster.session().close()
@@ -149,16 +150,16 @@ def opened_alone(cluster: Cluster, gate: StartupGate) -> list[LogRecord]:
     cluster.start(wait=False)
     gate.wait_for_startup(0)
     cluster.child(Kind.BACKGROUND_WRITER)
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
         gate.open()
-        cluster.expect_log(f"^{READY_LINE}$", since=mark)
-        cluster.expect_log(no_child("wal_writer|WAL writer"), since=mark)
-        cluster.expect_log(no_child("autovacuum launcher"), since=mark)
-        cluster.expect_log(NO_WORKER, since=mark)
+        then.expect_log(f"^{READY_LINE}$")
+        then.expect_log(no_child("wal_writer|WAL writer"))
+        then.expect_log(no_child("autovacuum launcher"))
+        then.expect_log(NO_WORKER)
         late = (Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LAUNCHER)
         assert not any(cluster.children(kind) for kind in late)
-        return cluster.log(mark)
+        return then.log()
 
 
 @claim(
@@ -197,7 +198,7 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
     failed = [record for record in lines if re.search(NO_WORKER, record.message)][-1]
     cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=deadlines.CRASH_RESTART_LIMIT)
     starting = '^starting background worker process "logical'
-    again = cluster.expect_log(starting, since=failed.index + 1)
+    again = Since(cluster, failed.index + 1).expect_log(starting)
     assert again.moment - failed.moment >= RESTART_INTERVAL_S
 
 
@@ -208,20 +209,20 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
     cluster = counted_cluster
     cluster.start()
     gate = StartupGate(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         room_for(cluster, io_workers(cluster) + 1)
         cluster.crash(Kind.WALWRITER)
-    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    gate.wait_for_startup(mark)
-    cluster.expect_log(no_child("checkpointer"), since=mark)
-    cluster.expect_log(no_child("bgwriter|background writer"), since=mark)
+    then.expect_log(f"^{REINITIALIZING}$")
+    gate.wait_for_startup(then)
+    then.expect_log(no_child("checkpointer"))
+    then.expect_log(no_child("bgwriter|background writer"))
     assert not cluster.children(Kind.CHECKPOINTER)
     room_for_all(cluster)
     gate.open()
     # Somebody who connects makes the loop turn; nobody else may for a minute.
     cluster.attempt()
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim(
@@ -238,16 +239,16 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
     """An io worker that has ended and cannot be replaced is missing, which is no crash, and the
     pool is filled up at the next turn that can."""
     wanted = children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
         cluster.expect_death(cluster.signal_child(Kind.IO_WORKER, signal.SIGUSR2))
-        cluster.expect_log(no_child("io_worker"), since=mark)
+        then.expect_log(no_child("io_worker"))
         assert len(cluster.children(Kind.IO_WORKER)) == wanted - 1
     cluster.session().close()
     cluster.wait_for(
         "all io workers to be there", lambda: len(cluster.children(Kind.IO_WORKER)) == wanted
     )
-    cluster.expect_no_log(f"^{TERMINATING}$", since=mark)
+    then.expect_no_log(f"^{TERMINATING}$")
 
 
 @claim(
@@ -260,23 +261,21 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
 def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: Cluster) -> None:
     """An autovacuum launcher whose worker could not be forked is told so: it asks again after a
     second, for as long as it takes, and does not wait half its nap for a worker that is none."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
-        first = cluster.expect_log(no_child("autovacuum worker"), mark, deadlines.START_LIMIT)
-        mark = first.index + 1
+        first = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
+        then = Since(cluster, first.index + 1)
         for _ in range(2):
-            record = cluster.expect_log(no_child("autovacuum worker"), mark, deadlines.START_LIMIT)
-            mark = record.index + 1
+            record = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
+            then = Since(cluster, record.index + 1)
         # Only until here: one that has been forked may well be slow.
-        cluster.expect_no_log("took too long to start; canceled", since=first.index)
-    cluster.expect_log("^autovacuum: processing database", mark, deadlines.START_LIMIT)
+        Since(cluster, first.index).expect_no_log("took too long to start; canceled")
+    then.expect_log("^autovacuum: processing database", deadlines.START_LIMIT)
     # It has stopped to ask: whoever comes besides has no place to take.
     needless, late = "^autovacuum worker started without a worker entry$", "took too long to start"
     cluster.expect_still(
         "none besides",
-        lambda: (
-            cluster.find_log(needless, mark) is None or cluster.find_log(late, mark) is not None
-        ),
+        lambda: then.find_log(needless) is None or then.find_log(late) is not None,
         1.5,
     )
 
@@ -292,17 +291,17 @@ def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: C
 @settings(logging_collector="on")
 def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> None:
     """While no logger can be forked the lines wait in its pipe; the next one writes them."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
         logger = cluster.crash(Kind.LOGGER)
         assert answer_of_the_postmaster(cluster) == FORK_FAILED
         assert not cluster.children(Kind.LOGGER)
-        assert cluster.find_log(f"^{NO_PROCESS}$", since=mark) is None
+        assert then.find_log(f"^{NO_PROCESS}$") is None
     cluster.session().close()
     cluster.child(Kind.LOGGER)
-    cluster.expect_log(NO_LOGGER, since=mark)
-    cluster.expect_log(rf"^system logger process \(PID {logger.pid}\) was terminated", since=mark)
-    cluster.expect_log(f"^{NO_PROCESS}$", since=mark)
+    then.expect_log(NO_LOGGER)
+    then.expect_log(rf"^system logger process \(PID {logger.pid}\) was terminated")
+    then.expect_log(f"^{NO_PROCESS}$")
 
 
 @claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec="begin")
@@ -330,10 +329,10 @@ def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
 def test_a_client_that_has_gone_is_not_told_for_ever(cluster: Cluster) -> None:
     """A postmaster that has no process for a client, who is not there any more to hear of it,
     goes on to the next one."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
         with StoppedPostmaster(cluster):
             cluster.silent_client(wait_for_child=False).vanish()
-        cluster.expect_log(f"^{NO_PROCESS}$", since=mark)
+        then.expect_log(f"^{NO_PROCESS}$")
         assert answer_of_the_postmaster(cluster) == FORK_FAILED
     cluster.session().close()

@@ -243,10 +243,10 @@ def test_places_are_given_back(cluster: Cluster, end: str) -> None:
         if has_ended:
             return
         children = [session.child for session in sessions]
-        mark = cluster.mark()
+        then = cluster.since()
         if end == "crash":
             cluster.crash(children[0])
-            cluster.expect_ready(since=mark)
+            then.expect_ready()
             continue
         for session, child in zip(sessions, children, strict=True):
             with contextlib.suppress(ConnectionError):

@@ -18,6 +18,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import knock
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.events import FAST
+from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -177,10 +178,10 @@ SIZES = (
 """Pools in the order in which they are numbered."""
 
 
-def slot_numbers(cluster: Cluster, since: int = 0) -> dict[str, list[int]]:
+def slot_numbers(cluster: Cluster, since: Since | None = None) -> dict[str, list[int]]:
     """Which slots each kind was given, in order."""
     found: dict[str, list[int]] = {}
-    for record in cluster.log(since):
+    for record in (since or cluster.all_log()).log():
         if match := _ASSIGNED.fullmatch(record.message):
             found.setdefault(match[2], []).append(int(match[1]))
     return found
@@ -206,20 +207,20 @@ def test_each_kind_has_a_pool_of_its_own(stopped_cluster: Cluster) -> None:
     cluster.wait_for(
         "each kind in the first slot of its pool", lambda: slot_numbers(cluster) == wanted
     )
-    mark = cluster.mark()
+    then = cluster.since()
     clients = [cluster.silent_client() for _ in range(room(cluster))]
-    assert slot_numbers(cluster, mark) == {"backend": list(range(1, room(cluster) + 1))}
-    mark = cluster.mark()
+    assert slot_numbers(cluster, then) == {"backend": list(range(1, room(cluster) + 1))}
+    then = cluster.since()
     for client in (clients[4], clients[1]):
         client.vanish()
         cluster.expect_death(client.child)
-        cluster.expect_log("^releasing pm child slot", since=mark)
-        mark = cluster.mark()
+        then.expect_log("^releasing pm child slot")
+        then = cluster.since()
     for _ in range(2):
         cluster.silent_client()
-    assert slot_numbers(cluster, mark) == {"backend": [2, 5]}
-    mark = cluster.mark()
+    assert slot_numbers(cluster, then) == {"backend": [2, 5]}
+    then = cluster.since()
     cluster.refusal_of_new_client()
-    assert slot_numbers(cluster, mark) == {}
-    cluster.expect_log("^allocating dead-end child$", since=mark)
-    cluster.expect_log("^releasing dead-end backend$", since=mark)
+    assert slot_numbers(cluster, then) == {}
+    then.expect_line("allocating dead-end child")
+    then.expect_line("releasing dead-end backend")

@@ -195,14 +195,14 @@ def test_status_is_line_8_whatever_the_file_has(
 )
 def test_status_of_a_lock_file_that_has_gone(cluster: Cluster) -> None:
     """Without the file a shutdown complains and goes on; the file is not made anew."""
-    mark = cluster.mark()
+    then = cluster.since()
     (cluster.data / "postmaster.pid").unlink()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     told = 'could not open file "postmaster.pid": No such file or directory'
-    record = cluster.expect_log(f"^{told}$", since=mark)
+    record = then.expect_log(f"^{told}$")
     assert record.level == "LOG"
-    said = [record.message for record in cluster.log(mark) if "could not" in record.message]
+    said = [record.message for record in then.log() if "could not" in record.message]
     assert said == [told]
     assert cluster.pid_file() is None
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import SHUT_DOWN, expect_postmaster_lines
+from pglife_conformance.expect.crash import SHUT_DOWN
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.pytest.fixtures import MakeCluster
 
@@ -41,7 +41,7 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
     for cluster in everybody:
         cluster.start()
     began = time.monotonic()
-    marks = {cluster: cluster.mark() for cluster in everybody}
+    marks = {cluster: cluster.since() for cluster in everybody}
     (gone.data / "postmaster.pid").unlink()
     put_pid_file(empty, "")
     text = (other.data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
@@ -59,10 +59,10 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
         (other, [f"{wrong}1 instead of {other.pid}", INVALID, request, SHUT_DOWN]),
     ):
         cluster.expect_exit(code=0, within=AT_LATEST_S)
-        expect_postmaster_lines(cluster, told, marks[cluster])
+        marks[cluster].expect_postmaster_lines(told)
         assert cluster.pid_file() is None
     reason = f"{CANNOT_OPEN}Permission denied; continuing anyway"
-    closed.expect_log(f"^{reason}$", since=marks[closed], within=AT_LATEST_S)
+    marks[closed].expect_log(f"^{reason}$", within=AT_LATEST_S)
     good.wait_for(
         "more than its minute",
         lambda: time.monotonic() > began + RECHECKED_EVERY_S + A_TURN_S,
@@ -70,4 +70,4 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
     )
     for cluster, told in ((closed, [reason]), (good, [])):
         assert cluster.is_running()
-        expect_postmaster_lines(cluster, told, marks[cluster])
+        marks[cluster].expect_postmaster_lines(told)

@@ -43,13 +43,13 @@ def test_lock_file_that_cannot_be_written_is_told(
     cluster: Cluster, bytes_allowed: int, reason: str
 ) -> None:
     """If the new status cannot be written the postmaster says so, and shuts down as ever."""
-    mark = cluster.mark()
+    then = cluster.since()
     postmaster = cluster.pid
     # The log goes on through a pipe.
     limit_files(cluster, bytes_allowed)
     cluster.request_shutdown(FAST)
-    told = cluster.expect_log(f"^{WRITE}", since=mark)
+    told = then.expect_log(f"^{WRITE}")
     assert (told.pid, told.level, told.message) == (postmaster, "LOG", WRITE + reason)
     cluster.expect_exit(code=0)
-    cluster.expect_log("^database system is shut down$", since=mark)
+    then.expect_line("database system is shut down")
     assert cluster.pid_file() is None

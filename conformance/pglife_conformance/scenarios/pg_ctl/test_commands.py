@@ -149,27 +149,27 @@ def test_commands_without_a_server_fail(stopped_cluster: Cluster, command: str) 
 @pytest.mark.parametrize("is_good", [True, False], ids=["good file", "bad file"])
 def test_reload_signals_and_says_no_more(cluster: Cluster, is_good: bool) -> None:
     """pg_ctl reload exits 0 whether or not the file was good; the server reads it once."""
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.configure(**({"work_mem": "5MB"} if is_good else {"work_mem": "nonsense"}))
     done = cluster.pg_ctl("reload")
     assert (done.code, done.out, done.err) == (0, "server signaled\n", "")
-    cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+    then.expect_line("received SIGHUP, reloading configuration files")
     with cluster.session() as session:
         wanted = "5MB" if is_good else "4MB"
         cluster.wait_for("the setting", lambda: session.query("show work_mem") == [(wanted,)])
-    said = [r for r in cluster.log(mark) if r.message.startswith("received SIGHUP")]
+    said = [r for r in then.log() if r.message.startswith("received SIGHUP")]
     assert len(said) == 1
 
 
 @claim("CT-13", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CONTROL_FILE])
 def test_primary_cannot_be_promoted(cluster: Cluster) -> None:
     """pg_ctl promote on a primary exits 1, writes no file and sends no signal."""
-    mark = cluster.mark()
+    then = cluster.since()
     done = cluster.pg_ctl("promote")
     told = "pg_ctl: cannot promote server; server is not in standby mode\n"
     assert (done.code, done.out, done.err) == (1, "", told)
     assert not (cluster.data / "promote").exists()
-    cluster.expect_no_log("pmsignal", since=mark)
+    then.expect_no_log("pmsignal")
 
 
 @claim("CT-16", source="pg_ctl.c: do_kill()", needs=PG_CTL)

@@ -103,8 +103,8 @@ class Stand:
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                mark = (entry / "environ").read_bytes()
-                if words[0] == b"sleep" and f"PGDATA={self.data}\0".encode() in mark:
+                then = (entry / "environ").read_bytes()
+                if words[0] == b"sleep" and f"PGDATA={self.data}\0".encode() in then:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 

@@ -15,7 +15,6 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.log_lines import expect_story
 from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin, pin_wait_backends
 from pglife_conformance.observation.kinds import Kind
@@ -124,12 +123,12 @@ def test_start_that_fails(stopped_cluster: Cluster) -> None:
 @claim("CT-05", "CR-50", source="pg_ctl.c: do_start()", needs=PG_CTL)
 def test_start_beside_a_running_server(cluster: Cluster) -> None:
     """A pid file draws a warning only; the second postmaster refuses, and start exits 1."""
-    mark = cluster.mark()
+    then = cluster.since()
     done = cluster.pg_ctl("start", *log_option(cluster))
     assert done.code == 1
     assert done.err == ANOTHER_SERVER + COULD_NOT_START
     assert said(done.out, GAVE_UP_START)
-    refusal = cluster.expect_log("^lock file .* already exists$", since=mark)
+    refusal = then.expect_log("^lock file .* already exists$")
     assert refusal.level == "FATAL"
     assert cluster.is_running()
     assert cluster.pid_file_status() is PidFileStatus.READY
@@ -236,13 +235,13 @@ def test_stop_asks_in_the_mode_it_is_told(
     cluster: Cluster, option: tuple[str, ...], mode: str
 ) -> None:
     """pg_ctl stop asks once in the named mode, by default fast, and waits for the end."""
-    mark = cluster.mark()
+    then = cluster.since()
     done = cluster.pg_ctl("stop", *option)
     assert (done.code, done.err) == (0, "")
     assert said(done.out, STOPPED)
     assert cluster.pid_file() is None
     cluster.expect_exit(code=0)
-    requests = [r.message for r in cluster.log(mark) if r.message.startswith("received ")]
+    requests = [r.message for r in then.log() if r.message.startswith("received ")]
     assert requests == [f"received {mode} shutdown request"]
 
 
@@ -311,12 +310,12 @@ def test_stop_of_a_server_that_is_killed_meanwhile(cluster: Cluster) -> None:
 def test_restart_stops_and_starts(cluster: Cluster) -> None:
     """pg_ctl restart stops fast, starts anew with another pid, and says both."""
     before = cluster.pid
-    mark = cluster.mark()
+    then = cluster.since()
     done = cluster.pg_ctl("restart", *log_option(cluster))
     assert (done.code, done.err) == (0, "")
     assert said(done.out, STOPPED + STARTED)
     assert cluster.pid != before
-    cluster.expect_log("^received fast shutdown request$", since=mark)
+    then.expect_line("received fast shutdown request")
     assert cluster.pid_file_status() is PidFileStatus.READY
 
 
@@ -387,6 +386,6 @@ def test_restart_that_cannot_stop(cluster: Cluster) -> None:
 @claim("CT-12", "SG-02", source="pg_ctl.c: do_reload()", needs=PG_CTL)
 def test_reload_sends_one_hup(cluster: Cluster) -> None:
     """pg_ctl reload draws exactly one line from the postmaster."""
-    mark = cluster.mark()
+    then = cluster.since()
     assert cluster.pg_ctl("reload").code == 0
-    expect_story(cluster, mark, ["received SIGHUP, reloading configuration files"])
+    then.expect_exactly(["received SIGHUP, reloading configuration files"])

@@ -98,13 +98,13 @@ def _is_stopped(cluster: Cluster, child: Child) -> bool:
 def test_children_follow_a_postmaster_that_dies(cluster: Cluster, number: signal.Signals) -> None:
     """When the postmaster dies everybody goes, the logger too; the pid file stays as it was."""
     before = cluster.pid_file()
-    mark = cluster.mark()
+    then = cluster.since()
     kill_postmaster(cluster, number)
     expect_nobody_left(cluster)
     assert before is not None
     assert cluster.pid_file() == before
     assert before.status is PidFileStatus.READY
-    told = [r.message for r in cluster.log(mark) if r.level in ("LOG", "WARNING", "PANIC")]
+    told = [r.message for r in then.log() if r.level in ("LOG", "WARNING", "PANIC")]
     assert told == []
 
 
@@ -180,11 +180,11 @@ def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> N
     old = cluster.pid
     kill_postmaster(cluster)
     expect_nobody_left(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start()
     assert cluster.pid != old
-    assert cluster.find_log("^database system was interrupted; last known up at ", since=mark)
-    assert cluster.find_log("^database system was not properly shut down; ", since=mark)
+    assert then.find_log("^database system was interrupted; last known up at ")
+    assert then.find_log("^database system was not properly shut down; ")
     pid_file = cluster.pid_file()
     assert pid_file is not None
     assert pid_file.pid == cluster.pid
@@ -201,7 +201,7 @@ def test_second_postmaster_is_refused(cluster: Cluster) -> None:
     # By their keys: an io worker puts its number into its title a moment after its name.
     before = [kid.key for kid in cluster.children()]
     pid_file = cluster.pid_file()
-    mark = cluster.mark()
+    then = cluster.since()
     done = cluster.run_postgres()
     assert done.code == 1
     text = done.err + done.out
@@ -213,7 +213,7 @@ def test_second_postmaster_is_refused(cluster: Cluster) -> None:
     assert hint in text
     assert [kid.key for kid in cluster.children()] == before
     assert cluster.pid_file() == pid_file
-    assert [r for r in cluster.log(mark) if r.pid == cluster.pid] == []
+    assert [r for r in then.log() if r.pid == cluster.pid] == []
 
 
 @claim(

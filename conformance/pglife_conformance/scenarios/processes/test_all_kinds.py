@@ -14,7 +14,6 @@ import pytest
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.expect.reload import expect_each_to_reload
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -66,7 +65,7 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
     start_with_everybody(cluster, max_wal_senders=2)
     walsender = cluster.session(parameters={"replication": "true"})
     with cluster.session() as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         pids = in_shared_memory(cluster)
         assert walsender.backend_pid in pids
         # A process has its title a moment before it has its place in shared memory.
@@ -79,7 +78,7 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
             assert session.query(f"select pg_log_backend_memory_contexts({pid})") == [("t",)]
 
         def told() -> list[int]:
-            records = cluster.log(before.mark)
+            records = before.log()
             return sorted(
                 record.pid
                 for record in records
@@ -89,7 +88,7 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
         cluster.wait_for(
             "one answer of each", lambda: told() == sorted(pids), describe=lambda: str(told())
         )
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 @claim("PG-32", source="procsignal.c: ProcessProcSignalBarrier()", needs=EVERYBODY, since=15)
@@ -106,11 +105,11 @@ def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Clust
         # One that writes holds a lock; what is dropped must not be waited for because of that.
         rest = Rest(cluster.child(Kind.WALWRITER).pid)
         cluster.wait_for("a walwriter that sleeps", rest.has_come)
-        mark = cluster.mark()
+        then = cluster.since()
         with Pin(cluster, Kind.WALWRITER):
             session.send_query("drop database second")
             waits = "^waiting for all backends to process ProcSignalBarrier"
-            cluster.expect_log(waits, mark, CRASH_RESTART_LIMIT)
+            then.expect_log(waits, CRASH_RESTART_LIMIT)
             cluster.expect_still("the statement under way", session.is_silent, 0.3)
         session.result(limit_s)
         assert idle.query("select count(*) from pg_database where datname = 'second'") == [("0",)]

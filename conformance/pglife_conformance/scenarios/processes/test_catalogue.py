@@ -17,10 +17,8 @@ from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
-    Before,
-    expect_family,
-    expect_undisturbed,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.gate import pin_startup_after_crash
 from pglife_conformance.hold.pin import pin_wait_backends
 from pglife_conformance.observation.kinds import Kind
@@ -77,7 +75,7 @@ def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
 @settings(logging_collector="on")
 def test_titles_of_background_processes(cluster: Cluster) -> None:
     """Each background process has its title, with a space where its activity would be."""
-    expect_family(cluster)
+    cluster.expect_complete()
     names = list(EVERYBODY)
     if Need.IO_WORKERS in cluster.target.capabilities:
         names += ["io worker 0", "io worker 1", "io worker 2"]
@@ -104,7 +102,7 @@ def test_titles_without_activities(stopped_cluster: Cluster) -> None:
     # An io worker never shows its number here, for which a start would wait.
     cluster.start(wait=False)
     cluster.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)
-    expect_family(cluster)
+    cluster.expect_complete()
     with cluster.session() as session:
         assert session.child.title == "postgres: postgres postgres [local] "
         session.query("begin")
@@ -174,16 +172,16 @@ def test_everybody_is_in_pg_stat_activity(cluster: Cluster) -> None:
 def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """Between a smart request and its last session whoever exits 0 is replaced as always."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
-    before = Before.of(cluster)
+    then.expect_line("received smart shutdown request")
+    before = cluster.since()
     gone = []
     for kind in (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER):
         gone.append(cluster.signal_child(kind, signal.SIGTERM))
         cluster.expect_death(gone[-1])
-        expect_family(cluster, Counter({Kind.CLIENT_BACKEND: 1}))
-    expect_undisturbed(cluster, before, gone=gone)
+        cluster.expect_complete(Counter({Kind.CLIENT_BACKEND: 1}))
+    before.expect_undisturbed(gone=gone)
     session.close()
     cluster.expect_exit(code=0)
 
@@ -207,27 +205,26 @@ def test_nobody_comes_again_in_a_fast_shutdown(cluster: Cluster) -> None:
 @claim("BG-20", "CR-20", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=CRASH)
 def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> None:
     """A worker that waits for its restart interval starts at once after a crash restart."""
-    mark = cluster.mark()
+    then = cluster.since()
     worker = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(worker)
-    cluster.expect_log("exited with exit code 1$", since=mark)
+    then.expect_log("exited with exit code 1$")
     victim = cluster.crash(Kind.WALWRITER)
-    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
-    assert cluster.find_log(f"PID {victim.pid}[)] was terminated", since=mark)
-    reinitialized = cluster.find_log(f"^{REINITIALIZING}$", since=mark)
+    then.expect_log(f"^{READY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
+    assert then.find_log(f"PID {victim.pid}[)] was terminated")
+    reinitialized = then.find_log(f"^{REINITIALIZING}$")
     assert reinitialized is not None
     # No clock is asked, for a loaded machine has its own: who comes after the line is served when
     # the postmaster has started whoever may start (SL-01).
     with cluster.session():
-        started = cluster.find_log(
-            '^starting background worker process "logical replication launcher"$',
-            since=reinitialized.index,
+        started = Since(cluster, reinitialized.index).find_log(
+            '^starting background worker process "logical replication launcher"$'
         )
         if started is None:
             raise cluster.watcher.failure(
                 "the launcher is started before the first client", cluster.watcher.summary()
             )
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 def kinds_by_birth(cluster: Cluster) -> list[Kind]:
@@ -244,16 +241,16 @@ def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
         wanted = [Kind.IO_WORKER] * 3 + wanted
 
     with pin_startup_after_crash(cluster, Kind.WALWRITER):
-        held = cluster.mark()
+        held = cluster.since()
         cluster.wait_for(
             f"these children in this order: {[kind.value for kind in wanted]}",
             lambda: kinds_by_birth(cluster) == wanted,
             describe=lambda: str(kinds_by_birth(cluster)),
         )
         cluster.expect_still("nobody else", lambda: kinds_by_birth(cluster) == wanted, 0.1)
-        cluster.expect_no_log(f"^{READY_LINE}$", since=held)
-    cluster.expect_ready(since=held)
-    expect_family(cluster)
+        held.expect_no_log(f"^{READY_LINE}$")
+    held.expect_ready()
+    cluster.expect_complete()
 
 
 @claim("PR-24", "SL-03", "BG-08", source=LAUNCH, needs=SIGNALS)

@@ -18,6 +18,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -41,10 +42,10 @@ def leaving(code: int) -> list[str]:
     return [*(f"{step} {code}" for step in [*SHARED, "proc_exit", "exit"]), *ONCE_MORE]
 
 
-def steps_of(cluster: Cluster, since: int = 0) -> dict[int, list[str]]:
+def steps_of(cluster: Cluster, since: Since | None = None) -> dict[int, list[str]]:
     """What each process has told of its leaving, in order."""
     steps: dict[int, list[str]] = {}
-    for record in cluster.log(since):
+    for record in (since or cluster.all_log()).log():
         found = _HOOKS.fullmatch(record.message)
         if found is None:
             continue
@@ -99,13 +100,13 @@ def test_postmaster_leaves_its_memory_at_a_crash(cluster: Cluster) -> None:
     """After a crash the postmaster calls its hooks of shared memory once, with 1, and nothing
     else; whoever was told to quit calls none at all."""
     everybody = {kid.pid for kid in cluster.children()}
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(Kind.WALWRITER)
-    cluster.expect_ready(since=mark)
-    found = steps_of(cluster, mark)
+    then.expect_ready()
+    found = steps_of(cluster, then)
     assert found.pop(cluster.pid) == [f"{step} 1" for step in SHARED]
     assert everybody & set(found) == set()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    assert steps_of(cluster, mark)[cluster.pid] == leaving(0)
+    assert steps_of(cluster, then)[cluster.pid] == leaving(0)

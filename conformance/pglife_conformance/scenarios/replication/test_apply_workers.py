@@ -11,9 +11,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import (
-    Before,
-)
+from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.rest import Rest
@@ -96,11 +94,11 @@ def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
     """An apply worker comes with its subscription; ended by TERM, another one is launched."""
     with cluster.session() as session:
         first = subscribe(cluster, session)
-        mark = cluster.mark()
+        then = cluster.since()
         launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         cluster.signal_child(first, signal.SIGTERM)
         cluster.expect_death(first)
-        told = cluster.expect_log("^terminating logical replication worker due to", since=mark)
+        told = then.expect_log("^terminating logical replication worker due to")
         assert (told.pid, told.level) == (first.pid, "FATAL")
         cluster.wait_for(
             "another apply worker",
@@ -109,7 +107,7 @@ def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
             ),
         )
         assert cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).key == launcher.key
-        cluster.expect_no_log("^terminating any other active server processes$", since=mark)
+        then.expect_no_log("^terminating any other active server processes$")
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
@@ -157,9 +155,9 @@ _WORKER_ENDED = re.compile(
 )
 
 
-def ended_with_1(cluster: Cluster, since: int) -> set[int]:
+def ended_with_1(cluster: Cluster, since: Since) -> set[int]:
     """The background workers of which the postmaster has told this."""
-    found = (_WORKER_ENDED.fullmatch(record.message) for record in cluster.log(since))
+    found = (_WORKER_ENDED.fullmatch(record.message) for record in since.log())
     return {int(match[1]) for match in found if match is not None}
 
 
@@ -183,14 +181,14 @@ def test_apply_workers_come_for_whoever_may_come(cluster: Cluster, how: str, tex
         with cluster.session(user="boss") as owner:
             worker = subscribe(cluster, owner)
             session.query(how)
-            mark = cluster.mark()
+            then = cluster.since()
             cluster.signal_child(worker, signal.SIGTERM)
             cluster.expect_death(worker)
 
             def refused() -> bool:
                 # Its walsender may be told the same, but is no background worker.
-                told = {r.pid for r in cluster.log(mark) if (r.level, r.message) == ("FATAL", text)}
-                return bool(told & ended_with_1(cluster, mark))
+                told = {r.pid for r in then.log() if (r.level, r.message) == ("FATAL", text)}
+                return bool(told & ended_with_1(cluster, then))
 
             # The launcher tries again and again.
             cluster.wait_for("an apply worker that is refused", refused)
@@ -222,7 +220,7 @@ def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, l
         session.query("alter publication news add table news")
         session.query("alter subscription news set (streaming = parallel, origin = none)")
         session.query("alter subscription news refresh publication with (copy_data = false)")
-        before = Before.of(cluster)
+        before = cluster.since()
         writers = [cluster.session() for _ in range(3)]
         for writer in writers:
             writer.query("begin")
@@ -241,7 +239,7 @@ def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, l
         cluster.expect_still("no more workers", lambda: session.query(count) == wanted, 0.3)
         for writer in writers:
             writer.query("rollback")
-        cluster.expect_no_log(CRASH, since=before.mark)
+        before.expect_no_log(CRASH)
         session.query("drop subscription news")
 
 
@@ -258,7 +256,7 @@ def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: i
             session.query(f"create table {name}(a int)")
         subscribe(cluster, session)
         session.query(f"alter publication news add table {', '.join(names)}")
-        mark = cluster.mark()
+        then = cluster.since()
         # Whoever wants to read may do so, but a copy writes.
         holder.query(f"begin; lock table {', '.join(names)} in share mode")
         session.query("alter subscription news refresh publication")
@@ -273,5 +271,5 @@ def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: i
         holder.query("rollback")
         ready = "select count(*) from pg_subscription_rel where srsubstate = 'r'"
         cluster.wait_for("all copied", lambda: session.query(ready) == [(str(len(names)),)], 30.0)
-        cluster.expect_no_log(CRASH, since=mark)
+        then.expect_no_log(CRASH)
         session.query("drop subscription news")

@@ -8,10 +8,7 @@ import time
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.crash import (
-    Before,
     exited_line,
-    expect_family,
-    expect_undisturbed,
 )
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -42,19 +39,19 @@ RESTART_INTERVAL_S = 5.0
 @settings(max_logical_replication_workers="0")
 def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> None:
     """With max_logical_replication_workers = 0 the launcher is never registered."""
-    expect_family(cluster)
+    cluster.expect_complete()
     assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
 
 
 @claim("BG-12", "PR-14", "BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
 def test_logical_replication_launcher_comes_again_after_five_seconds(cluster: Cluster) -> None:
     """One that exited 1 comes again after its five seconds, not before."""
-    before = Before.of(cluster)
+    before = cluster.since()
     began = time.monotonic()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(victim)
     new = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=4 * RESTART_INTERVAL_S)
     assert new.key != victim.key
     assert time.monotonic() - began >= RESTART_INTERVAL_S
-    expect_family(cluster)
-    expect_undisturbed(cluster, before, said=[exited_line(cluster, victim, 1)], gone=[victim])
+    cluster.expect_complete()
+    before.expect_undisturbed(said=[exited_line(cluster, victim, 1)], gone=[victim])

@@ -273,12 +273,12 @@ def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) ->
         begin_much(session, writer)
         found = cluster.wait_for("a parallel one", lambda: session.query(asked) or None)
         worker = cluster.child_with_pid(int(found[0][0] or ""))
-        mark = cluster.mark()
+        then = cluster.since()
         writer.query("rollback")
         cluster.expect_death(worker)
-        told = cluster.expect_log(rf"\(PID {worker.pid}\) exited with exit code", since=mark)
+        told = then.expect_log(rf"\(PID {worker.pid}\) exited with exit code")
         assert told.message.endswith(" 0")
         last = "^logical replication parallel apply worker for subscription .* has finished$"
-        assert cluster.expect_log(last, since=mark).pid == worker.pid
-        cluster.expect_no_log("^canceling statement", since=mark)
+        assert then.expect_log(last).pid == worker.pid
+        then.expect_no_log("^canceling statement")
         session.query("drop subscription news")

@@ -10,7 +10,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.titles import expect_title
 
@@ -65,7 +64,7 @@ def test_function_call(cluster: Cluster) -> None:
     """A FunctionCall gives a value, is shown as such while it runs, and is refused in a failed
     transaction."""
     with cluster.session() as session, cluster.session() as observer:
-        before = Before.of(cluster)
+        before = cluster.since()
         call(session, INT4PL, b"40", b"2")
         assert called(session) == b"42"
         assert session.client.transaction_status == "I"
@@ -89,7 +88,7 @@ def test_function_call(cluster: Cluster) -> None:
             called(session)
         assert told.value.sqlstate == IN_FAILED_TRANSACTION
         session.query("rollback")
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 @claim("SE-07", "TO-02", source=FAST, needs=SQL)

@@ -23,7 +23,7 @@ from pglife_conformance.cluster.client import Ending, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import Before, expect_family, expect_undisturbed
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
@@ -38,9 +38,9 @@ LOCK_NOT_AVAILABLE = "55P03"
 PROTOCOL_VIOLATION = "08P01"
 
 
-def expect_exit_line(cluster: Cluster, pid: int, code: int, since: int) -> None:
+def expect_exit_line(cluster: Cluster, pid: int, code: int, since: Since) -> None:
     """The postmaster tells the exit of a session (RP-02)."""
-    record = cluster.expect_log(f"PID {pid}[)] exited with exit code ", since=since)
+    record = since.expect_log(f"PID {pid}[)] exited with exit code ")
     assert record.message.endswith(f"exited with exit code {code}")
 
 
@@ -88,7 +88,7 @@ def test_who_waits_for_a_lock_hears_signals(cluster: Cluster, number: signal.Sig
         holder.query("create table held()")
         holder.query("begin; lock table held")
         waiter = cluster.session()
-        before = Before.of(cluster)
+        before = cluster.since()
         waiter.send_query("select count(*) from held")
         rests(cluster, waiter)
         child = cluster.signal_child(waiter.child, number)
@@ -103,7 +103,7 @@ def test_who_waits_for_a_lock_hears_signals(cluster: Cluster, number: signal.Sig
             assert (farewell.severity, farewell.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
         cluster.expect_death(child)
         holder.query("commit")
-        expect_undisturbed(cluster, before, gone=[child])
+        before.expect_undisturbed(gone=[child])
 
 
 # In the middle of a conversation.
@@ -124,7 +124,7 @@ def copying(cluster: Cluster) -> Session:
 def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
     """TERM ends a session that waits for the data of a COPY, with FATAL 57P01 and exit 1."""
     session = copying(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.signal_child(session.child, signal.SIGTERM)
     farewell = session.expect_farewell()
     assert farewell is not None
@@ -133,7 +133,7 @@ def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
         ADMIN_SHUTDOWN,
         TERMINATED_BY_ADMINISTRATOR,
     )
-    expect_exit_line(cluster, session.backend_pid, 1, mark)
+    expect_exit_line(cluster, session.backend_pid, 1, then)
 
 
 @claim("SE-31", "SE-40", source=READS, needs=SQL)
@@ -155,20 +155,20 @@ def test_cancel_of_a_copy_waits_for_data(cluster: Cluster) -> None:
 def test_term_breaks_off_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> None:
     """TERM ends a session whose client does not read: exit 1, and no message after broken ones."""
     session = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
     cluster.wait_for("an answer", lambda: not session.is_silent())
     rests(cluster, session)
     cluster.signal_child(child, signal.SIGTERM)
     cluster.expect_death(child)
-    expect_exit_line(cluster, child.pid, 1, before.mark)
-    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    expect_exit_line(cluster, child.pid, 1, before)
+    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     assert [(r.level, r.message) for r in told] == [("FATAL", TERMINATED_BY_ADMINISTRATOR)]
     said = session.client.receive_rest()
     assert TERMINATED_BY_ADMINISTRATOR.encode() not in said
-    expect_undisturbed(cluster, before, gone=[child])
-    expect_family(cluster)
+    before.expect_undisturbed(gone=[child])
+    cluster.expect_complete()
 
 
 @claim("SE-31", "SE-41", source=WRITES, needs=SQL)
@@ -195,27 +195,27 @@ def test_session_whose_client_leaves_exits_0(cluster: Cluster, farewell: str) ->
     session = cluster.session()
     if "transaction" in farewell:
         session.query("begin")
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     if farewell == "terminate":
         session.close()
     else:
         session.vanish()
     cluster.expect_death(child)
-    expect_exit_line(cluster, child.pid, 0, before.mark)
-    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    expect_exit_line(cluster, child.pid, 0, before)
+    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     text = "unexpected EOF on client connection with an open transaction"
     assert [(r.level, r.message) for r in told] == (
         [("LOG", text)] if "transaction" in farewell else []
     )
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim("SE-47", source=SOCKET)
 def test_message_of_no_known_type_ends_a_session(cluster: Cluster) -> None:
     """A message type that does not exist: FATAL 08P01 and exit 1, and nobody else notices."""
     session = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     session.client.send_message(b"?")
     told = session.expect_farewell()
@@ -226,15 +226,15 @@ def test_message_of_no_known_type_ends_a_session(cluster: Cluster) -> None:
         "invalid frontend message type 63",
     )
     cluster.expect_death(child)
-    expect_exit_line(cluster, child.pid, 1, before.mark)
-    expect_undisturbed(cluster, before, gone=[child])
+    expect_exit_line(cluster, child.pid, 1, before)
+    before.expect_undisturbed(gone=[child])
 
 
 @claim("SE-09", "SE-47", source=SOCKET, needs=[Need.EXTENDED_QUERY])
 def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> None:
     """After an error in the extended protocol only Sync and Terminate are heard."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     child = session.child
     client = session.client
     nothing = b"\0\0"
@@ -258,7 +258,7 @@ def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> Non
     assert session.expect_end() == []
     assert session.ending is Ending.END_OF_FILE
     cluster.expect_death(child)
-    expect_exit_line(cluster, child.pid, 0, mark)
+    expect_exit_line(cluster, child.pid, 0, then)
 
 
 @claim("SG-28", source="tcop/postgres.c: PostgresMain()", needs=SQL)
@@ -333,10 +333,10 @@ def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
 def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     """With log_disconnections each session's end is a line; a background process has none."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     pid = session.backend_pid
     session.close()
-    told = cluster.expect_log("^disconnection: session time: ", since=mark)
+    told = then.expect_log("^disconnection: session time: ")
     assert (told.pid, told.level) == (pid, "LOG")
     assert " user=postgres database=postgres host=[local]" in told.message
     victim = cluster.signal_child("walwriter", signal.SIGTERM)
@@ -356,14 +356,14 @@ def test_who_waits_for_everybody_says_for_whom(cluster: Cluster) -> None:
     seconds; with that word it is done."""
     with cluster.session() as session, cluster.session() as late:
         session.query("create database one")
-        mark = cluster.mark()
+        then = cluster.since()
         with Pin(cluster, late.child):
             began = time.monotonic()
             session.send_query("drop database one")
             text = (
                 f"still waiting for backend with PID {late.backend_pid} to accept ProcSignalBarrier"
             )
-            told = cluster.expect_log(f"^{text}$", since=mark)
+            told = then.expect_log(f"^{text}$")
             assert time.monotonic() - began >= 5
             assert (told.pid, told.level) == (session.backend_pid, "LOG")
             assert session.is_silent()

@@ -14,7 +14,6 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.processes.autovacuum.test_launcher import use_up_xids
@@ -47,7 +46,7 @@ def test_deadlock_is_found_by_whose_clock_comes_first(cluster: Cluster) -> None:
     """Of two sessions that wait for each other the one whose deadlock_timeout passes is told, and
     the other gets what it waits for; as long as none passes both wait."""
     first, second, observer = (cluster.session() for _ in range(3))
-    before = Before.of(cluster)
+    before = cluster.since()
     first.query("create table a(); create table b(); create table c()")
     for session, table in ((first, "a"), (second, "b")):
         session.query(f"set deadlock_timeout = '1h'; begin; lock table {table}")
@@ -69,7 +68,7 @@ def test_deadlock_is_found_by_whose_clock_comes_first(cluster: Cluster) -> None:
     first.result()
     first.query("commit")
     second.query("rollback")
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("TO-08", source=SLEEP, needs=SQL)
@@ -81,12 +80,12 @@ def test_long_waits_for_locks_may_be_logged(cluster: Cluster, told: str) -> None
     holder.query("create table held()")
     holder.query("begin; lock table held")
     waiter.query(f"set log_lock_waits = {told}; set deadlock_timeout = '10ms'; begin")
-    mark = cluster.mark()
+    then = cluster.since()
     wait_for_lock(cluster, observer, waiter, "lock table held")
     began = time.monotonic()
     who = rf"^process {waiter.backend_pid} "
     if told == "on":
-        waits = cluster.expect_log(f"{who}still waiting for AccessExclusiveLock on rel", since=mark)
+        waits = then.expect_log(f"{who}still waiting for AccessExclusiveLock on rel")
         assert (waits.pid, waits.level) == (waiter.backend_pid, "LOG")
     else:
         cluster.wait_for("a long wait", lambda: time.monotonic() - began > 0.3)
@@ -94,10 +93,10 @@ def test_long_waits_for_locks_may_be_logged(cluster: Cluster, told: str) -> None
     holder.query("commit")
     waiter.result()
     if told == "on":
-        has = cluster.expect_log(f"{who}acquired AccessExclusiveLock on rel", since=mark)
+        has = then.expect_log(f"{who}acquired AccessExclusiveLock on rel")
         assert (has.pid, has.level) == (waiter.backend_pid, "LOG")
     else:
-        cluster.expect_no_log(who, since=mark)
+        then.expect_no_log(who)
 
 
 @claim("AV-18", source=SLEEP, needs=WORKER)
@@ -108,22 +107,22 @@ def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
     not sooner, and does not end for it in disorder."""
     with autovacuum_worker(cluster) as child, cluster.session() as session:
         observer = cluster.session()
-        before = Before.of(cluster)
+        before = cluster.since()
         session.query("set deadlock_timeout = '1h'; begin")
         wait_for_lock(cluster, observer, session, IN_THE_WAY)
         cluster.expect_still("the session waiting", session.is_silent, 0.3)
         session.cancel()
         with pytest.raises(ServerError):
             session.result()
-        cluster.expect_no_log("^canceling autovacuum task$", since=before.mark)
+        before.expect_no_log("^canceling autovacuum task$")
         session.query("rollback; set deadlock_timeout = '10ms'; begin")
         session.query(IN_THE_WAY)
-        told = cluster.expect_log("^canceling autovacuum task$", since=before.mark)
+        told = before.expect_line("canceling autovacuum task")
         assert (told.pid, told.level) == (child.pid, "ERROR")
         session.query("rollback")
         # Others may have had something to do at that time, and end.
         workers = [kid for kid in before.kids if kid.kind is Kind.AUTOVACUUM_WORKER]
-        expect_undisturbed(cluster, before, gone=workers)
+        before.expect_undisturbed(gone=workers)
 
 
 @claim("AV-18", "AV-14", source=SLEEP, needs=WORKER)
@@ -138,7 +137,7 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
             f"autovacuum_freeze_max_age = {FROZEN_LATEST})"
         )
         use_up_xids(session, FROZEN_LATEST + 100)
-        mark = cluster.mark()
+        then = cluster.since()
         asked = (
             f"select pid from pg_stat_activity where query = '{VACUUMED} (to prevent wraparound)'"
         )
@@ -146,7 +145,7 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
         session.query("set deadlock_timeout = '10ms'; begin")
         wait_for_lock(cluster, observer, session, IN_THE_WAY)
         cluster.expect_still("the session waiting", session.is_silent, 0.5)
-        cluster.expect_no_log("^canceling autovacuum task$", since=mark)
+        then.expect_no_log("^canceling autovacuum task$")
         assert observer.query(asked) == [(pid,)]
         session.cancel()
         with pytest.raises(ServerError) as told:

@@ -7,7 +7,6 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.pytest.claims import claim
 
@@ -28,7 +27,7 @@ def test_termination_may_be_waited_for(cluster: Cluster) -> None:
     """pg_terminate_backend() with a timeout is true when the other has gone, and false with a
     warning when its time is up; without one it does not wait."""
     with cluster.session() as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         gone = []
         for timeout in (60_000, None):
             other = cluster.session()
@@ -54,7 +53,7 @@ def test_termination_may_be_waited_for(cluster: Cluster) -> None:
                 session.query(f"select pg_terminate_backend({child.pid}, -1)")
             assert refused.value.sqlstate == OUT_OF_RANGE
         cluster.expect_death(child)
-        expect_undisturbed(cluster, before, gone=[*gone, child])
+        before.expect_undisturbed(gone=[*gone, child])
 
 
 @claim("SE-43", source=WAITS, needs=SQL)

@@ -17,7 +17,8 @@ from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import SendQuery
-from pglife_conformance.expect.crash import Before, exited_line, expect_family, expect_undisturbed
+from pglife_conformance.expect.crash import exited_line
+from pglife_conformance.expect.since import Since
 from pglife_conformance.pytest.claims import claim
 
 MAIN = "tcop/postgres.c: PostgresMain()"
@@ -59,15 +60,15 @@ def begin(session: Session, transaction: str) -> None:
     assert session.client.transaction_status == ("T" if transaction == "good" else "E")
 
 
-def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: int) -> None:
+def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: Since) -> None:
     """FATAL with this SQLSTATE to the client and to the log, exit 1, no crash."""
     told = session.expect_farewell()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == ("FATAL", sqlstate, TEXTS[sqlstate])
     assert session.ending is Ending.END_OF_FILE
-    record = cluster.expect_log(f"^{TEXTS[sqlstate]}$", since=since)
+    record = since.expect_log(f"^{TEXTS[sqlstate]}$")
     assert (record.pid, record.level) == (session.backend_pid, "FATAL")
-    cluster.expect_log(f"PID {session.backend_pid}[)] exited with exit code 1$", since=since)
+    since.expect_log(f"PID {session.backend_pid}[)] exited with exit code 1$")
 
 
 def send_together(session: Session, *statements: str) -> None:
@@ -103,7 +104,7 @@ def expect_silence(cluster: Cluster, session: Session) -> None:
 def test_statement_timeout_cancels_the_statement_alone(cluster: Cluster) -> None:
     """statement_timeout ends a statement with ERROR 57014; the session goes on."""
     with cluster.session() as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         session.query(f"set statement_timeout = {ENOUGH}")
         for _ in range(2):
             with pytest.raises(ServerError) as told:
@@ -112,7 +113,7 @@ def test_statement_timeout_cancels_the_statement_alone(cluster: Cluster) -> None
             assert told.value.sqlstate == QUERY_CANCELED
             assert told.value.answer.message == STATEMENT_TIMED_OUT
         cluster.wait_for("another statement", lambda: was_in_time(session, "select 1"))
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 @claim("TO-02", source="tcop/postgres.c: disable_statement_timeout()", needs=SLEEPS)
@@ -155,25 +156,25 @@ def test_cancel_after_a_timeout_is_told_as_a_cancel(cluster: Cluster) -> None:
 def test_idle_session_timeout_ends_an_idle_session(cluster: Cluster) -> None:
     """An idle session ends with FATAL 57P05 and exit 1, and nobody else notices."""
     session = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     session.query(f"set idle_session_timeout = {SHORT}")
-    expect_timed_out(cluster, session, IDLE_SESSION, before.mark)
+    expect_timed_out(cluster, session, IDLE_SESSION, before)
     cluster.expect_death(child)
-    expect_family(cluster)
-    expect_undisturbed(cluster, before, gone=[child])
-    assert cluster.find_log(f"PID {child.pid}[)] exited with exit code 1$", since=before.mark)
+    cluster.expect_complete()
+    before.expect_undisturbed(gone=[child])
+    assert before.find_log(f"PID {child.pid}[)] exited with exit code 1$")
 
 
 @claim("TO-05", source=MAIN, needs=SLEEPS)
 def test_idle_session_timeout_spares_who_is_not_idle(cluster: Cluster) -> None:
     """A running statement and an open transaction are not ended by idle_session_timeout."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     session.query(f"set idle_session_timeout = {SHORT}; {SLEEP}; begin")
     expect_silence(cluster, session)
     session.query(f"commit; {SLEEP}")
-    expect_timed_out(cluster, session, IDLE_SESSION, mark)
+    expect_timed_out(cluster, session, IDLE_SESSION, then)
 
 
 @claim("TO-05", source=MAIN, needs=SLEEPS)
@@ -209,21 +210,21 @@ def test_idle_in_transaction_timeout_ends_a_waiting_transaction(
 ) -> None:
     """A session that waits inside of a transaction, good or failed, ends with FATAL 25P03."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     session.query(f"set idle_in_transaction_session_timeout = {SHORT}")
     begin(session, transaction)
-    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, mark)
+    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, then)
 
 
 @claim("TO-04", source=MAIN, needs=SLEEPS)
 def test_idle_in_transaction_timeout_spares_who_does_not_wait(cluster: Cluster) -> None:
     """An idle session, and a statement inside of a transaction, are not ended by it."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     session.query(f"set idle_in_transaction_session_timeout = {SHORT}")
     expect_silence(cluster, session)
     session.query(f"begin; {SLEEP}")
-    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, mark)
+    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, then)
 
 
 @claim("TO-04", source=MAIN, needs=SLEEPS)
@@ -258,10 +259,10 @@ TRANSACTIONS = {
 def test_transaction_timeout_ends_the_session(cluster: Cluster, state: str) -> None:
     """A transaction that takes too long ends its session with FATAL 25P04, whatever it does."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     # All at once, for each transaction may be too long, that of the setting too.
     send_together(session, "set transaction_timeout = '500ms'", TRANSACTIONS[state])
-    expect_timed_out(cluster, session, TRANSACTION, mark)
+    expect_timed_out(cluster, session, TRANSACTION, then)
 
 
 @claim(
@@ -286,11 +287,11 @@ def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None
 def test_shorter_timeout_ends_a_waiting_transaction(cluster: Cluster, transaction: str) -> None:
     """idle_in_transaction_session_timeout counts if transaction_timeout is longer."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     session.query("set idle_in_transaction_session_timeout = 300")
     session.query("set transaction_timeout = 60000")
     begin(session, transaction)
-    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, mark)
+    expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, then)
 
 
 @claim("TO-04", "TO-06", source=MAIN, since=17, why=SINCE_17)
@@ -318,49 +319,45 @@ def test_checked_session_notices_that_its_client_has_gone(cluster: Cluster) -> N
     """With client_connection_check_interval a busy session whose client goes ends with 1."""
     session = cluster.session()
     session.query(CHECKED)
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     session.send_query("select pg_sleep(60)")
     # Not only the first check counts.
     cluster.expect_still("a busy session", session.is_silent, BUSY_INTERVAL_S)
     session.vanish()
-    record = cluster.expect_log(f"^{LOST}$", since=before.mark)
+    record = before.expect_log(f"^{LOST}$")
     assert (record.pid, record.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
     line = exited_line(cluster, child, 1)
-    cluster.wait_for(
-        f"the line {line!r}", lambda: line in [r.message for r in cluster.log(before.mark)]
-    )
+    cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])
 
 
 @claim("TO-07", source=INTERRUPTS, needs=SLEEPS)
 def test_checked_session_with_a_client_goes_on(cluster: Cluster) -> None:
     """Checks do not disturb a statement whose client is there, nor an idle session."""
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         session.query(CHECKED)
         assert len(session.query(SLEEP)) == 1
         expect_silence(cluster, session)
         session.query("begin")
         assert len(session.query(SLEEP)) == 1
         session.query("commit")
-        cluster.expect_no_log(LOST, since=mark)
+        then.expect_no_log(LOST)
 
 
 @claim("SE-45", source="be-secure.c: secure_write()", needs=SLEEPS)
 def test_unchecked_session_finishes_without_its_client(cluster: Cluster) -> None:
     """Without the checks a session notices only at its result that its client has gone."""
     session = cluster.session()
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     session.send_query(SLEEP)
     session.vanish()
     cluster.expect_death(child)
     line = exited_line(cluster, child, 1)
-    cluster.wait_for(
-        f"the line {line!r}", lambda: line in [r.message for r in cluster.log(before.mark)]
-    )
-    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])
+    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     assert [r.message for r in told] == ["could not send data to client: Broken pipe", LOST]
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])

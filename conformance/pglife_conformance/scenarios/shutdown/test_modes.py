@@ -15,7 +15,8 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.log_lines import in_version, same_story, step, story_of
+from pglife_conformance.expect.log_lines import in_version, same_story, step
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import (
     Pin,
     pin_wait_backends,
@@ -69,12 +70,12 @@ def names_of(cluster: Cluster) -> dict[int, str]:
 
 
 def expect_end(
-    cluster: Cluster, mark: int, story: Sequence[str], names: dict[int, str], code: int = 0
+    cluster: Cluster, then: Since, story: Sequence[str], names: dict[int, str], code: int = 0
 ) -> None:
     """The server ends with this status, having told exactly this story, and leaves no pid file."""
     cluster.expect_exit(code=code)
     wanted = in_version(story, cluster.target.version.major)
-    told = story_of(cluster, mark, names)
+    told = then.exact_lines(names)
     if not same_story(told, wanted):
         raise cluster.watcher.failure(f"the story {[str(line) for line in wanted]}", str(told))
     assert cluster.log()[-1].message == SHUT_DOWN
@@ -94,9 +95,9 @@ def rest(cluster: Cluster) -> None:
 def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None:
     """Each kind of shutdown tells its whole story once, exits 0, and leaves its control state."""
     names = names_of(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
-    expect_end(cluster, mark, STORIES[mode], names)
+    expect_end(cluster, then, STORIES[mode], names)
     clean = mode is not IMMEDIATE
     state = ControlState.SHUT_DOWN if clean else ControlState.IN_PRODUCTION
     assert cluster.controldata_state() is state
@@ -107,10 +108,10 @@ def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None
 def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: ShutdownMode) -> None:
     """The checkpointer of the running server writes the shutdown checkpoint, once; or nobody."""
     checkpointer = cluster.child(Kind.CHECKPOINTER)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
-    said = [r for r in cluster.log(mark) if r.level == "LOG" and r.pid != cluster.pid]
+    said = [r for r in then.log() if r.level == "LOG" and r.pid != cluster.pid]
     if mode is IMMEDIATE:
         assert said == []
         return
@@ -135,19 +136,19 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: Shutdow
 def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMode, ...]) -> None:
     """Each stronger request is told once; weaker and equal ones in between are dropped."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child):
         for number, mode in enumerate(requests):
             cluster.request_shutdown(mode)
-            cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
+            then.expect_log(f"^received {mode} shutdown request$")
             for weaker in requests[: number + 1]:
                 cluster.request_shutdown(weaker)
                 rest(cluster)
     session.vanish()
     cluster.expect_exit(code=0)
-    told = [r.message for r in cluster.log(mark) if r.message.startswith("received ")]
+    told = [r.message for r in then.log() if r.message.startswith("received ")]
     assert told == [f"received {mode} shutdown request" for mode in requests]
-    aborting = cluster.log(mark)
+    aborting = then.log()
     texts = [r.message for r in aborting if r.message == "aborting any active transactions"]
     assert len(texts) == (FAST in requests)
 
@@ -158,9 +159,9 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     names = names_of(cluster)
     helpers = [child.key for child in cluster.children()]
     first, last = cluster.session(), cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     refusal = cluster.refusal_of_new_client()
     assert (refusal.severity, refusal.sqlstate, refusal.message) == (
         "FATAL",
@@ -177,9 +178,9 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     kids = [kid.key for kid in cluster.children() if kid.kind is not Kind.CLIENT_BACKEND]
     assert [key for key in kids if key in helpers] == helpers
     assert cluster.pid_file_status() is PidFileStatus.STOPPING
-    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    assert then.exact_lines() == ["received smart shutdown request"]
     last.close()
-    expect_end(cluster, mark, STORIES[SMART], names)
+    expect_end(cluster, then, STORIES[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
@@ -187,15 +188,15 @@ def test_smart_shutdown_waits_for_a_silent_client(cluster: Cluster) -> None:
     """A client that has said nothing yet is waited for, too, and is let in."""
     names = names_of(cluster)
     client = cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     rest(cluster)
-    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    assert then.exact_lines() == ["received smart shutdown request"]
     client.introduce({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     client.close()
-    expect_end(cluster, mark, STORIES[SMART], names)
+    expect_end(cluster, then, STORIES[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
@@ -203,11 +204,11 @@ def test_smart_shutdown_ends_when_a_silent_client_hangs_up(cluster: Cluster) -> 
     """It counts until its child has ended."""
     names = names_of(cluster)
     client = cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     client.vanish()
-    expect_end(cluster, mark, STORIES[SMART], names)
+    expect_end(cluster, then, STORIES[SMART], names)
 
 
 @claim("SM-20", "SM-23", "MM-06", source="postmaster.c: CountChildren()")
@@ -215,9 +216,9 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
     """A dead-end child holds no smart shutdown in PM_RUN; before 18 it holds the very end."""
     names = names_of(cluster)
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     refused = cluster.silent_client()
     session.close()
     if cluster.target.version.major < 18:
@@ -228,7 +229,7 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
         refused.vanish()
-    expect_end(cluster, mark, STORIES[SMART], names)
+    expect_end(cluster, then, STORIES[SMART], names)
 
 
 @claim("SM-23", "HB-38", "INV-110", source=MACHINE, needs=[Need.OS_SIGNALS])

@@ -20,7 +20,6 @@ from pglife_conformance.cluster.client import Ending, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.log_lines import story_of
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.shutdown.test_modes import (
@@ -78,7 +77,7 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
     """A fast shutdown ends a session with FATAL 57P01 whatever it is doing, and then it ends."""
     names = names_of(cluster)
     session = condition(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
     complaints = [m for m in session.expect_end() if m.tag in (Tag.ERROR, Tag.NOTICE)]
     assert len(complaints) == 1
@@ -91,8 +90,8 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
         "",
     )
     assert session.ending is Ending.END_OF_FILE
-    expect_end(cluster, mark, STORIES[FAST], names)
-    fatal = [record for record in cluster.log(mark) if record.level == "FATAL"]
+    expect_end(cluster, then, STORIES[FAST], names)
+    fatal = [record for record in then.log() if record.level == "FATAL"]
     assert [(r.pid, r.message) for r in fatal] == [
         (session.backend_pid, TERMINATED_BY_ADMINISTRATOR)
     ]
@@ -104,7 +103,7 @@ def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition
     """An immediate shutdown ends a session with a WARNING 57P01 or nothing; none is logged."""
     names = names_of(cluster)
     session = condition(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(IMMEDIATE)
     told = session.expect_farewell()
     if told is not None:
@@ -113,8 +112,8 @@ def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition
             ADMIN_SHUTDOWN,
             TERMINATED_BY_IMMEDIATE,
         )
-    expect_end(cluster, mark, STORIES[IMMEDIATE], names)
-    assert not [r for r in cluster.log(mark) if r.level in ("FATAL", "WARNING", "ERROR")]
+    expect_end(cluster, then, STORIES[IMMEDIATE], names)
+    assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
 @claim("SH-04", "SE-46", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
@@ -123,17 +122,17 @@ def test_smart_shutdown_leaves_each_session_alone(cluster: Cluster, condition: C
     """A smart shutdown says nothing to a session; fast after it does."""
     names = names_of(cluster)
     session = condition(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     rest(cluster)
     assert session.is_silent()
-    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
     told = session.expect_farewell()
     assert told is not None
     assert (told.severity, told.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
-    expect_end(cluster, mark, [STORIES[SMART][0], *STORIES[FAST]], names)
+    expect_end(cluster, then, [STORIES[SMART][0], *STORIES[FAST]], names)
 
 
 @claim("SE-22", source="backend_startup.c: BackendInitialize()")
@@ -142,11 +141,11 @@ def test_silent_client_hears_nothing_at_all(cluster: Cluster, mode: ShutdownMode
     """A client that has said nothing is hung up on; the log has no word of it either."""
     names = names_of(cluster)
     client = cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
     assert client.expect_end() == []
-    expect_end(cluster, mark, STORIES[mode], names)
-    assert not [r for r in cluster.log(mark) if r.level in ("FATAL", "WARNING", "ERROR")]
+    expect_end(cluster, then, STORIES[mode], names)
+    assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
 @claim("SE-46", "MM-33", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
@@ -156,14 +155,14 @@ def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Clust
     session = busy(cluster)
     pid = session.backend_pid
     session.vanish()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     rest(cluster)
     assert [kid.pid for kid in cluster.children(Kind.CLIENT_BACKEND)] == [pid]
-    assert story_of(cluster, mark) == ["received smart shutdown request"]
+    assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
-    expect_end(cluster, mark, [STORIES[SMART][0], *STORIES[FAST]], names)
+    expect_end(cluster, then, [STORIES[SMART][0], *STORIES[FAST]], names)
 
 
 @claim("SH-04", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
@@ -172,11 +171,11 @@ def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
     names = names_of(cluster)
     session = cluster.session()
     session.send_query("select pg_sleep(0.2)")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
     assert len(session.result()) == 1
     session.close()
-    expect_end(cluster, mark, STORIES[SMART], names)
+    expect_end(cluster, then, STORIES[SMART], names)
 
 
 @claim("SM-20", "SM-21", "SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
@@ -186,7 +185,7 @@ def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) 
     names = names_of(cluster)
     walsender = cluster.session(parameters={"replication": "true"})
     walsender.query("IDENTIFY_SYSTEM")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
     told = walsender.expect_farewell()
     assert told is not None
@@ -195,7 +194,7 @@ def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) 
         ADMIN_SHUTDOWN,
         TERMINATED_BY_ADMINISTRATOR,
     )
-    expect_end(cluster, mark, STORIES[mode], names)
+    expect_end(cluster, then, STORIES[mode], names)
 
 
 @claim("SE-27", source="walsender.c: WalSndQuickDie()", needs=[Need.WALSENDER])

@@ -26,7 +26,6 @@ from pglife_conformance.expect.crash import (
     SIGKILL_ROUND,
     TERMINATING,
     killed_line,
-    postmaster_lines,
 )
 from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.hold.pin import (
@@ -66,14 +65,14 @@ def wait_for_rest(cluster: Cluster) -> None:
 def within_the_clock(cluster: Cluster) -> Iterator[None]:
     """What is looked at here must be seen before the held child is killed (SL-05). Who was too slow
     for that has seen nothing; a round that came sooner is a failure like any other."""
-    began, mark = time.monotonic(), cluster.mark()
+    began, then = time.monotonic(), cluster.since()
     try:
         yield
     except Inconclusive:
         raise
     except (AssertionError, OSError) as problem:
         was_slow = time.monotonic() - began >= deadlines.SIGKILL_TIMEOUT - 1
-        has_struck = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None
+        has_struck = then.find_log(f"^{SIGKILL_ROUND}$") is not None
         if was_slow and has_struck and is_overloaded():
             raise Inconclusive("a look within five seconds", f"too slow; {problem}") from problem
         raise
@@ -88,21 +87,21 @@ def nobody_but(cluster: Cluster, child: Child) -> None:
 
 def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None:
     """PM_WAIT_BACKENDS of a crash or of an immediate shutdown lasts as long as this child."""
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, child), within_the_clock(cluster):
         if cause == "crash":
             cluster.crash(Kind.BACKGROUND_WRITER)
-            cluster.expect_log(f"^{TERMINATING}$", since=mark)
+            then.expect_log(f"^{TERMINATING}$")
         else:
             cluster.request_shutdown(IMMEDIATE)
-            cluster.expect_log("^received immediate shutdown request$", since=mark)
+            then.expect_line("received immediate shutdown request")
         nobody_but(cluster, child)
         wait_for_rest(cluster)
         assert cluster.pmstate() == "PM_WAIT_BACKENDS"
         refusal = cluster.refusal_of_new_client()
         assert refusal.message == (IN_RECOVERY_MODE if cause == "crash" else SHUTTING_DOWN)
     if cause == "crash":
-        cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+        then.expect_log(f"^{READY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
         stop(cluster)
     else:
         cluster.expect_exit(code=0)
@@ -183,10 +182,10 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
 def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
     """Of a session and a walsender only the session holds a smart shutdown in PM_RUN."""
     session, receiver = cluster.session(), unconfirming_receiver(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     helpers = {kid.key for kid in cluster.children()}
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
     assert session.query("select 1") == [("1",)]
@@ -201,11 +200,11 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
 def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster: Cluster) -> None:
     """A client on its way in holds a smart shutdown as a session does, until it says that it is
     a walsender: at once, although no child has ended."""
-    mark = cluster.mark()
+    then = cluster.since()
     client = cluster.silent_client()
     helpers = {kid.key for kid in cluster.children()}
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
     client.client.send_startup({"user": "postgres", "replication": "true"})
@@ -232,7 +231,7 @@ def test_words_of_a_shutdown_with_archiver_and_walsender(
 ) -> None:
     """Archiver and walsender are told USR2, once, and a walsender is called so."""
     receiver = unconfirming_receiver(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
     expect_held_by_walsender(cluster, receiver.child)
     receiver.vanish()
@@ -240,7 +239,7 @@ def test_words_of_a_shutdown_with_archiver_and_walsender(
     wanted = [(signal.SIGTERM, name) for name in [*ALWAYS[:-1], "walsummarizer"]]
     last = ["archiver", "walsender", *["io worker"] * 3, "checkpointer"]
     wanted += [(signal.SIGINT, "checkpointer"), *((signal.SIGUSR2, name) for name in last)]
-    expect_words(cluster, wanted, mark)
+    expect_words(cluster, wanted, then)
 
 
 # A crash during a shutdown: nobody is served from then on.
@@ -253,17 +252,17 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
     early = state == "PM_WAIT_XLOG_SHUTDOWN"
     enter = pin_wait_xlog_shutdown if early else pin_wait_io_workers
     with enter(cluster) as held, within_the_clock(cluster):
-        mark = cluster.mark()
+        then = cluster.since()
         # Each is the one who would stay there: io workers that are not held end by themselves.
         victim = cluster.crash(Kind.IO_WORKER if early else Kind.CHECKPOINTER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         cluster.expect_pmstate("PM_WAIT_DEAD_END")
         nobody_but(cluster, held.child)
         late = cluster.silent_client(wait_for_child=False)
         late.client.send_startup({"user": "postgres", "database": "postgres"})
         cluster.expect_still("silence", late.is_silent, 0.2)
         assert [kid.key for kid in cluster.children()] == [held.child.key]
-        assert killed_line(cluster, victim) in postmaster_lines(cluster, mark)
+        assert killed_line(cluster, victim) in then.postmaster_lines()
     late.vanish()
     cluster.expect_exit(code=1)
 
@@ -295,13 +294,13 @@ def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> Non
 def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster: Cluster) -> None:
     """With send_abort_for_crash a startup process that dies of ABRT is started again."""
     cluster = stopped_cluster
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_startup_at_birth(cluster) as pin, within_the_clock(cluster):
         victim = cluster.crash(Kind.BACKGROUND_WRITER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         cluster.wait_for("ABRT", lambda: signal.SIGABRT in orders_pending(pin.child))
-    cluster.expect_ready(since=mark)
-    lines = postmaster_lines(cluster, mark)
+    then.expect_ready()
+    lines = then.postmaster_lines()
     at = lines.index(killed_line(cluster, victim))
     assert lines[at:] == [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
     stop(cluster)

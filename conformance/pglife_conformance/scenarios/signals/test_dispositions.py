@@ -197,9 +197,9 @@ def test_what_each_process_of_a_standby_does_with_each_signal(make_cluster: Make
 @claim("SG-11", "SG-12", "SG-13", source="pqsignal() in each process", needs=NEEDS)
 def test_what_each_process_of_a_crashed_server_does_with_each_signal(cluster: Cluster) -> None:
     """After a crash all is as it was at the first start."""
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(Kind.WALWRITER)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     with cluster.session():
         expect_dispositions(cluster, {Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALWRITER})
 

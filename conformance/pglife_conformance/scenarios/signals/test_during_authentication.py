@@ -16,10 +16,7 @@ from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.expect.crash import (
-    Before,
     exited_line,
-    expect_crash_restart,
-    expect_undisturbed,
     killed_line,
 )
 from pglife_conformance.observation.rest import Rest
@@ -58,20 +55,20 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     client = asked_client(cluster)
     child = cluster.child_with_pid(client.child.pid)
     assert child.title == "postgres: asked postgres [local] authentication"
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.signal_child(child, signal.SIGINT)
     rest = Rest(child.pid)
     cluster.wait_for("the child to come to rest", rest.has_come)
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
     cluster.signal_child(child, signal.SIGTERM)
     messages = client.expect_end()
     assert [m for m in messages if m.severity] == []
     cluster.expect_death(child)
-    told = [r for r in cluster.log(before.mark) if r.pid == child.pid and r.level != "DEBUG"]
+    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     assert [(r.level, r.message) for r in told] == [
         ("FATAL", "canceling authentication due to timeout")
     ]
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim(
@@ -84,20 +81,20 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
 def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
     """Who is asked for a password and silent for authentication_timeout is hung up on, exit 1."""
     cluster = asking_cluster
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
-    cluster.expect_log('^parameter "authentication_timeout" changed to ', since=mark)
-    before = Before.of(cluster)
+    then.expect_log('^parameter "authentication_timeout" changed to ')
+    before = cluster.since()
     begun = time.monotonic()
     client = asked_client(cluster)
     child = client.child
     assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
     assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
-    told = cluster.expect_log("^canceling authentication due to timeout$", since=mark)
+    told = then.expect_line("canceling authentication due to timeout")
     assert (told.pid, told.level) == (child.pid, "FATAL")
-    ended = cluster.expect_log(rf"\(PID {child.pid}\) exited with exit code", since=mark)
+    ended = then.expect_log(rf"\(PID {child.pid}\) exited with exit code")
     assert ended.message.endswith(" 1")
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim(
@@ -114,10 +111,10 @@ def test_death_during_authentication_is_a_crash(
     cluster = asking_cluster
     client = asked_client(cluster)
     child = cluster.child_with_pid(client.child.pid)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(child, number)
     assert [m for m in client.expect_end() if m.severity] == []
     killed = number is signal.SIGKILL
     line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
-    expect_crash_restart(cluster, before, line)
+    before.expect_crash_restart(line)
     assert client.outcome is Outcome.UNANSWERED

@@ -27,12 +27,7 @@ from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     STARTUP_FAILED,
     TERMINATING,
-    Before,
     exited_line,
-    expect_crash_restart,
-    expect_family,
-    expect_postmaster_lines,
-    expect_undisturbed,
     killed_line,
     quoted,
 )
@@ -50,17 +45,17 @@ OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 def outlives(cluster: Cluster, child: Child, names: str) -> None:
     """It takes these signals and nobody ends."""
-    before = Before.of(cluster)
+    before = cluster.since()
     for name in names.split():
         cluster.signal_child(child, signal.Signals[f"SIG{name}"])
         rest = Rest(child.pid)
         cluster.wait_for(f"{child} to come to rest after {name}", rest.has_come)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
     everybody = {kid.key for kid in before.kids}
     cluster.expect_still(
         "nobody ends", lambda: {kid.key for kid in cluster.children()} == everybody, 0.1
     )
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 # Startup process, held at the gate but not stopped. It has redo before it.
@@ -75,9 +70,9 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     gate = StartupGate(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start(wait=False)
-    yield gate.wait_for_startup(mark)
+    yield gate.wait_for_startup(then)
     gate.open()
 
 
@@ -87,14 +82,14 @@ def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> No
     """The startup process takes HUP, INT, USR1, USR2, ALRM and PIPE, and recovery goes on."""
     cluster = stopped_cluster
     with waiting_startup(cluster) as child:
-        mark = cluster.mark()
+        then = cluster.since()
         for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE"):
             cluster.signal_child(child, signal.Signals[f"SIG{name}"])
             rest = Rest(child.pid)
             cluster.wait_for(f"{child} to come to rest after {name}", rest.has_come)
         assert [kid.key for kid in cluster.children(Kind.STARTUP)] == [child.key]
-    cluster.expect_ready(since=mark)
-    expect_postmaster_lines(cluster, [READY_LINE], mark)
+    then.expect_ready()
+    then.expect_postmaster_lines([READY_LINE])
 
 
 @claim(
@@ -109,11 +104,11 @@ def test_term_ends_a_startup_process_and_with_it_the_server(stopped_cluster: Clu
     """TERM makes the startup process exit 1 in redo; unasked, that ends the postmaster with 1."""
     cluster = stopped_cluster
     with waiting_startup(cluster) as child:
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.signal_child(child, signal.SIGTERM)
     cluster.expect_exit(code=1)
     line = exited_line(cluster, child, 1)
-    expect_postmaster_lines(cluster, [line, TERMINATING, STARTUP_FAILED, SHUT_DOWN], mark)
+    then.expect_postmaster_lines([line, TERMINATING, STARTUP_FAILED, SHUT_DOWN])
     assert cluster.pid_file() is None
 
 
@@ -136,7 +131,7 @@ NO_RESTART = {**ARCHIVING, "restart_after_crash": "off"}
 @settings(**ARCHIVING)
 def test_signals_that_an_archiver_outlives(cluster: Cluster) -> None:
     """An archiver takes HUP, INT, USR1, ALRM, PIPE and even TERM, and is there as before."""
-    expect_family(cluster)
+    cluster.expect_complete()
     child = cluster.child(Kind.ARCHIVER)
     assert child.title == "postgres: archiver "
     outlives(cluster, child, "HUP INT USR1 ALRM PIPE TERM")
@@ -150,7 +145,7 @@ def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster)
     cluster = stopped_cluster
     began = time.monotonic()
     cluster.start()
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(Kind.ARCHIVER, signal.SIGUSR2)
     cluster.expect_death(victim)
     cluster.signal_postmaster(signal.SIGUSR1)
@@ -161,7 +156,7 @@ def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster)
         return is_late or not cluster.children(Kind.ARCHIVER)
 
     cluster.expect_still("no archiver", is_late_or_away, 0.3)
-    expect_undisturbed(cluster, before, gone=[victim])
+    before.expect_undisturbed(gone=[victim])
 
 
 @claim("RP-18", "CR-45", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER, Need.CRASH_INJECTION])
@@ -170,13 +165,13 @@ def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_archiver_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """An archiver that a signal ended, or that exits 2, is a crash and is named."""
-    mark = cluster.mark()
+    then = cluster.since()
     victim = cluster.signal_child(Kind.ARCHIVER, number)
     killed = number is signal.SIGKILL
     line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
     cluster.expect_exit(code=1)
     reason = f"shutting down because {quoted('restart_after_crash', cluster)} is off"
-    expect_postmaster_lines(cluster, [line, TERMINATING, reason, SHUT_DOWN], mark)
+    then.expect_postmaster_lines([line, TERMINATING, reason, SHUT_DOWN])
 
 
 # Walsummarizer.
@@ -195,16 +190,16 @@ SUMMARIZER = [*SIGNALS, Need.WALSUMMARIZER]
 @OUT_OF_MODEL
 def test_walsummarizer_comes_and_goes_by_reload(cluster: Cluster) -> None:
     """summarize_wal by reload brings a walsummarizer and sends it away again."""
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.reload(summarize_wal="on")
-    expect_family(cluster)
+    cluster.expect_complete()
     child = cluster.child(Kind.WALSUMMARIZER)
     assert child.title == "postgres: walsummarizer "
-    cluster.expect_log("^WAL summarizer started$", since=before.mark)
+    before.expect_line("WAL summarizer started")
     cluster.reload(summarize_wal="off")
     cluster.expect_death(child)
-    expect_family(cluster)
-    cluster.expect_log("^WAL summarizer shutting down$", since=before.mark)
+    cluster.expect_complete()
+    before.expect_line("WAL summarizer shutting down")
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
 
 
@@ -214,11 +209,11 @@ def test_walsummarizer_comes_and_goes_by_reload(cluster: Cluster) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
     """A walsummarizer exits 0 at INT and TERM, and another comes at once."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
     cluster.expect_death(victim)
-    expect_family(cluster)
-    expect_undisturbed(cluster, before, gone=[victim])
+    cluster.expect_complete()
+    before.expect_undisturbed(gone=[victim])
 
 
 @claim("SG-14", source="walsummarizer.c: WalSummarizerMain()", needs=SUMMARIZER, since=17)
@@ -235,11 +230,11 @@ def test_signals_that_a_walsummarizer_outlives(cluster: Cluster) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_walsummarizer_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """A walsummarizer that a signal ended, or that exits 2, is a crash and is named."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
     killed = number is signal.SIGKILL
     line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
-    expect_crash_restart(cluster, before, line)
+    before.expect_crash_restart(line)
 
 
 # Walsender.
@@ -269,15 +264,15 @@ def test_signals_that_an_idle_walsender_outlives(cluster: Cluster) -> None:
 def test_term_ends_a_walsender(cluster: Cluster) -> None:
     """TERM ends a walsender with FATAL 57P01 and exit 1, and nobody else notices."""
     session = walsender(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGTERM)
     said = session.expect_end()
     assert [(m.severity, m.sqlstate, m.message) for m in said] == [
         ("FATAL", ADMIN_SHUTDOWN, TERMINATED_BY_ADMINISTRATOR)
     ]
     cluster.expect_death(victim)
-    expect_family(cluster)
-    expect_undisturbed(cluster, before, gone=[victim])
+    cluster.expect_complete()
+    before.expect_undisturbed(gone=[victim])
 
 
 @claim("SG-31", "SE-27", "RP-24", source="walsender.c: WalSndSignals()", needs=WALSENDER)
@@ -285,10 +280,10 @@ def test_term_ends_a_walsender(cluster: Cluster) -> None:
 def test_quit_ends_a_walsender_without_a_word(cluster: Cluster) -> None:
     """QUIT makes a walsender exit 2 without any message: a crash."""
     session = walsender(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGQUIT)
     assert session.expect_end() == []
-    expect_crash_restart(cluster, before, exited_line(cluster, victim, 2))
+    before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
 @claim("RP-24", "SE-27", source=REAPER, needs=[*WALSENDER, Need.CRASH_INJECTION])
@@ -296,10 +291,10 @@ def test_quit_ends_a_walsender_without_a_word(cluster: Cluster) -> None:
 def test_killed_walsender_is_a_crash(cluster: Cluster) -> None:
     """A killed walsender is named like a session, and another one hears nothing of the crash."""
     session, other = walsender(cluster), walsender(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = cluster.crash(session.child)
     assert other.expect_end() == []
-    expect_crash_restart(cluster, before, killed_line(cluster, victim))
+    before.expect_crash_restart(killed_line(cluster, victim))
 
 
 # Autovacuum worker, held busy by costs that it must sleep off.
@@ -351,13 +346,13 @@ def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
     """A killed autovacuum worker is named, with what it did as DETAIL."""
     with autovacuum_worker(cluster) as child:
         assert child.title == "postgres: autovacuum worker postgres"
-        mark = cluster.mark()
+        then = cluster.since()
         victim = cluster.crash(child)
-    told = cluster.expect_log(f"PID {victim.pid}[)] was terminated", since=mark)
+    told = then.expect_log(f"PID {victim.pid}[)] was terminated")
     assert told.message == killed_line(cluster, victim)
     assert told.detail == f"Failed process was running: {VACUUMED}"
-    cluster.expect_log(f"^{TERMINATING}$", since=mark)
-    cluster.expect_ready(since=mark)
+    then.expect_log(f"^{TERMINATING}$")
+    then.expect_ready()
 
 
 @claim("SG-16", source="autovacuum.c: AutoVacWorkerMain()", needs=WORKER)
@@ -366,21 +361,19 @@ def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
 def test_term_ends_an_autovacuum_worker(cluster: Cluster) -> None:
     """INT cancels an autovacuum worker's table, TERM ends it with FATAL: no crash either way."""
     with autovacuum_worker(cluster) as child:
-        before = Before.of(cluster)
+        before = cluster.since()
         cluster.signal_child(child, signal.SIGINT)
-        told = cluster.expect_log("^canceling autovacuum task$", since=before.mark)
+        told = before.expect_line("canceling autovacuum task")
         assert (told.pid, told.level) == (child.pid, "ERROR")
         with cluster.session() as session:
             # The first one may go on for a while, and tell of the table until it ends.
             victim = _busy_worker(cluster, session, other_than=child)
         cluster.signal_child(victim, signal.SIGTERM)
-        told = cluster.expect_log(
-            "^terminating autovacuum process due to administrator command$", since=before.mark
-        )
+        told = before.expect_line("terminating autovacuum process due to administrator command")
         assert (told.pid, told.level) == (victim.pid, "FATAL")
         cluster.expect_death(victim)
         workers = [kid for kid in before.kids if kid.kind is Kind.AUTOVACUUM_WORKER]
-        expect_undisturbed(cluster, before, gone=[*workers, victim])
+        before.expect_undisturbed(gone=[*workers, victim])
 
 
 # Parallel worker.
@@ -421,9 +414,9 @@ def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
     """A killed parallel worker is named as the background worker that it is."""
     with parallel_worker(cluster) as (session, child):
         assert child.title == f"postgres: parallel worker for PID {session.backend_pid} "
-        before = Before.of(cluster)
+        before = cluster.since()
         victim = cluster.crash(child)
-        expect_crash_restart(cluster, before, killed_line(cluster, victim))
+        before.expect_crash_restart(killed_line(cluster, victim))
 
 
 @claim("SG-25", "BG-12", source="parallel.c: ParallelWorkerMain()", needs=PARALLEL)
@@ -434,7 +427,7 @@ def test_parallel_worker_that_ends_fails_its_leader(
 ) -> None:
     """The leader fails with the worker's error; TERM: 57P01, INT: 57014. No crash."""
     with parallel_worker(cluster) as (session, child):
-        before = Before.of(cluster)
+        before = cluster.since()
         cluster.signal_child(child, number)
         with pytest.raises(ServerError) as told:
             session.result()
@@ -447,4 +440,4 @@ def test_parallel_worker_that_ends_fails_its_leader(
         assert session.query("select 1") == [("1",)]
         line = exited_line(cluster, child, 1)
         cluster.wait_for("its line", lambda: cluster.find_log(f"PID {child.pid}[)] exited"))
-        expect_undisturbed(cluster, before, said=[line], gone=[child])
+        before.expect_undisturbed(said=[line], gone=[child])

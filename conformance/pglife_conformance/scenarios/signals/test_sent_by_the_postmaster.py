@@ -23,6 +23,7 @@ from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.frozen import expect_rest
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -132,11 +133,11 @@ def test_reload_tells_every_child(cluster: Cluster) -> None:
     """A reload sends HUP to every child, to a session and to one before its packet too."""
     session = cluster.session()
     client = cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     with everybody_stopped(cluster) as pins:
         assert {session.child.key, client.child.key} <= {pin.child.key for pin in pins}
         cluster.reload()
-        cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+        then.expect_line("received SIGHUP, reloading configuration files")
         expect_told(cluster, {pin.child: {signal.SIGHUP} for pin in pins})
 
 
@@ -144,14 +145,14 @@ def test_reload_tells_every_child(cluster: Cluster) -> None:
 def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluster) -> None:
     """During a smart shutdown a reload is obeyed; a dead-end child is told nothing."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     refused = cluster.silent_client()
     dead_end = refused.child
     with everybody_stopped(cluster) as pins:
         cluster.reload()
-        cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+        then.expect_line("received SIGHUP, reloading configuration files")
         wanted = {pin.child: {signal.SIGHUP} for pin in pins if pin.child.key != dead_end.key}
         assert len(wanted) == len(pins) - 1
         expect_told(cluster, wanted)
@@ -165,17 +166,17 @@ def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluste
 def test_no_reload_after_a_fast_request(cluster: Cluster) -> None:
     """From a fast request on a reload is refused, and nobody is told of it."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with everybody_stopped(cluster) as pins:
         cluster.request_shutdown(FAST)
-        cluster.expect_log("^aborting any active transactions$", since=mark)
+        then.expect_line("aborting any active transactions")
         cluster.reload()
         told = told_by_kind(pins, signal.SIGTERM, BACKGROUND | SESSIONS)
         expect_told(cluster, told)
         cluster.expect_still(
             "no HUP", lambda: all(signal.SIGHUP not in orders_pending(kid) for kid in told), 0.1
         )
-        cluster.expect_no_log("^received SIGHUP", since=mark)
+        then.expect_no_log("^received SIGHUP")
     cluster.expect_exit(code=0)
 
 
@@ -192,10 +193,10 @@ def test_fast_shutdown_first_tells_all_but_the_last_ones(cluster: Cluster) -> No
     """TERM goes to sessions and background processes; checkpointer and io workers hear nothing."""
     cluster.session()
     cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     with everybody_stopped(cluster) as pins:
         cluster.request_shutdown(FAST)
-        cluster.expect_log("^aborting any active transactions$", since=mark)
+        then.expect_line("aborting any active transactions")
         expect_told(cluster, told_by_kind(pins, signal.SIGTERM, BACKGROUND | SESSIONS))
         assert {pin.child.kind for pin in pins} >= BACKGROUND | SESSIONS | {Kind.CHECKPOINTER}
     cluster.expect_exit(code=0)
@@ -205,10 +206,10 @@ def test_fast_shutdown_first_tells_all_but_the_last_ones(cluster: Cluster) -> No
 def test_smart_shutdown_tells_nobody_while_a_session_is_there(cluster: Cluster) -> None:
     """A smart shutdown tells nobody anything until the last session has left."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with everybody_stopped(cluster) as pins:
         cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_line("received smart shutdown request")
         cluster.expect_still(
             "nobody told", lambda: not any(orders_pending(pin.child) for pin in pins), 0.1
         )
@@ -232,7 +233,7 @@ def test_smart_shutdown_tells_nobody_while_a_session_is_there(cluster: Cluster) 
 def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: Cluster) -> None:
     """INT to the checkpointer; after its checkpoint USR2 to io workers; then USR2 to it."""
     with contextlib.ExitStack() as stack:
-        mark = cluster.mark()
+        then = cluster.since()
         expect_rest(cluster, cluster.children())
         workers = [
             stack.enter_context(Pin(cluster, kid)) for kid in cluster.children(Kind.IO_WORKER)
@@ -253,7 +254,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
             cluster.expect_death(pin.child)
         cluster.expect_pmstate("PM_WAIT_CHECKPOINTER")
         expect_told(cluster, {again.child: {signal.SIGUSR2}})
-        cluster.expect_no_log("^received SIGHUP", since=mark)
+        then.expect_no_log("^received SIGHUP")
     cluster.expect_exit(code=0)
 
 
@@ -280,14 +281,14 @@ def test_shutdown_tells_the_checkpointer_last(cluster: Cluster) -> None:
 def test_immediate_shutdown_tells_everybody_to_quit(cluster: Cluster) -> None:
     """QUIT goes to every child but the logger; until 17 not to dead-end ones."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     refused = cluster.silent_client()
     dead_end = refused.child
     with everybody_stopped(cluster) as pins:
         cluster.request_shutdown(IMMEDIATE)
-        cluster.expect_log("^received immediate shutdown request$", since=mark)
+        then.expect_line("received immediate shutdown request")
         wanted: dict[Child, set[signal.Signals]] = {pin.child: {signal.SIGQUIT} for pin in pins}
         if cluster.target.version.major <= 17:
             wanted[next(kid for kid in wanted if kid.key == dead_end.key)] = set()
@@ -302,14 +303,14 @@ def test_crash_tells_everybody_to_quit(cluster: Cluster) -> None:
     """After a crash QUIT goes to every child but the logger, dead-end ones too."""
     cluster.session()
     cluster.silent_client()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     cluster.silent_client()
     victim = cluster.child(Kind.WALWRITER)
     with everybody_stopped(cluster) as pins:
         cluster.crash(victim)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         expect_told(
             cluster,
             {pin.child: {signal.SIGQUIT} for pin in pins if pin.child.key != victim.key},
@@ -321,7 +322,7 @@ def test_crash_tells_everybody_to_quit(cluster: Cluster) -> None:
 @claim("CR-03", "RP-04", "CR-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
 def test_further_deaths_bring_no_further_round(cluster: Cluster) -> None:
     """Deaths after the first crash are neither told nor answered by other signals."""
-    mark = cluster.mark()
+    then = cluster.since()
     with everybody_stopped(cluster) as pins:
         for kind in (Kind.WALWRITER, Kind.BACKGROUND_WRITER, Kind.CHECKPOINTER):
             victim = next(pin for pin in pins if pin.child.kind is kind)
@@ -329,10 +330,10 @@ def test_further_deaths_bring_no_further_round(cluster: Cluster) -> None:
             pins.remove(victim)
             expect_reaped(cluster, victim.child)
             expect_told(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
-        lines = [r.message for r in cluster.log(mark) if r.level == "LOG"]
+        lines = [r.message for r in then.log() if r.level == "LOG"]
         expect_no_round(cluster)
         assert lines[1:] == [TERMINATING], lines
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim(
@@ -347,15 +348,15 @@ def test_further_deaths_bring_no_further_round(cluster: Cluster) -> None:
 def test_children_may_be_told_to_abort_after_a_crash(cluster: Cluster) -> None:
     """With send_abort_for_crash everybody is told ABRT instead of QUIT, and dies of it."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     victim = cluster.child(Kind.WALWRITER)
     with everybody_stopped(cluster) as pins:
         cluster.crash(victim)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(cluster, {child: {signal.SIGABRT} for child in others})
-    cluster.expect_ready(since=mark)
-    lines = [r.message for r in cluster.log(mark) if r.level == "LOG" and r.pid == cluster.pid]
+    then.expect_ready()
+    lines = [r.message for r in then.log() if r.level == "LOG" and r.pid == cluster.pid]
     assert lines[1] == TERMINATING
     assert [line for line in lines if "signal 6" in line] == []
 
@@ -380,12 +381,12 @@ def test_immediate_shutdown_never_aborts(cluster: Cluster) -> None:
 # The same in the postmaster's words, where it says them. Nobody has to be stopped for it.
 
 
-def expect_words(cluster: Cluster, wanted: list[tuple[signal.Signals, str]], since: int) -> None:
+def expect_words(cluster: Cluster, wanted: list[tuple[signal.Signals, str]], since: Since) -> None:
     """These signals to processes of these types, and no others; order within a round is free.
 
     Children that are slow to end are killed, once the log says so (SL-05): that is left out.
     """
-    records = cluster.log(since)
+    records = since.log()
     rounds = [at for at, record in enumerate(records) if record.message == SIGKILL_ROUND]
     sent: list[Sent] = sent_signals(records[: rounds[0] if rounds else None], cluster.pid)
     if rounds:
@@ -397,10 +398,10 @@ def expect_words(cluster: Cluster, wanted: list[tuple[signal.Signals, str]], sin
     assert Counter((one.signal, one.to) for one in sent) == Counter(wanted)
 
 
-def expect_last_word(cluster: Cluster, since: int) -> None:
+def expect_last_word(cluster: Cluster, since: Since) -> None:
     """All of a postmaster that has ended is in the log: its logger may have been behind it."""
     cluster.expect_exit(code=0)
-    cluster.expect_log(f"^{SHUT_DOWN}$", since=since)
+    since.expect_log(f"^{SHUT_DOWN}$")
 
 
 ALWAYS = [
@@ -428,16 +429,16 @@ ALWAYS = [
 def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: ShutdownMode) -> None:
     """An ordered shutdown sends TERM, INT, USR2 and USR2, each to its own and once."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
-    cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
+    then.expect_log(f"^received {mode} shutdown request$")
     session.close()
-    expect_last_word(cluster, mark)
+    expect_last_word(cluster, then)
     first = ALWAYS if mode is FAST else ALWAYS[:-1]
     wanted = [(signal.SIGTERM, name) for name in first]
     wanted += [(signal.SIGINT, "checkpointer"), (signal.SIGUSR2, "checkpointer")]
     wanted += [(signal.SIGUSR2, "io worker")] * 3
-    expect_words(cluster, wanted, mark)
+    expect_words(cluster, wanted, then)
 
 
 @claim(
@@ -453,12 +454,12 @@ def test_words_of_an_ordered_shutdown(cluster: Cluster, mode: ShutdownMode) -> N
 def test_words_of_a_crash(cluster: Cluster) -> None:
     """A crash sends QUIT to everybody who is left, once, and nothing else."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(Kind.WALWRITER)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     names = [name for name in ALWAYS if name != "walwriter"] + ["checkpointer"]
     wanted = [(signal.SIGQUIT, name) for name in names] + [(signal.SIGQUIT, "io worker")] * 3
-    expect_words(cluster, wanted, mark)
+    expect_words(cluster, wanted, then)
 
 
 @claim("TR18-18", source=SENDER, since=18, why=WORDS_18, needs=[Need.SIGNAL_LOG])
@@ -466,12 +467,12 @@ def test_words_of_a_crash(cluster: Cluster) -> None:
 def test_words_of_an_immediate_shutdown(cluster: Cluster) -> None:
     """An immediate shutdown sends QUIT to everybody, once, and nothing else."""
     cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(IMMEDIATE)
-    expect_last_word(cluster, mark)
+    expect_last_word(cluster, then)
     wanted = [(signal.SIGQUIT, name) for name in [*ALWAYS, "checkpointer"]]
     wanted += [(signal.SIGQUIT, "io worker")] * 3
-    expect_words(cluster, wanted, mark)
+    expect_words(cluster, wanted, then)
 
 
 @claim("SG-02", source=SENDER, since=18, why=WORDS_18, needs=[Need.SIGNAL_LOG])
@@ -479,11 +480,9 @@ def test_words_of_an_immediate_shutdown(cluster: Cluster) -> None:
 def test_words_of_a_reload(cluster: Cluster) -> None:
     """A reload sends HUP to everybody, the logger too, once."""
     with cluster.session():
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(checkpoint_timeout="777s")
         wanted = [(signal.SIGHUP, name) for name in [*ALWAYS, "checkpointer", "logger"]]
         wanted += [(signal.SIGHUP, "io worker")] * 3
-        cluster.wait_for(
-            "everybody told", lambda: len(sent_signals(cluster.log(mark), cluster.pid)) >= 10
-        )
-        expect_words(cluster, wanted, mark)
+        cluster.wait_for("everybody told", lambda: len(sent_signals(then.log(), cluster.pid)) >= 10)
+        expect_words(cluster, wanted, then)

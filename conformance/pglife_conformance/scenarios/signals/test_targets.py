@@ -186,14 +186,14 @@ def test_immediate_shutdown_tells_a_full_house_to_quit(cluster: Cluster) -> None
 @EVERYBODY
 def test_crash_tells_a_full_house_to_quit(cluster: Cluster) -> None:
     """QUIT to everybody but the logger, archiver and walsender included."""
-    mark = cluster.mark()
+    then = cluster.since()
     with full_house(cluster, clients=True) as pins:
         victim = cluster.crash(Kind.WALWRITER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(cluster, {child: {signal.SIGQUIT} for child in others})
     # Not expect_ready(): an archiver comes no sooner than ten seconds after the last.
-    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    then.expect_log(f"^{READY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     stop(cluster)
 
 
@@ -242,12 +242,12 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
 def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: ShutdownMode) -> None:
     """TERM to startup, walreceiver, slotsync worker, summarizer; not to archiver and walsender."""
     standby = pair.standby
-    mark = standby.mark()
+    then = standby.since()
     with standby_stopped(pair, clients=mode is FAST) as pins:
         standby.request_shutdown(mode)
         told = TERM_SET | SESSIONS
         expect_told(standby, told_by_kind(pins, signal.SIGTERM, told))
-        aborting = standby.find_log("^aborting any active transactions$", since=mark)
+        aborting = then.find_log("^aborting any active transactions$")
         assert (aborting is not None) == (mode is FAST)
     standby.expect_exit(code=0)
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
@@ -266,11 +266,11 @@ def test_immediate_shutdown_tells_a_standby_to_quit(pair: Pair) -> None:
 def test_crash_tells_a_standby_to_quit(pair: Pair) -> None:
     """QUIT to everybody of a standby, and then it starts anew as a standby."""
     standby = pair.standby
-    mark = standby.mark()
+    then = standby.since()
     with standby_stopped(pair, clients=True) as pins:
         victim = standby.crash(Kind.BACKGROUND_WRITER)
-        standby.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_log(f"^{TERMINATING}$")
         others = [pin.child for pin in pins if pin.child.key != victim.key]
         expect_told(standby, {child: {signal.SIGQUIT} for child in others})
-    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     stop(standby)

@@ -61,11 +61,11 @@ def test_startup_process_answers_by_procsignal(stopped_cluster: Cluster) -> None
     start_standby(cluster)
     startup = cluster.child(Kind.STARTUP)
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         asked = f"select pg_log_backend_memory_contexts({startup.pid})"
         assert session.query(asked) == [("t",)]
         text = f"logging memory contexts of PID {startup.pid}"
-        told = cluster.expect_log(f"^{text}$", since=mark)
+        told = then.expect_log(f"^{text}$")
         assert told.pid == startup.pid
         assert cluster.child(Kind.STARTUP).key == startup.key
 
@@ -94,11 +94,11 @@ def test_checkpoint_command_on_a_standby_without_news(stopped_cluster: Cluster) 
     start_standby(cluster)
     with cluster.session() as session:
         for _ in range(2):
-            mark = cluster.mark()
+            then = cluster.since()
             session.query("checkpoint")
-            told = cluster.expect_log("^skipping restartpoint, already performed at ", since=mark)
+            told = then.expect_log("^skipping restartpoint, already performed at ")
             assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
-            cluster.expect_no_log("^(checkpoint|restartpoint) starting: ", since=mark)
+            then.expect_no_log("^(checkpoint|restartpoint) starting: ")
         if cluster.target.version.major >= 18:
             asked = (
                 "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "

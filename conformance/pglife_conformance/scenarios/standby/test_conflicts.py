@@ -16,6 +16,7 @@ from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import Pair, start_pair
+from pglife_conformance.expect.since import Since
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.pytest.fixtures import MakeCluster
 
@@ -71,7 +72,7 @@ def bring_about(pair: Pair, why: str) -> None:
 
 
 def expect_terminated(
-    cluster: Cluster, session: Session, since: int, detail: str, sqlstate: str
+    cluster: Cluster, session: Session, since: Since, detail: str, sqlstate: str
 ) -> None:
     """FATAL to the client and to the log, exit 1; nobody else notices."""
     told = session.expect_farewell()
@@ -81,10 +82,10 @@ def expect_terminated(
     # Until 16 not every such end has the hint.
     assert told.hint == RECONNECT or (cluster.target.version.major <= 16 and not told.hint)
     assert session.ending is Ending.END_OF_FILE
-    record = cluster.expect_log(f"^{TERMINATED}$", since=since)
+    record = since.expect_log(f"^{TERMINATED}$")
     assert (record.pid, record.level) == (session.backend_pid, "FATAL")
-    cluster.expect_log(f"PID {session.backend_pid}[)] exited with exit code 1$", since=since)
-    cluster.expect_no_log("^terminating any other active server processes$", since=since)
+    since.expect_log(f"PID {session.backend_pid}[)] exited with exit code 1$")
+    since.expect_no_log("^terminating any other active server processes$")
 
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)
@@ -92,12 +93,12 @@ def expect_terminated(
 def test_session_in_the_way_of_recovery_ends(make_cluster: MakeCluster, why: str) -> None:
     """A session that waits in a transaction which recovery conflicts with ends with 40001."""
     pair = pair_with_things(make_cluster)
-    mark = pair.standby.mark()
+    then = pair.standby.since()
     with pair.standby.session() as session, pair.standby.session() as bystander:
         bystander.query("begin; select 1")
         session.query(BEGIN[why])
         bring_about(pair, why)
-        expect_terminated(pair.standby, session, mark, DETAIL[why], SERIALIZATION_FAILURE)
+        expect_terminated(pair.standby, session, then, DETAIL[why], SERIALIZATION_FAILURE)
         expect_replayed(pair)
         assert bystander.query("select 1") == [("1",)]
 
@@ -133,12 +134,12 @@ def test_statement_in_the_way_of_recovery_is_cancelled(make_cluster: MakeCluster
 def test_statement_of_a_subtransaction_costs_the_session(make_cluster: MakeCluster) -> None:
     """Inside of a savepoint a cancelled statement would not give back what is in the way."""
     pair = pair_with_things(make_cluster)
-    mark = pair.standby.mark()
+    then = pair.standby.since()
     session = pair.standby.session()
     session.query(f"{BEGIN['lock']}; savepoint one")
     session.send_query("select pg_sleep(120)")
     bring_about(pair, "lock")
-    expect_terminated(pair.standby, session, mark, LOCK_HELD, SERIALIZATION_FAILURE)
+    expect_terminated(pair.standby, session, then, LOCK_HELD, SERIALIZATION_FAILURE)
 
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)
@@ -151,7 +152,7 @@ def test_database_that_is_dropped_takes_its_sessions_along(
     with pair.primary.session() as other:
         other.query("create database gone")
         expect_replayed(pair)
-        mark = pair.standby.mark()
+        then = pair.standby.since()
         session = pair.standby.session(parameters={"database": "gone"})
         if state == "running":
             session.send_query("select pg_sleep(120)")
@@ -159,7 +160,7 @@ def test_database_that_is_dropped_takes_its_sessions_along(
             with pytest.raises(ServerError):
                 session.query("begin; show does_not_exist")
         other.query("drop database gone")
-        expect_terminated(pair.standby, session, mark, DATABASE_GONE, DATABASE_DROPPED)
+        expect_terminated(pair.standby, session, then, DATABASE_GONE, DATABASE_DROPPED)
     # Until its row has gone as well the database is there and invalid.
     expect_replayed(pair)
     assert pair.standby.refusal_of_new_client(database="gone").sqlstate == "3D000"

@@ -34,10 +34,7 @@ from pglife_conformance.expect.crash import (
     SHUT_DOWN,
     TERMINATING,
     exited_line,
-    expect_postmaster_lines,
     killed_line,
-    postmaster_lines,
-    postmaster_records,
 )
 from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.hold.pin import Pin
@@ -106,11 +103,11 @@ def kinds_of(cluster: Cluster) -> set[Kind]:
 def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     """A walreceiver that TERM ends with 1 is no crash; the startup process asks for another."""
     standby = pair.standby
-    mark = standby.mark()
+    then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, signal.SIGTERM)
     standby.expect_death(victim)
     another(standby, victim)
-    expect_postmaster_lines(standby, [], mark)
+    then.expect_postmaster_lines([])
     stop(standby)
 
 
@@ -119,11 +116,11 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
 def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) -> None:
     """A walreceiver that a signal ended, or that exits 2, is a crash and is named."""
     standby = pair.standby
-    mark = standby.mark()
+    then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, number)
-    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
-    expect_postmaster_lines(standby, lines, mark)
+    then.expect_postmaster_lines(lines)
     stop(standby)
 
 
@@ -133,7 +130,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
     """A slotsync worker that exits 0 (INT) or 1 (TERM) is no crash; none comes at once."""
     standby = start_pair(make_cluster, slotsync=True).standby
     victim = standby.child(Kind.SLOTSYNC_WORKER)
-    mark = standby.mark()
+    then = standby.since()
     others = {kid.key for kid in standby.children()} - {victim.key}
     standby.signal_child(victim, number)
     standby.expect_death(victim)
@@ -145,7 +142,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
         return there == others or (age_s(victim) >= SLOTSYNC_AGAIN_S and there > others)
 
     standby.expect_still("nobody else ends, no slotsync worker comes", as_wanted, 0.3)
-    expect_postmaster_lines(standby, [], mark)
+    then.expect_postmaster_lines([])
     stop(standby)
 
 
@@ -156,11 +153,11 @@ def test_slotsync_worker_that_dies_is_a_crash(
 ) -> None:
     """A slotsync worker that a signal ended, or that exits 2, is a crash and is named."""
     standby = start_pair(make_cluster, slotsync=True).standby
-    mark = standby.mark()
+    then = standby.since()
     victim = standby.signal_child(Kind.SLOTSYNC_WORKER, number)
-    standby.expect_log(f"^{READ_ONLY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
+    then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
-    expect_postmaster_lines(standby, lines, mark)
+    then.expect_postmaster_lines(lines)
     stop(standby)
 
 
@@ -178,9 +175,9 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
     if standby.target.version.major >= 17:
         kinds.append(Kind.WALSUMMARIZER)
     session = standby.session()
-    mark = standby.mark()
+    then = standby.since()
     standby.request_shutdown(SMART)
-    standby.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     refusal = standby.refusal_of_new_client()
     assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
     for kind in kinds:
@@ -188,7 +185,7 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
         standby.expect_death(victim)
         another(standby, victim)
     assert session.query("select 1") == [("1",)]
-    expect_postmaster_lines(standby, ["received smart shutdown request"], mark)
+    then.expect_postmaster_lines(["received smart shutdown request"])
     session.close()
     standby.expect_exit(code=0)
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
@@ -200,16 +197,16 @@ def test_slotsync_worker_comes_while_a_smart_shutdown_waits(make_cluster: MakeCl
     was not wanted before; it goes with the server."""
     standby = start_pair(make_cluster).standby
     session = standby.session()
-    mark = standby.mark()
+    then = standby.since()
     standby.request_shutdown(SMART)
-    standby.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     assert standby.children(Kind.SLOTSYNC_WORKER) == []
     standby.reload(sync_replication_slots=True)
     worker = standby.child(Kind.SLOTSYNC_WORKER)
     assert session.query("select 1") == [("1",)]
     session.close()
     standby.expect_exit(code=0)
-    standby.expect_no_log(rf"[(]PID {worker.pid}[)] was terminated", since=mark)
+    then.expect_no_log(rf"[(]PID {worker.pid}[)] was terminated")
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
 
@@ -278,9 +275,9 @@ def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
             gone.append((cluster, cluster.signal_child(child, number)))
         for cluster, child in gone:
             cluster.expect_death(child)
-        mark = hot.mark()
+        then = hot.since()
         hot.request_shutdown(SMART)
-        hot.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_line("received smart shutdown request")
         for cluster, child in gone:
             _wake_until_another_has_come(cluster, child)
     hot.expect_exit(code=0)
@@ -348,11 +345,11 @@ def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMod
     cluster.wait_for("those of PM_RECOVERY", as_wanted)
     cluster.signal_postmaster(signal.SIGUSR1)
     cluster.expect_still("nobody else", as_wanted, 0.2)
-    mark = cluster.mark()
+    then = cluster.since()
     victim = cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGTERM)
     cluster.expect_death(victim)
     another(cluster, victim)
-    expect_postmaster_lines(cluster, [], mark)
+    then.expect_postmaster_lines([])
     stop(cluster)
 
 
@@ -389,28 +386,28 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     rests = [Rest(child.pid) for child in held]
     standby.wait_for("all of them to rest", lambda: all(rest.has_come() for rest in rests))
     pins = [Pin(standby, child) for child in held]
-    mark = standby.mark()
+    then = standby.since()
     with pair.primary.session() as session:
         session.query("select pg_create_restore_point('here')")
         session.query("create table something ()")
-    standby.expect_log("^shutdown at recovery target$", mark, deadlines.START_LIMIT)
+    then.expect_line("shutdown at recovery target", deadlines.START_LIMIT)
     expect_told(standby, {pin.child: {signal.SIGTERM} for pin in pins})
-    assert [(r.level, r.message) for r in postmaster_records(standby, mark)] == [
+    assert [(r.level, r.message) for r in then.postmaster_records()] == [
         ("LOG", "shutdown at recovery target")
     ]
     assert standby.pid_file_status() is PidFileStatus.READY
     assert standby.refusal_of_new_client().message == SHUTTING_DOWN
     standby.request_shutdown(SMART)
     standby.reload()
-    standby.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+    then.expect_line("received SIGHUP, reloading configuration files")
     standby.request_shutdown(FAST)
-    standby.expect_log("^received fast shutdown request$", since=mark)
-    assert postmaster_lines(standby, mark)[1:] == [
+    then.expect_line("received fast shutdown request")
+    assert then.postmaster_lines()[1:] == [
         "received SIGHUP, reloading configuration files",
         "received fast shutdown request",
     ]
     standby.let_go_of_everything()
     standby.expect_exit(code=0)
-    assert postmaster_lines(standby, mark)[-1] == SHUT_DOWN
+    assert then.postmaster_lines()[-1] == SHUT_DOWN
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
     assert (standby.data / "standby.signal").exists()

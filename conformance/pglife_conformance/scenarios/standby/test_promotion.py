@@ -56,14 +56,14 @@ def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP the startup process is told USR2, the file stays for it to remove."""
     cluster = stopped_cluster
     gate = StartupGate(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start(wait=False)
-    with Pin(cluster, gate.wait_for_startup(mark)) as pin:
+    with Pin(cluster, gate.wait_for_startup(then)) as pin:
         promote(cluster)
         expect_told(cluster, {pin.child: {signal.SIGUSR2}})
         assert (cluster.data / "promote").exists()
         gate.open()
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim("PG-11", "TF-01", "RC-14", source=SOURCE, needs=[*SIGNALS, Need.STANDBY])
@@ -73,7 +73,7 @@ def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
     """In PM_RECOVERY of a standby that is not hot a promotion makes it a primary."""
     cluster = stopped_cluster
     cluster.write_file("standby.signal")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start(wait=False)
     cluster.wait_for(
         "the pid file to say `standby`",
@@ -81,8 +81,8 @@ def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
         deadlines.START_LIMIT,
     )
     promote(cluster)
-    cluster.expect_log("^received promote request$", since=mark)
-    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.START_LIMIT)
+    then.expect_line("received promote request")
+    then.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)
     cluster.wait_for("no such file", lambda: not (cluster.data / "promote").exists())
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]

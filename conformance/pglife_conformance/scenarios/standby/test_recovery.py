@@ -23,9 +23,9 @@ from pglife_conformance.expect.crash import (
     STARTUP_FAILED,
     TERMINATING,
     exited_line,
-    expect_postmaster_lines,
     killed_line,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
@@ -121,7 +121,7 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
     recovery is resumed; it is in no way of a promotion or of a shutdown."""
     pair = start_pair(make_cluster)
     primary, standby = pair.primary, pair.standby
-    mark = standby.mark()
+    then = standby.since()
     reader = standby.session()
     state = "pg_get_wal_replay_pause_state()"
     with primary.session() as session:
@@ -129,7 +129,7 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
         reader.query("select pg_wal_replay_pause()")
         session.query("create table something()")
         standby.wait_for("a pause", lambda: value(reader, state) == "paused")
-        told = standby.expect_log("^recovery has paused$", since=mark)
+        told = then.expect_line("recovery has paused")
         assert (told.pid, told.level) == (standby.child(Kind.STARTUP).pid, "LOG")
         assert told.hint == "Execute pg_wal_replay_resume() to continue."
         before = value(reader, "pg_last_wal_replay_lsn()")
@@ -150,7 +150,7 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
         stop(standby, primary)
     elif ends == "promotion":
         assert value(reader, "pg_promote()") == "t"
-        standby.expect_log(f"^{READY_LINE}$", since=mark)
+        then.expect_log(f"^{READY_LINE}$")
         assert value(reader, "to_regclass('more') is not null") == "t"
         reader.query("create table mine()")
         stop(standby, primary)
@@ -180,7 +180,7 @@ def test_standby_does_not_survive_its_startup_process(
     standby.start(wait=False)
     standby.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
     reader = standby.session()
-    mark = standby.mark()
+    then = standby.since()
     victim = standby.signal_child(Kind.STARTUP, number)
     reader.expect_end()
     standby.expect_exit(code=1)
@@ -190,7 +190,7 @@ def test_standby_does_not_survive_its_startup_process(
         else exited_line(standby, victim, {signal.SIGQUIT: 2, signal.SIGTERM: 1}[number])
     )
     lines = [how, TERMINATING, STARTUP_FAILED, SHUT_DOWN]
-    expect_postmaster_lines(standby, lines, mark)
+    then.expect_postmaster_lines(lines)
     assert standby.pid_file() is None
     assert standby.controldata_state() is ControlState.IN_ARCHIVE_RECOVERY
 
@@ -209,10 +209,10 @@ def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) 
         standby.wait_for("all of it", lambda: value(reader, reached) == "t")
         if not fresh:
             reader.query("checkpoint")
-        mark = standby.mark()
+        then = standby.since()
         checkpointer = standby.child(Kind.CHECKPOINTER)
     stop(standby)
-    starts = [r for r in standby.log(mark) if r.message.startswith("restartpoint starting: ")]
+    starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]
     told = [(record.pid, record.message) for record in starts]
     wanted = [(checkpointer.pid, "restartpoint starting: shutdown immediate")] if fresh else []
     assert told == wanted
@@ -243,10 +243,10 @@ def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) 
     assert not first.exists()
     assert second.exists()
     stop(standby)
-    mark = standby.mark()
+    then = standby.since()
     standby.start()
-    standby.expect_log(f"^{READY_LINE}$", since=mark)
-    standby.expect_log("^starting archive recovery$", since=mark)
+    then.expect_log(f"^{READY_LINE}$")
+    then.expect_line("starting archive recovery")
     assert not second.exists()
     with standby.session() as session:
         session.query("create table more()")
@@ -262,17 +262,17 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
     worker = standby.child(Kind.SLOTSYNC_WORKER)
     standby.expect_log("^slot ?sync worker started$")
     with standby.session() as reader:
-        mark = standby.mark()
+        then = standby.since()
         assert value(reader, "pg_promote()") == "t"
-        told = standby.expect_log("because promotion is triggered$", since=mark)
+        told = then.expect_log("because promotion is triggered$")
         assert (told.pid, told.level) == (worker.pid, "LOG")
-        ready = standby.expect_log(f"^{READY_LINE}$", since=mark)
+        ready = then.expect_log(f"^{READY_LINE}$")
         assert told.index < ready.index
         standby.expect_death(worker)
         standby.expect_still(
             "no other worker", lambda: standby.children(Kind.SLOTSYNC_WORKER) == [], 0.3
         )
-        expect_postmaster_lines(standby, [READY_LINE], mark)
+        then.expect_postmaster_lines([READY_LINE])
     stop(standby, primary)
 
 
@@ -293,10 +293,10 @@ def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> N
     with path.open("r+b") as file:
         size = path.stat().st_size
         file.write(bytes(size))
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start(wait=False)
     cluster.expect_exit(code=1)
-    told = cluster.expect_log("^could not locate a valid checkpoint record", since=mark)
+    told = then.expect_log("^could not locate a valid checkpoint record")
     assert told.level == "PANIC"
     lines = [
         f"startup process (PID {told.pid}) was terminated by signal 6: Aborted",
@@ -304,4 +304,4 @@ def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> N
         STARTUP_FAILED,
         SHUT_DOWN,
     ]
-    expect_postmaster_lines(cluster, lines, told.index)
+    Since(cluster, told.index).expect_postmaster_lines(lines)

@@ -39,14 +39,14 @@ def test_recovery_tells_its_progress_at_intervals(
         session.query("insert into something select generate_series(1, 20000)")
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start()
-    done = cluster.expect_log("^redo done at ", since=mark)
-    lines = [r for r in cluster.log(mark) if re.search(PROGRESS, r.message)]
+    done = then.expect_log("^redo done at ")
+    lines = [r for r in then.log() if re.search(PROGRESS, r.message)]
     if told:
         assert {record.level for record in lines} == {"LOG"}
         # It is told in hundredths of a second how long that was; no interval brings two lines.
         elapsed_ms = 1000 * (float(done.message.rpartition("elapsed: ")[2].split()[0]) + 0.01)
         assert len(lines) <= elapsed_ms + 1
     else:
-        cluster.expect_no_log(ANY, since=mark)
+        then.expect_no_log(ANY)

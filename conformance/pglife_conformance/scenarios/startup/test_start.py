@@ -17,7 +17,7 @@ from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.children import children_when_running
-from pglife_conformance.expect.log_lines import expect_story, step
+from pglife_conformance.expect.log_lines import step
 from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.matrix.finale import READY
 from pglife_conformance.observation.control_file import ControlState
@@ -127,9 +127,7 @@ def test_what_a_postmaster_says_at_birth(make_cluster: MakeCluster) -> None:
     cluster.start()
     first = next(record for record in cluster.log() if record.level == "LOG")
     assert first.message.startswith(f"starting PostgreSQL {cluster.target.version.major}.")
-    expect_story(
-        cluster,
-        0,
+    cluster.all_log().expect_exactly(
         [
             first.message,
             f'listening on IPv4 address "127.0.0.1", port {cluster.settings["port"]}',
@@ -138,7 +136,7 @@ def test_what_a_postmaster_says_at_birth(make_cluster: MakeCluster) -> None:
             step("PM_INIT", "PM_STARTUP"),
             step("PM_STARTUP", "PM_RUN"),
             READY,
-        ],
+        ]
     )
 
 
@@ -146,11 +144,11 @@ def test_what_a_postmaster_says_at_birth(make_cluster: MakeCluster) -> None:
 def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     """After a clean end the startup process says when, and nothing is recovered."""
     cluster.restart()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
     cluster.expect_exit(code=0)
     cluster.start()
-    lines = [record.message for record in cluster.log(mark) if record.level == "LOG"]
+    lines = [record.message for record in then.log() if record.level == "LOG"]
     found = [line for line in lines if line.startswith("database system was ")]
     assert len(found) == 1
     assert re.fullmatch(r"database system was shut down at \S+ \S+ UTC", found[0])
@@ -162,18 +160,18 @@ def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     """It says it was interrupted and not properly shut down; PM_RECOVERY lies in between."""
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.start()
     said = [
         record.message
-        for record in cluster.log(mark)
+        for record in then.log()
         if record.level == "LOG" and record.message.startswith("database system was ")
     ]
     assert len(said) == 2
     assert re.fullmatch(r"database system was interrupted; last known up at .* UTC", said[0])
     assert said[1] == ("database system was not properly shut down; automatic recovery in progress")
     if cluster.target.version.major >= 18:
-        assert cluster.pmstates(mark) in (
+        assert then.pmstates() in (
             [
                 ("PM_INIT", "PM_STARTUP"),
                 ("PM_STARTUP", "PM_RECOVERY"),

@@ -16,7 +16,8 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import Before, exited_line, expect_undisturbed, quoted
+from pglife_conformance.expect.crash import exited_line, quoted
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
@@ -93,7 +94,7 @@ def title(cluster: Cluster) -> str:
 def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
     """A segment that is full is archived at once, and is done; the title tells the last one."""
     resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     names = []
     for _ in range(2):
         names.append(fill_a_segment(cluster))
@@ -104,7 +105,7 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
         )
         assert status_files(cluster, ".ready") == []
         resting_archiver(cluster)
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
     with cluster.session() as session:
         counts = "select archived_count, failed_count from pg_stat_archiver"
         cluster.wait_for("the counts", lambda: session.query(counts) == [("2", "0")])
@@ -116,19 +117,19 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
 def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
     """A file that cannot be archived is tried three times; then comes a WARNING, and no exit."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     name = fill_a_segment(cluster)
-    told = cluster.expect_log(FAILED_TOO_OFTEN, since=before.mark)
+    told = before.expect_log(FAILED_TOO_OFTEN)
     assert (told.pid, told.level) == (child.pid, "WARNING")
     assert told.message == f'archiving write-ahead log file "{name}" {FAILED_TOO_OFTEN}'
     assert archived(cluster) == [name] * 3
-    records = [r for r in cluster.log(before.mark) if r.pid == child.pid]
+    records = [r for r in before.log() if r.pid == child.pid]
     failures = [r for r in records if r.message == "archive command failed with exit code 1"]
     assert [r.level for r in failures] == ["LOG"] * 3
     assert title(cluster) == f"postgres: archiver failed on {name}"
     assert status_files(cluster, ".ready") == [name]
     cluster.expect_still("no other try", lambda: archived(cluster) == [name] * 3, 1.2)
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("AR-03", source=COPY_LOOP, needs=NEEDS)
@@ -137,11 +138,11 @@ def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
 def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
     """A file that failed once is tried again by itself, and its success is the end of it."""
     resting_archiver(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     name = fill_a_segment(cluster)
-    cluster.expect_log("^archive command failed with exit code 1$", since=mark)
+    then.expect_line("archive command failed with exit code 1")
     cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
-    cluster.expect_no_log(FAILED_TOO_OFTEN, since=mark)
+    then.expect_no_log(FAILED_TOO_OFTEN)
     assert archived(cluster) == [name] * 2
 
 
@@ -165,9 +166,9 @@ def test_command_that_cannot_be_run_ends_the_archiver(
     cluster.configure(archive_mode="on", archive_command=command)
     cluster.start()
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     name = fill_a_segment(cluster)
-    told = cluster.expect_log(f"^{said}$", since=before.mark)
+    told = before.expect_log(f"^{said}$")
     assert (told.pid, told.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     cluster.expect_still(
@@ -176,7 +177,7 @@ def test_command_that_cannot_be_run_ends_the_archiver(
         0.2,
     )
     assert status_files(cluster, ".ready") == [name]
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim("AR-02", source=COPY_LOOP, needs=NEEDS)
@@ -185,12 +186,10 @@ def test_command_that_cannot_be_run_ends_the_archiver(
 def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
     """Without a command nothing is archived and that is said; a reload that names one helps."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     name = fill_a_segment(cluster)
     setting = quoted("archive_mode", cluster)
-    told = cluster.expect_log(
-        f"^{setting} enabled, yet archiving is not configured$", since=before.mark
-    )
+    told = before.expect_log(f"^{setting} enabled, yet archiving is not configured$")
     assert (told.pid, told.level) == (child.pid, "WARNING")
     resting_archiver(cluster)
     assert status_files(cluster, ".ready") == [name]
@@ -206,11 +205,11 @@ def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
 def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
     """A status file without its segment is removed with a WARNING; the next file is archived."""
     resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     orphan = "pg_wal/archive_status/000000010000000000000000.ready"
     cluster.write_file(orphan)
     name = fill_a_segment(cluster)
-    told = cluster.expect_log("^removed orphan archive status file ", since=before.mark)
+    told = before.expect_log("^removed orphan archive status file ")
     assert (told.level, told.message) == (
         "WARNING",
         f'removed orphan archive status file "{orphan}"',
@@ -218,7 +217,7 @@ def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
     cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
     assert not (cluster.data / orphan).exists()
     assert archived(cluster) == [name]
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("AR-02", source=READY, needs=NEEDS)
@@ -227,7 +226,7 @@ def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
 def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
     """Who was ready when the archiver looked and is not when its turn comes is passed over."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     names = [f"0000000100000000000000F{number}" for number in range(3)]
     # The archiver lists all of them and then comes to each; the first one takes another away.
     gone = cluster.data / "pg_wal" / "archive_status" / f"{names[1]}.ready"
@@ -240,7 +239,7 @@ def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
     cluster.wait_for("nothing ready", lambda: status_files(cluster, ".ready") == [])
     resting_archiver(cluster)
     assert [name for name in archived(cluster) if name in names] == [names[0], names[2]]
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("AR-02", source=READY, needs=NEEDS)
@@ -330,7 +329,7 @@ def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
         lambda: sleep_ms(child.pid) in MINUTE_MS,
         describe=lambda: f"{sleep_ms(child.pid)} ms",
     )
-    before = Before.of(cluster)
+    before = cluster.since()
     told_at = time.monotonic()
     cluster.signal_child(child, signal.SIGTERM)
     resting_archiver(cluster)
@@ -351,7 +350,7 @@ def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
     cluster.signal_child(child, signal.SIGUSR1)
     cluster.expect_death(child)
     cluster.wait_for("the segment archived", lambda: archived(cluster) == [name])
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim("SG-17", "AR-05", source=MAIN_LOOP, needs=NEEDS)
@@ -360,15 +359,15 @@ def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
 def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
     """USR2 makes an archiver that sleeps try once more what failed before, and then exit 0."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     name = fill_a_segment(cluster)
-    cluster.expect_log(FAILED_TOO_OFTEN, since=before.mark)
+    before.expect_log(FAILED_TOO_OFTEN)
     resting_archiver(cluster)
     cluster.write_file("go")
     cluster.signal_child(child, signal.SIGUSR2)
     cluster.expect_death(child)
     assert status_files(cluster, ".done") == [name]
-    expect_undisturbed(cluster, before, gone=[child])
+    before.expect_undisturbed(gone=[child])
 
 
 @claim(
@@ -383,27 +382,26 @@ def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
 def test_another_archive_library_makes_the_archiver_leave(cluster: Cluster) -> None:
     """A reload that changes archive_library makes the archiver exit 0, to come again later."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.reload(work_mem="5MB")
     resting_archiver(cluster)
     assert cluster.child(Kind.ARCHIVER).key == child.key
     cluster.reload(archive_library="another")
-    told = cluster.expect_log(
-        '^restarting archiver process because value of "archive_library" was changed$',
-        since=before.mark,
+    told = before.expect_line(
+        'restarting archiver process because value of "archive_library" was changed'
     )
     assert (told.pid, told.level) == (child.pid, "LOG")
     cluster.expect_death(child)
     line = exited_line(cluster, child, 0)
     cluster.expect_still(
         "no line of its exit",
-        lambda: line not in [r.message for r in cluster.log(before.mark) if r.level == "LOG"],
+        lambda: line not in [r.message for r in before.log() if r.level == "LOG"],
         0.1,
     )
     assert _others(before, child) <= {kid.key for kid in cluster.children()}
 
 
-def _others(before: Before, child: Child) -> set[object]:
+def _others(before: Since, child: Child) -> set[object]:
     return {kid.key for kid in before.kids if kid.key != child.key}
 
 
@@ -419,11 +417,9 @@ def _others(before: Before, child: Child) -> set[object]:
 def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
     """Both archive_command and archive_library by reload: FATAL, exit 1, and no crash."""
     child = resting_archiver(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.reload(archive_library="another")
-    told = cluster.expect_log(
-        '^both "archive_command" and "archive_library" set$', since=before.mark
-    )
+    told = before.expect_line('both "archive_command" and "archive_library" set')
     assert (told.pid, told.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     assert _others(before, child) <= {kid.key for kid in cluster.children()}

@@ -9,10 +9,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import SMART
-from pglife_conformance.expect.crash import (
-    Before,
-    expect_family,
-)
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
@@ -57,19 +53,19 @@ def test_launcher_comes_in_an_emergency(cluster: Cluster) -> None:
     and goes; a smart shutdown that waits does not change that."""
     assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_line("received smart shutdown request")
         use_up_xids(session, EMERGENCY_XIDS)
-        launcher = cluster.expect_log("^autovacuum launcher started$", since=mark).pid
-        worker = cluster.expect_log(r'^autovacuum: processing database "', since=mark).pid
+        launcher = then.expect_line("autovacuum launcher started").pid
+        worker = then.expect_log(r'^autovacuum: processing database "').pid
         assert launcher != worker
         cluster.wait_for(
             "the end of the first launcher and its worker",
             lambda: not {launcher, worker} & {kid.pid for kid in cluster.children()},
             deadlines.START_LIMIT,
         )
-        cluster.expect_no_log("was terminated by signal|terminating any other", since=mark)
+        then.expect_no_log("was terminated by signal|terminating any other")
     cluster.expect_exit(code=0)
 
 
@@ -142,15 +138,15 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 )
 def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
     """autovacuum = off by reload ends the launcher with 0 for good; on brings another one."""
-    before = Before.of(cluster)
+    before = cluster.since()
     first = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     cluster.reload(autovacuum="off")
     cluster.expect_death(first)
-    cluster.expect_log("^autovacuum launcher shutting down$", since=before.mark)
-    expect_family(cluster)
+    before.expect_line("autovacuum launcher shutting down")
+    cluster.expect_complete()
     cluster.expect_still("no launcher", lambda: not cluster.children(Kind.AUTOVACUUM_LAUNCHER), 0.2)
     cluster.reload(autovacuum="on")
-    expect_family(cluster)
+    cluster.expect_complete()
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key != first.key
     others = [kid for kid in before.kids if kid.key != first.key]
     assert {kid.key for kid in others} <= {kid.key for kid in cluster.children()}
@@ -165,5 +161,5 @@ def test_no_autovacuum_launcher_where_autovacuum_is_off(
     cluster = stopped_cluster
     cluster.configure(**{setting: "off"})
     cluster.start()
-    expect_family(cluster)
+    cluster.expect_complete()
     assert not cluster.children(Kind.AUTOVACUUM_LAUNCHER)

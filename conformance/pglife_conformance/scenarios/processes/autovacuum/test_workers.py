@@ -10,6 +10,7 @@ from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_point import CaughtFork
 from pglife_conformance.hold.zombie import EndHeld
 from pglife_conformance.observation.kinds import Kind
@@ -35,21 +36,21 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
     with cluster.session() as session:
         session.query("create table something as select 1; analyze something")
         session.query("select pg_stat_force_next_flush()")
-    mark = cluster.mark()
+    then = cluster.since()
     processed = '^autovacuum: processing database "postgres"$'
-    cluster.expect_still("no worker", lambda: cluster.find_log(processed, mark) is None, 0.2)
+    cluster.expect_still("no worker", lambda: then.find_log(processed) is None, 0.2)
     cluster.reload(autovacuum_naptime="1s")
 
     def workers() -> list[int]:
         text = 'autovacuum: processing database "'
-        return [r.pid for r in cluster.log(mark) if r.message.startswith(text)]
+        return [r.pid for r in then.log() if r.message.startswith(text)]
 
     cluster.wait_for("two workers", lambda: len(workers()) >= 2, START_LIMIT)
     for pid in workers()[:2]:
-        cluster.expect_log(f"[(]PID {pid}[)] exited with exit code 0$", since=mark)
+        then.expect_log(f"[(]PID {pid}[)] exited with exit code 0$")
     assert len(set(workers())) == len(workers())
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
-    worse = [r for r in cluster.log(mark) if r.level in ("ERROR", "FATAL", "PANIC")]
+    worse = [r for r in then.log() if r.level in ("ERROR", "FATAL", "PANIC")]
     assert worse == []
 
 
@@ -66,11 +67,11 @@ def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
         with cluster.session(parameters={"database": name}) as session:
             session.query("create table something as select 1; analyze something")
             session.query("select pg_stat_force_next_flush()")
-    mark = cluster.mark()
+    then = cluster.since()
     text = 'autovacuum: processing database "'
 
     def visits() -> list[str]:
-        found = (r.message for r in cluster.log(mark) if r.message.startswith(text))
+        found = (r.message for r in then.log() if r.message.startswith(text))
         return [message.split('"')[1] for message in found]
 
     def all_visited_twice() -> bool:
@@ -87,13 +88,13 @@ def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> No
     with cluster.session() as session:
         session.query("create table something as select 1; analyze something")
         session.query("select pg_stat_force_next_flush()")
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_line("received smart shutdown request")
         # One may have been on its way already.
         for _ in range(3):
-            mark = cluster.mark()
-            cluster.expect_log("^autovacuum: processing database ", since=mark, within=START_LIMIT)
+            then = cluster.since()
+            then.expect_log("^autovacuum: processing database ", within=START_LIMIT)
     cluster.expect_exit(code=0)
 
 
@@ -108,11 +109,11 @@ def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> No
 def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
     """autovacuum_max_workers beyond the slots is warned of when it changes, by the launcher."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
-    mark = cluster.mark()
+    then = cluster.since()
     text = '"autovacuum_max_workers" (5) should be less than or equal to '
 
     def warnings() -> list[tuple[int, str]]:
-        return [(r.pid, r.level) for r in cluster.log(mark) if r.message.startswith(text)]
+        return [(r.pid, r.level) for r in then.log() if r.message.startswith(text)]
 
     cluster.reload(autovacuum_max_workers=4)
     cluster.expect_still("no warning", lambda: not warnings(), 0.2)
@@ -143,16 +144,16 @@ def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
     is told, asks again, and has its worker when there is."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     with autovacuum_worker(cluster) as worker, EndHeld(cluster, worker) as held:
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.signal_child(worker, signal.SIGTERM)
         held.expect_end()
-        told = cluster.expect_log("^no slot available for", since=mark)
+        told = then.expect_log("^no slot available for")
         assert told.message == "no slot available for new autovacuum worker process"
         assert (told.pid, told.level) == (cluster.pid, "LOG")
-        cluster.expect_no_log("^no postmaster child slot available", since=mark)
-        mark = cluster.mark()
+        then.expect_no_log("^no postmaster child slot available")
+        then = cluster.since()
         held.let_go()
-        cluster.expect_log('^autovacuum: processing database "', since=mark)
+        then.expect_log('^autovacuum: processing database "')
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
 
 
@@ -176,9 +177,9 @@ def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None
     with autovacuum_worker(cluster) as child:
         with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("does_not_exist = 'but is complained of by each who reads this'\n")
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.signal_child(child, signal.SIGHUP)
-        told = cluster.expect_log(f"{COMPLAINT}$", since=mark)
+        told = then.expect_log(f"{COMPLAINT}$")
         assert told.pid == child.pid
         assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}
 
@@ -216,13 +217,13 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
             return next((kid for kid in kids if kid.pid in pids), None)
 
         child = cluster.wait_for("a worker that is held up", held_up, 30.0)
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.signal_child(child, signal.SIGINT)
-        told = cluster.expect_log("^canceling autovacuum task$", since=mark)
+        told = then.expect_line("canceling autovacuum task")
         assert (told.pid, told.level) == (child.pid, "ERROR")
-        cluster.expect_log(rf"[(]PID {child.pid}[)] exited with exit code 0$", since=mark)
+        then.expect_log(rf"[(]PID {child.pid}[)] exited with exit code 0$")
         session.query("rollback")
-        cluster.expect_no_log(CRASH, since=mark)
+        then.expect_no_log(CRASH)
 
 
 @claim("AV-10", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
@@ -232,10 +233,10 @@ def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> 
     """A worker that has not begun after a nap is taken for lost by the launcher, which tells of
     it and asks for another."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
-    mark = cluster.mark()
+    then = cluster.since()
     with CaughtFork(cluster) as caught:
         caught.wait_for_fork()
-        told = cluster.expect_log(TOO_LONG, since=mark)
+        told = then.expect_log(TOO_LONG)
         assert (told.pid, told.level) == (launcher.pid, "WARNING")
-    cluster.expect_log("^autovacuum: processing database ", since=told.index + 1)
+    Since(cluster, told.index + 1).expect_log("^autovacuum: processing database ")
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key

@@ -24,12 +24,10 @@ from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
 from pglife_conformance.expect.crash import (
     REINITIALIZING,
     TERMINATING,
-    Before,
     exited_line,
-    expect_undisturbed,
     killed_line,
-    postmaster_lines,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
@@ -62,10 +60,10 @@ def expect_no_leader(cluster: Cluster) -> None:
 
 def end_leader(cluster: Cluster) -> Child:
     """End the leader, and see that the postmaster has done with it."""
-    mark = cluster.mark()
+    then = cluster.since()
     victim = cluster.signal_child(leader(cluster), signal.SIGTERM)
     cluster.expect_death(victim)
-    cluster.expect_log(FORGOTTEN, since=mark)
+    then.expect_log(FORGOTTEN)
     return victim
 
 
@@ -85,10 +83,10 @@ def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
     is registered anew by a start."""
     child = leader(cluster)
     assert child.title == "postgres: autoprewarm leader "
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = end_leader(cluster)
     expect_no_leader(cluster)
-    expect_undisturbed(cluster, before, gone=[victim])
+    before.expect_undisturbed(gone=[victim])
     cluster.restart()
     assert leader(cluster).key != victim.key
 
@@ -102,12 +100,12 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
     blocked: Path = cluster.data / "autoprewarm.blocks.tmp"
     line = exited_line(cluster, leader(cluster), 1).split("(PID ")[0]
     blocked.mkdir()
-    mark = cluster.mark()
+    then = cluster.since()
     expect_a_sleeper(cluster, sleep_ms)
     cluster.reload(**{"pg_prewarm.autoprewarm_interval": "1s"})
 
     def told() -> list[str]:
-        return [text for text in postmaster_lines(cluster, mark) if text.startswith(line)]
+        return [text for text in then.postmaster_lines() if text.startswith(line)]
 
     cluster.wait_for("three ends", lambda: len(told()) >= 3, describe=lambda: str(told()))
     assert all(text.endswith(" exited with exit code 1") for text in told())
@@ -119,7 +117,7 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
     blocks.unlink(missing_ok=True)
     end_leader(cluster)
     assert blocks.exists()
-    cluster.expect_no_log(f"^{TERMINATING}$", since=mark)
+    then.expect_no_log(f"^{TERMINATING}$")
 
 
 @claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
@@ -130,15 +128,15 @@ def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -
     """A worker that a signal ends, or that exits 2, is named in the log; after the restart it is
     there again."""
     victim = leader(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.signal_child(victim, number)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     ended = (
         killed_line(cluster, victim)
         if number is signal.SIGKILL
         else exited_line(cluster, victim, 2)
     )
-    lines = postmaster_lines(cluster, mark)
+    lines = then.postmaster_lines()
     assert lines == [ended, TERMINATING, REINITIALIZING, READY_LINE]
     assert leader(cluster).key != victim.key
 
@@ -161,7 +159,8 @@ def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
     standby.write_file("standby.signal")
     standby.start(wait=False)
     line = READ_ONLY_LINE if hot else "entering standby mode"
-    mark = standby.expect_log(f"^{line}$", within=deadlines.START_LIMIT).index
+    first = standby.expect_log(f"^{line}$", within=deadlines.START_LIMIT)
+    then = Since(standby, first.index)
     if hot:
         child = leader(standby)
     else:
@@ -169,7 +168,7 @@ def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
         expect_no_leader(standby)
     standby.write_file("promote")
     standby.signal_postmaster(signal.SIGUSR1)
-    standby.expect_log(f"^{READY_LINE}$", since=mark)
+    then.expect_log(f"^{READY_LINE}$")
     if hot:
         standby.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         assert leader(standby).key == child.key
@@ -199,7 +198,7 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     outlives it, and comes and goes as a static one does."""
     session = with_extension(cluster)
     end_leader(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     rest = Rest(cluster.pid)
     cluster.wait_for("a postmaster at rest", rest.has_come)
     with StoppedPostmaster(cluster):
@@ -220,7 +219,7 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     victim = end_leader(cluster)
     assert victim.key == child.key
     expect_no_leader(cluster)
-    expect_undisturbed(cluster, before, gone=[gone])
+    before.expect_undisturbed(gone=[gone])
 
 
 @claim("BG-23", source="bgworker.c: BackgroundWorkerStateChange()", needs=NEEDS)
@@ -231,7 +230,7 @@ def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster,
     """A session that breaks off its wait, or ends, leaves its worker to the postmaster."""
     session = with_extension(cluster)
     end_leader(cluster)
-    before = Before.of(cluster)
+    before = cluster.since()
     child = session.child
     rest = Rest(cluster.pid)
     cluster.wait_for("a postmaster at rest", rest.has_come)
@@ -246,7 +245,7 @@ def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster,
             session.expect_end()
             cluster.expect_death(child)
     leader(cluster)
-    expect_undisturbed(cluster, before, gone=[child] if how == "term" else [])
+    before.expect_undisturbed(gone=[child] if how == "term" else [])
     end_leader(cluster)
     expect_no_leader(cluster)
 
@@ -264,13 +263,13 @@ def test_worker_without_a_place(cluster: Cluster) -> None:
     assert told.hint == hint
     expect_no_leader(cluster)
     with with_extension(cluster) as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         with pytest.raises(ServerError) as refused:
             session.query(START_ONE)
         assert refused.value.sqlstate == NO_RESOURCES
         assert refused.value.answer.message == "could not register background process"
         expect_no_leader(cluster)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 # Workers of a worker.

@@ -60,10 +60,10 @@ def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
     with cluster.session() as session:
         cluster.wait_for("all parallel workers", lambda: launched(session) == PLANNED)
         assert cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER) == []
-        mark = cluster.mark()
+        then = cluster.since()
         session.query("select pg_promote(false)")
         ready = "^database system is ready to accept connections$"
-        cluster.expect_log(ready, since=mark, within=deadlines.START_LIMIT)
+        then.expect_log(ready, within=deadlines.START_LIMIT)
         cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         cluster.wait_for("all parallel workers", lambda: launched(session) == PLANNED)
 

@@ -21,11 +21,9 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import (
     TERMINATING,
-    Before,
     exited_line,
-    expect_abnormal_end,
-    expect_undisturbed,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -54,9 +52,9 @@ class Quiet:
         return time.monotonic() - self._since > 1.5
 
 
-def started(cluster: Cluster, since: int) -> list[str]:
+def started(cluster: Cluster, since: Since) -> list[str]:
     """What checkpoints were begun, by the words of their lines."""
-    found = (re.fullmatch(r"checkpoint starting: (.*)", r.message) for r in cluster.log(since))
+    found = (re.fullmatch(r"checkpoint starting: (.*)", r.message) for r in since.log())
     return [line[1] for line in found if line is not None]
 
 
@@ -66,17 +64,17 @@ def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
     """CHECKPOINT asks for one at once, and ends when the checkpointer has made it."""
     with cluster.session() as session:
         for _ in range(2):
-            mark = cluster.mark()
+            then = cluster.since()
             with Pin(cluster, Kind.CHECKPOINTER) as pin:
                 session.send_query("checkpoint")
                 cluster.expect_still("the command under way", session.is_silent, A_WHILE_S)
-                assert started(cluster, mark) == []
+                assert started(cluster, then) == []
             session.result()
-            cluster.expect_log("^checkpoint complete: ", since=mark)
-            told = [r for r in cluster.log(mark) if r.message.startswith("checkpoint ")]
+            then.expect_log("^checkpoint complete: ")
+            told = [r for r in then.log() if r.message.startswith("checkpoint ")]
             assert {record.pid for record in told} == {pin.child.pid}
             assert {record.level for record in told} == {"LOG"}
-            assert started(cluster, mark) == ["immediate force wait"]
+            assert started(cluster, then) == ["immediate force wait"]
 
 
 @claim("CK-01", source=MAIN, needs=SQL)
@@ -85,48 +83,52 @@ def test_no_checkpoint_that_nobody_asked_for(cluster: Cluster) -> None:
     """A server that has just started begins no checkpoint by itself, and one request is one."""
     with cluster.session() as session:
         session.query("create table something()")
-        cluster.expect_still("no checkpoint", lambda: started(cluster, 0) == [], A_WHILE_S)
+        cluster.expect_still(
+            "no checkpoint", lambda: started(cluster, cluster.all_log()) == [], A_WHILE_S
+        )
         session.query("checkpoint")
         one = ["immediate force wait"]
-        cluster.expect_still("one checkpoint", lambda: started(cluster, 0) == one, A_WHILE_S)
+        cluster.expect_still(
+            "one checkpoint", lambda: started(cluster, cluster.all_log()) == one, A_WHILE_S
+        )
 
 
 @claim("CK-01", "CK-02", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB")
 def test_checkpoints_come_by_volume(cluster: Cluster) -> None:
     """WAL in volume brings a checkpoint, and one too soon after the last is complained of."""
-    mark = cluster.mark()
+    then = cluster.since()
     complaint = "^checkpoints are occurring too frequently [(][0-9]+ seconds? apart[)]$"
     with cluster.session() as session:
 
         def write_and_look() -> bool:
             session.query("create table something(); drop table something")
             session.query("select pg_switch_wal()")
-            return cluster.find_log(complaint, since=mark) is not None
+            return then.find_log(complaint) is not None
 
         cluster.wait_for("a checkpoint by volume", write_and_look)
-    told = cluster.find_log(complaint, since=mark)
+    told = then.find_log(complaint)
     assert told is not None
     assert told.level == "LOG"
     assert told.hint is not None
     assert "max_wal_size" in told.hint
-    cluster.wait_for("the checkpoint", lambda: "wal" in started(cluster, mark))
+    cluster.wait_for("the checkpoint", lambda: "wal" in started(cluster, then))
 
 
 @claim("CK-02", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB", checkpoint_warning="0")
 def test_checkpoints_by_volume_without_a_complaint(cluster: Cluster) -> None:
     """With checkpoint_warning = 0 nobody complains of checkpoints by volume."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session() as session:
 
         def write_and_look() -> bool:
             session.query("create table something(); drop table something")
             session.query("select pg_switch_wal()")
-            return started(cluster, mark).count("wal") >= 2
+            return started(cluster, then).count("wal") >= 2
 
         cluster.wait_for("two checkpoints by volume", write_and_look)
-    cluster.expect_no_log("too frequently", since=mark)
+    then.expect_no_log("too frequently")
 
 
 @claim("CK-01", source="checkpointer.c: CheckArchiveTimeout()", needs=SQL)
@@ -136,11 +138,11 @@ def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
     with cluster.session() as session:
         # A checkpointer that was born in recovery does not look at archive_timeout until woken.
         session.query("checkpoint")
-        mark = cluster.mark()
+        then = cluster.since()
         session.query("create table something()")
-        told = cluster.expect_log("^write-ahead log switch forced [(]", since=mark)
+        told = then.expect_log("^write-ahead log switch forced [(]")
         assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
-        quiet = Quiet(lambda: sum("switch forced" in r.message for r in cluster.log(mark)))
+        quiet = Quiet(lambda: sum("switch forced" in r.message for r in then.log()))
         cluster.wait_for("no more switches than there is to switch", quiet.has_come)
 
 
@@ -154,9 +156,9 @@ def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None
         session.query("create table something(a int)")
         # A checkpointer tells of what it keeps at its birth too; one that has worked has done so.
         session.query("checkpoint")
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(synchronous_standby_names="nobody")
-        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        then.expect_log("^checkpointer updated shared memory configuration")
         session.send_query("insert into something values (1)")
         cluster.expect_still("a commit that waits", session.is_silent, A_WHILE_S)
         cluster.reload(synchronous_standby_names="")
@@ -179,9 +181,9 @@ def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster
     with cluster.session() as session:
         session.query("checkpoint")
         assert recorded() == "off"
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(full_page_writes="on")
-        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        then.expect_log("^checkpointer updated shared memory configuration")
         session.query("checkpoint")
         assert recorded() == "on"
 
@@ -242,7 +244,7 @@ def without_snapshots(cluster: Cluster) -> Iterator[None]:
 @claim("CK-09", source=MAIN, needs=SQL)
 def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
     """Who waits for a checkpoint that fails gets an ERROR; a later one is made as ever."""
-    before = Before.of(cluster)
+    before = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with cluster.session() as session:
         session.query("create table something()")
@@ -252,25 +254,25 @@ def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
         assert told.value.answer.message == "checkpoint request failed"
         hint = "Consult recent messages in the server log for details."
         assert told.value.answer.hint == hint
-        reason = cluster.expect_log("^could not open directory .*snapshots", since=before.mark)
+        reason = before.expect_log("^could not open directory .*snapshots")
         assert (reason.pid, reason.level) == (checkpointer.pid, "ERROR")
         session.query("checkpoint")
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("CK-06", "CR-32", source=MAIN, needs=SQL, since=18, why="before, another crash: exit 1 too")
 @pytest.mark.unmonitored("the model's checkpointer does not fail by itself")
 def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
     """If the last checkpoint fails, the checkpointer exits 1, and the server does so too."""
-    mark = cluster.mark()
+    then = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with without_snapshots(cluster):
         cluster.request_shutdown(FAST)
-        reason = cluster.expect_log("^could not open directory .*snapshots", since=mark)
+        reason = then.expect_log("^could not open directory .*snapshots")
         assert (reason.pid, reason.level) == (checkpointer.pid, "FATAL")
         line = exited_line(cluster, checkpointer, 1)
         said = ["received fast shutdown request", "aborting any active transactions"]
-        expect_abnormal_end(cluster, mark, [*said, line, TERMINATING])
+        then.expect_abnormal_exit([*said, line, TERMINATING])
 
 
 # A checkpoint that takes its time.
@@ -290,10 +292,10 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
         session.query("create table something(a int)")
         session.query("insert into something select generate_series(1, 45000)")
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     old = cluster.target.version.major <= 14
     session.send_query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
-    cluster.wait_for("the checkpoint", lambda: started(cluster, mark) == ["force wait"])
+    cluster.wait_for("the checkpoint", lambda: started(cluster, then) == ["force wait"])
     cluster.expect_still("a checkpoint under way", session.is_silent, 0.3)
     yield session
 
@@ -302,12 +304,12 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
 @settings(**LOGGED_ALONE)
 def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
     """CHECKPOINT ends a spread checkpoint at full speed, and then comes its own."""
-    mark = cluster.mark()
+    then = cluster.since()
     with spread_checkpoint(cluster) as waiting, cluster.session() as session:
         session.query("checkpoint")
         assert len(waiting.result()) == 1
         both = ["force wait", "immediate force wait"]
-        assert started(cluster, mark) == both
+        assert started(cluster, then) == both
         waiting.close()
 
 
@@ -315,11 +317,11 @@ def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
 @settings(**LOGGED_ALONE)
 def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     """A shutdown ends a spread checkpoint at full speed, and then comes the last one."""
-    mark = cluster.mark()
+    then = cluster.since()
     with spread_checkpoint(cluster):
         cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
-    words = started(cluster, mark)
+    words = started(cluster, then)
     assert words[0] == "force wait"
     assert words[-1].startswith("shutdown")
 
@@ -329,9 +331,9 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
 def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
     """Between its writes a spread checkpoint sleeps, and obeys a reload."""
     with spread_checkpoint(cluster):
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.reload(full_page_writes="off")
-        cluster.expect_log("^checkpointer updated shared memory configuration", since=mark)
+        then.expect_log("^checkpointer updated shared memory configuration")
         pid = cluster.child(Kind.CHECKPOINTER).pid
 
         def ticks() -> int:

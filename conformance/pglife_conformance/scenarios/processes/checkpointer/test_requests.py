@@ -20,7 +20,7 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.expect.crash import Before, expect_undisturbed
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_point import CaughtFork
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -37,10 +37,10 @@ FULL = "could not forward fsync request because request queue is full"
 A_WHILE_S = 0.3
 
 
-def compactions(cluster: Cluster, since: int) -> list[tuple[int, int]]:
+def compactions(cluster: Cluster, since: Since) -> list[tuple[int, int]]:
     """From how many entries to how many the queue was compacted each time."""
     pattern = re.compile(r"compacted fsync request queue from (\d+) entries to (\d+) entries")
-    found = (pattern.fullmatch(r.message) for r in cluster.log(since))
+    found = (pattern.fullmatch(r.message) for r in since.log())
     return [(int(match[1]), int(match[2])) for match in found if match is not None]
 
 
@@ -53,23 +53,23 @@ def test_full_queue_keeps_one_request_for_each_file(cluster: Cluster) -> None:
         session.query(
             "create table something as select repeat('x', 900) from generate_series(1, 900)"
         )
-        before = Before.of(cluster)
+        before = cluster.since()
 
         def all_of_one_file() -> bool:
             # Afterwards there is nothing in the queue, and nothing to be written.
             session.query("checkpoint")
             with Pin(cluster, checkpointer):
-                mark = cluster.mark()
+                then = cluster.since()
                 session.query("select count(*) from (select from something for update) as locked")
                 assert was_woken(checkpointer.pid)
-                done = compactions(cluster, mark)
+                done = compactions(cluster, then)
             assert done
             assert {entries for entries, _ in done} == {BUFFERS}
             # Whoever has looked into a catalog may have left a hint there, once.
             return {left for _, left in done} == {1}
 
         cluster.wait_for("a queue with one file in it", all_of_one_file, START_LIMIT)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 @claim("CK-01", source=FORWARD, needs=SQL)
@@ -79,21 +79,21 @@ def test_queue_that_is_full_of_different_files(cluster: Cluster) -> None:
     waits for the checkpointer."""
     with cluster.session() as session:
         names = [f"table_{number}" for number in range(BUFFERS + 8)]
-        before = Before.of(cluster)
+        before = cluster.since()
         with Pin(cluster, Kind.CHECKPOINTER):
             for name in names:
                 session.query(f"create table {name} as select 1 as a")
-            told = cluster.expect_log(f"^{FULL}$", since=before.mark)
+            told = before.expect_log(f"^{FULL}$")
             assert (told.pid, told.level) == (session.backend_pid, "DEBUG")
-            assert all(entries == BUFFERS for entries, _ in compactions(cluster, before.mark))
+            assert all(entries == BUFFERS for entries, _ in compactions(cluster, before))
             session.send_query(f"drop table {names[0]}")
             cluster.expect_still("a table not yet dropped", session.is_silent, A_WHILE_S)
         assert session.result() == []
-        mark = cluster.mark()
+        then = cluster.since()
         session.query("checkpoint")
         assert rows(session, names[1:]) == len(names) - 1
-        cluster.expect_no_log(f"^{FULL}$", since=mark)
-        expect_undisturbed(cluster, before)
+        then.expect_no_log(f"^{FULL}$")
+        before.expect_undisturbed()
 
 
 def rows(session: Session, names: list[str]) -> int:
@@ -107,12 +107,12 @@ def test_no_segment_is_switched_before_its_time(cluster: Cluster, archive_timeou
     """Without archive_timeout, or before it is over, a checkpoint switches no segment."""
     cluster.reload(archive_timeout=archive_timeout)
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         for _ in range(3):
             # The checkpointer looks at its clock after a checkpoint, so the next one tells.
             session.query("create table something(); drop table something")
             session.query("checkpoint")
-        cluster.expect_no_log("^write-ahead log switch forced", since=mark)
+        then.expect_no_log("^write-ahead log switch forced")
 
 
 @claim(
@@ -135,18 +135,18 @@ def test_startup_process_waits_for_a_checkpointer_that_begins_late(
     cluster.start()
     with cluster.session() as session:
         session.query("create table something()")
-    mark = cluster.mark()
+    then = cluster.since()
     with CaughtFork(cluster) as caught:
         cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGKILL)
         startup = caught.wait_for_fork()
         caught.let_child_go()
         caught.wait_for_fork()
-        cluster.expect_log("^redo done at ", since=mark, within=CRASH_RESTART_LIMIT)
+        then.expect_log("^redo done at ", within=CRASH_RESTART_LIMIT)
         cluster.expect_still(
             "a startup process that waits",
             lambda: [child.pid for child in cluster.children(Kind.STARTUP)] == [startup],
             0.5,
         )
-    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=CRASH_RESTART_LIMIT)
-    cluster.expect_log("^checkpoint complete: ", since=mark)
-    cluster.expect_no_log("checkpointer is not running", since=mark)
+    then.expect_log(f"^{READY_LINE}$", within=CRASH_RESTART_LIMIT)
+    then.expect_log("^checkpoint complete: ")
+    then.expect_no_log("checkpointer is not running")

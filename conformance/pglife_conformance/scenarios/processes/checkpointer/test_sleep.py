@@ -17,7 +17,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.log import LogRecord
@@ -90,9 +89,9 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with cluster.session() as session:
         for _ in range(2):
-            mark = cluster.mark()
+            then = cluster.since()
             session.query("checkpoint")
-        told = cluster.expect_log("^skipping restartpoint, already performed at ", since=mark)
+        told = then.expect_log("^skipping restartpoint, already performed at ")
     assert told.pid == checkpointer.pid
     cluster.wait_for(
         "a sleep of 15 s",
@@ -120,12 +119,12 @@ def test_spread_checkpoint_takes_its_share_of_the_time(
         session.query("create table something(a int)")
         # Each of these buffers would make it sleep for a tenth of a second.
         session.query("insert into something select generate_series(1, 45000)")
-        mark = cluster.mark()
+        then = cluster.since()
         old = cluster.target.version.major <= 14
         began = time.monotonic()
         session.query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
         elapsed_s = time.monotonic() - began
-    cluster.expect_log("^checkpoint complete: wrote ", since=mark)
+    then.expect_log("^checkpoint complete: wrote ")
     assert least_s <= elapsed_s
     assert elapsed_s < most_s * cluster.scale
 
@@ -144,7 +143,7 @@ SLEEP_COMES_WITHIN_S = 30.0
 @settings(log_checkpoints="on")
 def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
     """A checkpointer that takes its time goes at once when the postmaster dies."""
-    mark = cluster.mark()
+    then = cluster.since()
     with spread_checkpoint(cluster):
         cluster.signal_postmaster(signal.SIGKILL)
         cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
@@ -154,7 +153,7 @@ def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
             CRASH_RESTART_LIMIT,
             describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
         )
-    cluster.expect_no_log("^checkpoint complete: ", since=mark)
+    then.expect_no_log("^checkpoint complete: ")
 
 
 @claim("CK-01", source="checkpointer.c: AbsorbSyncRequests()", needs=SQL)
@@ -163,21 +162,21 @@ def test_what_has_been_synced_is_not_synced_again(cluster: Cluster) -> None:
     """A file that was written is synced by one checkpoint; a file that has gone, by none."""
 
     def synced() -> int:
-        mark = cluster.mark()
+        then = cluster.since()
         session.query("checkpoint")
-        done = cluster.expect_log("^checkpoint complete: ", since=mark)
+        done = then.expect_log("^checkpoint complete: ")
         files = re.search(r"sync files=(\d+),", done.message)
         assert files is not None
         return int(files[1])
 
     with cluster.session() as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         session.query("create table something as select generate_series(1, 1000)")
         assert synced() > 0
         session.query("drop table something")
         # Whoever looks at what is new may leave hints there, to be written with the next one.
         cluster.wait_for("a checkpoint that has nothing to sync", lambda: synced() == 0, 60.0)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 NAP_MS = 100
@@ -188,13 +187,13 @@ NAP_MS = 100
 @pytest.mark.parametrize("hurry", ["checkpoint", "shutdown"])
 def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -> None:
     """Once somebody is in a hurry a spread checkpoint does not sleep between its writes."""
-    mark = cluster.mark()
+    then = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with spread_checkpoint(cluster), cluster.session() as session, contextlib.ExitStack() as held:
 
         def done() -> LogRecord | None:
             assert sleep_ms(checkpointer.pid) != NAP_MS
-            return cluster.find_log("^checkpoint complete: ", since=mark)
+            return then.find_log("^checkpoint complete: ")
 
         held.enter_context(pinned_asleep(cluster, checkpointer, NAP_MS))
         if hurry == "checkpoint":
@@ -237,11 +236,11 @@ HURRIED = "restartpoint starting: immediate wait"
 def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
     """After checkpoint_timeout comes one that is called and counted so, and a hurried one then is
     counted as the other kind."""
-    mark = cluster.mark()
+    then = cluster.since()
     with cluster.session() as session:
         first = counts(cluster, session)
         session.query("create table something()")
-        told = cluster.expect_log("^checkpoint starting: ", since=mark, within=2 * LATEST_S)
+        told = then.expect_log("^checkpoint starting: ", within=2 * LATEST_S)
         assert told.message == "checkpoint starting: time"
         assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
         session.query("checkpoint")
@@ -251,7 +250,7 @@ def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
             lambda: counts(cluster, session)[:2] == wanted,
             describe=lambda: str(counts(cluster, session)),
         )
-        starts = [r for r in cluster.log(mark) if r.message.startswith("checkpoint starting: ")]
+        starts = [r for r in then.log() if r.message.startswith("checkpoint starting: ")]
         assert len(starts) == 2
 
 
@@ -265,7 +264,7 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
         make_cluster, checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on"
     )
     primary, standby = pair.primary, pair.standby
-    mark = standby.mark()
+    then = standby.since()
 
     def checkpoint() -> None:
         with primary.session() as session:
@@ -276,13 +275,13 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
 
     with standby.session() as reader:
         checkpoint()
-        told = standby.expect_log("^restartpoint starting: ", since=mark, within=2 * LATEST_S)
+        told = then.expect_log("^restartpoint starting: ", within=2 * LATEST_S)
         assert told.message == "restartpoint starting: time"
         assert told.pid == standby.child(Kind.CHECKPOINTER).pid
         # This one lasts: most of its time it sleeps, until somebody is in a hurry.
         checkpoint()
         reader.query("checkpoint")
-        starts = [r for r in standby.log(mark) if r.message.startswith("restartpoint starting: ")]
+        starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]
         assert [record.message for record in starts[1:]] == [HURRIED]
         if standby.target.version.major >= 17:
             asked = (

@@ -15,12 +15,6 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, SMART
-from pglife_conformance.expect.crash import (
-    Before,
-    expect_family,
-    expect_pmstates,
-    expect_undisturbed,
-)
 from pglife_conformance.hold.frozen import expect_rest
 from pglife_conformance.hold.pin import (
     Pin,
@@ -61,7 +55,7 @@ def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, cou
     cluster = stopped_cluster
     cluster.configure(io_workers=count)
     cluster.start()
-    expect_family(cluster)
+    cluster.expect_complete()
     cluster.wait_for(f"{count} numbers", lambda: numbers(cluster) == list(range(count)))
     cluster.expect_still("no other", lambda: len(workers(cluster)) == count, 0.1)
 
@@ -70,26 +64,26 @@ def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, cou
 @settings(io_workers="1")
 def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
     """A reload that asks for more adds as many, with the next numbers; the old one stays."""
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.reload(io_workers=4)
-    expect_family(cluster)
+    cluster.expect_complete()
     cluster.wait_for("numbers 0 to 3", lambda: numbers(cluster) == [0, 1, 2, 3])
     said = [RELOADED, 'parameter "io_workers" changed to "4"']
-    expect_undisturbed(cluster, before, said=said)
+    before.expect_undisturbed(said=said)
 
 
 @claim("IO-04", "TI-34", source=ADJUST, needs=NEEDS)
 @settings(io_workers="5")
 def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
     """A reload that asks for fewer ends the surplus one by one; the others stay as they are."""
-    before = Before.of(cluster)
+    before = cluster.since()
     cluster.reload(io_workers=2)
-    expect_family(cluster)
+    cluster.expect_complete()
     left = {kid.key for kid in workers(cluster)}
     assert left <= {kid.key for kid in before.kids}
     gone = [kid for kid in before.kids if kid.kind is Kind.IO_WORKER and kid.key not in left]
     said = [RELOADED, 'parameter "io_workers" changed to "2"']
-    expect_undisturbed(cluster, before, said=said, gone=gone)
+    before.expect_undisturbed(said=said, gone=gone)
     cluster.expect_still("two left", lambda: len(workers(cluster)) == 2, 0.2)
 
 
@@ -106,9 +100,9 @@ def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
         lambda: all(rest.has_come() for rest in rests) and numbers(cluster) == [0, 1, 2, 3],
     )
     pins = [Pin(cluster, kid) for kid in kids]
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.reload(io_workers=1)
-    cluster.expect_log('^parameter "io_workers" changed to "1"$', since=mark)
+    then.expect_line('parameter "io_workers" changed to "1"')
     for _ in range(3):
         told = cluster.wait_for("one told to end", lambda: _told(pins) or None)
         cluster.expect_still("only one told", lambda: len(_told(pins)) == 1, 0.05)
@@ -127,13 +121,12 @@ def _told(pins: list[Pin]) -> list[Pin]:
 @settings(io_method="sync")
 def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
     """With io_method = sync there are none, and a shutdown passes their state in one go."""
-    expect_family(cluster)
+    cluster.expect_complete()
     assert workers(cluster) == []
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    expect_pmstates(
-        cluster,
+    then.expect_pmstates(
         [
             ("PM_RUN", "PM_STOP_BACKENDS"),
             ("PM_STOP_BACKENDS", "PM_WAIT_BACKENDS"),
@@ -143,8 +136,7 @@ def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
             ("PM_WAIT_IO_WORKERS", "PM_WAIT_CHECKPOINTER"),
             ("PM_WAIT_CHECKPOINTER", "PM_WAIT_DEAD_END"),
             ("PM_WAIT_DEAD_END", "PM_NO_CHILDREN"),
-        ],
-        mark,
+        ]
     )
 
 
@@ -195,9 +187,9 @@ def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> N
 def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluster) -> None:
     """While a smart shutdown waits a reload still changes the number of io workers."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    then.expect_line("received smart shutdown request")
     cluster.reload(io_workers=4)
     cluster.wait_for("four io workers", lambda: len(workers(cluster)) == 4)
     session.close()
@@ -261,7 +253,7 @@ def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
             # What is read of catalogs has been read.
             session.query("select count(*) from one limit 0")
             session.query("select count(*) from two limit 0")
-        before = Before.of(cluster)
+        before = cluster.since()
         with contextlib.ExitStack() as held:
             for worker in cluster.children(Kind.IO_WORKER):
                 rest = Rest(worker.pid)
@@ -275,4 +267,4 @@ def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
                     raise Inconclusive("a table that is not in the buffers", "it was there")
         for session in (first, second):
             assert session.result() == [("8000",)]
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()

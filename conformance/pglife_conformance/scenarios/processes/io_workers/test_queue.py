@@ -17,7 +17,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
@@ -71,7 +70,7 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
     for session in sessions:
         # What it reads of the catalogs has been read.
         session.query(BLOCK.format(0, 0))
-    before = Before.of(cluster)
+    before = cluster.since()
     with contextlib.ExitStack() as held:
         for worker in cluster.children(Kind.IO_WORKER):
             cluster.wait_for("an io worker at rest", Rest(worker.pid).has_come)
@@ -84,7 +83,7 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
         assert served == [False] * ROOM + [True] * MORE
     for session in sessions:
         assert session.result() == [("1",)]
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
@@ -152,7 +151,7 @@ def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
         file.write(b"damage" * 100)
     cluster.start()
     with cluster.session() as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         for _ in range(2):
             with pytest.raises(ServerError) as told:
                 session.query("select count(*) from big")
@@ -161,4 +160,4 @@ def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
             assert found.startswith(f"invalid page in block {DAMAGED} of relation "), found
             others = f"select count(*) from big where ctid < '({DAMAGED},0)'"
             assert session.query(others) == [(str(DAMAGED),)]
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()

@@ -14,7 +14,6 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, ShutdownMode
-from pglife_conformance.expect.crash import Before
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -76,7 +75,7 @@ def write_log(cluster: Cluster) -> None:
 @settings(logging_collector="on")
 def test_current_logfiles_follows_the_file(cluster: Cluster) -> None:
     """current_logfiles names the log file, and after a change of its name or place the other."""
-    before = Before.of(cluster)
+    before = cluster.since()
     expect_noted(cluster, f"stderr {LOG}")
     say(cluster, log_filename="elsewhere.log")
     expect_noted(cluster, "stderr log/elsewhere.log")
@@ -99,7 +98,7 @@ def test_current_logfiles_of_an_earlier_life_goes(stopped_cluster: Cluster) -> N
 @settings(logging_collector="on")
 def test_files_come_and_go_with_log_destination(cluster: Cluster) -> None:
     """A reload of log_destination opens and closes a file for each kind, and notes it."""
-    before = Before.of(cluster)
+    before = cluster.since()
     csv, json = "csvlog log/postgresql.csv", "jsonlog log/postgresql.json"
     say(cluster, log_destination="stderr,csvlog")
     expect_noted(cluster, f"stderr {LOG}", csv)
@@ -198,10 +197,10 @@ def test_request_never_truncates(stopped_cluster: Cluster) -> None:
     inode = path.stat().st_ino
     (cluster.data / "log").mkdir(exist_ok=True)
     other = cluster.write_file("log/elsewhere.log", "what was there\n")
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
     cluster.session().close()
-    cluster.wait_for("more in the log", lambda: len(cluster.log(mark)) > 0)
+    cluster.wait_for("more in the log", lambda: len(then.log()) > 0)
     assert (path.stat().st_ino, path.stat().st_size >= size) == (inode, True)
     say(cluster, log_filename="elsewhere.log")
     expect_noted(cluster, "stderr log/elsewhere.log")
@@ -214,12 +213,12 @@ def test_request_never_truncates(stopped_cluster: Cluster) -> None:
 @settings(logging_collector="on")
 def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> None:
     """If the next file cannot be opened the old one is kept; a reload tries again."""
-    before = Before.of(cluster)
+    before = cluster.since()
     blocked = cluster.write_file("blocked")
     say(cluster, log_directory="blocked")
-    told = cluster.expect_log("^could not open log file ", since=before.mark)
+    told = before.expect_log("^could not open log file ")
     given_up = "^disabling automatic rotation [(]use SIGHUP to re-enable[)]$"
-    cluster.expect_log(given_up, since=before.mark)
+    before.expect_log(given_up)
     assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
     assert noted(cluster) == [f"stderr {LOG}"]
     blocked.unlink()
@@ -248,10 +247,10 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
 def test_logger_is_the_last_to_go(cluster: Cluster, mode: ShutdownMode) -> None:
     """The logger ends after the postmaster, by itself; its farewell is the last line."""
     logger = cluster.child(Kind.LOGGER)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
-    cluster.expect_log("^logger shutting down$", since=mark)
+    then.expect_line("logger shutting down")
 
     def last_lines() -> list[str]:
         return (cluster.data / LOG).read_text(encoding="utf-8").splitlines()[-2:]

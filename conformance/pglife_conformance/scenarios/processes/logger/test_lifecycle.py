@@ -13,7 +13,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import COLLECTED_LOG, Cluster
-from pglife_conformance.expect.crash import Before, expect_family, expect_undisturbed, killed_line
+from pglife_conformance.expect.crash import killed_line
 from pglife_conformance.hold.pin import pin_wait_backends, pin_wait_backends_after_crash
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, children_of
@@ -66,7 +66,7 @@ def test_logger_is_the_first_child(cluster: Cluster) -> None:
 @claim("LG-01", "PR-12", source=START, needs=NEEDS)
 def test_no_logger_without_the_setting(cluster: Cluster) -> None:
     """Without logging_collector there is no logger and stderr has the log."""
-    expect_family(cluster)
+    cluster.expect_complete()
     assert cluster.children(Kind.LOGGER) == []
     cluster.expect_no_log("redirecting log output")
 
@@ -76,13 +76,13 @@ def test_no_logger_without_the_setting(cluster: Cluster) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
 def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
     """The logger's death by a signal is told by way of the next one, and is no crash."""
-    before = Before.of(cluster)
+    before = cluster.since()
     victim = crash_idle_logger(cluster, number)
     another_logger(cluster, victim)
     line = killed_line(cluster, victim, number)
-    cluster.expect_log(f"^system logger process [(]PID {victim.pid}[)] was", since=before.mark)
-    expect_undisturbed(cluster, before, said=[line], gone=[victim])
-    expect_family(cluster)
+    before.expect_log(f"^system logger process [(]PID {victim.pid}[)] was")
+    before.expect_undisturbed(said=[line], gone=[victim])
+    cluster.expect_complete()
 
 
 @claim("LG-04", "RP-19", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
@@ -99,33 +99,33 @@ def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
 @settings(logging_collector="on")
 def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
     """A logger killed while a crash is waited out is replaced, and survives the restart."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_backends_after_crash(cluster):
         victim = crash_idle_logger(cluster)
         new = another_logger(cluster, victim)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     assert [kid.key for kid in cluster.children(Kind.LOGGER)] == [new.key]
     line = killed_line(cluster, victim)
-    assert [r.message for r in cluster.log(mark) if "system logger" in r.message] == [line]
+    assert [r.message for r in then.log() if "system logger" in r.message] == [line]
 
 
 @claim("SG-21", "LG-06", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
     """USR1 to the logger rotates: a file moved away is made again."""
-    before = Before.of(cluster)
+    before = cluster.since()
     path = log_file(cluster)
     path.rename(path.with_name("old"))
     cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
     cluster.wait_for("the log file anew", path.exists)
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("SG-21", "SG-02", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_reload_may_move_the_log(cluster: Cluster) -> None:
     """The logger obeys a reload: with another log_filename it writes there."""
-    before = Before.of(cluster)
+    before = cluster.since()
     with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write("log_filename = 'elsewhere.log'\n")
     cluster.reload()
@@ -137,7 +137,7 @@ def test_reload_may_move_the_log(cluster: Cluster) -> None:
 @settings(logging_collector="on")
 def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     """pg_ctl logrotate leaves a file that the postmaster takes away and passes on as USR1."""
-    before = Before.of(cluster)
+    before = cluster.since()
     path = log_file(cluster)
     path.rename(path.with_name("old"))
     done = cluster.pg_ctl("logrotate")
@@ -146,17 +146,17 @@ def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     cluster.wait_for(
         "the file `logrotate` taken away", lambda: not (cluster.data / "logrotate").exists()
     )
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("TF-02", "CT-14", "PG-05", source="postmaster.c: process_pm_pmsignal()", needs=[Need.PG_CTL])
 def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
     """Without a logger the file `logrotate` stays where it is, and nothing else happens."""
-    before = Before.of(cluster)
+    before = cluster.since()
     assert cluster.pg_ctl("logrotate").code == 0
     trigger = cluster.data / "logrotate"
     cluster.expect_still("the file there", trigger.exists, 0.2)
-    expect_undisturbed(cluster, before)
+    before.expect_undisturbed()
 
 
 @claim("TF-04", source="postmaster.c: PostmasterMain()")

@@ -20,7 +20,6 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import Before
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
@@ -98,7 +97,7 @@ def test_rotation_comes_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     cluster.start()
-    before = Before.of(cluster)
+    before = cluster.since()
     second = begin_a_last_minute(cluster)
     expect_the_next_file(cluster)
     assert (cluster.data / "log" / f"at_{second}.log").exists()
@@ -130,15 +129,13 @@ def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> 
     cluster.configure(logging_collector="on")
     say(cluster, log_truncate_on_rotation=truncate)
     cluster.start()
-    before = Before.of(cluster)
+    before = cluster.since()
     blocked: Path = cluster.data / "log" / "at_00.log"
     blocked.mkdir()
     second = begin_a_last_minute(cluster)
-    told = cluster.expect_log(
-        "^could not open log file ", since=before.mark, within=FIRST_IN_S * 2**ATTEMPTS + LATE_S
-    )
+    told = before.expect_log("^could not open log file ", within=FIRST_IN_S * 2**ATTEMPTS + LATE_S)
     assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
-    cluster.expect_log("^disabling automatic rotation [(]use SIGHUP ", since=before.mark)
+    before.expect_log("^disabling automatic rotation [(]use SIGHUP ")
     assert noted(cluster) == [f"stderr log/at_{second}.log"]
     logger = cluster.child(Kind.LOGGER)
     cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))

@@ -8,9 +8,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.expect.crash import (
-    Before,
     exited_line,
-    expect_undisturbed,
 )
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
@@ -64,10 +62,10 @@ def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
 def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
     """One parallel worker after the other, with one slot for all of them; each exits 0."""
     with parallel_session(cluster) as session:
-        before = Before.of(cluster)
+        before = cluster.since()
         for _ in range(6):
             expect_a_worker(cluster, session)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
 
 
 @claim("BG-02", source="bgworker.c: RegisterDynamicBackgroundWorker()", needs=SQL)
@@ -91,7 +89,7 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
     """The worker of a cancelled statement ends with 1 before the session goes on: no crash."""
     with parallel_session(cluster) as session, cluster.session() as observer:
-        before = Before.of(cluster)
+        before = cluster.since()
         session.send_query("select pg_sleep(60)")
         worker = cluster.child(Kind.PARALLEL_WORKER)
         expect_asleep(cluster, observer, worker)
@@ -100,11 +98,11 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
             session.result()
         cluster.expect_death(worker)
         line = exited_line(cluster, worker, 1)
-        cluster.wait_for("its line", lambda: line in [r.message for r in cluster.log(before.mark)])
-        told = cluster.expect_log("^terminating background worker ", since=before.mark)
+        cluster.wait_for("its line", lambda: line in [r.message for r in before.log()])
+        told = before.expect_log("^terminating background worker ")
         assert (told.pid, told.level) == (worker.pid, "FATAL")
         expect_a_worker(cluster, session)
-        expect_undisturbed(cluster, before, said=[line], gone=[worker])
+        before.expect_undisturbed(said=[line], gone=[worker])
 
 
 @claim("BG-20", "BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
@@ -115,9 +113,9 @@ def test_parallel_workers_come_after_a_crash_too(cluster: Cluster) -> None:
     session = parallel_session(cluster)
     session.send_query("select pg_sleep(60)")
     worker = cluster.child(Kind.PARALLEL_WORKER)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(worker)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
     with parallel_session(cluster) as again:
         for _ in range(3):
@@ -153,10 +151,10 @@ def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> 
             expect_a_worker(cluster, session)
             boss.query(how)
             assert cluster.attempt(user="somebody", database="somewhere").refusal is not None
-            mark = cluster.mark()
+            then = cluster.since()
             for _ in range(2):
                 expect_a_worker(cluster, session)
-            worse = [r for r in cluster.log(mark) if r.level in ("ERROR", "FATAL", "PANIC")]
+            worse = [r for r in then.log() if r.level in ("ERROR", "FATAL", "PANIC")]
             assert worse == []
 
 
@@ -166,7 +164,7 @@ def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> 
 def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
     """Apply workers that come and go change nothing in how many parallel workers there may be."""
     with cluster.session() as session:
-        mark = cluster.mark()
+        then = cluster.since()
         session.query(
             "create subscription news connection 'host=/nowhere dbname=postgres' publication news "
             "with (connect = false, slot_name = 'news')"
@@ -175,7 +173,7 @@ def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
 
         def ended() -> int:
             gone = 'unregistering background worker "logical replication'
-            return sum(r.message.startswith(gone) for r in cluster.log(mark))
+            return sum(r.message.startswith(gone) for r in then.log())
 
         cluster.wait_for("three apply workers that have failed", lambda: ended() >= 3)
         session.query("alter subscription news disable")

@@ -20,7 +20,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair, stop
-from pglife_conformance.expect.crash import Before, expect_undisturbed
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.rest import Rest
@@ -45,11 +44,11 @@ def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> 
     summarizer = standby.child(Kind.WALSUMMARIZER)
     rest = Rest(summarizer.pid)
     standby.wait_for("a summarizer that waits", rest.has_come)
-    before = Before.of(standby)
+    before = standby.since()
     with standby.session() as session:
         assert session.query("select pg_promote()") == [("t",)]
         session.query("checkpoint")
-        told = standby.expect_log(HISTORIC, since=before.mark, within=deadlines.START_LIMIT)
+        told = before.expect_log(HISTORIC, within=deadlines.START_LIMIT)
         assert (told.pid, told.level) == (summarizer.pid, "DEBUG")
         place = standby.data / "pg_wal" / "summaries"
         standby.wait_for(
@@ -296,13 +295,13 @@ def nothing_can_be_made_in(cluster: Cluster, place: Path) -> Iterator[None]:
 def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
     """A summarizer that fails tells of it and sleeps for ten seconds, then it tries again; the one
     that goes on is the same process."""
-    before = Before.of(cluster)
+    before = cluster.since()
     summarizer = cluster.child(Kind.WALSUMMARIZER)
     place = cluster.data / "pg_wal" / "summaries"
     with cluster.session() as session:
         with nothing_can_be_made_in(cluster, place):
             session.query("create table something(); checkpoint")
-            told = cluster.expect_log("^could not create file .*summaries", since=before.mark)
+            told = before.expect_log("^could not create file .*summaries")
             assert (told.pid, told.level) == (summarizer.pid, "ERROR")
             cluster.wait_for(
                 "a sleep of ten seconds",
@@ -311,4 +310,4 @@ def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
             )
             there = set(place.iterdir())
         cluster.wait_for("a summary", lambda: set(place.glob("*.summary")) - there, LATEST_S)
-        expect_undisturbed(cluster, before)
+        before.expect_undisturbed()
