@@ -1,8 +1,6 @@
-"""Faults of the bundled server: each one wrong token, and the scenarios that must trip over it.
+"""Mutants of the bundled server: each one wrong token, and the scenario that must fail on it.
 
-Begin with   FAULTS.
-Owns         the text to replace, what replaces it, and by what words the fault is noticed.
-Leaves out   planting them and running the scenarios (planting.py).
+planting.py makes the mutant and runs the scenario.
 """
 
 from __future__ import annotations
@@ -12,17 +10,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Fault:
-    """One wrong server.
+    """One mutant.
 
     Args:
-        name: what goes wrong, as an identifier.
+        name: what is wrong, as an identifier.
         doc: the same as a sentence.
-        module: where, below pglife_impl.
-        old: the text, which must occur there exactly once.
-        new: what it becomes.
-        scenario: who must trip over it: `test_name[id]`, or `test_module.py::test_name[id]` where
-            the function is made by its module.
-        told: a part of the failure's text, so that no other failure passes for this one.
+        module: the file to change, below pglife_impl.
+        old: the text to replace, which must occur there exactly once.
+        new: its replacement.
+        scenario: the scenario that must fail: `test_name[id]`.
+        symptom: a part of the failure's text, so that no other failure passes for this one.
     """
 
     name: str
@@ -31,7 +28,7 @@ class Fault:
     old: str
     new: str
     scenario: str
-    told: str
+    symptom: str
 
     def __str__(self) -> str:
         return self.name
@@ -48,9 +45,9 @@ FAULTS = [
         "dead-end client backend (PID",
     ),
     Fault(
-        "siblings_are_not_told",
-        "After a crash nobody is told to quit.",
-        "postmaster/state_machine.py",
+        "siblings_get_no_sigquit",
+        "After a crash no child is sent SIGQUIT.",
+        "postmaster/crash.py",
         "signal.SIGABRT if abort else signal.SIGQUIT",
         "signal.SIGABRT if abort else signal.SIGURG",
         "test_crash_tells_everybody_to_quit",
@@ -58,16 +55,16 @@ FAULTS = [
     ),
     Fault(
         "smart_accepts",
-        "A smart shutdown does not close the doors.",
+        "During a smart shutdown new clients are admitted.",
         "postmaster/shutdown.py",
-        "step.set(conns_allowed=False)",
-        "step.set(conns_allowed=True)",
+        "step.pm.conns_allowed = False",
+        "step.pm.conns_allowed = True",
         "test_smart_shutdown_ends_with_the_last_session",
         "a new client is refused",
     ),
     Fault(
         "smart_does_not_wait",
-        "A smart shutdown goes on although sessions are left.",
+        "A smart shutdown does not wait for open sessions.",
         "postmaster/state_machine.py",
         "step.pm.count_children({Kind.BACKEND}) == 0",
         "step.pm.count_children({Kind.BACKEND}) >= 0",
@@ -76,7 +73,7 @@ FAULTS = [
     ),
     Fault(
         "immediate_is_fast",
-        "SIGQUIT is taken for a request for a fast shutdown.",
+        "SIGQUIT requests a fast shutdown.",
         "postmaster/loop.py",
         "self.note_shutdown(Shutdown.IMMEDIATE)",
         "self.note_shutdown(Shutdown.FAST)",
@@ -85,8 +82,8 @@ FAULTS = [
     ),
     Fault(
         "no_sigkill",
-        "The round that should kill only asks to terminate.",
-        "postmaster/launch.py",
+        "The SIGKILL round sends SIGTERM.",
+        "postmaster/crash.py",
         "step.terminate_children(signum)",
         "step.terminate_children(signal.SIGTERM)",
         "test_crash_during_a_shutdown_has_its_clock_too",
@@ -94,8 +91,8 @@ FAULTS = [
     ),
     Fault(
         "sigkill_too_early",
-        "Children get one second instead of five.",
-        "postmaster/launch.py",
+        "The SIGKILL timeout is one second instead of five.",
+        "postmaster/crash.py",
         "SIGKILL_CHILDREN_AFTER_S = 5",
         "SIGKILL_CHILDREN_AFTER_S = 1",
         "test_crash_during_a_shutdown_has_its_clock_too",
@@ -103,7 +100,7 @@ FAULTS = [
     ),
     Fault(
         "pid_file_left",
-        "The postmaster leaves postmaster.pid behind.",
+        "The postmaster does not remove postmaster.pid.",
         "data_directory/lockfile.py",
         "for path in reversed(self.paths):",
         "for path in reversed(self.paths[1:]):",
@@ -112,7 +109,7 @@ FAULTS = [
     ),
     Fault(
         "socket_lock_left",
-        "The postmaster leaves the lock file of its socket behind.",
+        "The postmaster does not remove the lock file of its socket.",
         "data_directory/lockfile.py",
         "for path in reversed(self.paths):",
         "for path in reversed(self.paths[:1]):",
@@ -121,7 +118,7 @@ FAULTS = [
     ),
     Fault(
         "wrong_sqlstate_in_recovery",
-        "A client refused because of a crash hears 57P01 instead of 57P03.",
+        "A client refused because of a crash gets 57P01 instead of 57P03.",
         "backend/refusals.py",
         'SqlState.CANNOT_CONNECT_NOW, "the database system is in recovery mode"',
         'SqlState.ADMIN_SHUTDOWN, "the database system is in recovery mode"',
@@ -130,7 +127,7 @@ FAULTS = [
     ),
     Fault(
         "wrong_sqlstate_at_shutdown",
-        "A session ended by a fast shutdown hears 57P02 instead of 57P01.",
+        "A session ended by a fast shutdown gets 57P02 instead of 57P01.",
         "session/interrupts.py",
         'fatal(SqlState.ADMIN_SHUTDOWN, "terminating connection due to administrator command")',
         'fatal(SqlState.CRASH_SHUTDOWN, "terminating connection due to administrator command")',
@@ -139,7 +136,7 @@ FAULTS = [
     ),
     Fault(
         "background_writer_not_restarted",
-        "A background writer that ends in PM_RUN is not replaced.",
+        "A background writer that exits in PM_RUN is not replaced.",
         "postmaster/launch.py",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY, PM.RUN)",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY)",
@@ -147,8 +144,8 @@ FAULTS = [
         "another background writer",
     ),
     Fault(
-        "checkpointer_leaves_first",
-        "The checkpointer is told to go together with the io workers.",
+        "checkpointer_stopped_too_early",
+        "The checkpointer is stopped together with the io workers.",
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER, Kind.CHECKPOINTER})",
@@ -156,8 +153,8 @@ FAULTS = [
         "checkpointer process (PID",
     ),
     Fault(
-        "io_workers_told_too_early",
-        "The io workers are told to end before the shutdown checkpoint.",
+        "io_workers_stopped_too_early",
+        "The io workers are stopped before the shutdown checkpoint.",
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER})",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER, Kind.IO_WORKER})",
@@ -165,8 +162,8 @@ FAULTS = [
         "io worker: expected nothing, pending SIGINT",
     ),
     Fault(
-        "io_workers_not_told",
-        "In PM_WAIT_IO_WORKERS nobody tells the io workers to end.",
+        "io_workers_not_stopped",
+        "In PM_WAIT_IO_WORKERS the io workers are sent no SIGUSR2.",
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGUSR2, {Kind.IO_WORKER})",
         "step.signal_children(signal.SIGURG, {Kind.IO_WORKER})",
@@ -176,15 +173,15 @@ FAULTS = [
     Fault(
         "fatal_error_not_set",
         "FatalError is not set by a crash.",
-        "postmaster/state_machine.py",
-        "step.set(fatal_error=True)",
-        "step.set(fatal_error=False)",
+        "postmaster/crash.py",
+        "pm.fatal_error = True",
+        "pm.fatal_error = False",
         "test_crash_while_a_smart_shutdown_waits",
         "exit status 1 of the postmaster",
     ),
     Fault(
         "restart_after_crash_ignored",
-        "The server comes again although restart_after_crash is off.",
+        "The server restarts although restart_after_crash is off.",
         "postmaster/state_machine.py",
         "elif not step.config.restart_after_crash:",
         "elif False:",
@@ -192,35 +189,39 @@ FAULTS = [
         "the postmaster's exit",
     ),
     Fault(
-        "logger_death_is_a_crash",
-        "The death of the logger takes everybody along.",
+        "logger_exit_is_a_crash",
+        "An exit of the logger is a crash.",
         "postmaster/reaping.py",
-        "logger_exited(step, event)",
-        "child_crashed(step, event, name)",
+        "yield from logger_exited(step, event)",
+        "child_crashed(step, name, event.pid, event.status)",
         "test_killed_logger_is_replaced_and_named[SIGKILL]",
         "terminating any other active server processes",
     ),
     Fault(
         "background_writer_exit_0_is_a_crash",
-        "A background writer that ends with 0 takes everybody along.",
+        "A background writer that exits 0 is a crash.",
         "base/kinds.py",
-        '"background writer ",\n        Attached.AUXILIARY,\n        ONLY_0',
-        '"background writer ",\n        Attached.AUXILIARY,\n        NO_EXIT',
+        'title="background writer ",\n'
+        "        attached=Attached.AUXILIARY,\n"
+        "        good_exits=ONLY_0",
+        'title="background writer ",\n'
+        "        attached=Attached.AUXILIARY,\n"
+        "        good_exits=NO_EXIT",
         "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
         "nobody else ends",
     ),
     Fault(
         "session_exit_1_is_a_crash",
-        "A session that ends with FATAL takes everybody along.",
+        "A session that ends with FATAL is a crash.",
         "base/kinds.py",
-        '"backend",\n        "",\n        Attached.BACKEND,\n        ZERO_OR_1',
-        '"backend",\n        "",\n        Attached.BACKEND,\n        ONLY_0',
+        'title="",\n        attached=Attached.BACKEND,\n        good_exits=ZERO_OR_1',
+        'title="",\n        attached=Attached.BACKEND,\n        good_exits=ONLY_0',
         "test_term_ends_a_session_with_1",
         "assert 'LOG' == 'DEBUG'",
     ),
     Fault(
         "session_leaves_its_slot_dirty",
-        "A session that says goodbye does not give its child slot back.",
+        "A session that ends does not mark its child slot as detached.",
         "backend/main.py",
         "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)",
         "context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)",
@@ -229,7 +230,7 @@ FAULTS = [
     ),
     Fault(
         "wrong_refusal_after_a_crash",
-        "While children end after a crash clients hear that the system is starting up.",
+        "While children quit after a crash, clients read that the system is starting up.",
         "postmaster/admit.py",
         "return Cac.RECOVERY",
         "return Cac.STARTUP",
@@ -238,7 +239,7 @@ FAULTS = [
     ),
     Fault(
         "ready_while_stopping",
-        "The pid file says `ready` while the server stops.",
+        "postmaster.pid says `ready` during a shutdown.",
         "postmaster/shutdown.py",
         "step.pid_status(PidStatus.STOPPING)",
         "step.pid_status(PidStatus.READY)",
@@ -255,8 +256,8 @@ FAULTS = [
         "exit status 1 of the postmaster",
     ),
     Fault(
-        "dead_end_children_not_told",
-        "At the end nobody tells the dead-end children to go.",
+        "dead_end_children_not_stopped",
+        "At the end of a shutdown dead-end children are sent no SIGTERM.",
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGTERM, ALL_BUT_LOGGER)",
         "step.signal_children(signal.SIGURG, ALL_BUT_LOGGER)",
@@ -265,7 +266,7 @@ FAULTS = [
     ),
     Fault(
         "reload_during_fast",
-        "SIGHUP is honoured during a fast shutdown.",
+        "SIGHUP is served during a fast shutdown.",
         "postmaster/shutdown.py",
         "if step.pm.shutdown > Shutdown.SMART:",
         "if step.pm.shutdown > Shutdown.FAST:",
@@ -276,7 +277,7 @@ FAULTS = [
         "second_request_ignored",
         "After a first shutdown request a stronger one is ignored.",
         "postmaster/shutdown.py",
-        "if level <= step.pm.shutdown:",
+        "if mode <= step.pm.shutdown:",
         "if step.pm.shutdown:",
         "test_requests_only_get_stronger[fast-immediate]",
         "received immediate shutdown request",
@@ -292,7 +293,7 @@ FAULTS = [
     ),
     Fault(
         "cancel_ends_the_session",
-        "A cancelled statement takes its session along.",
+        "A cancelled statement ends its session.",
         "session/interrupts.py",
         "Interrupt.CANCEL: lambda: error(",
         "Interrupt.CANCEL: lambda: fatal(",
@@ -301,10 +302,10 @@ FAULTS = [
     ),
     Fault(
         "launcher_forgotten_after_a_crash",
-        "The logical replication launcher does not come again after a crash.",
+        "The logical replication launcher is not restarted after a crash.",
         "postmaster/state_machine.py",
-        "if w.restart_s >= 0",
-        "if w.restart_s < 0",
+        "if worker.restart_s is not None",
+        "if worker.restart_s is None",
         "test_killed_background_process_takes_everybody_along[walwriter]",
         "the server to be ready with its whole family",
     ),
@@ -337,7 +338,7 @@ FAULTS = [
     ),
     Fault(
         "pmstate_line_missing",
-        "Steps of pmState are told at debug3 only.",
+        "Changes of pmState are logged at debug3 only.",
         "postmaster/step.py",
         'self.log(Level.DEBUG1, f"updating PMState',
         'self.log(Level.DEBUG3, f"updating PMState',
@@ -346,18 +347,18 @@ FAULTS = [
     ),
     Fault(
         "wrong_parting_words",
-        "Sessions hear of an immediate shutdown where there was a crash.",
-        "postmaster/state_machine.py",
+        "After a crash sessions read of an immediate shutdown.",
+        "postmaster/crash.py",
         "step.quit_reason(reason)",
         "step.quit_reason(QuitReason.FOR_STOP)",
         "test_sessions_are_warned_of_a_crash_elsewhere",
         "57P01",
     ),
     Fault(
-        "every_death_is_announced",
-        "Deaths that the crash itself caused are told as crashes.",
-        "postmaster/reaping.py",
-        "if state_machine.dying(step) and not",
+        "every_exit_is_announced",
+        "Exits that the crash itself caused are logged as crashes.",
+        "postmaster/crash.py",
+        "if quitting(step.pm) and not",
         "if False and not",
         "test_deaths_reaped_together_are_one_crash",
         "exactly these lines of the postmaster",
@@ -365,15 +366,15 @@ FAULTS = [
     Fault(
         "failed_fork_keeps_its_slot",
         "The slot of a child that could not be forked is not given back.",
-        "postmaster/launch.py",
-        "step.pm = step.pm.with_slot_back(event.kind, event.slot)",
-        "step.pm = step.pm",
+        "postmaster/step.py",
+        "self.pm.give_slot_back(fork.kind, fork.slot)",
+        "pass",
         "test_a_fork_that_failed_gives_its_slot_back",
         "a new client is admitted",
     ),
     Fault(
-        "failed_fork_is_told_in_another_form",
-        "A client without a process hears of it in a message that it does not know.",
+        "failed_fork_is_reported_in_another_form",
+        "A client that gets no process receives a message of unknown type.",
         "postmaster/perform.py",
         'f"Ecould not fork',
         'f"Fcould not fork',
@@ -382,7 +383,7 @@ FAULTS = [
     ),
     Fault(
         "orphans_of_a_start_without_startup_process",
-        "A postmaster that cannot fork its startup process leaves the others behind.",
+        "A postmaster that cannot fork its startup process exits before the other children.",
         "postmaster/launch.py",
         "if step.pm.count_children(ALL_BUT_LOGGER) == 0:",
         "if step.pm.count_children(ALL_BUT_LOGGER) >= 0:",
@@ -391,9 +392,9 @@ FAULTS = [
     ),
     Fault(
         "sleeps_without_checkpointer",
-        "A shutdown for which no checkpointer can be forked waits for somebody to die.",
+        "A shutdown for which no checkpointer can be forked waits for the exit of a child.",
         "postmaster/state_machine.py",
-        "consider_abort=False)\n    run(step)",
+        "consider_abort=False)\n        yield from wait_backends(step)",
         "consider_abort=False)",
         "test_no_checkpointer_can_be_forked_and_nobody_is_left",
         "it has no child, its clock has run out",

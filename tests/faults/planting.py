@@ -1,8 +1,7 @@
-"""Planting a fault into a copy of the bundled server, and running scenarios on the copy.
+"""Plant a fault into a copy of the bundled server, and run scenarios on the copy.
 
-Begin with   planted(), then run().
-Owns         the copy and the pytest run in a process of its own. The product knows nothing of it:
-             pytest's own setting `pythonpath` names the copy where else it names the checkout.
+Begin with planted(), then run(). pytest's setting `pythonpath` names the copy instead of the
+checkout, so the product needs no support for this.
 """
 
 from __future__ import annotations
@@ -25,42 +24,44 @@ PRODUCT = ROOT / "impl" / "pglife_impl"
 HERE = Path(__file__).parent
 TESTS_FAILED = 1
 LIMIT_S = 1200
-"""For a machine with much else to do; alone it is less than a minute."""
+"""Enough on a busy machine; on an idle one a run takes less than a minute."""
 SCENARIOS = ROOT / "conformance" / "pglife_conformance" / "scenarios"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A pytest run that has ended."""
+    """The result of a pytest run."""
 
     code: int
-    told: str
+    output: str
 
     @property
     def verdicts(self) -> dict[str, int]:
-        """How many scenarios had each verdict, by the suite's own summary."""
-        return {word: int(count) for word, count in _VERDICT.findall(self.told)}
+        """How many scenarios had each verdict, read from the suite's summary."""
+        return {word: int(count) for word, count in _VERDICT.findall(self.output)}
 
 
 _VERDICT = re.compile(r"\b(PASS|XFAIL|SKIP|INCONCLUSIVE|HANG|FAIL) (\d+)\b")
 
 
 def replaced(text: str, fault: Fault) -> str:
-    """The text with the fault in it."""
+    """The text with the fault in it.
+
+    Raises:
+        LookupError: the text to replace does not occur exactly once.
+    """
     found = text.count(fault.old)
     if found != 1:
-        raise LookupError(f"{fault}: {fault.old!r} stands {found} times in {fault.module}")
+        raise LookupError(f"{fault}: {fault.old!r} occurs {found} times in {fault.module}")
     return text.replace(fault.old, fault.new)
 
 
 def node_id(scenario: str) -> str:
-    """Where a scenario is, as pytest wants to hear it. Names are unique; modules may change."""
-    if "::" in scenario:
-        return f"{SCENARIOS.relative_to(ROOT)}/{scenario}"
+    """The pytest node id of a scenario, which is found by its function's name."""
     definition = f"def {scenario.partition('[')[0]}("
     modules = [
         path.relative_to(ROOT)
-        for path in sorted(SCENARIOS.glob("test_*.py"))
+        for path in sorted(SCENARIOS.rglob("test_*.py"))
         if definition in path.read_text(encoding="utf-8")
     ]
     if len(modules) != 1:
@@ -70,7 +71,7 @@ def node_id(scenario: str) -> str:
 
 @contextmanager
 def copied() -> Iterator[Path]:
-    """A directory with a copy of the bundled server, which the servers' user may read."""
+    """A directory with a copy of the bundled server, readable by the user that runs servers."""
     with tempfile.TemporaryDirectory(prefix="pglife-fault-") as directory:
         place = Path(directory)
         place.chmod(0o755)
@@ -81,7 +82,7 @@ def copied() -> Iterator[Path]:
 
 @contextmanager
 def planted(fault: Fault) -> Iterator[Path]:
-    """The same with a fault in it."""
+    """A directory with a copy of the bundled server that has a fault."""
     with copied() as place:
         path = place / PRODUCT.name / fault.module
         path.write_text(replaced(path.read_text(encoding="utf-8"), fault), encoding="utf-8")
@@ -89,9 +90,9 @@ def planted(fault: Fault) -> Iterator[Path]:
 
 
 def run(place: Path, scenarios: Sequence[str], *, scale: float) -> Run:
-    """Run scenarios, by node id, on the server in this place."""
+    """Run scenarios, by node id, on the server in a directory."""
     paths = f"pythonpath={place} spec conformance {HERE}"
-    # Without the plugins that nobody here needs: to load them takes longer than the scenario.
+    # Without unused plugins: loading them takes longer than the scenario.
     without = ("cacheprovider", "xdist", "hypothesispytest")
     options = ["-p", "quick", "-q", *(f"-pno:{name}" for name in without)]
     done = subprocess.run(
@@ -110,7 +111,7 @@ def run(place: Path, scenarios: Sequence[str], *, scale: float) -> Run:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, but for what pytest itself has put there for its workers."""
+    """This process's environment without pytest's own variables for its workers."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    # The option -p is served before the setting `pythonpath`.
+    # pytest loads the plugin of -p before it reads the setting `pythonpath`.
     return mine | {"PYTHONPATH": str(HERE)}

@@ -1,38 +1,33 @@
-"""Tables that read like the documentation, and a performer that only pretends."""
+"""Tables that read like the documentation, and a driver for decide() without processes."""
 
 from __future__ import annotations
 
 import signal
+import socket
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
+from pglife_impl.base.ids import Pid, WorkerNumber
 from pglife_impl.base.kinds import Kind
-from pglife_impl.postmaster.decide import decide
-from pglife_impl.postmaster.events import (
-    ChildExited,
-    Event,
+from pglife_impl.base.pmsignal import SlotFlag
+from pglife_impl.postmaster.decide import carry_out, decide
+from pglife_impl.postmaster.events import ChildExited, Event
+from pglife_impl.postmaster.requests import (
     Fork,
-    Forked,
-    ForkFailed,
+    ForkFailure,
+    ForkOutcome,
     Log,
     Request,
     SignalChild,
 )
-from pglife_impl.postmaster.state import (
-    PM,
-    Child,
-    Config,
-    PmState,
-    Shutdown,
-    StartupStatus,
-    newborn,
-)
+from pglife_impl.postmaster.state import PM, Child, Config, PmState, Shutdown, StartupStatus
 
 NOW = 1_000_000.0
 CONFIG = Config()
-FAMILY = "io_worker*3 checkpointer bg_writer wal_writer autovac_launcher bg_worker"
-EVERYBODY = set(f"{FAMILY} backend dead_end_backend".replace("*3", "").split())
+CLIENT = socket.socket()  # never connected: decisions only pass it on
+HELPERS = "io_worker*3 checkpointer bg_writer wal_writer autovac_launcher bg_worker"
+ALL_KINDS = set(f"{HELPERS} backend dead_end_backend".replace("*3", "").split())
 
 
 def table(text: str) -> list[Any]:
@@ -61,42 +56,36 @@ def postmaster(
     **variables: Any,
 ) -> PmState:
     """A postmaster in that state with these children: "backend io_worker*3 logger"."""
-    pm = newborn(config).replace(
-        state=PM[state] if isinstance(state, str) else state,
-        shutdown=Shutdown[shutdown] if isinstance(shutdown, str) else shutdown,
-        start_worker_needed=False,
-        **variables,
-    )
+    pm = PmState(config)
+    pm.state = PM[state] if isinstance(state, str) else state
+    pm.shutdown = Shutdown[shutdown] if isinstance(shutdown, str) else shutdown
+    pm.start_worker_needed = False
+    for name, value in variables.items():
+        assert hasattr(pm, name), name
+        setattr(pm, name, value)
     pids = count(101)
     for word in kinds.split():
         name, _, number = word.partition("*")
         for _ in range(int(number or 1)):
-            pm = with_child(pm, Kind[name.upper()], next(pids))
+            add_child(pm, Kind[name.upper()], Pid(next(pids)))
     if pm.pid_of(Kind.STARTUP) and pm.startup_status is StartupStatus.NOT_RUNNING:
-        pm = pm.replace(startup_status=StartupStatus.RUNNING)
+        pm.startup_status = StartupStatus.RUNNING
     return pm
 
 
-def with_child(pm: PmState, kind: Kind, pid: int) -> PmState:
-    """One more child, recorded as the postmaster would."""
-    slot = 0
-    if kind is not Kind.DEAD_END_BACKEND:
-        pm, slot = pm.take_slot(kind)
-        assert slot, kind
-    worker = 0 if kind is Kind.BG_WORKER else -1
-    pm = pm.with_child(Child(pid, kind, slot, worker))
-    if kind is Kind.IO_WORKER:
-        pids = list(pm.io_worker_children)
-        pids[pids.index(0)] = pid
-        pm = pm.replace(io_worker_children=tuple(pids))
-    if kind is Kind.BG_WORKER:
-        workers = (pm.workers[0].replace(pid=pid), *pm.workers[1:])
-        pm = pm.replace(workers=workers)
-    return pm
+def add_child(pm: PmState, kind: Kind, pid: Pid) -> None:
+    """Record one more child, in a slot of its kind."""
+    slot = pm.take_slot(kind)
+    assert (slot is None) == (kind is Kind.DEAD_END_BACKEND), kind
+    pm.add_child(Child(pid, kind, slot, WorkerNumber(0) if kind is Kind.BG_WORKER else None))
 
 
-class Story:
-    """Events into decide(), forks carried out in imagination, everything kept."""
+class Driver:
+    """Drives decide() with events, answers its forks without a process, and keeps its requests.
+
+    Args:
+        failing: the kinds for which fork() fails, as "startup io_worker".
+    """
 
     def __init__(self, pm: PmState, config: Config = CONFIG, failing: str = "") -> None:
         self.pm = pm
@@ -105,40 +94,37 @@ class Story:
         self.requests: list[Request] = []
         self.pids = count(501)
 
-    def tell(self, *events: Event) -> Story:
-        """Let these happen, with all that follows from them."""
+    def handle(self, *events: Event, now: float = NOW) -> Driver:
+        """Decide about these events, one after another."""
         for event in events:
-            queue = [event]
-            while queue:
-                self.pm, requests = decide(self.pm, queue.pop(0), self.config)
-                self.requests += requests
-                queue += [self.outcome(r) for r in requests if isinstance(r, Fork)]
+            self.pm = carry_out(decide(self.pm, event, self.config, now), self.perform)
         return self
 
-    def outcome(self, request: Fork) -> Event:
-        """What the fork came to."""
+    def perform(self, request: Request) -> ForkOutcome | None:
+        """Keep a request; answer a Fork."""
+        self.requests.append(request)
+        if not isinstance(request, Fork):
+            return None
         if request.kind in self.failing:
-            error = "Resource temporarily unavailable"
-            return ForkFailed(request.kind, request.slot, request.worker, error, NOW)
-        return Forked(request.kind, next(self.pids), request.slot, request.worker, NOW)
+            return ForkFailure("Resource temporarily unavailable")
+        return Pid(next(self.pids))
 
     def of(self, kind: type[Any]) -> list[Any]:
         """The requests of one type, in order."""
         return [r for r in self.requests if isinstance(r, kind)]
 
     def signals(self) -> set[tuple[str, str]]:
-        """Who was sent what: (kind, signal)."""
+        """The signals sent: (kind, signal)."""
         return {
-            (r.kind.name.lower(), signal.Signals(r.signum).name.removeprefix("SIG"))
-            for r in self.of(SignalChild)
+            (r.kind.name.lower(), r.signum.name.removeprefix("SIG")) for r in self.of(SignalChild)
         }
 
-    def told(self, signum: str) -> set[str]:
+    def sent(self, signum: str) -> set[str]:
         """The kinds that were sent that signal."""
         return {kind for kind, name in self.signals() if name == signum}
 
     def lines(self) -> list[str]:
-        """The log lines, without the DEBUG2 ones about signals that came."""
+        """The log lines, without those at DEBUG2 about signals that arrived."""
         return [r.message for r in self.of(Log) if "postmaster received" not in r.message]
 
     def states(self) -> list[str]:
@@ -147,7 +133,7 @@ class Story:
         return [line.rpartition(" PM_")[2] for line in steps]
 
     def forked(self) -> list[str]:
-        """The kinds forked, in order."""
+        """The kinds for which a fork was requested, in order."""
         return [r.kind.name.lower() for r in self.of(Fork)]
 
 
@@ -156,7 +142,13 @@ def status(text: str) -> int:
     return int(text) << 8 if text.isdigit() else int(signal.Signals[f"SIG{text}"])
 
 
-def exited(pm: PmState, kind: str, how: str, *, clean: bool = True) -> ChildExited:
-    """The death of the first child of that kind."""
-    pid = next(c.pid for c in pm.children.values() if c.kind is Kind[kind.upper()])
-    return ChildExited(pid, status(how), clean, NOW)
+def exited(pm: PmState, kind: str, how: str, *, detached: bool = True) -> ChildExited:
+    """The exit of the first child of that kind."""
+    child = next(c for c in pm.children.values() if c.kind is Kind[kind.upper()])
+    return exit_of(child, status(how), detached=detached)
+
+
+def exit_of(child: Child, wait_status: int, *, detached: bool = True) -> ChildExited:
+    """The exit of a child that has detached from shared memory, or has not."""
+    flag = SlotFlag.ASSIGNED if detached else SlotFlag.ACTIVE
+    return ChildExited(child.pid, wait_status, flag if child.slot is not None else None)

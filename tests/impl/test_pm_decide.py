@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from pm_table import (
+    ALL_KINDS,
+    CLIENT,
     CONFIG,
-    EVERYBODY,
-    FAMILY,
+    HELPERS,
     NOW,
-    Story,
+    Driver,
     exited,
     postmaster,
     row_id,
@@ -25,22 +26,24 @@ from pglife_impl.base.words import PidStatus
 from pglife_impl.postmaster.admit import can_accept_connections
 from pglife_impl.postmaster.events import (
     ConnectionArrived,
+    ReapingDone,
+    ReloadRequested,
+    ShutdownRequested,
+)
+from pglife_impl.postmaster.requests import (
     Exit,
     Fork,
     Listen,
     LogChildExit,
-    ReapingDone,
     Reinitialize,
-    ReloadRequested,
     SetQuitReason,
-    ShutdownRequested,
     WritePidStatus,
 )
 from pglife_impl.postmaster.state import PM, Shutdown, StartupStatus
 
-# --- table 3.4: what a death means ----------------------------------------------------------
+# --- what an exit means ----------------------------------------------------------
 
-DEATHS = table("""
+EXITS = table("""
     kind              how   -> meaning
     bg_writer         0     -> forgotten
     bg_writer         1     -> crash
@@ -71,32 +74,32 @@ DEATHS = table("""
 """)
 
 
-@pytest.mark.parametrize("row", DEATHS, ids=row_id)
-def test_what_a_death_means(row: Any) -> None:
+@pytest.mark.parametrize("row", EXITS, ids=row_id)
+def test_an_exit_is_forgotten_replaced_or_a_crash(row: Any) -> None:
     config = CONFIG.replace(logging_collector=True)
-    before = postmaster("RUN", f"{FAMILY} backend dead_end_backend logger")
-    story = Story(before, config).tell(exited(before, row.kind, row.how))
-    crashed = "terminating any other active server processes" in story.lines()
+    before = postmaster("RUN", f"{HELPERS} backend dead_end_backend logger")
+    driver = Driver(before, config).handle(exited(before, row.kind, row.how))
+    crashed = "terminating any other active server processes" in driver.lines()
     assert crashed == (row.meaning == "crash")
-    assert (story.forked() == [row.kind]) == (row.meaning == "replaced")
-    assert story.pm.fatal_error == crashed
+    assert (driver.forked() == [row.kind]) == (row.meaning == "replaced")
+    assert driver.pm.fatal_error == crashed
 
 
 @pytest.mark.parametrize("how", ["0", "1"])
 @pytest.mark.parametrize("kind", ["backend", "bg_worker"])
 def test_an_exit_without_clean_up_is_a_crash(kind: str, how: str) -> None:
-    before = postmaster("RUN", f"{FAMILY} backend")
-    story = Story(before).tell(exited(before, kind, how, clean=False))
-    assert story.pm.fatal_error
-    assert [r.status for r in story.of(LogChildExit)] == [status(how)]
+    before = postmaster("RUN", f"{HELPERS} backend")
+    driver = Driver(before).handle(exited(before, kind, how, detached=False))
+    assert driver.pm.fatal_error
+    assert [r.status for r in driver.of(LogChildExit)] == [status(how)]
 
 
-def test_the_slot_of_a_dead_child_is_free_again() -> None:
+def test_the_slot_of_a_reaped_child_is_free_again() -> None:
     before = postmaster("RUN", "backend")
     free = len(before.free_slots[Kind.BACKEND])
-    story = Story(before).tell(exited(before, "backend", "0"))
-    assert len(story.pm.free_slots[Kind.BACKEND]) == free + 1
-    assert not story.pm.children
+    driver = Driver(before).handle(exited(before, "backend", "0"))
+    assert len(driver.pm.free_slots[Kind.BACKEND]) == free + 1
+    assert not driver.pm.children
 
 
 # --- crashes --------------------------------------------------------------------------------
@@ -116,31 +119,33 @@ CRASHES = table("""
 
 
 @pytest.mark.parametrize("row", CRASHES, ids=row_id)
-def test_where_a_crash_leads(row: Any) -> None:
+def test_a_crash_advances_to_the_state_that_waits_for_the_others(row: Any) -> None:
     later = PM[row.state] > PM.RUN
     shutdown = Shutdown.FAST if later else Shutdown.NO
-    before = postmaster(row.state, f"{FAMILY} backend*2 dead_end_backend", shutdown=shutdown)
-    story = Story(before).tell(exited(before, "backend", "KILL"))
-    assert story.states() == ([] if row.next == "-" else [row.next])
-    assert story.told("QUIT") == EVERYBODY
-    assert story.of(SetQuitReason) == [SetQuitReason(QuitReason.FOR_CRASH)]
-    assert story.pm.abort_start_time == int(NOW)
-    assert story.pm.listening == (row.next != "WAIT_DEAD_END")
+    before = postmaster(row.state, f"{HELPERS} backend*2 dead_end_backend", shutdown=shutdown)
+    driver = Driver(before).handle(exited(before, "backend", "KILL"))
+    assert driver.states() == ([] if row.next == "-" else [row.next])
+    assert driver.sent("QUIT") == ALL_KINDS
+    assert driver.of(SetQuitReason) == [SetQuitReason(QuitReason.FOR_CRASH)]
+    assert driver.pm.abort_start_time == int(NOW)
+    assert driver.pm.listening == (row.next != "WAIT_DEAD_END")
 
 
-def test_later_deaths_of_a_crash_are_silent() -> None:
-    before = postmaster("RUN", f"{FAMILY} backend")
-    story = Story(before).tell(exited(before, "wal_writer", "KILL"), exited(before, "backend", "2"))
-    assert len(story.of(LogChildExit)) == 1
-    assert story.lines().count("terminating any other active server processes") == 1
+def test_later_exits_of_a_crash_are_not_logged() -> None:
+    before = postmaster("RUN", f"{HELPERS} backend")
+    driver = Driver(before).handle(
+        exited(before, "wal_writer", "KILL"), exited(before, "backend", "2")
+    )
+    assert len(driver.of(LogChildExit)) == 1
+    assert driver.lines().count("terminating any other active server processes") == 1
 
 
-def test_abort_is_sent_if_asked_for() -> None:
-    before = postmaster("RUN", FAMILY)
+def test_send_abort_for_crash_sends_sigabrt() -> None:
+    before = postmaster("RUN", HELPERS)
     config = CONFIG.replace(send_abort_for_crash=True)
-    story = Story(before, config).tell(exited(before, "wal_writer", "KILL"))
-    assert story.told("ABRT") == EVERYBODY - {"wal_writer", "backend", "dead_end_backend"}
-    assert not story.told("QUIT")
+    driver = Driver(before, config).handle(exited(before, "wal_writer", "KILL"))
+    assert driver.sent("ABRT") == ALL_KINDS - {"wal_writer", "backend", "dead_end_backend"}
+    assert not driver.sent("QUIT")
 
 
 AFTER_THE_LAST_CHILD = table("""
@@ -163,14 +168,14 @@ AFTER_THE_LAST_CHILD = table("""
 
 
 @pytest.mark.parametrize("row", AFTER_THE_LAST_CHILD, ids=row_id)
-def test_where_the_last_exit_leads(row: Any) -> None:
+def test_the_last_exit_advances_the_state(row: Any) -> None:
     before = postmaster(row.state, row.kids, shutdown=row.shutdown, fatal_error=row.fatal == "yes")
-    story = Story(before).tell(ReapingDone(NOW))
-    assert story.states() == ([] if row.next == "-" else [row.next])
+    driver = Driver(before).handle(ReapingDone())
+    assert driver.states() == ([] if row.next == "-" else [row.next])
 
 
 SIGNALS_ON_THE_WAY = table("""
-    state               kids           -> signal  told
+    state               kids           -> signal  target
     WAIT_BACKENDS       checkpointer   -> INT     checkpointer
     WAIT_XLOG_ARCHIVAL  io_worker      -> USR2    io_worker
     WAIT_IO_WORKERS     checkpointer   -> USR2    checkpointer
@@ -178,10 +183,10 @@ SIGNALS_ON_THE_WAY = table("""
 
 
 @pytest.mark.parametrize("row", SIGNALS_ON_THE_WAY, ids=row_id)
-def test_who_is_told_on_the_way_down(row: Any) -> None:
+def test_each_state_of_a_shutdown_signals_the_next_children(row: Any) -> None:
     before = postmaster(row.state, row.kids, shutdown="FAST")
-    story = Story(before).tell(ReapingDone(NOW))
-    assert story.signals() == {(row.told, row.signal)}
+    driver = Driver(before).handle(ReapingDone())
+    assert driver.signals() == {(row.target, row.signal)}
 
 
 ENDS = table("""
@@ -202,7 +207,7 @@ LAST_LINES = {
 
 
 @pytest.mark.parametrize("row", ENDS, ids=row_id)
-def test_how_the_postmaster_ends(row: Any) -> None:
+def test_the_postmaster_exits_with_code_and_last_line(row: Any) -> None:
     config = CONFIG.replace(restart_after_crash=row.restart == "on")
     before = postmaster(
         "WAIT_DEAD_END",
@@ -211,31 +216,31 @@ def test_how_the_postmaster_ends(row: Any) -> None:
         fatal_error=row.fatal == "yes",
         startup_status=StartupStatus[row.startup],
     )
-    story = Story(before, config).tell(ReapingDone(NOW))
-    assert [r.code.name for r in story.of(Exit)] == [row.code]
-    said = [line for line in story.lines() if "PMState" not in line]
-    assert said == LAST_LINES[row.line]
+    driver = Driver(before, config).handle(ReapingDone())
+    assert [r.code.name for r in driver.of(Exit)] == [row.code]
+    other = [line for line in driver.lines() if "PMState" not in line]
+    assert other == LAST_LINES[row.line]
 
 
-def test_a_crash_restart_makes_everything_new() -> None:
+def test_a_crash_restart_reinitializes_and_launches() -> None:
     before = postmaster(
         "WAIT_DEAD_END", "logger", fatal_error=True, abort_start_time=7, listening=False
     )
-    story = Story(before).tell(ReapingDone(NOW))
-    assert story.forked() == ["io_worker"] * 3 + ["startup"]
-    assert len(story.of(Reinitialize)) == 1
-    assert story.states() == ["NO_CHILDREN", "STARTUP"]
-    assert story.of(Listen) == [Listen(True)]
-    after = story.pm
-    assert (after.fatal_error, after.abort_start_time) == (True, 0)
+    driver = Driver(before).handle(ReapingDone())
+    assert driver.forked() == ["io_worker"] * 3 + ["startup"]
+    assert len(driver.of(Reinitialize)) == 1
+    assert driver.states() == ["NO_CHILDREN", "STARTUP"]
+    assert driver.of(Listen) == [Listen(True)]
+    after = driver.pm
+    assert (after.fatal_error, after.abort_start_time) == (True, None)
     assert after.startup_status is StartupStatus.RUNNING
-    assert story.of(WritePidStatus) == []  # SH-41
+    assert driver.of(WritePidStatus) == []  # SH-41
 
 
 # --- requests -------------------------------------------------------------------------------
 
 REQUESTS = table("""
-    state               level      kids     -> states                       term
+    state               mode       kids     -> states                       term
     RUN                 SMART      backend  -> -                            no
     RUN                 SMART      -        -> STOP_BACKENDS,WAIT_BACKENDS  yes
     RUN                 FAST       backend  -> STOP_BACKENDS,WAIT_BACKENDS  yes
@@ -250,42 +255,42 @@ REQUESTS = table("""
 
 
 @pytest.mark.parametrize("row", REQUESTS, ids=row_id)
-def test_what_a_shutdown_request_does(row: Any) -> None:
+def test_a_shutdown_request_advances_and_signals(row: Any) -> None:
     extra = "" if row.kids == "-" else row.kids
     earlier = Shutdown.SMART if PM[row.state] > PM.STOP_BACKENDS else Shutdown.NO
-    before = postmaster(row.state, f"{FAMILY} {extra}", shutdown=earlier)
-    story = Story(before).tell(ShutdownRequested(Shutdown[row.level], NOW))
+    before = postmaster(row.state, f"{HELPERS} {extra}", shutdown=earlier)
+    driver = Driver(before).handle(ShutdownRequested(Shutdown[row.mode]))
     expected = [] if row.states == "-" else row.states.split(",")
-    assert story.states() == expected
-    told = {"bg_writer", "wal_writer", "autovac_launcher", "bg_worker", *extra.split()}
-    assert story.told("TERM") == (told if row.term == "yes" else set())
-    assert f"received {row.level.lower()} shutdown request" in story.lines()
-    assert story.of(WritePidStatus) == [WritePidStatus(PidStatus.STOPPING)]
+    assert driver.states() == expected
+    targets = {"bg_writer", "wal_writer", "autovac_launcher", "bg_worker", *extra.split()}
+    assert driver.sent("TERM") == (targets if row.term == "yes" else set())
+    assert f"received {row.mode.lower()} shutdown request" in driver.lines()
+    assert driver.of(WritePidStatus) == [WritePidStatus(PidStatus.STOPPING)]
 
 
 @pytest.mark.parametrize("earlier", [Shutdown.SMART, Shutdown.FAST, Shutdown.IMMEDIATE])
-@pytest.mark.parametrize("level", [Shutdown.SMART, Shutdown.FAST, Shutdown.IMMEDIATE])
-def test_a_request_that_is_not_stronger_changes_nothing(earlier: Shutdown, level: Shutdown) -> None:
-    before = postmaster("WAIT_BACKENDS", f"{FAMILY} backend", shutdown=earlier)
-    story = Story(before).tell(ShutdownRequested(level, NOW))
-    if level > earlier:
-        assert story.pm.shutdown is level
+@pytest.mark.parametrize("mode", [Shutdown.SMART, Shutdown.FAST, Shutdown.IMMEDIATE])
+def test_a_request_that_is_not_stronger_changes_nothing(earlier: Shutdown, mode: Shutdown) -> None:
+    before = postmaster("WAIT_BACKENDS", f"{HELPERS} backend", shutdown=earlier)
+    driver = Driver(before).handle(ShutdownRequested(mode))
+    if mode > earlier:
+        assert driver.pm.shutdown is mode
     else:
-        assert story.pm == before
-        assert story.lines() == []
-        assert story.signals() == set()
+        assert driver.pm == before
+        assert driver.lines() == []
+        assert driver.signals() == set()
 
 
-def test_an_immediate_request_quits_everybody_and_starts_the_clock() -> None:
-    before = postmaster("RUN", f"{FAMILY} backend dead_end_backend logger")
-    story = Story(before).tell(ShutdownRequested(Shutdown.IMMEDIATE, NOW))
-    assert story.told("QUIT") == EVERYBODY
-    assert story.pm.abort_start_time == int(NOW)
-    assert story.of(SetQuitReason) == [SetQuitReason(QuitReason.FOR_STOP)]
+def test_an_immediate_request_sends_sigquit_and_starts_the_timeout() -> None:
+    before = postmaster("RUN", f"{HELPERS} backend dead_end_backend logger")
+    driver = Driver(before).handle(ShutdownRequested(Shutdown.IMMEDIATE))
+    assert driver.sent("QUIT") == ALL_KINDS
+    assert driver.pm.abort_start_time == int(NOW)
+    assert driver.of(SetQuitReason) == [SetQuitReason(QuitReason.FOR_STOP)]
 
 
 RELOADS = table("""
-    shutdown   -> heard
+    shutdown   -> served
     NO         -> yes
     SMART      -> yes
     FAST       -> no
@@ -294,15 +299,15 @@ RELOADS = table("""
 
 
 @pytest.mark.parametrize("row", RELOADS, ids=row_id)
-def test_when_a_reload_is_heard(row: Any) -> None:
-    before = postmaster("WAIT_BACKENDS", f"{FAMILY} dead_end_backend logger backend")
-    before = before.replace(shutdown=Shutdown[row.shutdown])
-    story = Story(before).tell(ReloadRequested())
-    everybody = (EVERYBODY | {"logger"}) - {"dead_end_backend"}
-    assert story.told("HUP") == (everybody if row.heard == "yes" else set())
+def test_a_reload_is_served_before_a_fast_shutdown_only(row: Any) -> None:
+    before = postmaster("WAIT_BACKENDS", f"{HELPERS} dead_end_backend logger backend")
+    before.shutdown = Shutdown[row.shutdown]
+    driver = Driver(before).handle(ReloadRequested())
+    targets = (ALL_KINDS | {"logger"}) - {"dead_end_backend"}
+    assert driver.sent("HUP") == (targets if row.served == "yes" else set())
 
 
-# --- who may connect (2.4) ------------------------------------------------------------------
+# --- admission ------------------------------------------------------------------
 
 ADMISSION = table("""
     state           shutdown  fatal  conns -> answer
@@ -320,7 +325,7 @@ ADMISSION = table("""
 
 
 @pytest.mark.parametrize("row", ADMISSION, ids=row_id)
-def test_who_may_connect(row: Any) -> None:
+def test_a_new_connection_gets_a_session_or_a_refusal(row: Any) -> None:
     pm = postmaster(
         row.state,
         shutdown=row.shutdown,
@@ -328,13 +333,13 @@ def test_who_may_connect(row: Any) -> None:
         conns_allowed=row.conns == "yes",
     )
     assert can_accept_connections(pm) is Cac[row.answer]
-    story = Story(pm).tell(ConnectionArrived())
+    driver = Driver(pm).handle(ConnectionArrived(CLIENT))
     expected = "backend" if row.answer == "OK" else "dead_end_backend"
-    assert [(r.kind.name.lower(), r.cac) for r in story.of(Fork)] == [(expected, Cac[row.answer])]
+    assert [(r.kind.name.lower(), r.cac) for r in driver.of(Fork)] == [(expected, Cac[row.answer])]
 
 
 def test_one_client_too_many_gets_a_dead_end_child() -> None:
     config = CONFIG.replace(max_connections=1, max_wal_senders=0)
     before = postmaster("RUN", "backend*2", config=config)
-    story = Story(before, config).tell(ConnectionArrived())
-    assert [(r.kind, r.cac) for r in story.of(Fork)] == [(Kind.DEAD_END_BACKEND, Cac.TOO_MANY)]
+    driver = Driver(before, config).handle(ConnectionArrived(CLIENT))
+    assert [(r.kind, r.cac) for r in driver.of(Fork)] == [(Kind.DEAD_END_BACKEND, Cac.TOO_MANY)]

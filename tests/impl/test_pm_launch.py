@@ -1,4 +1,4 @@
-"""Who is started, when a fork fails, and the clocks: the postmaster's decisions, as tables."""
+"""Launching children, failed forks and timers: the postmaster's decisions, as tables."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from pm_table import (
+    CLIENT,
     CONFIG,
-    FAMILY,
+    HELPERS,
     NOW,
-    Story,
+    Driver,
     exited,
     postmaster,
     row_id,
@@ -21,34 +22,35 @@ from pglife_impl.base import kinds
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import PidStatus
+from pglife_impl.config.guc import Gucs
 from pglife_impl.postmaster.events import (
-    Born,
     ConnectionArrived,
-    ForkFailed,
+    Initialized,
+    IterationEnded,
     PmSignalsSeen,
     ReapingDone,
-    TurnEnded,
-    WritePidStatus,
 )
 from pglife_impl.postmaster.launch import sleep_time
+from pglife_impl.postmaster.requests import WritePidStatus
+from pglife_impl.postmaster.settings import config_of
 from pglife_impl.postmaster.state import PM, Config, StartupStatus
 
 # --- starting -------------------------------------------------------------------------------
 
 
-def test_the_first_children_come_in_their_order() -> None:
-    story = Story(postmaster("INIT")).tell(Born())
-    assert story.forked() == ["io_worker"] * 3 + ["checkpointer", "bg_writer", "startup"]
-    assert story.states() == ["STARTUP"]
+def test_the_first_children_are_forked_in_order() -> None:
+    driver = Driver(postmaster("INIT")).handle(Initialized())
+    assert driver.forked() == ["io_worker"] * 3 + ["checkpointer", "bg_writer", "startup"]
+    assert driver.states() == ["STARTUP"]
 
 
 def test_a_startup_process_that_succeeds_opens_the_server() -> None:
     before = postmaster("STARTUP", "io_worker*3 checkpointer bg_writer startup", fatal_error=True)
-    story = Story(before).tell(exited(before, "startup", "0"), ReapingDone(NOW), TurnEnded(NOW))
-    assert story.states() == ["RUN"]
-    assert not story.pm.fatal_error
-    assert story.forked() == ["wal_writer", "autovac_launcher", "bg_worker"]
-    assert story.of(WritePidStatus) == [WritePidStatus(PidStatus.READY)]
+    driver = Driver(before).handle(exited(before, "startup", "0"), ReapingDone(), IterationEnded())
+    assert driver.states() == ["RUN"]
+    assert not driver.pm.fatal_error
+    assert driver.forked() == ["wal_writer", "autovac_launcher", "bg_worker"]
+    assert driver.of(WritePidStatus) == [WritePidStatus(PidStatus.READY)]
 
 
 STARTUP_FAILURES = table("""
@@ -61,16 +63,16 @@ STARTUP_FAILURES = table("""
 
 
 @pytest.mark.parametrize("row", STARTUP_FAILURES, ids=row_id)
-def test_what_a_failing_startup_process_does(row: Any) -> None:
+def test_a_failing_startup_process_is_a_crash_unless_signaled(row: Any) -> None:
     before = postmaster(
         row.state,
         "io_worker checkpointer startup",
         startup_status=StartupStatus[row.status],
         fatal_error=row.state == "WAIT_BACKENDS",
     )
-    story = Story(before).tell(exited(before, "startup", row.how))
-    assert story.pm.startup_status is StartupStatus[row.after]
-    assert story.states() == ([] if row.next == "-" else [row.next])
+    driver = Driver(before).handle(exited(before, "startup", row.how))
+    assert driver.pm.startup_status is StartupStatus[row.after]
+    assert driver.states() == ([] if row.next == "-" else [row.next])
 
 
 PMSIGNALS = table("""
@@ -86,7 +88,7 @@ PMSIGNALS = table("""
 
 
 @pytest.mark.parametrize("row", PMSIGNALS, ids=row_id)
-def test_what_a_childs_flag_does(row: Any) -> None:
+def test_a_pmsignal_advances_the_state_or_is_lost(row: Any) -> None:
     before = postmaster(
         row.state,
         "checkpointer io_worker backend",
@@ -94,16 +96,16 @@ def test_what_a_childs_flag_does(row: Any) -> None:
         fatal_error=row.fatal == "yes",
     )
     reasons = frozenset({PmSignal[row.reason]})
-    story = Story(before).tell(PmSignalsSeen(reasons, False, False, NOW))
-    assert story.states() == ([] if row.next == "-" else [row.next])
-    assert story.pm.fatal_error == (row.fatal_after == "yes")
+    driver = Driver(before).handle(PmSignalsSeen(reasons, False, False))
+    assert driver.states() == ([] if row.next == "-" else [row.next])
+    assert driver.pm.fatal_error == (row.fatal_after == "yes")
 
 
-def test_the_report_of_the_shutdown_checkpoint_moves_on_as_far_as_it_goes() -> None:
+def test_xlog_is_shutdown_advances_as_far_as_the_children_allow() -> None:
     before = postmaster("WAIT_XLOG_SHUTDOWN", "checkpointer io_worker", shutdown="FAST")
     reasons = frozenset({PmSignal.XLOG_IS_SHUTDOWN})
-    story = Story(before).tell(PmSignalsSeen(reasons, False, False, NOW))
-    assert story.states() == ["WAIT_XLOG_ARCHIVAL", "WAIT_IO_WORKERS"]
+    driver = Driver(before).handle(PmSignalsSeen(reasons, False, False))
+    assert driver.states() == ["WAIT_XLOG_ARCHIVAL", "WAIT_IO_WORKERS"]
 
 
 LAUNCHES = table("""
@@ -127,33 +129,34 @@ LAUNCHED = {
 
 
 @pytest.mark.parametrize("row", LAUNCHES, ids=row_id)
-def test_who_is_started_when_missing(row: Any) -> None:
+def test_missing_children_are_launched_by_state(row: Any) -> None:
     before = postmaster(
         row.state, "dead_end_backend", shutdown=row.shutdown, fatal_error=row.fatal == "yes"
     )
-    story = Story(before).tell(TurnEnded(NOW))
-    assert story.forked() == [kind for group in row.forked.split(",") for kind in LAUNCHED[group]]
+    driver = Driver(before).handle(IterationEnded())
+    assert driver.forked() == [kind for group in row.forked.split(",") for kind in LAUNCHED[group]]
 
 
-def test_a_logger_is_started_in_every_state() -> None:
+def test_a_logger_is_launched_in_every_state() -> None:
     config = CONFIG.replace(logging_collector=True)
     for state in PM:
-        story = Story(postmaster(state), config).tell(TurnEnded(NOW))
-        assert "logger" in story.forked(), state
+        driver = Driver(postmaster(state), config).handle(IterationEnded())
+        assert "logger" in driver.forked(), state
 
 
-def test_a_background_worker_that_exits_1_waits_for_its_interval() -> None:
-    before = postmaster("RUN", FAMILY)
-    story = Story(before).tell(exited(before, "bg_worker", "1"), TurnEnded(NOW + 4.9))
-    assert story.forked() == []
-    assert 0 < sleep_time(story.pm, NOW + 4.9) < 0.2
-    assert story.tell(TurnEnded(NOW + 5.0)).forked() == ["bg_worker"]
+def test_a_background_worker_that_exits_1_restarts_after_its_interval() -> None:
+    before = postmaster("RUN", HELPERS)
+    driver = Driver(before).handle(exited(before, "bg_worker", "1"))
+    driver.handle(IterationEnded(), now=NOW + 4.9)
+    assert driver.forked() == []
+    assert 0 < sleep_time(driver.pm, NOW + 4.9) < 0.2
+    assert driver.handle(IterationEnded(), now=NOW + 5.0).forked() == ["bg_worker"]
 
 
-def test_one_io_worker_too_many_is_asked_to_go() -> None:
-    before = postmaster("RUN", FAMILY)
-    story = Story(before, CONFIG.replace(io_workers=2)).tell(TurnEnded(NOW))
-    assert [(r.pid, r.signum) for r in story.requests if hasattr(r, "signum")] == [
+def test_one_io_worker_too_many_is_asked_to_exit() -> None:
+    before = postmaster("RUN", HELPERS)
+    driver = Driver(before, CONFIG.replace(io_workers=2)).handle(IterationEnded())
+    assert [(r.pid, r.signum) for r in driver.requests if hasattr(r, "signum")] == [
         (before.io_worker_children[2], signal.SIGUSR2)
     ]
 
@@ -169,23 +172,23 @@ FORK_FAILURES = table("""
 
 
 @pytest.mark.parametrize("row", FORK_FAILURES, ids=row_id)
-def test_a_fork_that_fails_is_tried_once_a_turn(row: Any) -> None:
-    story = Story(postmaster("INIT"), failing=row.failing).tell(Born())
-    assert story.forked() == row.forked.split(",")
-    failed = story.pm.startup_status is StartupStatus.CRASHED
+def test_a_fork_that_fails_is_tried_once_an_iteration(row: Any) -> None:
+    driver = Driver(postmaster("INIT"), failing=row.failing).handle(Initialized())
+    assert driver.forked() == row.forked.split(",")
+    failed = driver.pm.startup_status is StartupStatus.CRASHED
     assert failed == (row.failing == "startup")
-    slots = story.pm.free_slots[Kind[row.failing.upper()]]
+    slots = driver.pm.free_slots[Kind[row.failing.upper()]]
     assert len(slots) == (kinds.MAX_IO_WORKERS if row.failing == "io_worker" else 1)
 
 
-def test_a_client_that_cannot_be_served_leaves_no_trace() -> None:
-    before = postmaster("RUN", FAMILY)
-    story = Story(before, failing="backend").tell(ConnectionArrived())
-    assert story.pm == before
-    assert any(line.startswith("could not fork new process") for line in story.lines())
+def test_a_failed_fork_for_a_client_changes_nothing() -> None:
+    before = postmaster("RUN", HELPERS)
+    driver = Driver(before, failing="backend").handle(ConnectionArrived(CLIENT))
+    assert driver.pm == before
+    assert any(line.startswith("could not fork new process") for line in driver.lines())
 
 
-# --- clocks ---------------------------------------------------------------------------------
+# --- timers ---------------------------------------------------------------------------------
 
 SIGKILL_TIMEOUT = table("""
     fatal  shutdown   armed  passed -> fired
@@ -198,21 +201,21 @@ SIGKILL_TIMEOUT = table("""
 
 
 @pytest.mark.parametrize("row", SIGKILL_TIMEOUT, ids=row_id)
-def test_when_children_are_killed(row: Any) -> None:
+def test_the_sigkill_timeout_fires_once(row: Any) -> None:
     before = postmaster(
         "WAIT_BACKENDS",
         "backend logger dead_end_backend",
         shutdown=row.shutdown,
         fatal_error=row.fatal == "yes",
-        abort_start_time=int(NOW) if row.armed == "yes" else 0,
+        abort_start_time=int(NOW) if row.armed == "yes" else None,
     )
-    story = Story(before).tell(TurnEnded(NOW + int(row.passed)))
+    driver = Driver(before).handle(IterationEnded(), now=NOW + int(row.passed))
     fired = row.fired == "yes"
-    assert story.told("KILL") == ({"backend", "dead_end_backend"} if fired else set())
-    assert story.lines() == (["issuing SIGKILL to recalcitrant children"] if fired else [])
-    assert (story.pm.abort_start_time == 0) == (fired or row.armed == "no")
+    assert driver.sent("KILL") == ({"backend", "dead_end_backend"} if fired else set())
+    assert driver.lines() == (["issuing SIGKILL to recalcitrant children"] if fired else [])
+    assert (driver.pm.abort_start_time is None) == (fired or row.armed == "no")
     if fired:
-        assert not Story(story.pm).tell(TurnEnded(NOW + 100)).told("KILL")
+        assert not Driver(driver.pm).handle(IterationEnded(), now=NOW + 100).sent("KILL")
 
 
 SLEEPS = table("""
@@ -226,11 +229,10 @@ SLEEPS = table("""
 
 
 @pytest.mark.parametrize("row", SLEEPS, ids=row_id)
-def test_how_long_the_loop_may_sleep(row: Any) -> None:
-    pm = postmaster("RUN", shutdown=row.shutdown).replace(
-        abort_start_time=int(NOW) - 2 if row.armed == "yes" else 0,
-        start_worker_needed=row.needed == "yes",
-    )
+def test_the_loop_sleeps_until_the_next_timer(row: Any) -> None:
+    pm = postmaster("RUN", shutdown=row.shutdown)
+    pm.abort_start_time = int(NOW) - 2 if row.armed == "yes" else None
+    pm.start_worker_needed = row.needed == "yes"
     assert sleep_time(pm, NOW) == float(row.seconds)
 
 
@@ -250,5 +252,4 @@ def test_the_sets_of_a_shutdown_cover_every_kind_once() -> None:
 
 
 def test_config_default_is_postgresqls() -> None:
-    assert Config() == CONFIG
-    assert ForkFailed(Kind.STARTUP, 1, -1, "x", NOW).slot == 1
+    assert config_of(Gucs()) == Config() == CONFIG

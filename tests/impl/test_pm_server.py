@@ -478,9 +478,9 @@ def test_a_postmaster_that_lost_its_pid_file_ends(
     (hurry / "sitecustomize.py").write_text(
         "import sys\n"
         "if any('pglife_impl.commands.postgres' in a for a in sys.orig_argv):\n"
-        "    from pglife_impl.postmaster import launch as l, loop as p\n"
-        "    p.RECHECK_LOCK_FILE_S = 1\n"
-        "    l.LONGEST_SLEEP_S = 1.0\n"
+        "    from pglife_impl.postmaster import launch, loop\n"
+        "    loop.RECHECK_LOCK_FILE_S = 1\n"
+        "    launch.LONGEST_SLEEP_S = 1.0\n"
     )
     if os.geteuid() == 0:
         hurry.chmod(0o755)

@@ -1,10 +1,10 @@
-"""The kinds of process, and the one table of what each is called and what its end means.
+"""The kinds of process: one table of their names, PGPROC lists and good exit codes.
 
-Begin with   Kind, then KINDS.
-Owns         names in logs, titles and pg_stat_activity; child-slot pools; good exit codes.
-Leaves out   what a process does (roles/) and when it is started (pm_launch.py).
-Source       miscinit.c: GetBackendTypeDesc(); postmaster.c: process_pm_child_exit(); rules
-             PR-01..19, TI-01..25, RP-10..27, SV-40.
+Begin with Kind and KINDS. What a process does is in roles/ and backend/, when it is started in
+postmaster/launch.py.
+
+Source: miscinit.c: GetBackendTypeDesc(); postmaster.c: process_pm_child_exit(); rules PR-01..19,
+TI-01..25, RP-10..27, SV-40.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_IO_WORKERS = 32
 
 
 class Kind(Enum):
-    """A kind of child of the postmaster. More are added as later issues bring them."""
+    """A kind of child of the postmaster."""
 
     BACKEND = auto()
     DEAD_END_BACKEND = auto()
@@ -32,7 +32,7 @@ class Kind(Enum):
 
 
 class Attached(Enum):
-    """Which PGPROC list a process draws from, if it uses shared memory at all."""
+    """The PGPROC list that a process draws from; NO if it does not attach to shared memory."""
 
     NO = auto()
     BACKEND = auto()
@@ -42,23 +42,23 @@ class Attached(Enum):
 
 
 class BadExit(Enum):
-    """What an exit that is not among the good ones leads to."""
+    """What an exit code that is not a good one leads to."""
 
     CRASH = auto()
-    STARTUP_FAILURE = auto()  # the cluster gives up: PR-20
-    REPLACED = auto()  # the logger is never a crash: RP-19
+    STARTUP_FAILURE = auto()  # the postmaster gives up: PR-20
+    REPLACED = auto()  # an exit of the logger is never a crash: RP-19
 
 
 class KindInfo(Record):
-    """One row of the table: everything about a kind that is a mere fact."""
+    """The facts about a kind."""
 
-    backend_type: str  # pg_stat_activity.backend_type, GetBackendTypeDesc
-    log_name: str  # in the line about its death, table 3.4
-    fork_name: str  # in `could not fork "..." process`
+    backend_type: str  # pg_stat_activity.backend_type (GetBackendTypeDesc)
+    log_name: str  # in the line about its exit
+    fork_failure: str  # the log line when fork() fails, before ": " and the error
     title: str  # after "postgres: "; a trailing space is part of it (TI-30)
     attached: Attached
     good_exits: frozenset[int]
-    bad_exit: BadExit
+    bad_exit: BadExit = BadExit.CRASH
 
 
 NO_EXIT: frozenset[int] = frozenset()
@@ -67,102 +67,93 @@ ZERO_OR_1 = frozenset({0, 1})
 
 KINDS: dict[Kind, KindInfo] = {
     Kind.BACKEND: KindInfo(
-        "client backend",
-        "client backend",
-        "backend",
-        "",
-        Attached.BACKEND,
-        ZERO_OR_1,
-        BadExit.CRASH,
+        backend_type="client backend",
+        log_name="client backend",
+        fork_failure="could not fork new process for connection",
+        title="",
+        attached=Attached.BACKEND,
+        good_exits=ZERO_OR_1,
     ),
     Kind.DEAD_END_BACKEND: KindInfo(
-        "dead-end client backend",
-        "dead-end client backend",
-        "dead-end backend",
-        "",
-        Attached.NO,
-        ZERO_OR_1,
-        BadExit.CRASH,
+        backend_type="dead-end client backend",
+        log_name="dead-end client backend",
+        fork_failure="could not fork new process for connection",
+        title="",
+        attached=Attached.NO,
+        good_exits=ZERO_OR_1,
     ),
     Kind.AUTOVAC_LAUNCHER: KindInfo(
-        "autovacuum launcher",
-        "autovacuum launcher process",
-        "autovacuum launcher",
-        "autovacuum launcher ",
-        Attached.AUTOVAC,
-        ONLY_0,
-        BadExit.CRASH,
+        backend_type="autovacuum launcher",
+        log_name="autovacuum launcher process",
+        fork_failure='could not fork "autovacuum launcher" process',
+        title="autovacuum launcher ",
+        attached=Attached.AUTOVAC,
+        good_exits=ONLY_0,
     ),
     Kind.BG_WORKER: KindInfo(
-        "logical replication launcher",
-        'background worker "logical replication launcher"',
-        "bgworker",
-        "logical replication launcher ",
-        Attached.BG_WORKER,
-        ZERO_OR_1,
-        BadExit.CRASH,
+        backend_type="logical replication launcher",
+        log_name='background worker "logical replication launcher"',
+        fork_failure="could not fork background worker process",
+        title="logical replication launcher ",
+        attached=Attached.BG_WORKER,
+        good_exits=ZERO_OR_1,
     ),
     Kind.BG_WRITER: KindInfo(
-        "background writer",
-        "background writer process",
-        "background writer",
-        "background writer ",
-        Attached.AUXILIARY,
-        ONLY_0,
-        BadExit.CRASH,
+        backend_type="background writer",
+        log_name="background writer process",
+        fork_failure='could not fork "background writer" process',
+        title="background writer ",
+        attached=Attached.AUXILIARY,
+        good_exits=ONLY_0,
     ),
     Kind.CHECKPOINTER: KindInfo(
-        "checkpointer",
-        "checkpointer process",
-        "checkpointer",
-        "checkpointer ",
-        Attached.AUXILIARY,
-        ONLY_0,  # and only in PM_WAIT_CHECKPOINTER: pm_reap.py
-        BadExit.CRASH,
+        backend_type="checkpointer",
+        log_name="checkpointer process",
+        fork_failure='could not fork "checkpointer" process',
+        title="checkpointer ",
+        attached=Attached.AUXILIARY,
+        good_exits=ONLY_0,  # and in PM_WAIT_CHECKPOINTER only: postmaster/reaping.py
     ),
     Kind.IO_WORKER: KindInfo(
-        "io worker",
-        "io worker",
-        "io_worker",
-        "io worker ",  # and its number: TI-12
-        Attached.AUXILIARY,
-        ZERO_OR_1,
-        BadExit.CRASH,
+        backend_type="io worker",
+        log_name="io worker",
+        fork_failure='could not fork "io_worker" process',
+        title="io worker ",  # followed by its number: TI-12
+        attached=Attached.AUXILIARY,
+        good_exits=ZERO_OR_1,
     ),
     Kind.LOGGER: KindInfo(
-        "logger",
-        "system logger process",
-        "syslogger",
-        "logger ",
-        Attached.NO,
-        ONLY_0,
-        BadExit.REPLACED,
+        backend_type="logger",
+        log_name="system logger process",
+        fork_failure="could not fork system logger",
+        title="logger ",
+        attached=Attached.NO,
+        good_exits=ONLY_0,
+        bad_exit=BadExit.REPLACED,
     ),
     Kind.STARTUP: KindInfo(
-        "startup",
-        "startup process",
-        "startup",
-        "startup ",
-        Attached.AUXILIARY,
-        ONLY_0,
-        BadExit.STARTUP_FAILURE,
+        backend_type="startup",
+        log_name="startup process",
+        fork_failure='could not fork "startup" process',
+        title="startup ",
+        attached=Attached.AUXILIARY,
+        good_exits=ONLY_0,
+        bad_exit=BadExit.STARTUP_FAILURE,
     ),
     Kind.WAL_WRITER: KindInfo(
-        "walwriter",
-        "WAL writer process",
-        "wal_writer",
-        "walwriter ",
-        Attached.AUXILIARY,
-        ONLY_0,
-        BadExit.CRASH,
+        backend_type="walwriter",
+        log_name="WAL writer process",
+        fork_failure='could not fork "wal_writer" process',
+        title="walwriter ",
+        attached=Attached.AUXILIARY,
+        good_exits=ONLY_0,
     ),
 }
 
-EVERYBODY = frozenset(Kind)
-ALL_BUT_LOGGER = EVERYBODY - {Kind.LOGGER}
+ALL_KINDS = frozenset(Kind)
+ALL_BUT_LOGGER = ALL_KINDS - {Kind.LOGGER}
 
-# The sets of SM-02: whom a shutdown stops first, and who is told to go only in a crash or an
-# immediate shutdown. A test says that with the last two they cover every kind.
+# The shutdown targets (SM-02). With the last two sets they cover every kind once; a test checks it.
 STOPPED_FIRST = frozenset(
     {
         Kind.BACKEND,
@@ -190,14 +181,14 @@ SINGLETONS = frozenset(
 
 
 def info(kind: Kind) -> KindInfo:
-    """The row of a kind."""
+    """The facts about a kind."""
     return KINDS[kind]
 
 
 def pool_sizes(
     *, max_connections: int, max_wal_senders: int, max_worker_processes: int
 ) -> dict[Kind, int]:
-    """How many child slots each kind has for itself (SV-40). Dead-end children have none."""
+    """How many child slots each kind has (SV-40). Dead-end children need none."""
     sizes = {kind: 1 for kind in Kind if kind in SINGLETONS}
     sizes[Kind.BACKEND] = 2 * (max_connections + max_wal_senders)
     sizes[Kind.BG_WORKER] = max_worker_processes

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pglife_impl.base.exits import EXIT_FATAL
+from pglife_impl.base.ids import Pid
 from pglife_impl.os import signals
 
 
-def fork_child(main: Callable[[], int]) -> int:
+def fork_child(main: Callable[[], int]) -> Pid:
     """Fork; the child runs main() and exits with what it returns. OSError if there is no child.
 
     Signals are blocked across the fork, so that the parent cannot learn of the child's death
@@ -32,7 +33,7 @@ def fork_child(main: Callable[[], int]) -> int:
         pid = os.fork()
         if pid == 0:
             _be_child(main)
-        return pid
+        return Pid(pid)
 
 
 def _be_child(main: Callable[[], int]) -> NoReturn:

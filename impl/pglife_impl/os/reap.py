@@ -12,8 +12,10 @@ import os
 import signal
 from collections.abc import Iterator
 
+from pglife_impl.base.ids import Pid
 
-def dead_children() -> Iterator[tuple[int, int]]:
+
+def dead_children() -> Iterator[tuple[Pid, int]]:
     """Every (pid, status) that waits to be collected."""
     while True:
         try:
@@ -22,7 +24,7 @@ def dead_children() -> Iterator[tuple[int, int]]:
             return
         if pid == 0:
             return
-        yield pid, status
+        yield Pid(pid), status
 
 
 def describe(name: str, pid: int, status: int) -> str:

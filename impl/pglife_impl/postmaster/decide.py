@@ -1,67 +1,84 @@
-"""decide(): one event in, the next state and a list of requests out. Nothing else happens here.
+"""decide(): one event in, requests and the next state out. No system call happens here.
 
-Begin with   decide().
-Owns         which module answers which event.
-Leaves out   the answers, and everything that touches the world (perform.py).
-Source       postmaster.c: ServerLoop(); rule SL-01.
+Begin with decide(); carry_out() is how a loop or a test drives it.
+
+Source: postmaster.c: ServerLoop(); rule SL-01.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.postmaster import admit, launch, reaping, shutdown, state_machine
 from pglife_impl.postmaster.events import (
-    Born,
     ChildExited,
     ConnectionArrived,
     Event,
-    Forked,
-    ForkFailed,
+    Initialized,
+    IterationEnded,
     LockFileLost,
     LoggerWanted,
     PmSignalsSeen,
-    QuitMyself,
     ReapingDone,
     ReloadRequested,
-    Request,
     ShutdownRequested,
-    TurnEnded,
 )
+from pglife_impl.postmaster.requests import ForkOutcome, QuitMyself, Request
 from pglife_impl.postmaster.state import Config, PmState
-from pglife_impl.postmaster.step import Step
+from pglife_impl.postmaster.step import Deciding, Step
 
 LOCK_FILE_LOST = "performing immediate shutdown because data directory lock file is invalid"
 
 
-def decide(pm: PmState, event: Event, config: Config) -> tuple[PmState, list[Request]]:
-    """What the postmaster becomes by this event, and what it wants done, in order."""
-    step = Step(pm, config, getattr(event, "now", 0.0))
+def decide(pm: PmState, event: Event, config: Config, now: float) -> Deciding[PmState]:
+    """Yield what the postmaster must do about an event, in order, and return its next state.
+
+    Args:
+        pm: the state, which is not changed.
+        now: the time, in Unix seconds.
+    """
+    step = Step(pm.copy(), config, now)
     match event:
-        case TurnEnded():
-            launch.turn_ended(step)
+        case LoggerWanted():
+            yield from launch.launch_missing(step, (Kind.LOGGER,))
+        case Initialized():
+            yield from launch.initialized(step)
+        case IterationEnded():
+            yield from launch.iteration_ended(step)
         case ConnectionArrived():
-            admit.connection_arrived(step)
-        case Forked():
-            launch.forked(step, event)
-        case ForkFailed():
-            launch.fork_failed(step, event)
+            yield from admit.connection_arrived(step, event.client)
         case ChildExited():
-            reaping.child_exited(step, event)
+            yield from reaping.child_exited(step, event)
         case ReapingDone():
-            state_machine.run(step)
+            yield from state_machine.run(step)
         case PmSignalsSeen():
-            shutdown.pmsignals_seen(step, event)
+            yield from shutdown.pmsignals_seen(step, event)
         case ShutdownRequested():
-            step.log(Level.DEBUG2, "postmaster received shutdown request signal")
-            shutdown.shutdown_requested(step, event.level)
+            yield from shutdown.shutdown_requested(step, event.mode)
         case ReloadRequested():
             shutdown.reload_requested(step)
         case LockFileLost():
             step.log(Level.LOG, LOCK_FILE_LOST)
             step.ask(QuitMyself())
-        case LoggerWanted():
-            launch.follow_plan(step, (Kind.LOGGER,))
-        case Born():
-            launch.born(step)
-    return step.pm, step.requests
+    yield from step.flush()
+    return step.pm
+
+
+def carry_out(
+    decision: Deciding[PmState], perform: Callable[[Request], ForkOutcome | None]
+) -> PmState:
+    """Perform each request of a decision, and send the outcome back.
+
+    Returns:
+        The next state of the postmaster.
+    """
+    outcome: ForkOutcome | None = None
+    while True:
+        try:
+            request = decision.send(outcome)
+        except StopIteration as end:
+            after: PmState = end.value
+            return after
+        outcome = perform(request)

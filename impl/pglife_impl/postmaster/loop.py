@@ -1,9 +1,9 @@
-"""The postmaster: birth, the server loop, and the way out.
+"""The postmaster's process: start, server loop, exit.
 
-Begin with   run(), then Postmaster.turn().
-Owns         the order of the start (ST-03), the pending flags, the clocks of the loop.
-Leaves out   every decision (pm_decide.py) and every effect of one (perform.py).
-Source       postmaster.c: PostmasterMain(), ServerLoop(); rules ST-03..08, SL-01..11, SG-01..08.
+Begin with run(), then Postmaster.run_once(). What an event leads to is decided in decide.py and
+performed in perform.py.
+
+Source: postmaster.c: PostmasterMain(), ServerLoop(); rules ST-03..08, SL-01..11, SG-01..08.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import socket
 import stat
 import sys
 import time
-from collections import deque
 from importlib import import_module
 
-# Two imports for their effect: each registers its roles, before the first fork.
+# Imported for their effect: each registers its roles before the first fork.
 import pglife_impl.backend.main
 import pglife_impl.roles  # noqa: F401
 from pglife_impl import SERVER_VERSION, ImplError
@@ -32,24 +31,24 @@ from pglife_impl.net import hba
 from pglife_impl.net.sockets import NoSockets, Sockets, fds
 from pglife_impl.os import signals, titles
 from pglife_impl.os.reap import dead_children
-from pglife_impl.postmaster.decide import decide
+from pglife_impl.postmaster.decide import carry_out, decide
 from pglife_impl.postmaster.events import (
-    Born,
     ChildExited,
     ConnectionArrived,
     Event,
+    Initialized,
+    IterationEnded,
     LockFileLost,
     LoggerWanted,
     PmSignalsSeen,
     ReapingDone,
     ReloadRequested,
     ShutdownRequested,
-    TurnEnded,
 )
 from pglife_impl.postmaster.launch import sleep_time
 from pglife_impl.postmaster.perform import Performer, remove_quietly
 from pglife_impl.postmaster.settings import config_of, sizes_of
-from pglife_impl.postmaster.state import PmState, Shutdown, newborn
+from pglife_impl.postmaster.state import PmState, Shutdown
 from pglife_impl.process.world import World
 from pglife_impl.shmem.segment import Shmem
 
@@ -61,20 +60,24 @@ SQL_LIBRARY = "pglife_sql"
 
 
 class StartError(ImplError):
-    """What a configuration file names is not there, or cannot be used."""
+    """A file that the configuration names is missing or unusable."""
 
 
 def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
-    """Be the postmaster of that data directory; the exit code."""
+    """Run a postmaster in a data directory until it exits.
+
+    Returns:
+        The exit code.
+    """
     os.chdir(data_directory)
-    # The group may read what we make if it may read the directory (ST-01).
+    # New files are readable by the group if the directory is (ST-01).
     os.umask(0o027 if os.stat(".").st_mode & stat.S_IRGRP else 0o077)
     locks = LockFiles()
     try:
         locks.take_data_directory(data_directory)
     except LockError as e:
         elog.log(Level.FATAL, e.message, hint=e.hint)
-        end_of_life(locks, None)
+        clean_up(locks, None)
         return EXIT_FAILED_START
     port = gucs.integer("port")
     locks.put_line(Line.PORT, str(port))
@@ -84,21 +87,21 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
         postmaster = Postmaster(make_world(gucs, data_directory, locks, sockets))
         postmaster.start(arguments)
         while True:
-            postmaster.turn()
+            postmaster.run_once()
     except ProcExit as end:
         return end.code
     except (LockError, NoSockets, StartError) as e:
         elog.log(Level.FATAL, str(e), hint=getattr(e, "hint", ""))
         return EXIT_FAILED_START
     finally:
-        end_of_life(locks, sockets)
+        clean_up(locks, sockets)
 
 
 def preload_libraries(gucs: Gucs) -> None:
-    """shared_preload_libraries: what sessions will need, read once so that all share its pages.
+    """Import the modules of shared_preload_libraries, so that all children share their pages.
 
-    DIFFERS: the one library there is, `pglife_sql`, is the SQL parser, which initdb's configuration
-    names. Without it each session reads the parser at its first statement, and forks are cheaper.
+    DIFFERS: the only library is `pglife_sql`, the SQL parser, which initdb's configuration names.
+    Without it each session imports the parser at its first statement, and forks are cheaper.
     """
     for name in gucs.text("shared_preload_libraries").split(","):
         if name.strip() == SQL_LIBRARY:
@@ -109,7 +112,7 @@ def preload_libraries(gucs: Gucs) -> None:
 
 
 def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Sockets) -> World:
-    """What children will inherit."""
+    """Make what children inherit."""
     elog.log(Level.DEBUG1, 'registering background worker "logical replication launcher"')
     key, ident = shmem_key(0)
     shmem = Shmem(sizes_of(gucs), 0)
@@ -124,8 +127,8 @@ def make_world(gucs: Gucs, data_directory: str, locks: LockFiles, sockets: Socke
     )
 
 
-def end_of_life(locks: LockFiles, sockets: Sockets | None) -> None:
-    """SH-11, SH-12: sockets, then lock files, the pid file last; then the last line."""
+def clean_up(locks: LockFiles, sockets: Sockets | None) -> None:
+    """Remove sockets, then lock files, the pid file last; then log the last line (SH-11, SH-12)."""
     if locks.external_pid_file:
         remove_quietly(locks.external_pid_file)
     if sockets is not None:
@@ -136,15 +139,15 @@ def end_of_life(locks: LockFiles, sockets: Sockets | None) -> None:
 
 
 class Postmaster:
-    """State, hands and flags of the postmaster."""
+    """The postmaster's state, its performer of requests, and the flags that signals set."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         config = config_of(world.gucs)
-        self.pm: PmState = newborn(config)
+        self.pm = PmState(config)
         self.performer = Performer(world, config)
         self.listeners: dict[int, socket.socket] = {}
-        # SV-21: all that a handler does is set one of these and the latch.
+        # A signal handler only sets one of these and the latch (SV-21).
         self.pending_shutdown = Shutdown.NO
         self.pending_reload = False
         self.pending_child_exit = False
@@ -152,7 +155,13 @@ class Postmaster:
         self.last_recheck = self.last_touch = time.monotonic()
 
     def start(self, arguments: list[str]) -> None:
-        """ST-03, from the signal handlers to the first children."""
+        """Start, from the signal handlers to the first children (ST-03).
+
+        Raises:
+            NoSockets: no socket could be opened.
+            LockError: another server holds a socket.
+            StartError: pg_hba.conf cannot be used.
+        """
         titles.name_command()
         self.install_handlers()
         for leftover in ("promote", "logrotate", "current_logfiles"):
@@ -171,12 +180,12 @@ class Postmaster:
         self.listeners = fds(sockets.opened)
         for fd in self.listeners:
             self.world.wait_set.add(fd)
-        # The collector would touch every page of the postmaster in every child.
+        # In a child the garbage collector would write to every page that it shares with us.
         gc.freeze()
-        self.handle(Born())
+        self.handle(Initialized())
 
     def load_hba(self, path: str) -> None:
-        """Without it nobody could come in, so there is no use in starting."""
+        """Load pg_hba.conf. Without it no client could authenticate, so the start fails."""
         try:
             self.world.hba = hba.load(path)
         except hba.HbaError as e:
@@ -184,7 +193,7 @@ class Postmaster:
             raise StartError(f"could not load {path}") from e
 
     def install_handlers(self) -> None:
-        """2.2. Handlers only set flags; the loop decides."""
+        """Handlers only set flags; the loop decides (SG-01..08)."""
         signals.install(
             {
                 signal.SIGTERM: lambda: self.note_shutdown(Shutdown.SMART),
@@ -203,9 +212,9 @@ class Postmaster:
         )
         signals.unblock_all()
 
-    def note_shutdown(self, level: Shutdown) -> None:
-        """SG-08: of several that come together the strongest counts."""
-        self.pending_shutdown = max(self.pending_shutdown, level)
+    def note_shutdown(self, mode: Shutdown) -> None:
+        """SIGTERM, SIGINT or SIGQUIT; of several pending ones the strongest counts (SG-08)."""
+        self.pending_shutdown = max(self.pending_shutdown, mode)
         self.world.latch.set()
 
     def note_reload(self) -> None:
@@ -225,11 +234,11 @@ class Postmaster:
 
     # --- the loop ---------------------------------------------------------------------------
 
-    def turn(self) -> None:
-        """SL-01: wait, handle what came, launch what is missing, look at the clocks.
+    def run_once(self) -> None:
+        """One iteration: wait, handle events, launch missing children, check timers (SL-01).
 
-        DIFFERS: no_accept_after_wait_dead_end. PostgreSQL serves the clients of this turn's events
-        also if the state that was entered meanwhile takes none; nobody signals their children.
+        DIFFERS: no_accept_after_wait_dead_end. PostgreSQL forks for the connections of this
+        iteration even if the state has become PM_WAIT_DEAD_END, and sends those children no signal.
         """
         ready = self.world.wait_set.wait(sleep_time(self.pm, time.time()))
         for fd in ready:
@@ -238,14 +247,14 @@ class Postmaster:
             self.serve_flags()
             if fd in self.listeners and self.pm.listening:
                 self.accept(self.listeners[fd])
-        self.handle(TurnEnded(time.time()))
-        self.look_at_clocks()
+        self.handle(IterationEnded())
+        self.check_timers()
 
     def serve_flags(self) -> None:
-        """In this order: shutdown, reload, deaths, pmsignals (MM-08)."""
+        """Serve pending requests in this order: shutdown, reload, zombies, pmsignals (MM-08)."""
         if self.pending_shutdown:
-            level, self.pending_shutdown = self.pending_shutdown, Shutdown.NO
-            self.handle(ShutdownRequested(level, time.time()))
+            mode, self.pending_shutdown = self.pending_shutdown, Shutdown.NO
+            self.handle(ShutdownRequested(mode))
         if self.pending_reload:
             self.pending_reload = False
             self.handle(ReloadRequested())
@@ -259,47 +268,39 @@ class Postmaster:
                     self.world.shmem.take_pmsignals(),
                     os.path.exists("logrotate"),
                     os.path.exists("promote"),
-                    time.time(),
                 )
             )
 
     def reap(self) -> None:
-        """RP-01: all deaths that wait, then one run of the state machine."""
+        """Reap all zombies, then run the state machine once (RP-01)."""
         elog.log(Level.DEBUG4, "reaping dead processes")
         for pid, status in dead_children():
             child = self.pm.children.get(pid)
-            clean = self.performer.slot_was_clean(pid, child.kind if child else None)
-            self.handle(ChildExited(pid, status, clean, time.time()))
-        self.handle(ReapingDone(time.time()))
+            flag = self.world.shmem.slot_flag(child.slot) if child is not None else None
+            self.handle(ChildExited(pid, status, flag))
+        self.handle(ReapingDone())
 
     def accept(self, listener: socket.socket) -> None:
-        """SL-11: one connection. The client may have gone again, and that is no matter."""
+        """Accept one connection (SL-11); the client may have closed it already."""
         try:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as e:
-            # Out of descriptors, most likely: the socket stays readable, so do not spin.
+            # Probably out of descriptors: the socket stays readable, so do not spin.
             elog.log(Level.LOG, f"could not accept new connection: {e.strerror}")
             time.sleep(PAUSE_AFTER_ACCEPT_FAILURE_S)
             return
-        self.performer.client = client
-        self.handle(ConnectionArrived())
-        self.performer.client = None
+        self.handle(ConnectionArrived(client))
         client.close()
 
     def handle(self, event: Event) -> None:
-        """Decide, and do what was decided, until nothing more follows from it."""
-        events = deque([event])
-        while events:
-            self.pm, requests = decide(self.pm, events.popleft(), self.performer.config)
-            for request in requests:
-                outcome = self.performer.perform(request)
-                if outcome is not None:
-                    events.append(outcome)
+        """Decide about an event, and perform what was decided."""
+        decision = decide(self.pm, event, self.performer.config, time.time())
+        self.pm = carry_out(decision, self.performer.perform)
 
-    def look_at_clocks(self) -> None:
-        """SL-09, SL-10."""
+    def check_timers(self) -> None:
+        """Once a minute recheck the pid file, once an hour touch the sockets (SL-09, SL-10)."""
         now = time.monotonic()
         if now - self.last_recheck >= RECHECK_LOCK_FILE_S:
             self.last_recheck = now
@@ -311,7 +312,7 @@ class Postmaster:
 
 
 def describe_build() -> str:
-    """What stands where PostgreSQL names its compiler."""
+    """The version line; PostgreSQL names its compiler where this names the interpreter."""
     machine = os.uname()
     python = ".".join(str(part) for part in sys.version_info[:3])
     bits = sys.maxsize.bit_length() + 1
@@ -322,7 +323,7 @@ def describe_build() -> str:
 
 
 def write_options_file(arguments: list[str]) -> None:
-    """postmaster.opts: how we were called, for pg_ctl restart and status."""
+    """Write the command line to postmaster.opts, for pg_ctl restart and status."""
     quoted = " ".join(f'"{argument}"' for argument in arguments)
     program = shlex.join([sys.executable, "-m", "pglife_impl.commands.postgres"])
     with open("postmaster.opts", "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -330,7 +331,11 @@ def write_options_file(arguments: list[str]) -> None:
 
 
 def write_external_pid_file(gucs: Gucs) -> str:
-    """external_pid_file, if somebody wants one; where it is. It goes when we go."""
+    """Write external_pid_file, if it is set. clean_up() removes it.
+
+    Returns:
+        Its path, or "".
+    """
     path = gucs.text("external_pid_file")
     if not path:
         return ""

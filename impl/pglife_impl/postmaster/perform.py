@@ -1,9 +1,8 @@
-"""Carrying out what was decided.
+"""Perform the requests of decisions: every system call of the postmaster's loop but waiting.
 
-Begin with   Performer.perform().
-Owns         every effect of the postmaster on the world; it decides nothing.
-Leaves out   what is to be done (pm_*.py), when (postmaster.py).
-Source       postmaster.c: the functions named by the requests.
+Begin with Performer.perform(). It decides nothing.
+
+Source: postmaster.c: the functions that the requests name.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from pglife_impl.base.exits import ProcExit
-from pglife_impl.base.kinds import Attached, Kind, info
+from pglife_impl.base.kinds import Kind, info
 from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory.lockfile import Line, shmem_key
@@ -26,18 +25,19 @@ from pglife_impl.net import hba
 from pglife_impl.net.sockets import fds
 from pglife_impl.os.fork import fork_child
 from pglife_impl.os.reap import describe
-from pglife_impl.postmaster.events import (
-    Event,
+from pglife_impl.postmaster.requests import (
     Exit,
     Fork,
-    Forked,
-    ForkFailed,
+    ForkFailure,
+    ForkOutcome,
+    FreeSlot,
     Listen,
     Log,
     LogChildExit,
     QuitMyself,
     Reinitialize,
     RemoveLogrotateFile,
+    ReportForkFailure,
     Request,
     RereadConfiguration,
     SetQuitReason,
@@ -50,33 +50,42 @@ from pglife_impl.process.child import child_main
 from pglife_impl.process.world import Birth, World
 from pglife_impl.shmem.segment import Shmem
 
-TO_THE_GROUP_TOO = frozenset(
+SIGNALS_FOR_THE_GROUP = frozenset(
     {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL, signal.SIGABRT}
 )
-CLIENTS = frozenset({Kind.BACKEND, Kind.DEAD_END_BACKEND})
 
 
 class Performer:
-    """The postmaster's hands."""
+    """Performs requests in the postmaster's process."""
 
     def __init__(self, world: World, config: Config) -> None:
         self.world = world
         self.config = config
-        self.client: socket.socket | None = None  # the connection that has just arrived
-        self.slots: dict[int, int] = {}  # pid -> child slot, until reaped
+        self.stderr_redirected = False
         self.generation = 0
 
-    def perform(self, request: Request) -> Event | None:
-        """Do it; what came of it, if a decision waits for that."""
+    def perform(self, request: Request) -> ForkOutcome | None:
+        """Perform a request.
+
+        Returns:
+            The outcome of a Fork; None for every other request.
+
+        Raises:
+            ProcExit: the request is Exit.
+        """
         match request:
-            case Log():
-                elog.log(request.level, request.message, detail=request.detail, hint=request.hint)
-            case SignalChild():
-                self.signal_child(request)
             case Fork():
                 return self.fork(request)
+            case Log():
+                elog.log(request.level, request.message)
+            case SignalChild():
+                self.signal_child(request)
             case LogChildExit():
                 self.log_child_exit(request)
+            case FreeSlot():
+                self.world.shmem.set_slot_flag(request.slot, SlotFlag.UNUSED)
+            case ReportForkFailure():
+                report_fork_failure(request.client, request.error)
             case SetQuitReason():
                 self.world.shmem.quit_reason = request.reason
             case WritePidStatus():
@@ -95,18 +104,21 @@ class Performer:
                 raise ProcExit(request.code.value)
         return None
 
-    # --- signals ----------------------------------------------------------------------------
+    # --- children ---------------------------------------------------------------------------
 
     def signal_child(self, request: SignalChild) -> None:
-        """PR-26: the child, and for what ends things also its group. It may be gone already."""
-        signum = signal.Signals(request.signum)
+        """Signal a child, and its process group if the signal ends it (PR-26).
+
+        The child may be a zombie already, or not yet lead a group: an error is logged only.
+        """
+        signum = request.signum
         elog.log(
             Level.DEBUG3,
             f"sending signal {int(signum)}/{signum.name} to"
             f" {info(request.kind).backend_type} process with pid {request.pid}",
         )
-        targets = [request.pid]
-        if signum in TO_THE_GROUP_TOO:
+        targets = [int(request.pid)]
+        if signum in SIGNALS_FOR_THE_GROUP:
             targets.append(-request.pid)
         for target in targets:
             try:
@@ -114,61 +126,36 @@ class Performer:
             except OSError as e:
                 elog.log(Level.DEBUG3, f"kill({target},{int(signum)}) failed: {e.strerror}")
 
-    # --- children ---------------------------------------------------------------------------
-
-    def fork(self, request: Fork) -> Event:
-        """Make the child; what a decision needs to know comes back as an event."""
-        now = time.time()
-        kind = request.kind
-        world = self.world
-        client = self.client if kind in CLIENTS else None
-        birth = Birth(request.slot, request.cac, client, now)
-        if kind is Kind.LOGGER:
-            self.prepare_logger()
-        world.shmem.set_slot_flag(request.slot, SlotFlag.ASSIGNED)
+    def fork(self, request: Fork) -> ForkOutcome:
+        """Fork a child. A fork that fails leaves its slot unused."""
+        world, kind, slot = self.world, request.kind, request.slot
+        birth = Birth(slot, request.cac, request.client, time.time())
+        if kind is Kind.LOGGER and world.logger_pipe is None:
+            world.logger_pipe = os.pipe()  # made once; every later logger reads it too (LG-01)
+        world.shmem.set_slot_flag(slot, SlotFlag.ASSIGNED)
         try:
             pid = fork_child(lambda: child_main(world, kind, birth))
         except OSError as e:
-            world.shmem.set_slot_flag(request.slot, SlotFlag.UNUSED)
-            error = e.strerror or os.strerror(errno.EAGAIN)
-            if client is not None:
-                tell_fork_failure(client, error)
-            return ForkFailed(kind, request.slot, request.worker, error, now)
-        self.slots[pid] = request.slot
-        if client is not None:
+            world.shmem.set_slot_flag(slot, SlotFlag.UNUSED)
+            return ForkFailure(e.strerror or os.strerror(errno.EAGAIN))
+        if request.client is not None:
             elog.log(
                 Level.DEBUG2,
-                f"forked new {info(kind).backend_type}, pid={pid} socket={client.fileno()}",
+                f"forked new {info(kind).backend_type}, pid={pid} socket={request.client.fileno()}",
             )
         if kind is Kind.LOGGER:
-            self.redirect()
-        return Forked(kind, pid, request.slot, request.worker, now)
+            self.redirect_stderr()
+        return pid
 
-    def prepare_logger(self) -> None:
-        """The pipe is made once, and survives every logger (LG-01)."""
-        if self.world.logger_pipe is None:
-            self.world.logger_pipe = os.pipe()
-
-    def redirect(self) -> None:
-        """After the first logger has been forked: stderr is the pipe from now on (SV-20)."""
-        if not self.redirected:
+    def redirect_stderr(self) -> None:
+        """Make stderr the logger's pipe, after the first logger has been forked (SV-20)."""
+        if not self.stderr_redirected:
             assert self.world.logger_pipe is not None
             redirect_to_pipe(self.world.gucs, self.world.logger_pipe)
-            self.redirected = True
-
-    redirected = False
-
-    def slot_was_clean(self, pid: int, kind: Kind | None) -> bool:
-        """RP-03: at the death of a child, did it put its slot in order? The slot is free then."""
-        slot = self.slots.pop(pid, 0)
-        if slot == 0:
-            return True
-        clean = self.world.shmem.slot_flag(slot) == SlotFlag.ASSIGNED
-        self.world.shmem.set_slot_flag(slot, SlotFlag.UNUSED)
-        return clean or kind is None or info(kind).attached is Attached.NO
+            self.stderr_redirected = True
 
     def log_child_exit(self, request: LogChildExit) -> None:
-        """RP-02, with what the dead process was doing, if it died badly."""
+        """Log an exit (RP-02); if it was a failure, with the statement that was running."""
         detail = ""
         if request.status != 0:
             row = self.world.shmem.activity_of(request.pid)
@@ -179,7 +166,7 @@ class Performer:
     # --- the rest ---------------------------------------------------------------------------
 
     def listen(self, *, accepting: bool) -> None:
-        """SV-25."""
+        """Add the listening sockets to the wait set, or remove them (SV-25)."""
         change: Callable[[int], None] = (
             self.world.wait_set.add if accepting else self.world.wait_set.remove
         )
@@ -187,7 +174,7 @@ class Performer:
             change(fd)
 
     def reread_configuration(self) -> None:
-        """SG-02: what is wrong is said, the rest is used."""
+        """Reread the files; log what is wrong in them and apply the rest (SG-02)."""
         loaded = self.world.gucs.load(starting=False)
         for line in loaded.lines:
             elog.log(Level.LOG, line)
@@ -203,7 +190,7 @@ class Performer:
         self.config = config_of(self.world.gucs)
 
     def reinitialize(self) -> None:
-        """CR-20: a new generation of shared memory; line 7 of the pid file tells of it."""
+        """Replace shared memory by a new generation, named in line 7 of postmaster.pid (CR-20)."""
         old = self.world.shmem
         self.generation += 1
         self.world.shmem = Shmem(old.sizes, self.generation)
@@ -213,15 +200,18 @@ class Performer:
 
 
 def remove_quietly(path: str) -> None:
-    """Unlink a trigger file that may not be there."""
+    """Unlink a file that may be missing."""
     try:
         os.unlink(path)
     except OSError:
         return
 
 
-def tell_fork_failure(client: socket.socket, error: str) -> None:
-    """SE-34: one try, in the old protocol's form; the postmaster must not wait for a client."""
+def report_fork_failure(client: socket.socket, error: str) -> None:
+    """Send a client the error in the form of protocol 2, which every client reads (SE-34).
+
+    One non-blocking send: the postmaster must not wait for a client.
+    """
     text = f"Ecould not fork new process for connection: {error}\n\0"
     try:
         client.setblocking(False)

@@ -1,23 +1,22 @@
-"""What the postmaster remembers: its state variables, as one immutable value.
+"""What the postmaster remembers: its state variables, under PostgreSQL's names.
 
-Begin with   PmState; its fields bear PostgreSQL's names.
-Owns         the enumerations PM, Shutdown, StartupStatus, Cac, and the settings a decision reads.
-Leaves out   how they change: pm_machine.py, pm_shutdown.py, pm_reap.py, pm_launch.py, pm_admit.py.
-Source       postmaster.c, pmchild.c; rules of section 1 (SV-01..47).
+Begin with PmState. Decisions (decide.py) get a copy of it, change the copy and return it.
+
+Source: postmaster.c, pmchild.c; rules SV-01..47.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from enum import Enum, IntEnum, auto
-from types import MappingProxyType
 
-from pglife_impl.base.kinds import Kind, pool_sizes
+from pglife_impl.base.ids import Pid, Slot, WorkerNumber
+from pglife_impl.base.kinds import MAX_IO_WORKERS, Kind, pool_sizes
 from pglife_impl.base.record import Record
 
 
 class PM(IntEnum):
-    """pmState, in PostgreSQL 18's order; code compares with < and >=."""
+    """pmState, in PostgreSQL 18's order: decisions compare states with < and >=."""
 
     INIT = 0
     STARTUP = 1
@@ -38,7 +37,7 @@ class PM(IntEnum):
 
 
 class Shutdown(IntEnum):
-    """The strongest shutdown request so far; never goes down in a postmaster's life (INV-01)."""
+    """The strongest shutdown request so far; it never decreases (INV-01)."""
 
     NO = 0
     SMART = 1
@@ -47,12 +46,12 @@ class Shutdown(IntEnum):
 
 
 class StartupStatus(Enum):
-    """What is known of the startup process (SV-07)."""
+    """What the postmaster knows of the startup process (SV-07)."""
 
     NOT_RUNNING = auto()
     RUNNING = auto()
-    SIGNALED = auto()  # we told it to quit: its death is no reason to give up
-    CRASHED = auto()  # it died by itself: do not try again
+    SIGNALED = auto()  # the postmaster sent it SIGQUIT: its exit is expected
+    CRASHED = auto()  # it failed by itself: the postmaster gives up
 
 
 class StartTime(Enum):
@@ -63,38 +62,30 @@ class StartTime(Enum):
     RECOVERY_FINISHED = auto()
 
 
+class IoMethod(Enum):
+    """The setting io_method."""
+
+    SYNC = "sync"
+    WORKER = "worker"
+
+
 class Child(Record):
-    """One recorded child (SV-15). Slot 0 is a dead-end child's."""
+    """A recorded child (SV-15)."""
 
-    pid: int
+    pid: Pid
     kind: Kind
-    slot: int
-    worker: int = -1  # index into PmState.workers
-
-
-class Worker(Record):
-    """A registered background worker (SV-17)."""
-
-    name: str
-    type: str
-    start: StartTime
-    restart_s: int  # -1: never again (BG-04)
-    pid: int = 0
-    crashed_at: float = 0.0
-    terminate: bool = False
-
-
-LOGICAL_LAUNCHER = "logical replication launcher"
+    slot: Slot | None  # None for a dead-end child
+    worker: WorkerNumber | None = None  # index into PmState.workers, for a background worker
 
 
 class Config(Record):
-    """The settings that decisions depend on, as they are at this moment."""
+    """The settings that decisions depend on, with PostgreSQL's defaults."""
 
     max_connections: int = 100
     max_wal_senders: int = 10
     max_worker_processes: int = 8
     max_logical_replication_workers: int = 4
-    io_method: str = "worker"
+    io_method: IoMethod = IoMethod.WORKER
     io_workers: int = 3
     autovacuum: bool = True
     track_counts: bool = True
@@ -105,96 +96,133 @@ class Config(Record):
     hot_standby: bool = True
 
 
-class PmState(Record):
-    """Everything a decision may look at. A decision returns a new one and never changes this."""
+class Variables:
+    """Typed attributes that a decision may change. Compared by type and values."""
 
-    state: PM = PM.INIT
-    shutdown: Shutdown = Shutdown.NO
-    fatal_error: bool = False
-    startup_status: StartupStatus = StartupStatus.NOT_RUNNING
-    abort_start_time: int = 0
-    conns_allowed: bool = True
-    listening: bool = True
-    reached_normal_running: bool = False
-    start_worker_needed: bool = True
-    have_crashed_worker: bool = False
-    start_autovac_launcher: bool = False
-    children: Mapping[int, Child] = MappingProxyType({})  # by pid
-    free_slots: Mapping[Kind, tuple[int, ...]] = MappingProxyType({})
-    io_worker_children: tuple[int, ...] = (0,) * 32  # pids; the index is the postmaster's own
-    workers: tuple[Worker, ...] = ()
-    # Forks asked for one after another; the next is decided when the last has been carried out.
-    plan: tuple[Kind, ...] = ()
-    # PM_WAIT_BACKENDS has asked for a checkpointer to write the shutdown checkpoint (SM-05).
-    awaiting_shutdown_checkpointer: bool = False
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({shown})"
+
+
+class Worker(Variables):
+    """A registered background worker (SV-17).
+
+    Args:
+        name: what its titles and log lines call it; also its backend_type.
+        start: the earliest state of the server in which it runs.
+        restart_s: seconds from a failure to its restart; None: never restart it (BG-04).
+    """
+
+    def __init__(self, name: str, start: StartTime, restart_s: int | None) -> None:
+        self.name = name
+        self.start = start
+        self.restart_s = restart_s
+        self.pid: Pid | None = None
+        self.crashed_at: float | None = None
+        self.terminate = False
+
+    def copy(self) -> Worker:
+        """A worker with the same values."""
+        other = Worker(self.name, self.start, self.restart_s)
+        other.__dict__.update(self.__dict__)
+        return other
+
+
+class PmState(Variables):
+    """Everything that a decision may look at: the postmaster before its first child.
+
+    Only Step.advance_to() assigns `state`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.state = PM.INIT
+        self.shutdown = Shutdown.NO
+        self.fatal_error = False
+        self.startup_status = StartupStatus.NOT_RUNNING
+        self.abort_start_time: int | None = None  # when the SIGKILL timeout began, Unix seconds
+        self.conns_allowed = True
+        self.listening = True
+        self.start_worker_needed = True
+        self.have_crashed_worker = False
+        self.start_autovac_launcher = False
+        self.children: dict[Pid, Child] = {}
+        self.free_slots = all_slots(config)
+        self.io_worker_children: list[Pid | None] = [None] * MAX_IO_WORKERS
+        self.workers = registered_workers(config)
+
+    def copy(self) -> PmState:
+        """A state with the same values, which may be changed apart from this one."""
+        other = PmState.__new__(PmState)
+        other.__dict__.update(self.__dict__)
+        other.children = dict(self.children)
+        other.free_slots = {kind: list(slots) for kind, slots in self.free_slots.items()}
+        other.io_worker_children = list(self.io_worker_children)
+        other.workers = [worker.copy() for worker in self.workers]
+        return other
 
     def count_children(self, kinds: Collection[Kind]) -> int:
         """How many children of these kinds are recorded (CountChildren)."""
         return sum(1 for child in self.children.values() if child.kind in kinds)
 
-    def pid_of(self, kind: Kind) -> int:
-        """The pid of a singleton, or 0."""
+    def pid_of(self, kind: Kind) -> Pid | None:
+        """The pid of the child of a singleton kind, if there is one."""
         for child in self.children.values():
             if child.kind is kind:
                 return child.pid
-        return 0
+        return None
 
     def io_worker_count(self) -> int:
-        """How many io workers live (SV-16)."""
-        return sum(1 for pid in self.io_worker_children if pid)
+        """How many io workers are recorded (SV-16)."""
+        return sum(1 for pid in self.io_worker_children if pid is not None)
 
-    def with_child(self, child: Child) -> PmState:
-        """The state with one more recorded child."""
-        return self.replace(children={**self.children, child.pid: child})
+    def add_child(self, child: Child) -> None:
+        """Record a child that has been forked."""
+        self.children[child.pid] = child
+        if child.kind is Kind.IO_WORKER:
+            self.io_worker_children[self.io_worker_children.index(None)] = child.pid
+        if child.worker is not None:
+            self.workers[child.worker].pid = child.pid
 
-    def without_child(self, pid: int) -> PmState:
-        """The state without that child; its slot is free again (RP-01, SV-47)."""
-        children = dict(self.children)
-        child = children.pop(pid)
-        after = self.replace(children=children)
-        return after.with_slot_back(child.kind, child.slot)
+    def remove_child(self, child: Child) -> None:
+        """Forget a child that has been reaped; its slot is free again (RP-01, SV-47)."""
+        del self.children[child.pid]
+        self.give_slot_back(child.kind, child.slot)
+        if child.kind is Kind.IO_WORKER:
+            self.io_worker_children[self.io_worker_children.index(child.pid)] = None
+        if child.worker is not None:
+            self.workers[child.worker].pid = None
 
-    def with_slot_back(self, kind: Kind, slot: int) -> PmState:
-        """The state with a slot put back into its pool. Slot 0 belongs to no pool."""
-        if slot == 0:
-            return self
-        pool = (slot, *self.free_slots[kind])
-        return self.replace(free_slots={**self.free_slots, kind: pool})
+    def take_slot(self, kind: Kind) -> Slot | None:
+        """Take a free child slot of that kind, if there is one."""
+        slots = self.free_slots.get(kind)
+        return slots.pop(0) if slots else None
 
-    def take_slot(self, kind: Kind) -> tuple[PmState, int]:
-        """The state after taking a slot of that kind, and the slot; 0 if there is none."""
-        pool = self.free_slots.get(kind, ())
-        if not pool:
-            return self, 0
-        return self.replace(free_slots={**self.free_slots, kind: pool[1:]}), pool[0]
+    def give_slot_back(self, kind: Kind, slot: Slot | None) -> None:
+        """Make a slot the first free one of its kind."""
+        if slot is not None:
+            self.free_slots[kind].insert(0, slot)
 
 
-def newborn(config: Config) -> PmState:
-    """A postmaster before its first child: all slots free, the logical launcher registered."""
+def all_slots(config: Config) -> dict[Kind, list[Slot]]:
+    """The child slots of each kind (SV-40)."""
     sizes = pool_sizes(
         max_connections=config.max_connections,
         max_wal_senders=config.max_wal_senders,
         max_worker_processes=config.max_worker_processes,
     )
-    free: dict[Kind, tuple[int, ...]] = {}
+    slots: dict[Kind, list[Slot]] = {}
     first = 1
-    for kind in Kind:
-        size = sizes.get(kind, 0)
-        if size:
-            free[kind] = tuple(range(first, first + size))
-            first += size
-    workers: tuple[Worker, ...] = ()
-    if config.max_logical_replication_workers > 0 and config.max_worker_processes > 0:
-        workers = (Worker(LOGICAL_LAUNCHER, LOGICAL_LAUNCHER, StartTime.RECOVERY_FINISHED, 5),)
-    return PmState(free_slots=free, workers=workers)
+    for kind, size in sizes.items():
+        slots[kind] = [Slot(number) for number in range(first, first + size)]
+        first += size
+    return slots
 
 
-def slot_count(config: Config) -> int:
-    """How many child slots there are in all."""
-    return sum(
-        pool_sizes(
-            max_connections=config.max_connections,
-            max_wal_senders=config.max_wal_senders,
-            max_worker_processes=config.max_worker_processes,
-        ).values()
-    )
+def registered_workers(config: Config) -> list[Worker]:
+    """The background workers that the server registers itself: the logical replication launcher."""
+    if config.max_logical_replication_workers == 0 or config.max_worker_processes == 0:
+        return []
+    return [Worker("logical replication launcher", StartTime.RECOVERY_FINISHED, restart_s=5)]

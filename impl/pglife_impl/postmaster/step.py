@@ -1,23 +1,26 @@
-"""One decision in the making: the state so far and the requests so far.
+"""One decision in the making: the state so far, and the requests so far.
 
-Begin with   Step; every pm_*.py function takes one and works on it.
-Owns         advance_to(), the only writer of PmState.state.
-Leaves out   what is decided.
-Source       postmaster.c: UpdatePMState(), signal_child(), SignalChildren().
+Begin with Step, which every function of the decisions takes. Most functions only change the state
+and add requests. A function that may fork is a generator: it yields the Fork and gets its outcome
+back, so what follows a fork stands behind it, and nothing is kept in the state meanwhile.
+
+Source: postmaster.c: UpdatePMState(), signal_child(), SignalChildren(), StartChildProcess().
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Generator
+from typing import TypeVar
 
-from pglife_impl.base.cac import Cac
+from pglife_impl.base.ids import WorkerNumber
 from pglife_impl.base.kinds import ALL_BUT_LOGGER, Kind, info
 from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import Level, PidStatus
-from pglife_impl.postmaster.events import (
+from pglife_impl.postmaster.requests import (
     Fork,
+    ForkFailure,
+    ForkOutcome,
     Listen,
     Log,
     Request,
@@ -25,104 +28,109 @@ from pglife_impl.postmaster.events import (
     SignalChild,
     WritePidStatus,
 )
-from pglife_impl.postmaster.state import (
-    PM,
-    Child,
-    Config,
-    PmState,
-    StartupStatus,
-)
+from pglife_impl.postmaster.state import PM, Child, Config, PmState, StartupStatus
+
+Result = TypeVar("Result")
+Deciding = Generator[Request, ForkOutcome | None, Result]
+"""A decision, or a part of one, that yields requests; only a Fork has an outcome."""
+
+ENDS_THE_STARTUP_PROCESS = (signal.SIGQUIT, signal.SIGKILL, signal.SIGABRT)
 
 
 class Step:
-    """A draft of the next state; `pm` is replaced, never changed in place."""
+    """A decision in the making.
+
+    Args:
+        pm: the state, which the decision changes.
+        now: the time, in Unix seconds.
+    """
 
     def __init__(self, pm: PmState, config: Config, now: float) -> None:
         self.pm = pm
         self.config = config
         self.now = now
         self.requests: list[Request] = []
-        self.over = False  # Exit was asked for: nothing more is decided
-
-    def set(self, **changes: Any) -> None:
-        """Change variables other than pmState."""
-        assert "state" not in changes, "pmState has one writer: advance_to()"
-        self.pm = self.pm.replace(**changes)
 
     def advance_to(self, state: PM) -> None:
-        """Enter a state. Logged also when it is the same one (PM-01)."""
+        """Set pmState. Logged also when it does not change (PM-01)."""
         self.log(Level.DEBUG1, f"updating PMState from {self.pm.state} to {state}")
-        self.pm = self.pm.replace(state=state)
+        self.pm.state = state
 
     def ask(self, request: Request) -> None:
         """Add a request."""
         self.requests.append(request)
+
+    def flush(self) -> Deciding[None]:
+        """Yield the requests made so far, so that they are performed before what follows."""
+        while self.requests:
+            yield self.requests.pop(0)
 
     def log(self, level: Level, message: str) -> None:
         """Ask for a log line."""
         self.ask(Log(level, message))
 
     def pid_status(self, status: PidStatus) -> None:
-        """Ask for line 8 of the pid file to be rewritten."""
+        """Ask for line 8 of postmaster.pid to be rewritten."""
         self.ask(WritePidStatus(status))
 
     def quit_reason(self, reason: QuitReason) -> None:
         """Ask for the reason of the SIGQUIT that follows to be written (PG-35)."""
         self.ask(SetQuitReason(reason))
 
-    def signal(self, signum: int, child: Child) -> None:
+    def signal_child(self, signum: signal.Signals, child: Child) -> None:
         """Signal one child."""
         self.ask(SignalChild(child.pid, child.kind, signum))
 
-    def signal_children(self, signum: int, kinds: Collection[Kind]) -> None:
+    def signal_children(self, signum: signal.Signals, kinds: Collection[Kind]) -> None:
         """Signal every child of these kinds (SignalChildren)."""
         for child in self.pm.children.values():
             if child.kind in kinds:
-                self.signal(signum, child)
+                self.signal_child(signum, child)
 
-    def terminate_children(self, signum: int) -> None:
-        """Signal everybody but the logger, dead-end children too (TerminateChildren).
+    def terminate_children(self, signum: signal.Signals) -> None:
+        """Signal all children but the logger, dead-end children too (TerminateChildren).
 
-        With QUIT, ABRT or KILL a startup process is marked, so that its death is known to be our
-        doing (SV-07).
+        A startup process that gets SIGQUIT, SIGABRT or SIGKILL is marked, so that its exit is
+        not taken for a failure of recovery (SV-07).
         """
         self.signal_children(signum, ALL_BUT_LOGGER)
-        told_to_die = signum in (signal.SIGQUIT, signal.SIGKILL, signal.SIGABRT)
-        if told_to_die and self.pm.pid_of(Kind.STARTUP):
-            self.set(startup_status=StartupStatus.SIGNALED)
+        if signum in ENDS_THE_STARTUP_PROCESS and self.pm.pid_of(Kind.STARTUP) is not None:
+            self.pm.startup_status = StartupStatus.SIGNALED
 
-    def stop_accepting(self) -> None:
-        """Let clients wait in the kernel's backlog from now on (SV-25)."""
-        self.set(listening=False)
-        self.ask(Listen(False))
+    def listen(self, *, accepting: bool) -> None:
+        """Accept connections, or leave them in the kernel's backlog (SV-25)."""
+        self.pm.listening = accepting
+        self.ask(Listen(accepting))
 
-    def accept_again(self) -> None:
-        """Serve the listening sockets again."""
-        self.set(listening=True)
-        self.ask(Listen(True))
+    def fork(self, kind: Kind, worker: WorkerNumber | None = None) -> Deciding[bool]:
+        """Fork a child that serves no client, and record it.
 
-    def fork(self, kind: Kind, worker: int = -1) -> bool:
-        """Take a slot and ask for a child; False if there is no slot."""
-        self.pm, slot = self.pm.take_slot(kind)
-        if slot == 0:
+        Returns:
+            Whether the child exists. If not, the reason is in the log.
+        """
+        slot = self.pm.take_slot(kind)
+        if slot is None:
             self.log(Level.LOG, "no postmaster child slot available for aux process")
             return False
-        self.ask(Fork(kind, slot, worker))
-        return True
+        return (yield from self.perform_fork(Fork(kind, slot), worker)) is None
 
-    def fork_for_client(self, cac: Cac) -> None:
-        """Ask for a session, or for a dead-end child that tells the client why not."""
-        if cac is Cac.OK:
-            self.pm, slot = self.pm.take_slot(Kind.BACKEND)
-            if slot:
-                self.ask(Fork(Kind.BACKEND, slot))
-                return
-            cac = Cac.TOO_MANY
-        self.ask(Fork(Kind.DEAD_END_BACKEND, 0, cac=cac))
+    def perform_fork(
+        self, fork: Fork, worker: WorkerNumber | None = None
+    ) -> Deciding[ForkFailure | None]:
+        """Yield a Fork, and record the child; or log the failure, free its slot and return it."""
+        yield from self.flush()
+        outcome = yield fork
+        assert outcome is not None
+        if isinstance(outcome, ForkFailure):
+            self.pm.give_slot_back(fork.kind, fork.slot)
+            self.log(Level.LOG, f"{info(fork.kind).fork_failure}: {outcome.error}")
+            return outcome
+        self.pm.add_child(Child(outcome, fork.kind, fork.slot, worker))
+        return None
 
 
 def log_name(pm: PmState, child: Child) -> str:
-    """What the child is called in the line about its death (table 3.4)."""
-    if child.kind is Kind.BG_WORKER:
-        return f'background worker "{pm.workers[child.worker].type}"'
+    """What the line about its exit calls a child."""
+    if child.worker is not None:
+        return f'background worker "{pm.workers[child.worker].name}"'
     return info(child.kind).log_name

@@ -1,9 +1,6 @@
-"""What the postmaster has in hand, and its children inherit by the fork.
+"""What children inherit from the postmaster: World, and a Birth for each.
 
-Begin with   World.
-Owns         nothing but the references; the death pipe.
-Leaves out   all behaviour.
-Source       postmaster.c: InitPostmasterDeathWatchHandle(); rules SV-25, CR-41.
+Source: postmaster.c: InitPostmasterDeathWatchHandle(); rules SV-25, CR-41.
 """
 
 from __future__ import annotations
@@ -14,6 +11,7 @@ import socket
 import time
 
 from pglife_impl.base.cac import Cac
+from pglife_impl.base.ids import Slot
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.record import Record
 from pglife_impl.config.guc import Gucs
@@ -26,7 +24,7 @@ from pglife_impl.shmem.segment import Shmem
 
 
 class World:
-    """The postmaster's things. In a child, those that are the postmaster's alone are closed."""
+    """The postmaster's settings, files, sockets and shared memory."""
 
     def __init__(
         self,
@@ -46,7 +44,7 @@ class World:
         self.catalog = Catalog(data_directory)
         self.latch = Latch()
         self.wait_set = WaitSet(self.latch)
-        # The first is readable (end of file) when the postmaster has gone (CR-41).
+        # death_read is readable (end of file) as soon as the postmaster has exited (CR-41).
         self.death_read, self.death_write = death_pipe
         self.postmaster_pid = os.getpid()
         self.start_time = time.time()
@@ -54,7 +52,7 @@ class World:
         self.hba: list[HbaLine] = []
 
     def leave_postmaster(self, *, is_logger: bool) -> None:
-        """In a child: close what only the postmaster may hold (and the logger: its pipe)."""
+        """In a child: close what only the postmaster may have open. The logger keeps its pipe."""
         self.sockets.close_all()
         self.wait_set.close()
         self.latch.close()
@@ -63,15 +61,15 @@ class World:
             os.close(self.logger_pipe[0])
 
     def signal_postmaster(self, reason: PmSignal) -> None:
-        """In a child: put up a flag and wake the postmaster (7.1)."""
+        """In a child: set a flag and send SIGUSR1 to the postmaster."""
         self.shmem.raise_pmsignal(reason)
         os.kill(self.postmaster_pid, signal.SIGUSR1)
 
 
 class Birth(Record):
-    """What a child is told at its birth."""
+    """What the postmaster hands to a new child."""
 
-    slot: int  # child slot; 0 for a dead-end child
+    slot: Slot | None  # child slot; None for a dead-end child
     cac: Cac = Cac.OK
     client: socket.socket | None = None
-    created: float = 0.0
+    created: float = 0.0  # when the postmaster called fork(), Unix seconds

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
 
+from pglife_impl.base.ids import Slot
 from pglife_impl.base.kinds import MAX_IO_WORKERS, Attached, Kind, info
 from pglife_impl.base.pmsignal import PmSignal, QuitReason, SlotFlag
 from pglife_impl.base.record import Record
@@ -177,13 +178,20 @@ class Shmem:
                 seen.add(reason)
         return frozenset(seen)
 
-    def slot_flag(self, slot: int) -> int:
-        """The flag of a child slot, whatever a child has written there."""
-        return self.memory[HEADER + slot]
+    def slot_flag(self, slot: Slot | None) -> SlotFlag | None:
+        """The flag of a child slot. A byte that is no flag counts as ACTIVE: not detached."""
+        if slot is None:
+            return None
+        value = self.memory[HEADER + slot]
+        return SlotFlag(value) if value <= max(SlotFlag) else SlotFlag.ACTIVE
 
-    def set_slot_flag(self, slot: int, flag: SlotFlag) -> None:
-        """ASSIGNED before the fork and UNUSED after the end: postmaster; ACTIVE: the child."""
-        if slot:
+    def set_slot_flag(self, slot: Slot | None, flag: SlotFlag) -> None:
+        """Set the flag of a child slot. A dead-end child has neither.
+
+        The postmaster sets ASSIGNED before the fork and UNUSED after the exit; the child sets
+        ACTIVE when it attaches to shared memory and ASSIGNED when it detaches.
+        """
+        if slot is not None:
             self.memory[HEADER + slot] = flag
 
     # --- checkpoints ------------------------------------------------------------------------
