@@ -1,27 +1,27 @@
-"""A session without a process: a scripted client, a clock that jumps, rows of shared memory.
+"""A session without a process: a scripted client and a simulated clock.
 
-Begin with   FakeContext, then converse().
-Owns         the order of events: each wait of the session takes the next one of the script.
-Leaves out   what is asserted.
+Begin with converse(): it runs a session over a script, one event for each wait of the session.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 from pglife_impl.backend.greeting import greet
 from pglife_impl.base.kinds import Kind
+from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
-from pglife_impl.data_directory.catalog import DatabaseDef, RoleDef
+from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef
 from pglife_impl.protocol.backend import parse_report
 from pglife_impl.protocol.frontend import Query, encode
-from pglife_impl.session.context import ClientGone, Interrupts, Wake
-from pglife_impl.session.loop import Session
+from pglife_impl.session.context import ClientGone, InterruptFlags, Wake
+from pglife_impl.session.protocol.loop import Session
 from pglife_impl.shmem.segment import Activity
 
 EPOCH = 1_700_000_000.0
@@ -31,22 +31,22 @@ OTHER_PID = 4712
 
 @dataclass(frozen=True)
 class Happens:
-    """Something that befalls the session while it waits; `after_s` of its waiting."""
+    """An event `after_s` seconds into a wait of the session."""
 
     act: Callable[[FakeContext], None]
     after_s: float = 0.0
 
 
 @dataclass(frozen=True)
-class Says:
-    """The client sends bytes, when the session waits for it."""
+class Sends:
+    """The client sends bytes when the session waits for them."""
 
     data: bytes
 
 
-def sql(text: str) -> Says:
+def sql(text: str) -> Sends:
     """The client sends a simple query."""
-    return Says(encode(Query(text)))
+    return Sends(encode(Query(text)))
 
 
 def cancel(context: FakeContext) -> None:
@@ -88,77 +88,33 @@ def row(pid: int, kind: Kind, **fields: Any) -> Activity:
     return Activity(slot=pid, pid=pid, kind=kind, **{**known, **fields})
 
 
-class FakeCatalog:
-    """Roles and databases in memory."""
+class FakeCatalog(Catalog):
+    """Roles and databases without a file."""
 
     def __init__(self) -> None:
+        super().__init__("")
         self.roles = {
             "postgres": RoleDef(10, "postgres", superuser=True, login=True),
             "bob": RoleDef(16384, "bob", login=True),
             "pg_signal_backend": RoleDef(4200, "pg_signal_backend"),
         }
         self.databases = {"postgres": DatabaseDef(5, "postgres", "postgres")}
-        self._oid = 16384
 
     def refresh(self) -> None:
-        """Nobody else changes it."""
+        """No other process changes it."""
 
-    def next_oid(self) -> int:
-        """A new oid."""
-        self._oid += 1
-        return self._oid
-
-    def put_role(self, role: RoleDef) -> None:
-        """Add or replace."""
-        self.roles[role.name] = role
-
-    def drop_role(self, name: str) -> None:
-        """Remove."""
-        del self.roles[name]
-
-    def put_database(self, database: DatabaseDef) -> None:
-        """Add or replace."""
-        self.databases[database.name] = database
-
-    def drop_database(self, name: str) -> None:
-        """Remove."""
-        del self.databases[name]
-
-
-class FakeShmem:
-    """Our own row and those given."""
-
-    in_recovery = False
-
-    def __init__(self, context: FakeContext) -> None:
-        self._context = context
-        self.others: list[Activity] = []
-
-    def activities(self) -> list[Activity]:
-        """All rows."""
-        context = self._context
-        mine = row(
-            context.pid,
-            Kind.BACKEND,
-            user=context.user,
-            database=context.database,
-            superuser=context.authenticated_superuser,
-            **context.columns,
-        )
-        return [mine, *self.others]
-
-    def activity_of(self, pid: int) -> Activity | None:
-        """The row of a process."""
-        return next((each for each in self.activities() if each.pid == pid), None)
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        yield
 
 
 @dataclass
 class FakeContext:
-    """What backend.py gives a session, without a process."""
+    """A SessionContext and Client without a process, driven by a script."""
 
-    script: deque[Says | Happens] = field(default_factory=deque)
+    script: deque[Sends | Happens] = field(default_factory=deque)
     user: str = "postgres"
-    authenticated_superuser: bool = True
+    superuser: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
     pid: int = OWN_PID
     database: str = "postgres"
@@ -167,34 +123,36 @@ class FakeContext:
     connected: bool = True
     postmaster_alive: bool = True
     can_send: bool = True
+    in_recovery: bool = False
 
     def __post_init__(self) -> None:
         self.clock = EPOCH
         self.gucs = Gucs()
-        self.catalog = FakeCatalog()
+        self.catalog: Catalog = FakeCatalog()
+        self.client = self  # one object plays the process and its connection
         self.columns: dict[str, Any] = {}
-        self.shmem = FakeShmem(self)
-        self.interrupts = Interrupts()
+        self.others: list[Activity] = []
+        self.interrupts = InterruptFlags()
         self.sent = b""
         self.titles: list[str] = []
         self.states: list[str] = []
         self.logged: list[SimpleNamespace] = []
         self.signals: list[tuple[int, int]] = []
         self.living = {OTHER_PID}
-        self.reloads = 0
+        self.conf_load_time = self.start_time
         self.checkpoints = 0
         self._inbox = b""
 
     def now(self) -> float:
-        """The clock, which moves only while the session sleeps."""
+        """Simulated time, which passes only while the session waits."""
         return self.clock
 
     def wait(self, timeout_s: float | None, *, readable: bool) -> Wake:
-        """Let the next event of the script happen, or the time pass."""
+        """Let the next event of the script happen, or the timeout pass."""
         if not self.postmaster_alive:
             return Wake.POSTMASTER_DEATH
         event = self.script[0] if self.script else None
-        if isinstance(event, Says) and readable:
+        if isinstance(event, Sends) and readable:
             self.script.popleft()
             self._inbox += event.data
             return Wake.READABLE
@@ -204,48 +162,74 @@ class FakeContext:
             event.act(self)
             return Wake.LATCH if self.postmaster_alive else Wake.POSTMASTER_DEATH
         if event is None and readable:
-            self.connected = False  # the script is over: the client hangs up
+            self.connected = False  # the end of the script: the client hangs up
             return Wake.READABLE
         assert timeout_s is not None
         self.clock += timeout_s
         return Wake.TIMEOUT
 
     def receive(self) -> bytes | None:
-        """What has come."""
+        """Return what the script has sent so far."""
         data, self._inbox = self._inbox, b""
         if data:
             return data
         return None if self.connected else b""
 
     def send(self, data: bytes) -> None:
-        """Keep it for the test."""
+        """Record it."""
         if not self.can_send:
             raise ClientGone("could not send data to client: Broken pipe")
         self.sent += data
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """There is no buffer."""
 
-    def client_has_gone(self) -> bool:
-        """As the kernel would know."""
+    def has_gone(self) -> bool:
+        """Return whether the script made the client hang up."""
         return not self.connected
 
     def set_activity(self, text: str) -> None:
-        """Keep the title."""
+        """Record the title."""
         self.titles.append(text)
 
     def report(self, **columns: Any) -> None:
-        """Keep the row."""
+        """Record the row."""
         self.columns |= columns
         if "state" in columns:
             self.states.append(columns["state"])
 
-    def log(self, level: str, message: str, **fields: Any) -> None:
-        """Keep the line."""
-        self.logged.append(SimpleNamespace(level=level, message=message, **fields))
+    def log(
+        self,
+        level: Level,
+        message: str,
+        *,
+        sqlstate: str = "00000",
+        detail: str = "",
+        hint: str = "",
+        statement: str = "",
+    ) -> None:
+        """Record the line."""
+        fields = {"sqlstate": sqlstate, "detail": detail, "hint": hint, "statement": statement}
+        self.logged.append(SimpleNamespace(level=level.name, message=message, **fields))
+
+    def activities(self) -> list[Activity]:
+        """The session's own row and those of `others`."""
+        mine = row(
+            self.pid,
+            Kind.BACKEND,
+            user=self.user,
+            database=self.database,
+            superuser=self.superuser,
+            **self.columns,
+        )
+        return [mine, *self.others]
+
+    def activity_of(self, pid: int) -> Activity | None:
+        """The row of a process."""
+        return next((each for each in self.activities() if each.pid == pid), None)
 
     def signal_backend(self, pid: int, signum: int) -> bool:
-        """Note it; only the living can be signalled."""
+        """Record the signal; only pids in `living` exist."""
         if signum:
             self.signals.append((pid, signum))
         return pid in self.living
@@ -254,20 +238,22 @@ class FakeContext:
         """SIGHUP to the postmaster."""
         return True
 
-    def reload(self) -> list[str]:
+    def request_log_rotation(self) -> None:
+        """Nothing to rotate."""
+
+    def reload(self) -> None:
         """Serve the reload."""
         self.interrupts.reload = False
-        self.reloads += 1
-        return []
+        self.conf_load_time = self.clock
 
     def request_checkpoint(self) -> None:
-        """Done at once."""
+        """Count it; it is done at once."""
         self.checkpoints += 1
 
 
 @dataclass
 class Conversation:
-    """What came of it."""
+    """The end of a session and everything it sent."""
 
     context: FakeContext
     session: Session
@@ -313,7 +299,7 @@ def _cells(body: bytes) -> tuple[str | None, ...]:
 
 
 def split(data: bytes) -> list[tuple[str, bytes]]:
-    """Cut what the server sent into messages."""
+    """Split the bytes of the server into messages."""
     messages = []
     while data:
         length = struct.unpack_from("!i", data, 1)[0]
@@ -322,11 +308,11 @@ def split(data: bytes) -> list[tuple[str, bytes]]:
     return messages
 
 
-def converse(*events: Says | Happens | str, context: FakeContext | None = None) -> Conversation:
-    """Run a session over a script, at whose end the client leaves; a bare string is a query."""
+def converse(*events: Sends | Happens | str, context: FakeContext | None = None) -> Conversation:
+    """Run a session over a script, then disconnect; a plain string is a query."""
     context = context or FakeContext()
     context.script.extend(sql(each) if isinstance(each, str) else each for each in events)
-    greet(context)  # type: ignore[arg-type]
-    session = Session(context, clock=context.now)  # type: ignore[arg-type]
+    greet(context)
+    session = Session(context, clock=context.now)
     code = session.run()
     return Conversation(context, session, code, split(context.sent))

@@ -1,4 +1,4 @@
-"""What a start costs: modules that the programs load before they are of use (CONTRACT.md)."""
+"""What a start costs: modules that the programs load before they are of use."""
 
 from __future__ import annotations
 

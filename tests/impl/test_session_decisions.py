@@ -1,4 +1,4 @@
-"""The pure parts of a session: its transaction, what interrupts it, its deadlines."""
+"""The pure parts of a session: transactions, interrupts, timers."""
 
 import pytest
 from hypothesis import given
@@ -12,10 +12,10 @@ from pglife_impl.session.timers import Timer, Timers
 from pglife_impl.session.transaction import Block, Happening, Transaction, TransactionVerb
 
 VERBS = {verb.name: verb for verb in TransactionVerb}
-THERE_IS_NONE = "there is no transaction in progress"
+NO_TRANSACTION = "there is no transaction in progress"
 ALREADY = "there is already a transaction in progress"
 
-# block  verb  chain -> block  tag  what happened  warning
+# block  verb  chain -> block  tag  effects  warning
 CONTROL = """
     NONE      BEGIN     -      -> OPEN    BEGIN              -                   -
     NONE      START     -      -> OPEN    START_TRANSACTION  -                   -
@@ -37,61 +37,60 @@ ROWS = [line.split() for line in CONTROL.strip().splitlines()]
 
 
 @pytest.mark.parametrize("cells", ROWS, ids=lambda cells: "-".join(cells[:3]))
-def test_what_transaction_statements_do(cells: list[str]) -> None:
-    """xact.c, as 18.6 answers."""
+def test_transaction_statements_move_the_block(cells: list[str]) -> None:
+    """Block, tag, effects and warning agree with PostgreSQL 18.6."""
     before, verb, chain, _, after, tag, happened, warned = cells
     transaction = Transaction(Block[before], in_progress=True)
-    outcome = transaction.control(TransactionControl(VERBS[verb], chain=chain == "chain"))
+    outcome = transaction.control(VERBS[verb], chain=chain == "chain")
     assert transaction.block is Block[after]
     assert outcome.tag == tag.replace("_", " ")
     names = ",".join(effect.happening.name for effect in outcome.effects)
     assert names == happened.removeprefix("-")
     text = outcome.notice.message if outcome.notice else ""
-    assert text == {"-": "", "none": THERE_IS_NONE, "already": ALREADY}[warned]
+    assert text == {"-": "", "none": NO_TRANSACTION, "already": ALREADY}[warned]
 
 
 @pytest.mark.parametrize("block", [Block.NONE, Block.IMPLICIT])
 @pytest.mark.parametrize(
-    "statement",
+    ("verb", "chain"),
     [
-        TransactionControl(TransactionVerb.SAVEPOINT, "a"),
-        TransactionControl(TransactionVerb.RELEASE, "a"),
-        TransactionControl(TransactionVerb.ROLLBACK_TO, "a"),
-        TransactionControl(TransactionVerb.COMMIT, chain=True),
+        (TransactionVerb.SAVEPOINT, False),
+        (TransactionVerb.RELEASE, False),
+        (TransactionVerb.ROLLBACK_TO, False),
+        (TransactionVerb.COMMIT, True),
     ],
-    ids=lambda statement: statement.verb.name,
 )
-def test_what_needs_a_block_is_refused_outside_of_one(
-    block: Block, statement: TransactionControl
+def test_statements_of_a_block_are_refused_outside_of_one(
+    block: Block, verb: TransactionVerb, chain: bool
 ) -> None:
-    """25P01, and nothing changes."""
+    """The error is 25P01, and nothing changes."""
     transaction = Transaction(block, in_progress=True)
     with pytest.raises(SqlError, match="can only be used in transaction blocks") as caught:
-        transaction.control(statement)
+        transaction.control(verb, "a", chain=chain)
     assert caught.value.report.sqlstate == "25P01"
     assert (transaction.block, transaction.in_progress) == (block, True)
     assert not transaction.savepoints
 
 
-def test_savepoints_are_a_stack_and_the_newest_of_a_name_counts() -> None:
-    """ROLLBACK TO keeps the savepoint, RELEASE takes it and all above."""
+def test_savepoints_are_a_stack_and_the_newest_of_a_name_is_meant() -> None:
+    """ROLLBACK TO keeps the savepoint, RELEASE removes it and all above."""
     transaction = Transaction(Block.OPEN, in_progress=True)
     for name in ("a", "b", "a", "c"):
-        transaction.control(TransactionControl(TransactionVerb.SAVEPOINT, name))
+        transaction.control(TransactionVerb.SAVEPOINT, name)
     transaction.block = Block.FAILED
-    back = transaction.control(TransactionControl(TransactionVerb.ROLLBACK_TO, "a"))
+    back = transaction.control(TransactionVerb.ROLLBACK_TO, "a")
     assert (back.effects[0].happening, back.effects[0].depth) == (Happening.ROLLED_BACK_TO, 3)
     assert transaction.savepoints == ["a", "b", "a"]
     assert transaction.block is Block.OPEN
-    transaction.control(TransactionControl(TransactionVerb.RELEASE, "b"))
+    transaction.control(TransactionVerb.RELEASE, "b")
     assert transaction.savepoints == ["a"]
     with pytest.raises(SqlError, match='savepoint "b" does not exist'):
-        transaction.control(TransactionControl(TransactionVerb.ROLLBACK_TO, "b"))
+        transaction.control(TransactionVerb.ROLLBACK_TO, "b")
 
 
 @pytest.mark.parametrize("verb", TransactionVerb)
-def test_only_its_end_may_run_in_a_failed_block(verb: TransactionVerb) -> None:
-    """postgres.c: IsTransactionExitStmt()."""
+def test_a_failed_block_accepts_only_statements_that_end_it(verb: TransactionVerb) -> None:
+    """The set of postgres.c: IsTransactionExitStmt()."""
     ends = verb.name in ("COMMIT", "ROLLBACK", "ROLLBACK_TO")
     assert ends_failed_block(TransactionControl(verb, "a")) is ends
 
@@ -105,14 +104,14 @@ def test_only_its_end_may_run_in_a_failed_block(verb: TransactionVerb) -> None:
 def test_every_transaction_that_begins_ends_exactly_once(
     events: list[TransactionVerb | str],
 ) -> None:
-    """STARTED and its COMMITTED or ABORTED take turns, whatever a client does."""
+    """STARTED and COMMITTED or ABORTED alternate in every sequence of statements and errors."""
     transaction = Transaction()
     open_transactions = 0
     for event in events:
         try:
             if isinstance(event, TransactionVerb):
                 effects = transaction.start_statement()
-                effects += transaction.control(TransactionControl(event, "a")).effects
+                effects += transaction.control(event, "a").effects
             elif event in ("statement", "implicit"):
                 effects = transaction.start_statement(implicit_block=event == "implicit")
             elif event == "error":
@@ -139,20 +138,20 @@ ORDER = list(Interrupt)
 
 
 @given(st.sets(st.sampled_from(ORDER)), st.booleans())
-def test_interrupts_are_served_in_their_order(pending: set[Interrupt], reading: bool) -> None:
-    """SE-40; SE-42: a cancel is forgotten while the session waits for its client."""
-    verdict = serve(pending, reading_command=reading)
+def test_the_most_urgent_interrupt_is_served_first(pending: set[Interrupt], reading: bool) -> None:
+    """The order of SE-40; a cancel request of an idle session is dropped (SE-42)."""
+    decision = serve(pending, reading_command=reading)
     effective = [i for i in ORDER if i in pending and not (reading and i is Interrupt.CANCEL)]
     if not effective:
-        assert verdict.raised is None
-        assert verdict.settled == frozenset(pending)
+        assert decision.raised is None
+        assert decision.settled == frozenset(pending)
         return
     first = effective[0]
-    assert verdict.raised is not None
-    assert verdict.raised.report == RAISES[first]().report
-    assert first in verdict.settled
+    assert decision.raised is not None
+    assert decision.raised.report == RAISES[first]().report
+    assert first in decision.settled
     assert all(
-        ORDER.index(i) <= ORDER.index(first) or i is Interrupt.CANCEL for i in verdict.settled
+        ORDER.index(i) <= ORDER.index(first) or i is Interrupt.CANCEL for i in decision.settled
     )
 
 
@@ -188,16 +187,16 @@ def test_interrupts_are_served_in_their_order(pending: set[Interrupt], reading: 
         ),
     ],
 )
-def test_what_an_interrupt_says(
+def test_each_interrupt_raises_its_error(
     interrupt: Interrupt, severity: str, sqlstate: str, text: str
 ) -> None:
-    """Sections 4.2 and 6.5 of the rules."""
+    """Severity, SQLSTATE and text are PostgreSQL's."""
     report = RAISES[interrupt]().report
     assert (report.severity, report.sqlstate, report.message) == (severity, sqlstate, text)
 
 
-def test_deadlines_expire_in_the_order_of_their_time() -> None:
-    """TO-13: the earlier one is served first; a delay of 0 is no timer."""
+def test_timers_expire_in_the_order_of_their_deadlines() -> None:
+    """The earlier deadline is first (TO-13); a delay of 0 stops the timer."""
     now = 100.0
     timers = Timers(lambda: now)
     assert timers.remaining_s() is None

@@ -1,4 +1,4 @@
-"""The loop of a session over a scripted client: messages, states, interrupts, ends."""
+"""The message loop with a scripted client: messages, states, interrupts, exit codes."""
 
 import pytest
 from session_fakes import (
@@ -6,7 +6,7 @@ from session_fakes import (
     OWN_PID,
     FakeContext,
     Happens,
-    Says,
+    Sends,
     cancel,
     client_vanishes,
     converse,
@@ -34,24 +34,24 @@ CANCELED = ("ERROR", "57014", "canceling statement due to user request")
 TERMINATED = ("FATAL", "57P01", "terminating connection due to administrator command")
 
 
-def say(*messages: Message) -> Says:
-    return Says(b"".join(encode(message) for message in messages))
+def sends(*messages: Message) -> Sends:
+    return Sends(b"".join(encode(message) for message in messages))
 
 
 def test_a_query_is_answered_and_the_session_is_ready_again() -> None:
-    """SE-03, SE-04: T, D, C, Z; active, then idle."""
-    heard = converse("select 1 as a, null")
-    assert heard.letters == "ZTDCZ"
-    assert heard.rows == [("1", None)]
-    assert heard.status == "II"
-    assert heard.context.states == ["idle", "active", "idle"]
-    assert heard.context.titles == ["idle", "SELECT", "idle"]
-    assert heard.code == 0
+    """The answer is T, D, C, Z; the session is active, then idle (SE-03, SE-04)."""
+    result = converse("select 1 as a, null")
+    assert result.letters == "ZTDCZ"
+    assert result.rows == [("1", None)]
+    assert result.status == "II"
+    assert result.context.states == ["idle", "active", "idle"]
+    assert result.context.titles == ["idle", "SELECT", "idle"]
+    assert result.code == 0
 
 
-def test_terminate_and_end_of_file_both_end_with_0() -> None:
-    """SE-44, SE-47."""
-    assert converse(say(Terminate())).code == 0
+def test_terminate_and_end_of_file_end_the_session_with_0() -> None:
+    """Only a lost transaction is logged (SE-44, SE-47)."""
+    assert converse(sends(Terminate())).code == 0
     gone = converse("begin")
     assert gone.code == 0
     assert [line.message for line in gone.context.logged] == [
@@ -61,23 +61,23 @@ def test_terminate_and_end_of_file_both_end_with_0() -> None:
 
 
 def test_an_unknown_message_ends_the_session() -> None:
-    """SE-47."""
-    heard = converse(Says(b"y\0\0\0\4"))
-    assert heard.reports == [("FATAL", "08P01", "invalid frontend message type 121")]
-    assert heard.code == 1
+    """The error is FATAL 08P01 (SE-47)."""
+    result = converse(Sends(b"y\0\0\0\4"))
+    assert result.reports == [("FATAL", "08P01", "invalid frontend message type 121")]
+    assert result.code == 1
 
 
-def test_an_impossible_length_ends_it_without_a_word() -> None:
-    """pqcomm.c: pq_getmessage(): the stream is lost."""
-    heard = converse(Says(b"Q\0\0\0\2"))
-    assert heard.letters == "Z"
-    assert heard.context.logged[0].message == "invalid message length"
+def test_an_impossible_length_ends_the_session_silently() -> None:
+    """The stream is out of step, so only the log gets a line (pqcomm.c: pq_getmessage())."""
+    result = converse(Sends(b"Q\0\0\0\2"))
+    assert result.letters == "Z"
+    assert result.context.logged[0].message == "invalid message length"
 
 
-def test_the_states_of_a_transaction() -> None:
-    """SE-04..06, SE-10: state, title and byte go together."""
-    heard = converse("begin", "select 1/0", "select 1", "rollback")
-    assert heard.status == "ITEEI"
+def test_state_title_and_status_byte_follow_the_transaction() -> None:
+    """Idle, in transaction, aborted (SE-04..06, SE-10)."""
+    result = converse("begin", "select 1/0", "select 1", "rollback")
+    assert result.status == "ITEEI"
     waiting = [
         "idle",
         "idle in transaction",
@@ -85,13 +85,13 @@ def test_the_states_of_a_transaction() -> None:
         "idle in transaction (aborted)",
         "idle",
     ]
-    assert [state for state in heard.context.states if state != "active"] == waiting
-    assert [title for title in heard.context.titles if title.startswith("idle")] == waiting
-    assert [report[1] for report in heard.reports] == ["22012", "25P02"]
+    assert [state for state in result.context.states if state != "active"] == waiting
+    assert [title for title in result.context.titles if title.startswith("idle")] == waiting
+    assert [report[1] for report in result.reports] == ["22012", "25P02"]
 
 
-def test_xact_start_is_there_while_a_transaction_is() -> None:
-    """pg_stat_activity.xact_start."""
+def test_xact_start_is_set_during_a_transaction() -> None:
+    """pg_stat_activity.xact_start is null again after COMMIT."""
     inside = converse("begin").context
     assert inside.columns["xact_start"] > 0
     outside = converse("begin", "commit").context
@@ -99,48 +99,48 @@ def test_xact_start_is_there_while_a_transaction_is() -> None:
 
 
 def test_an_error_ends_a_string_of_statements() -> None:
-    """What follows it is not run, and what went before is undone with it."""
-    heard = converse("set application_name = 'a'; select 1/0; select 2", "show application_name")
-    assert heard.tags == ["SET", "SHOW"]
-    assert heard.rows == [("",)]
+    """Later statements do not run, and earlier ones are rolled back."""
+    result = converse("set application_name = 'a'; select 1/0; select 2", "show application_name")
+    assert result.tags == ["SET", "SHOW"]
+    assert result.rows == [("",)]
 
 
-def test_a_cancel_ends_the_statement_only() -> None:
-    """SE-31: 57014, then ready."""
-    heard = converse("select pg_sleep(60)", Happens(cancel, after_s=1), "select 1")
-    assert heard.reports == [CANCELED]
-    assert heard.letters == "ZTEZTDCZ"
-    assert heard.context.clock < 1_700_000_002
-    assert heard.context.logged[0].statement == "select pg_sleep(60)"
+def test_a_cancel_ends_only_the_statement() -> None:
+    """The session answers 57014 and is ready again (SE-31)."""
+    result = converse("select pg_sleep(60)", Happens(cancel, after_s=1), "select 1")
+    assert result.reports == [CANCELED]
+    assert result.letters == "ZTEZTDCZ"
+    assert result.context.clock < 1_700_000_002
+    assert result.context.logged[0].statement == "select pg_sleep(60)"
 
 
 @pytest.mark.parametrize("prelude", ["select 1", "begin"])
-def test_a_cancel_of_a_waiting_session_is_forgotten(prelude: str) -> None:
-    """SE-42: also in a transaction."""
-    heard = converse(prelude, Happens(cancel), "select 2")
-    assert heard.reports == []
-    assert heard.tags[-1] == "SELECT 1"
+def test_a_cancel_of_an_idle_session_is_dropped(prelude: str) -> None:
+    """The next statement runs, in a transaction too (SE-42)."""
+    result = converse(prelude, Happens(cancel), "select 2")
+    assert result.reports == []
+    assert result.tags[-1] == "SELECT 1"
 
 
-def test_term_ends_a_waiting_session_at_once() -> None:
-    """SE-20, SE-41."""
-    heard = converse("select 1", Happens(die), "select 2")
-    assert heard.reports == [TERMINATED]
-    assert heard.letters.endswith("ZE")
-    assert heard.code == 1
-    assert heard.context.logged[0].level == "FATAL"
+def test_sigterm_ends_an_idle_session_at_once() -> None:
+    """FATAL 57P01 and exit 1 (SE-20, SE-41)."""
+    result = converse("select 1", Happens(die), "select 2")
+    assert result.reports == [TERMINATED]
+    assert result.letters.endswith("ZE")
+    assert result.code == 1
+    assert result.context.logged[0].level == "FATAL"
 
 
-def test_term_ends_a_running_statement() -> None:
-    """SE-20: no ERROR before it, no ReadyForQuery after it."""
-    heard = converse("select pg_sleep(60)", Happens(die, after_s=1))
-    assert heard.letters == "ZTE"
-    assert heard.reports == [TERMINATED]
-    assert heard.code == 1
+def test_sigterm_ends_a_running_statement() -> None:
+    """FATAL is the only error, and no ReadyForQuery follows (SE-20)."""
+    result = converse("select pg_sleep(60)", Happens(die, after_s=1))
+    assert result.letters == "ZTE"
+    assert result.reports == [TERMINATED]
+    assert result.code == 1
 
 
-def test_term_comes_before_cancel() -> None:
-    """SE-40."""
+def test_sigterm_is_served_before_a_cancel() -> None:
+    """Both are pending; only FATAL 57P01 is sent (SE-40)."""
 
     def both(context: FakeContext) -> None:
         cancel(context)
@@ -149,32 +149,32 @@ def test_term_comes_before_cancel() -> None:
     assert converse("select pg_sleep(60)", Happens(both, after_s=1)).reports == [TERMINATED]
 
 
-def test_the_postmasters_death_ends_a_waiting_session() -> None:
-    """SE-28."""
-    heard = converse("select 1", Happens(postmaster_dies))
+def test_the_postmasters_death_ends_an_idle_session() -> None:
+    """FATAL 57P01 with its own text (SE-28)."""
+    result = converse("select 1", Happens(postmaster_dies))
     text = "terminating connection due to unexpected postmaster exit"
-    assert heard.reports == [("FATAL", "57P01", text)]
-    assert heard.code == 1
+    assert result.reports == [("FATAL", "57P01", text)]
+    assert result.code == 1
 
 
-def test_the_postmasters_death_ends_a_sleep_without_a_word() -> None:
-    """pg_sleep waits with WL_EXIT_ON_PM_DEATH, as 18.6 was seen to."""
-    heard = converse("select pg_sleep(60)", Happens(postmaster_dies, after_s=1))
-    assert heard.letters == "ZT"
-    assert heard.code == 1
+def test_the_postmasters_death_ends_a_sleep_silently() -> None:
+    """pg_sleep waits with WL_EXIT_ON_PM_DEATH, as observed in 18.6."""
+    result = converse("select pg_sleep(60)", Happens(postmaster_dies, after_s=1))
+    assert result.letters == "ZT"
+    assert result.code == 1
 
 
-def test_statement_timeout() -> None:
-    """TO-02: counted over the whole string, and gone with it."""
-    heard = converse(
+def test_the_statement_timeout_covers_a_whole_string() -> None:
+    """It starts with the string and stops with it (TO-02)."""
+    result = converse(
         "set statement_timeout = '1s'",
         "select pg_sleep(0.6); select pg_sleep(0.6)",
         "select pg_sleep(0.6)",
         "select pg_sleep(0.6)",
     )
     text = "canceling statement due to statement timeout"
-    assert heard.reports == [("ERROR", "57014", text)]
-    assert heard.tags == ["SET", "SELECT 1", "SELECT 1", "SELECT 1"]
+    assert result.reports == [("ERROR", "57014", text)]
+    assert result.tags == ["SET", "SELECT 1", "SELECT 1", "SELECT 1"]
 
 
 def wait(seconds: float) -> Happens:
@@ -208,12 +208,12 @@ FATAL_TIMEOUTS = {
 
 
 @pytest.mark.parametrize("name", FATAL_TIMEOUTS)
-def test_timeouts_that_end_a_session(name: str) -> None:
-    """TO-04..06."""
+def test_an_expired_timeout_ends_the_session(name: str) -> None:
+    """FATAL with the SQLSTATE of the timeout (TO-04..06)."""
     prelude, sqlstate, what = FATAL_TIMEOUTS[name]
-    heard = converse(*prelude, wait(2), "select 1")
-    assert heard.reports[-1] == ("FATAL", sqlstate, f"terminating connection due to {what}")
-    assert heard.code == 1
+    result = converse(*prelude, wait(2), "select 1")
+    assert result.reports[-1] == ("FATAL", sqlstate, f"terminating connection due to {what}")
+    assert result.code == 1
 
 
 @pytest.mark.parametrize(
@@ -226,105 +226,105 @@ def test_timeouts_that_end_a_session(name: str) -> None:
         ["begin", "set transaction_timeout = '1s'", "set transaction_timeout = 0"],
     ],
 )
-def test_timeouts_that_do_not_run(prelude: list[str]) -> None:
-    """Each runs in its own state only; a failed block has lost its transaction's clock."""
-    heard = converse(*prelude, wait(5), "rollback")
-    assert heard.code == 0
-    assert heard.tags[-1] == "ROLLBACK"
+def test_a_timeout_does_not_run_in_other_states(prelude: list[str]) -> None:
+    """Each runs in its own state; the ERROR that failed a block stopped transaction_timeout."""
+    result = converse(*prelude, wait(5), "rollback")
+    assert result.code == 0
+    assert result.tags[-1] == "ROLLBACK"
 
 
-def test_a_client_that_vanishes_is_noticed_if_asked_for() -> None:
-    """SE-45, TO-07."""
+def test_client_connection_check_interval_finds_a_lost_client() -> None:
+    """FATAL 08006 within the interval; without it the statement runs on (SE-45, TO-07)."""
     gone = Happens(client_vanishes, after_s=0.5)
-    heard = converse("set client_connection_check_interval = '1s'", "select pg_sleep(60)", gone)
-    assert heard.reports == [("FATAL", "08006", "connection to client lost")]
-    assert heard.context.clock < 1_700_000_010
-    assert heard.code == 1
-    patient = converse("select pg_sleep(60)", gone)
-    assert patient.context.clock >= 1_700_000_060
-    assert patient.code == 0
+    result = converse("set client_connection_check_interval = '1s'", "select pg_sleep(60)", gone)
+    assert result.reports == [("FATAL", "08006", "connection to client lost")]
+    assert result.context.clock < 1_700_000_010
+    assert result.code == 1
+    unchecked = converse("select pg_sleep(60)", gone)
+    assert unchecked.context.clock >= 1_700_000_060
+    assert unchecked.code == 0
 
 
 def test_a_client_that_cannot_be_written_to_ends_the_session() -> None:
-    """pqcomm.c: internal_flush(): only the log hears of it."""
+    """The loss is logged (pqcomm.c: internal_flush())."""
 
     def breaks(context: FakeContext) -> None:
         context.can_send = False
 
-    heard = converse("select pg_sleep(2), 1", Happens(breaks, after_s=1))
-    assert heard.code == 1
-    assert heard.context.logged[-1].message == "connection to client lost"
+    result = converse("select pg_sleep(2), 1", Happens(breaks, after_s=1))
+    assert result.code == 1
+    assert result.context.logged[-1].message == "connection to client lost"
 
 
 def test_a_reload_is_served_between_commands() -> None:
-    """SG-28."""
+    """SIGHUP does not interrupt the statement (SG-28)."""
 
     def hup(context: FakeContext) -> None:
         context.interrupts.reload = True
 
-    heard = converse("select pg_sleep(1)", Happens(hup, after_s=0.5), "select 1")
-    assert heard.context.reloads == 1
-    assert heard.reports == []
+    result = converse("select pg_sleep(1)", Happens(hup, after_s=0.5), "select 1")
+    assert result.context.conf_load_time > result.context.start_time
+    assert result.reports == []
 
 
-def test_changed_settings_are_told_before_ready() -> None:
-    """ParameterStatus for reported settings, once, and again when a rollback undoes it."""
-    heard = converse("begin; set application_name = 'a'", "rollback", "set work_mem = '8MB'")
-    assert heard.letters == "ZCCSZCSZCZ"
-    told = [body for code, body in heard.messages if code == "S"]
-    assert told == [b"application_name\0a\0", b"application_name\0\0"]
-    assert heard.context.columns["application_name"] == ""
+def test_changed_settings_are_reported_before_ready() -> None:
+    """ParameterStatus is sent once for a change, and again when a rollback undoes it."""
+    result = converse("begin; set application_name = 'a'", "rollback", "set work_mem = '8MB'")
+    assert result.letters == "ZCCSZCSZCZ"
+    statuses = [body for code, body in result.messages if code == "S"]
+    assert statuses == [b"application_name\0a\0", b"application_name\0\0"]
+    assert result.context.columns["application_name"] == ""
 
 
-def prepared(sql: str, *values: bytes | None) -> Says:
-    return say(
+def prepared(sql: str, *values: bytes | None) -> Sends:
+    return sends(
         Parse("", sql), Bind("", "", (), values), Describe(Target.PORTAL, ""), Execute(""), Sync()
     )
 
 
 def test_the_extended_protocol_answers_step_by_step() -> None:
-    """1, 2, T, D, C, and Z at Sync only."""
-    heard = converse(prepared("select $1::int + 1, $2", b"41", None))
-    assert heard.letters == "Z12TDCZ"
-    assert heard.rows == [("42", None)]
+    """The answers are 1, 2, T, D, C, and Z at Sync only."""
+    result = converse(prepared("select $1::int + 1, $2", b"41", None))
+    assert result.letters == "Z12TDCZ"
+    assert result.rows == [("42", None)]
 
 
 def test_after_an_error_everything_is_skipped_until_sync() -> None:
-    """One ERROR, which constants meet when they are bound, and one ReadyForQuery."""
-    heard = converse(prepared("select 1/0"), prepared("select 1"))
-    assert heard.letters == "Z1EZ12TDCZ"
+    """Bind evaluates the constant: one ERROR, then one ReadyForQuery."""
+    result = converse(prepared("select 1/0"), prepared("select 1"))
+    assert result.letters == "Z1EZ12TDCZ"
 
 
 def test_between_parse_and_sync_a_session_is_active() -> None:
-    """SE-09: no idle timeout runs there, and a cancel is forgotten."""
-    heard = converse(
+    """No idle timeout runs, and a cancel request is dropped (SE-09)."""
+    result = converse(
         "set idle_session_timeout = '1s'",
-        say(Parse("a", "select 1")),
+        sends(Parse("a", "select 1")),
         Happens(cancel),
         wait(5),
-        say(Sync()),
+        sends(Sync()),
     )
-    assert heard.reports == []
-    assert heard.letters == "ZCZ1Z"
-    assert heard.context.titles[-2:] == ["PARSE", "idle"]
+    assert result.reports == []
+    assert result.letters == "ZCZ1Z"
+    assert result.context.titles[-2:] == ["PARSE", "idle"]
 
 
 def test_a_statement_timeout_also_runs_between_messages() -> None:
-    """TO-02: from the first message until an Execute is done or Sync comes."""
-    heard = converse(
-        "set statement_timeout = '1s'", say(Parse("a", "select 1")), wait(2), say(Sync())
+    """It runs from the first message to the end of Execute or to Sync (TO-02)."""
+    result = converse(
+        "set statement_timeout = '1s'", sends(Parse("a", "select 1")), wait(2), sends(Sync())
     )
-    assert [report[1] for report in heard.reports] == ["57014"]
+    assert [report[1] for report in result.reports] == ["57014"]
 
 
-def test_a_portal_is_run_in_portions() -> None:
-    """PortalSuspended while there may be more; the portal ends with its transaction."""
-    bind = say(Parse("", "select g from generate_series(1, 3) g"), Bind("p", ""))
-    two = say(Execute("p", 2))
-    heard = converse(bind, two, two, say(Sync()), two, say(Sync()))
-    assert heard.letters == "Z12DDsDCZEZ"
-    assert heard.tags == ["SELECT 1"]
-    assert heard.reports == [("ERROR", "34000", 'portal "p" does not exist')]
+def test_a_portal_can_be_executed_in_portions() -> None:
+    """PortalSuspended while rows may remain; the portal ends with its transaction."""
+    bind = sends(Parse("", "select g from generate_series(1, 3) g"), Bind("p", ""))
+    two = sends(Execute("p", 2))
+    result = converse(bind, two, two, sends(Sync()), two, sends(Sync()))
+    assert result.letters == "Z12DDsDCZEZ"
+    assert result.tags == ["SELECT 1"]
+    assert result.reports == [("ERROR", "34000", 'portal "p" does not exist')]
 
 
 @pytest.mark.parametrize(
@@ -340,30 +340,30 @@ def test_a_portal_is_run_in_portions() -> None:
     ],
     ids=repr,
 )
-def test_what_is_not_there_is_refused(message: Message, sqlstate: str) -> None:
-    """The session goes on after Sync."""
-    heard = converse(say(message, Sync()))
-    assert heard.letters == "ZEZ"
-    assert heard.reports[0][1] == sqlstate
+def test_a_missing_statement_or_portal_is_an_error(message: Message, sqlstate: str) -> None:
+    """The session is ready again after Sync."""
+    result = converse(sends(message, Sync()))
+    assert result.letters == "ZEZ"
+    assert result.reports[0][1] == sqlstate
 
 
 def test_statements_live_until_closed_or_deallocated() -> None:
-    """Close of what is not there is no error; DEALLOCATE of it is."""
-    heard = converse(
-        say(Parse("a", "select 1"), Parse("b", ""), Sync()),
-        say(Parse("a", "select 1"), Sync()),
-        say(Close(Target.STATEMENT, "a"), Close(Target.PORTAL, "zz"), Flush(), Sync()),
+    """Close of a missing statement succeeds; DEALLOCATE of one fails."""
+    result = converse(
+        sends(Parse("a", "select 1"), Parse("b", ""), Sync()),
+        sends(Parse("a", "select 1"), Sync()),
+        sends(Close(Target.STATEMENT, "a"), Close(Target.PORTAL, "zz"), Flush(), Sync()),
         "deallocate b",
         "deallocate b",
     )
-    assert heard.letters == "Z11ZEZ33ZCZEZ"
-    assert [report[1] for report in heard.reports] == ["42P05", "26000"]
+    assert result.letters == "Z11ZEZ33ZCZEZ"
+    assert [report[1] for report in result.reports] == ["42P05", "26000"]
 
 
 def other(**fields: object) -> FakeContext:
-    """A context in which another session runs."""
+    """A context with another session, a checkpointer and an autovacuum launcher."""
     context = FakeContext(**fields)  # type: ignore[arg-type]
-    context.shmem.others = [
+    context.others = [
         row(OTHER_PID, Kind.BACKEND, user="postgres", database="postgres", superuser=True),
         row(99, Kind.CHECKPOINTER),
         row(98, Kind.AUTOVAC_LAUNCHER),
@@ -372,17 +372,17 @@ def other(**fields: object) -> FakeContext:
 
 
 def test_backends_are_signalled_and_auxiliary_processes_are_not() -> None:
-    """SE-43."""
+    """An auxiliary process is no backend to pg_cancel_backend (SE-43)."""
     context = other()
     context.living |= {98, 99}
-    heard = converse(
+    result = converse(
         f"select pg_cancel_backend({OTHER_PID}), pg_terminate_backend({OTHER_PID})",
         "select pg_terminate_backend(99), pg_terminate_backend(1), pg_terminate_backend(98)",
         context=context,
     )
-    assert heard.rows == [("t", "t"), ("f", "f", "t")]
+    assert result.rows == [("t", "t"), ("f", "f", "t")]
     assert context.signals == [(OTHER_PID, 2), (OTHER_PID, 15), (98, 15)]
-    assert [report[2] for report in heard.reports] == [
+    assert [report[2] for report in result.reports] == [
         "PID 99 is not a PostgreSQL backend process",
         "PID 1 is not a PostgreSQL backend process",
     ]
@@ -392,48 +392,48 @@ def test_backends_are_signalled_and_auxiliary_processes_are_not() -> None:
     ("function", "noun"),
     [("pg_cancel_backend", "cancel query"), ("pg_terminate_backend", "terminate process")],
 )
-def test_a_superusers_session_is_out_of_reach_for_others(function: str, noun: str) -> None:
-    """SE-43."""
-    context = other(user="bob", authenticated_superuser=False)
-    heard = converse(f"select {function}({OTHER_PID})", context=context)
-    assert heard.reports == [("ERROR", "42501", f"permission denied to {noun}")]
+def test_only_a_superuser_may_signal_a_superusers_session(function: str, noun: str) -> None:
+    """The error is 42501, and no signal is sent (SE-43)."""
+    context = other(user="bob", superuser=False)
+    result = converse(f"select {function}({OTHER_PID})", context=context)
+    assert result.reports == [("ERROR", "42501", f"permission denied to {noun}")]
     assert context.signals == []
 
 
-def test_terminate_waits_as_long_as_it_is_told() -> None:
-    """SE-43: WARNING and false if the process is still there, true as soon as it is gone."""
-    stays = converse(f"select pg_terminate_backend({OTHER_PID}, 500)", context=other())
+def test_pg_terminate_backend_waits_for_its_timeout() -> None:
+    """WARNING and false after the timeout, true as soon as the process exits (SE-43)."""
+    timed_out = converse(f"select pg_terminate_backend({OTHER_PID}, 500)", context=other())
     text = f"backend with PID {OTHER_PID} did not terminate within 500 milliseconds"
-    assert stays.reports == [("WARNING", "01000", text)]
-    assert stays.rows == [("f",)]
+    assert timed_out.reports == [("WARNING", "01000", text)]
+    assert timed_out.rows == [("f",)]
 
-    def leaves(context: FakeContext) -> None:
+    def exits(context: FakeContext) -> None:
         context.living.clear()
 
-    goes = converse(
+    ended = converse(
         f"select pg_terminate_backend({OTHER_PID}, 5000)",
-        Happens(leaves, after_s=0.05),
+        Happens(exits, after_s=0.05),
         context=other(),
     )
-    assert goes.rows == [("t",)]
-    assert goes.reports == []
+    assert ended.rows == [("t",)]
+    assert ended.reports == []
 
 
-def test_a_defect_of_ours_ends_a_statement_and_not_the_cluster() -> None:
-    """An exception that left the process would be taken for a crash."""
+def test_an_internal_error_ends_only_the_statement() -> None:
+    """An exception that ended the process would be a crash to the postmaster."""
     context = FakeContext()
-    context.shmem.activities = None  # type: ignore[assignment]
-    heard = converse("select * from pg_stat_activity", "select 1", context=context)
-    assert heard.reports[0][:2] == ("ERROR", "XX000")
-    assert heard.tags == ["SELECT 1"]
+    context.activities = None  # type: ignore[method-assign, assignment]
+    result = converse("select * from pg_stat_activity", "select 1", context=context)
+    assert result.reports[0][:2] == ("ERROR", "XX000")
+    assert result.tags == ["SELECT 1"]
 
 
-def test_the_own_row_is_in_pg_stat_activity() -> None:
-    """SE-02, SE-03: background processes have no state."""
-    heard = converse(
+def test_pg_stat_activity_includes_the_session_itself() -> None:
+    """The session is active; background processes have no state (SE-02, SE-03)."""
+    result = converse(
         "select pid, state, backend_type from pg_stat_activity order by pid", context=other()
     )
-    assert heard.rows == [
+    assert result.rows == [
         ("98", None, "autovacuum launcher"),
         ("99", None, "checkpointer"),
         (str(OWN_PID), "active", "client backend"),
@@ -441,10 +441,10 @@ def test_the_own_row_is_in_pg_stat_activity() -> None:
     ]
 
 
-def test_checkpoint_asks_the_checkpointer() -> None:
-    """PG-33; for superusers only."""
+def test_checkpoint_requests_a_checkpoint_for_superusers_only() -> None:
+    """Other roles get 42501 (PG-33)."""
     assert converse("checkpoint").context.checkpoints == 1
-    context = FakeContext(user="bob", authenticated_superuser=False)
-    heard = converse("checkpoint", context=context)
-    assert heard.reports[0][1] == "42501"
+    context = FakeContext(user="bob", superuser=False)
+    result = converse("checkpoint", context=context)
+    assert result.reports[0][1] == "42501"
     assert context.checkpoints == 0

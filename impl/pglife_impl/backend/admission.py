@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pglife_impl.base.record import Record
-from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef
+from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef, has_privileges_of
 from pglife_impl.protocol import Report, Severity, SqlState
 
 USE_RESERVED_CONNECTIONS = "pg_use_reserved_connections"
@@ -20,11 +20,10 @@ NO_LIMIT = -1
 
 
 class Newcomer(Record):
-    """Who wants in; an empty database is a walsender's."""
+    """An authenticated client that asks for a session."""
 
     user: str
     database: str
-    slot: int
 
 
 class Facts(Record):
@@ -45,11 +44,6 @@ def admit(newcomer: Newcomer, facts: Facts) -> Report | None:
         if refusal is not None:
             return refusal
     return None
-
-
-def too_many_clients() -> Report:
-    """CN-31: there was no PGPROC to take."""
-    return _refuse(SqlState.TOO_MANY_CONNECTIONS, "sorry, too many clients already")
 
 
 def _refuse(sqlstate: SqlState, message: str, detail: str = "") -> Report:
@@ -105,7 +99,7 @@ def _outside_reserved_slots(newcomer: Newcomer, facts: Facts) -> Report | None:
             SqlState.TOO_MANY_CONNECTIONS,
             "remaining connection slots are reserved for roles with the SUPERUSER attribute",
         )
-    if has_privileges_of(facts.catalog, role.name, USE_RESERVED_CONNECTIONS):
+    if has_privileges_of(facts.catalog.roles, role.name, USE_RESERVED_CONNECTIONS):
         return None
     return _refuse(
         SqlState.TOO_MANY_CONNECTIONS,
@@ -154,17 +148,3 @@ CHECKS: tuple[Callable[[Newcomer, Facts], Report | None], ...] = (
 )
 """In the order of CN-56; those that this server cannot meet (binary upgrade, walsenders, invalid
 databases, CONNECT privileges) come with what brings them."""
-
-
-def has_privileges_of(catalog: Catalog, member: str, role: str) -> bool:
-    """Is a role another one, or a member of it at whatever distance?"""
-    seen: set[str] = set()
-    to_visit = [member]
-    while to_visit:
-        name = to_visit.pop()
-        if name == role:
-            return True
-        if name not in seen and name in catalog.roles:
-            seen.add(name)
-            to_visit += catalog.roles[name].member_of
-    return False

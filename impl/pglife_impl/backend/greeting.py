@@ -10,15 +10,12 @@ Source       utils/init/postinit.c: process_startup_options(); utils/misc/guc.c:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pglife_impl.config.value import GucError
 from pglife_impl.protocol import SqlError, backend_key_data, parameter_status
 from pglife_impl.protocol.report import SqlState, fatal
+from pglife_impl.session.context import SessionContext
 from pglife_impl.session.settings import FIRST_REPORTED, define_hidden, normalize
-
-if TYPE_CHECKING:
-    from pglife_impl.session.context import SessionContext
 
 NOT_SETTINGS = frozenset(("user", "database", "options", "replication"))
 
@@ -26,7 +23,7 @@ NOT_SETTINGS = frozenset(("user", "database", "options", "replication"))
 def greet(context: SessionContext) -> bytes:
     """Apply what the startup packet asks for; return ParameterStatus messages and the key."""
     gucs = context.gucs
-    superuser = context.authenticated_superuser
+    superuser = context.superuser
     facts = {"is_superuser": "on" if superuser else "off", "session_authorization": context.user}
     define_hidden(gucs, facts)
     gucs.put_internal("DateStyle", normalize("DateStyle", gucs.show("DateStyle")))

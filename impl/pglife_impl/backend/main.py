@@ -1,11 +1,8 @@
-"""A client's process: from the accepted socket to the session, or to its refusal.
+"""A client's process: from the accepted socket to its session, or to its refusal.
 
-Begin with   Backend.live(); DeadEndBackend ends where the refusal is told.
-Owns         the startup packet's reading, trust authentication, the PGPROC, QUIT's parting words.
-Leaves out   the wire format (protocol/), rights and limits (admission.py), statements (session/).
-Source       tcop/backend_startup.c: BackendMain(), BackendInitialize(); utils/init/postinit.c:
-             InitPostgres(); tcop/postgres.c: quickdie(); rules CN-10..23, CN-40..48, SE-20..27,
-             SG-28..30, TI-20..23.
+Begin with Backend.live().
+Source: tcop/backend_startup.c: BackendMain(); utils/init/postinit.c: InitPostgres();
+tcop/postgres.c: quickdie(); rules CN-10..23, SE-20..27, SG-28..30, TI-20..23.
 
 DIFFERS: pg_hba.conf knows trust and reject only; any other method is refused when it is read.
 """
@@ -17,49 +14,46 @@ import os
 import signal
 import socket
 import time
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
-from pglife_impl import session
-from pglife_impl.backend import admission, startup_packet
+from pglife_impl.backend import admission
+from pglife_impl.backend.connection import Connection
+from pglife_impl.backend.context import BackendContext
+from pglife_impl.backend.greeting import greet
 from pglife_impl.backend.refusals import (
     HOT_STANDBY_DISABLED,
     NO_REPLICATION,
     NOT_CONSISTENT,
-    PARTING_WORDS,
+    QUIT_WARNINGS,
     REFUSALS,
     TOO_MANY_CLIENTS,
     not_authorized,
 )
+from pglife_impl.backend.startup_packet import StartupReader, log_report, logs, refuse
 from pglife_impl.base.cac import Cac
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import QuitReason, SlotFlag
 from pglife_impl.base.words import Level
+from pglife_impl.data_directory.catalog import RoleDef
 from pglife_impl.log import elog
 from pglife_impl.net import hba
 from pglife_impl.os import signals, titles
-from pglife_impl.os.latch import Latch, WaitSet
+from pglife_impl.os.latch import Latch
 from pglife_impl.process.registry import register
 from pglife_impl.process.world import Birth, World
 from pglife_impl.protocol import (
     Replication,
-    Report,
-    Severity,
     SqlError,
-    StartupKind,
     StartupPacket,
     authentication_ok,
     cancel_key_length,
     error_response,
-    incomplete_startup,
-    negotiate_protocol_version,
     notice_response,
-    parse_startup,
-    startup_refusal,
 )
-from pglife_impl.session.context import ClientGone, SessionContext
+from pglife_impl.session.context import ClientGone, InterruptFlags
+from pglife_impl.session.protocol.loop import serve
 from pglife_impl.shmem.checkpoint import CheckpointFailed
-from pglife_impl.shmem.segment import CancelMatch
 
 
 @register
@@ -67,9 +61,9 @@ class Backend:
     """Serve one client.
 
     Started      by the postmaster for a client, while sessions are allowed.
-    Ends         when the client leaves (0), or on SIGTERM or another FATAL (1).
-    Aborts       on SIGQUIT, with a word to the client if possible, with exit code 2.
-    If it dies   by anything but exit 0 or 1, or without giving its PGPROC back, that is a crash.
+    Ends         when the client disconnects (0), or on SIGTERM or another FATAL (1).
+    Aborts       on SIGQUIT with exit code 2, after a WARNING to the client if possible.
+    If it dies   with any code but 0 or 1, or without releasing its PGPROC, that is a crash.
     """
 
     kind: ClassVar[Kind] = Kind.BACKEND
@@ -81,247 +75,127 @@ class Backend:
         self.client: socket.socket = birth.client
         self.client.setblocking(True)
         self.latch = Latch()
-        self.context: SessionContext | None = None
+        self.identity = elog.ClientIdentity()
+        self.connection: Connection | None = None
+        self.proc: int | None = None
         self.authenticating = True
         self.admitted = False
-        self.unread = b""
-        self.began = self.authenticated = 0.0
+        self.started = time.time()
+        self.authentication_s = 0.0
 
     def live(self) -> int:
-        """The whole life; the exit code."""
-        elog.me.is_client = True
+        """Run the process from its first line; return the exit code."""
+        elog.serve_client(self.identity)
         try:
-            packet = self.read_startup_packet()
+            reader = StartupReader(self.world, self.client, self.latch, self.identity)
+            packet = reader.read()
             self.refuse_if_closed(packet)
-            return self.serve(packet)
+            return self.serve(packet, reader.unread)
         except ProcExit as end:
             return end.code
         finally:
             self.detach()
 
-    # --- before the startup packet is complete ----------------------------------------------
-
-    def read_startup_packet(self) -> StartupPacket:
-        """CN-11..13: nobody knows this client yet. TERM and the timer end it without a word."""
-        startup_packet.delay(self.world.gucs)
-        signals.install(
-            {
-                signal.SIGTERM: _exit_silently,
-                signal.SIGALRM: _exit_silently,
-                signal.SIGPIPE: None,
-            }
-        )
-        signals.unblock(signal.SIGTERM, signal.SIGALRM)
-        try:
-            startup_packet.announce(self.client, self.world.gucs)
-        except OSError:
-            raise ProcExit(EXIT_DONE) from None
-        signals.alarm(self.world.gucs.integer("authentication_timeout"))
-        buffer = b""
-        ssl_done = gss_done = False
-        while True:
-            packet = parse_startup(buffer, ssl_done=ssl_done, gss_done=gss_done)
-            match packet.kind:
-                case StartupKind.NEED_MORE:
-                    more = self._receive()
-                    if not more:
-                        self._hung_up(buffer, ssl_done=ssl_done, gss_done=gss_done)
-                    buffer += more
-                case StartupKind.SSL_REQUEST | StartupKind.GSSENC_REQUEST:
-                    ssl_done = ssl_done or packet.kind is StartupKind.SSL_REQUEST
-                    gss_done = gss_done or packet.kind is StartupKind.GSSENC_REQUEST
-                    buffer = buffer[packet.consumed :]
-                    is_ssl = packet.kind is StartupKind.SSL_REQUEST
-                    startup_packet.trace(
-                        self.world.gucs, "SSLRequest" if is_ssl else "GSSENCRequest"
-                    )
-                    self._tell(b"N")
-                case StartupKind.CANCEL:
-                    self.cancel(packet)
-                case StartupKind.DIRECT_TLS:
-                    startup_packet.trace(self.world.gucs, "direct SSL connection")
-                    raise ProcExit(EXIT_DONE)
-                case StartupKind.BAD:
-                    self.refuse_packet(packet)
-                case StartupKind.STARTUP:
-                    signals.alarm(0)
-                    if packet.needs_negotiation:
-                        self._tell(
-                            negotiate_protocol_version(packet.protocol, packet.unknown_options)
-                        )
-                    self.unread = buffer[packet.consumed :]
-                    return packet
-
-    def _receive(self) -> bytes:
-        """Wait on the latch and not in recv(), where a signal that comes just before the call
-        would wait for the client. The postmaster's death ends this wait too (CR-41)."""
-        waits = WaitSet(self.latch, [self.client.fileno(), self.world.death_read])
-        try:
-            while True:
-                ready = waits.wait(None)
-                if self.world.death_read in ready:
-                    raise ProcExit(EXIT_FATAL)
-                if self.client.fileno() in ready:
-                    return self.client.recv(8192, socket.MSG_DONTWAIT)
-                self.latch.reset()
-        except OSError:
-            return b""
-        finally:
-            waits.close()
-
-    def _tell(self, data: bytes) -> None:
-        try:
-            self.client.sendall(data, socket.MSG_NOSIGNAL)
-        except OSError:
-            raise ProcExit(EXIT_DONE) from None
-
-    def _hung_up(self, buffer: bytes, *, ssl_done: bool, gss_done: bool) -> NoReturn:
-        report = incomplete_startup(buffer, ssl_done=ssl_done, gss_done=gss_done)
-        if report is not None:
-            elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
-        raise ProcExit(EXIT_DONE)
-
-    def cancel(self, packet: StartupPacket) -> NoReturn:
-        """CN-44: signal the right process once, by its group, and never answer."""
-        pid = packet.cancel_pid
-        match self.world.shmem.cancel_key_matches(pid, packet.cancel_key):
-            case CancelMatch.MATCH:
-                with contextlib.suppress(OSError):
-                    os.kill(-pid, signal.SIGINT)
-            case CancelMatch.WRONG_KEY:
-                elog.log(Level.LOG, f"wrong key in cancel request for process {pid}")
-            case CancelMatch.NO_SUCH_PID if pid == 0:
-                elog.log(Level.LOG, "invalid cancel request with PID 0")
-            case CancelMatch.NO_SUCH_PID:
-                elog.log(Level.LOG, f"PID {pid} in cancel request did not match any process")
-        raise ProcExit(EXIT_DONE)
-
-    def refuse_packet(self, packet: StartupPacket) -> NoReturn:
-        """A packet that makes no sense: told, or only logged (CN-40, CN-46, CN-47)."""
-        report = packet.error
-        assert report is not None
-        if report.severity is Severity.LOG:
-            elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
-            raise ProcExit(EXIT_DONE)
-        self._log_report(report)
-        self._tell(startup_refusal(packet))
-        raise ProcExit(EXIT_FATAL)
-
     def refuse_if_closed(self, packet: StartupPacket) -> None:
-        """CN-12: what the postmaster saw at the fork decides (INV-77)."""
+        """Refuse the client if no sessions were accepted at the fork (CN-12, INV-77)."""
         cac = self.birth.cac
         if cac is Cac.OK:
             return
-        elog.me.user = packet.parameters["user"]
-        elog.me.database = packet.parameters["database"]
+        self.identity.user = packet.parameters["user"]
+        self.identity.database = packet.parameters["database"]
         if cac is Cac.NOT_HOT_STANDBY:
             enabled = self.world.gucs.boolean("hot_standby")
-            self.fatal(NOT_CONSISTENT if enabled else HOT_STANDBY_DISABLED)
-        self.fatal(REFUSALS[cac])
+            refuse(self.client, NOT_CONSISTENT if enabled else HOT_STANDBY_DISABLED)
+        refuse(self.client, REFUSALS[cac])
 
-    def fatal(self, report: Report) -> NoReturn:
-        """Log it, tell the client, end with 1."""
-        self._log_report(report)
-        self._tell(error_response(report))
-        raise ProcExit(EXIT_FATAL)
-
-    def _log_report(self, report: Report) -> None:
-        elog.log(
-            Level.FATAL,
-            report.message,
-            detail=report.detail,
-            hint=report.hint,
-            sqlstate=report.sqlstate,
-        )
-
-    # --- a session --------------------------------------------------------------------------
-
-    def serve(self, packet: StartupPacket) -> int:
-        """CN-14..21: PGPROC, authentication, admission, session."""
-        user, database = packet.parameters["user"], packet.parameters["database"]
-        elog.me.user, elog.me.database = user, database
-        elog.me.application_name = packet.parameters.get("application_name", "")
-        self.set_title(user, database)
+    def serve(self, packet: StartupPacket, unread: bytes) -> int:
+        """Claim a PGPROC, authenticate, admit, run the session (CN-14..21)."""
+        self.identity.user = packet.parameters["user"]
+        self.identity.database = packet.parameters["database"]
+        self.identity.application_name = packet.parameters.get("application_name", "")
+        self.set_title()
         if packet.replication is not Replication.NONE:
-            self.fatal(NO_REPLICATION)
-        context = self.attach(packet)
+            refuse(self.client, NO_REPLICATION)
+        signals.block_all_but_quit()
+        proc = self.claim_proc()
+        interrupts = InterruptFlags()
+        connection = Connection(self.client, self.latch, self.world.death_read, interrupts, unread)
+        self.connection = connection
+        cancel_key = os.urandom(cancel_key_length(packet.protocol))
+        self.world.shmem.set_cancel_key(proc, cancel_key)
+        self.install_handlers(interrupts)
+        signals.unblock_all()
         try:
-            self.authenticate(context)
-            self.admit(context)
-            context.send(session.greet(context))
+            self.authenticate(connection)
+            role = self.admit(proc)
+            context = BackendContext(
+                self.world,
+                connection,
+                interrupts,
+                self.identity,
+                packet,
+                role,
+                slot=proc,
+                cancel_key=cancel_key,
+            )
+            connection.send(greet(context))
             self.admitted = True
-            if startup_packet.logs(self.world.gucs, "setup_durations"):
-                self._log_setup()
-            return session.serve(context)
+            self._log_setup()
+            return serve(context)
         except SqlError as e:
-            self._log_report(e.report)
-            context.send(error_response(e.report))
-            context.flush()
+            log_report(e.report)
+            with contextlib.suppress(ClientGone):
+                connection.send(error_response(e.report))
+                connection.flush()
             return EXIT_FATAL
         except ClientGone:
             return EXIT_DONE
-        except OSError as e:
-            elog.log(Level.FATAL, str(e))  # the catalog cannot be read, above all
-            return EXIT_FATAL
-        except CheckpointFailed as e:
+        except (OSError, CheckpointFailed) as e:  # an OSError: above all, an unreadable catalog
             elog.log(Level.FATAL, str(e))
             return EXIT_FATAL
 
-    def set_title(self, user: str, database: str) -> None:
-        """TI-20, CN-15."""
-        where = elog.me.host if not elog.me.port else f"{elog.me.host}({elog.me.port})"
+    def set_title(self) -> None:
+        """Show user, database and host in the title (TI-20, CN-15)."""
+        who = self.identity
+        where = who.host if not who.port else f"{who.host}({who.port})"
         titles.init(
-            f"{user} {database} {where} ",
+            f"{who.user} {who.database} {where} ",
             cluster_name=self.world.gucs.text("cluster_name"),
             update=self.world.gucs.boolean("update_process_title"),
         )
         titles.activity("initializing")
 
-    def attach(self, packet: StartupPacket) -> SessionContext:
-        """CN-14: take a PGPROC, or be one too many (CN-31). From here on signals mean what they
-        mean to a session."""
-        signals.block_all_but_quit()
+    def claim_proc(self) -> int:
+        """Claim a PGPROC, or refuse the client if none is free (CN-14, CN-31)."""
         shmem = self.world.shmem
         shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)
-        slot = shmem.claim(Kind.BACKEND, os.getpid())
-        if slot is None:
+        self.proc = shmem.claim(Kind.BACKEND, os.getpid())
+        if self.proc is None:
             shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
-            self.fatal(TOO_MANY_CLIENTS)
-        context = SessionContext(self.world, self.client, self.latch)
-        context.slot = slot
-        context.unread = self.unread
-        context.protocol = packet.protocol
-        context.parameters = dict(packet.parameters)
-        context.user = packet.parameters["user"]
-        context.database = packet.parameters["database"]
-        self.context = context
+            refuse(self.client, TOO_MANY_CLIENTS)
         shmem.write_row(
-            slot,
+            self.proc,
             state="starting",
             state_change=time.time(),
-            client="" if elog.me.host == "[local]" else elog.me.host,
-            client_port=elog.me.port or -1,
+            client="" if self.identity.host == elog.LOCAL else self.identity.host,
+            client_port=self.identity.port or -1,
         )
-        context.cancel_key = os.urandom(cancel_key_length(packet.protocol))
-        shmem.set_cancel_key(slot, context.cancel_key)
-        self.install_handlers(context)
-        signals.unblock_all()
-        return context
+        return self.proc
 
-    def install_handlers(self, context: SessionContext) -> None:
-        """SG-28: each sets a flag and wakes the latch; QUIT says its word and leaves."""
+    def install_handlers(self, interrupts: InterruptFlags) -> None:
+        """Install a session's signal handlers (SG-28): each sets a flag and the latch, but QUIT."""
 
         def die() -> None:
-            context.interrupts.die = True
-            context.latch.set()
+            interrupts.die = True
+            self.latch.set()
 
         def cancel() -> None:
-            context.interrupts.cancel = True
-            context.latch.set()
+            interrupts.cancel = True
+            self.latch.set()
 
         def reload() -> None:
-            context.interrupts.reload = True
-            context.latch.set()
+            interrupts.reload = True
+            self.latch.set()
 
         signals.install(
             {
@@ -329,86 +203,94 @@ class Backend:
                 signal.SIGINT: cancel,
                 signal.SIGHUP: reload,
                 signal.SIGQUIT: self.quit,
-                signal.SIGUSR1: context.latch.set,
-                signal.SIGURG: context.latch.set,
+                signal.SIGUSR1: self.latch.set,
+                signal.SIGURG: self.latch.set,
                 signal.SIGALRM: None,
                 signal.SIGUSR2: None,
                 signal.SIGPIPE: None,
             }
         )
 
-    def authenticate(self, context: SessionContext) -> None:
-        """CN-16, CN-21: everybody is trusted; the client learns it before anything is checked."""
+    def authenticate(self, connection: Connection) -> None:
+        """Authenticate by pg_hba.conf, which can only trust or reject (CN-16, CN-21)."""
+        who, gucs = self.identity, self.world.gucs
         titles.activity("authentication")
-        self.began = time.time()
-        line = self.hba_line(context)
-        if startup_packet.logs(self.world.gucs, "authentication"):
-            # trust names no identity, so PostgreSQL prints the role and says that it was trusted
+        began = time.time()
+        line = self.hba_line()
+        if logs(gucs, "authentication"):
+            # trust authenticates no identity, so PostgreSQL prints the role here.
             elog.log(
                 Level.LOG,
-                f'connection authenticated: user="{context.user}" method={line.method}'
-                f" ({context.gucs.text('hba_file')}:{line.number})",
+                f'connection authenticated: user="{who.user}" method={line.method}'
+                f" ({gucs.text('hba_file')}:{line.number})",
             )
-        self.authenticated = time.time()
-        context.send(authentication_ok())
+        self.authentication_s = time.time() - began
+        connection.send(authentication_ok())
         self.authenticating = False
-        if startup_packet.logs(self.world.gucs, "authorization"):
-            name = context.parameters.get("application_name", "")
+        if logs(gucs, "authorization"):
+            name = who.application_name
             shown = f" application_name={name}" if name else ""
             elog.log(
                 Level.LOG,
-                f"connection authorized: user={context.user} database={context.database}{shown}",
+                f"connection authorized: user={who.user} database={who.database}{shown}",
             )
         titles.activity("startup")
 
-    def hba_line(self, context: SessionContext) -> hba.HbaLine:
-        """CN-17: the line that lets this client in, or the refusal."""
-        where = (
-            f'host "{elog.me.host}", user "{context.user}", database "{context.database}",'
-            " no encryption"
-        )
-        address = elog.me.host if not elog.me.port else self.client.getpeername()[0]
-        line = hba.first_match(self.world.hba, address, context.user, context.database)
+    def hba_line(self) -> hba.HbaLine:
+        """Return the line of pg_hba.conf that matches this client (CN-17).
+
+        Raises:
+            SqlError: no line matches, or the first that does says reject.
+        """
+        who = self.identity
+        where = f'host "{who.host}", user "{who.user}", database "{who.database}", no encryption'
+        address = who.host if not who.port else self.client.getpeername()[0]
+        line = hba.first_match(self.world.hba, address, who.user, who.database)
         if line is None:
             raise SqlError(not_authorized(f"no pg_hba.conf entry for {where}"))
         if line.method != hba.TRUST:
             raise SqlError(not_authorized(f"pg_hba.conf rejects connection for {where}"))
         return line
 
-    def admit(self, context: SessionContext) -> None:
-        """CN-19, CN-33..53, then the row of pg_stat_activity shows who it is."""
-        context.catalog.refresh()
-        mine = [a for a in context.shmem.activities() if a.kind is Kind.BACKEND]
-        gucs = context.gucs
+    def admit(self, proc: int) -> RoleDef:
+        """Check limits and rights (CN-19, CN-33..53), then show the role in pg_stat_activity.
+
+        Raises:
+            SqlError: the FATAL of the first check that fails.
+        """
+        who, shmem, gucs, catalog = (
+            self.identity,
+            self.world.shmem,
+            self.world.gucs,
+            self.world.catalog,
+        )
+        catalog.refresh()
+        backends = [a for a in shmem.activities() if a.kind is Kind.BACKEND]
         facts = admission.Facts(
-            free_slots=context.shmem.free_backend_slots(),
+            free_slots=shmem.free_backend_slots(),
             superuser_reserved=gucs.integer("superuser_reserved_connections"),
             reserved=gucs.integer("reserved_connections"),
-            sessions_of_role=1 + sum(a.user == context.user for a in mine),
-            sessions_of_database=1 + sum(a.database == context.database for a in mine),
-            catalog=context.catalog,
+            sessions_of_role=1 + sum(a.user == who.user for a in backends),
+            sessions_of_database=1 + sum(a.database == who.database for a in backends),
+            catalog=catalog,
         )
-        newcomer = admission.Newcomer(context.user, context.database, context.slot)
-        refusal = admission.admit(newcomer, facts)
+        refusal = admission.admit(admission.Newcomer(who.user, who.database), facts)
         if refusal is not None:
             raise SqlError(refusal)
-        role = context.catalog.roles[context.user]
-        context.authenticated_superuser = role.superuser
-        context.shmem.write_row(
-            context.slot,
-            user=context.user,
-            database=context.database,
-            superuser=role.superuser,
-        )
+        role = catalog.roles[who.user]
+        shmem.write_row(proc, user=who.user, database=who.database, superuser=role.superuser)
+        return role
 
     def _log_setup(self) -> None:
-        """CN-22: how long it took, in milliseconds."""
+        """Log how long the connection took to set up, in milliseconds (CN-22)."""
+        if not logs(self.world.gucs, "setup_durations"):
+            return
         total, fork, authentication = (
             1000 * seconds
             for seconds in (
                 time.time() - self.birth.created,
-                elog.me.start_time - self.birth.created,
-                self.authenticated - self.began,
+                self.started - self.birth.created,
+                self.authentication_s,
             )
         )
         elog.log(
@@ -418,63 +300,58 @@ class Backend:
         )
 
     def quit(self) -> None:
-        """SE-23..25: a last word if nothing else is being sent, then out, without clean-up.
+        """Handler of SIGQUIT: warn the client unless a write is under way, then exit 2 (SE-23..25).
 
-        Runs in the signal handler, and may: it leaves the process. Waiting for a quieter moment
-        is what must not be done here, for there may be none.
+        It may do all this inside the handler because the process ends here. Deferring it to a safe
+        point is wrong: the process may never reach one.
         """
-        context = self.context
-        if context is not None and context.sending and not context.blocked:
-            context.quit_pending = self.quit  # the write does not block, and then asks for us
+        connection = self.connection
+        if connection is not None and connection.sending and not connection.blocked:
+            connection.quit_pending = self.quit  # the write does not block, and then calls it
             return
-        if context is not None and not self.authenticating and not context.sending:
+        if connection is not None and not self.authenticating and not connection.sending:
             reason = self.world.shmem.quit_reason
-            words = PARTING_WORDS[reason]
+            warning = QUIT_WARNINGS[reason]
             if reason is QuitReason.NOT_SENT:
-                elog.log(Level.WARNING, words.message, sqlstate=words.sqlstate)
+                elog.log(Level.WARNING, warning.message, sqlstate=warning.sqlstate)
             try:
-                self.client.send(notice_response(words), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+                self.client.send(notice_response(warning), flags)
             except OSError:
                 signals.abort()
         signals.abort()
 
     def detach(self) -> None:
-        """SE-49: the row vanishes before the process does; then the slot is clean."""
+        """Release the PGPROC, then mark the child slot as clean (SE-49)."""
         signals.block_all_but_quit()
-        context = self.context
-        if context is None:
+        if self.proc is None:
             return
-        context.shmem.release(context.slot)
-        context.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
+        self.world.shmem.release(self.proc)
+        self.world.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
         if self.admitted and self.world.gucs.boolean("log_disconnections"):
-            self._log_disconnection(context)
+            self._log_disconnection()
 
-    def _log_disconnection(self, context: SessionContext) -> None:
-        seconds = time.time() - elog.me.start_time
+    def _log_disconnection(self) -> None:
+        seconds = time.time() - self.started
         minutes, rest = divmod(seconds, 60)
         hours, minutes = divmod(int(minutes), 60)
-        port = f" port={elog.me.port}" if elog.me.port else ""
+        who = self.identity
         elog.log(
             Level.LOG,
             f"disconnection: session time: {hours}:{minutes:02d}:{rest:06.3f}"
-            f" user={context.user} database={context.database} host={elog.me.host}{port}",
+            f" user={who.user} database={who.database} {who.host_and_port}",
         )
 
 
 @register
 class DeadEndBackend(Backend):
-    """Tell one client why it may not come in.
+    """Refuse one client.
 
-    Started      by the postmaster for a client, while sessions are not allowed or slots are out.
-    Ends         when it has said so (1), when the client leaves (0), on SIGTERM or when
-                 authentication_timeout is over (1). It never uses shared memory, but cancel
-                 requests work here too (CN-13).
-    If it dies   by anything but exit 0 or 1, that is a crash, absurd as it is (CR-47).
+    Started      by the postmaster for a client, while sessions are not allowed or slots are full.
+    Ends         after the refusal (1), when the client disconnects (0), on SIGTERM or
+                 authentication_timeout (1). It never uses shared memory, but serves cancel
+                 requests (CN-13).
+    If it dies   with any code but 0 or 1, that is a crash although it touched nothing (CR-47).
     """
 
     kind: ClassVar[Kind] = Kind.DEAD_END_BACKEND
-
-
-def _exit_silently() -> None:
-    """TERM or the timer before the startup packet: nothing said, nothing logged (CN-11)."""
-    os._exit(EXIT_FATAL)

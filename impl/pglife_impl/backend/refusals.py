@@ -1,6 +1,6 @@
 """What a client is told when it may not come in, or must go at once.
 
-Begin with   REFUSALS, then PARTING_WORDS.
+Begin with   REFUSALS, then QUIT_WARNINGS.
 Owns         the texts and SQLSTATEs.
 Leaves out   when they are said (backend.py), limits and rights (admission.py).
 Source       tcop/backend_startup.c: BackendInitialize(); tcop/postgres.c: quickdie();
@@ -45,7 +45,7 @@ NO_REPLICATION = Report(
     SqlState.FEATURE_NOT_SUPPORTED,
     "replication connections are not supported by this server",
 )
-PARTING_WORDS = {
+QUIT_WARNINGS = {
     QuitReason.NOT_SENT: Report(
         Severity.WARNING,
         SqlState.ADMIN_SHUTDOWN,

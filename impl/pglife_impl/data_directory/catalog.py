@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pglife_impl.base.record import Record
@@ -41,6 +41,20 @@ class DatabaseDef(Record):
     allow_connections: bool = True
     connection_limit: int = -1
     is_template: bool = False
+
+
+def has_privileges_of(roles: Mapping[str, RoleDef], member: str, role: str) -> bool:
+    """Return whether `member` is `role`, or a direct or indirect member of it."""
+    seen: set[str] = set()
+    to_visit = [member]
+    while to_visit:
+        name = to_visit.pop()
+        if name == role:
+            return True
+        if name not in seen and name in roles:
+            seen.add(name)
+            to_visit += roles[name].member_of
+    return False
 
 
 class Catalog:

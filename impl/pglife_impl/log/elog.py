@@ -25,27 +25,38 @@ SHOWN = {
     Level.DEBUG1: "DEBUG",
 }
 STDERR = 2
+LOCAL = "[local]"
+UNKNOWN = "[unknown]"
 # client_min_messages and log_min_messages name LOG differently: in the log's order it ranks
 # between ERROR and FATAL, so that it is written unless somebody asks for FATAL only.
 THRESHOLDS = {level.name.lower(): level for level in Level}
 
 
-class Self:
-    """What the prefix may tell of this process."""
+class ClientIdentity:
+    """The client of this process, as log_line_prefix shows it; filled in as it becomes known."""
 
-    user: str = ""
-    database: str = ""
-    application_name: str = ""
-    host: str = ""  # "[local]" for a Unix socket
-    port: int = 0
-    title: str = ""
-    is_client: bool = False
-    lines: int = 0
+    def __init__(self) -> None:
+        self.host = ""  # LOCAL for a Unix socket
+        self.port = 0
+        self.user = ""
+        self.database = ""
+        self.application_name = ""
 
-    def __init__(self, backend_type: str = "postmaster") -> None:
+    @property
+    def host_and_port(self) -> str:
+        """The address as messages about connections show it."""
+        return f"host={self.host}" + (f" port={self.port}" if self.port else "")
+
+
+class _Process:
+    """This process, as log_line_prefix shows it."""
+
+    def __init__(self, backend_type: str) -> None:
         self.pid = os.getpid()
         self.start_time = time.time()
         self.backend_type = backend_type
+        self.lines = 0
+        self.client: ClientIdentity | None = None
 
 
 class _Setup:
@@ -54,7 +65,7 @@ class _Setup:
     zone: str = "GMT"
 
 
-me = Self()
+_process = _Process("postmaster")
 _setup = _Setup()
 
 
@@ -70,9 +81,14 @@ def configure(gucs: Gucs) -> None:
 
 
 def become(backend_type: str) -> None:
-    """A child starts: it has a pid, a start time and a line counter of its own."""
-    global me
-    me = Self(backend_type=backend_type)
+    """Start a child's log: its own pid, start time and line counter."""
+    global _process
+    _process = _Process(backend_type)
+
+
+def serve_client(client: ClientIdentity) -> None:
+    """Show this client in the prefix from now on."""
+    _process.client = client
 
 
 def interesting(level: Level) -> bool:
@@ -101,7 +117,7 @@ def log(
         lines.append(f"STATEMENT:  {statement}")
     text = ""
     for line in lines:
-        me.lines += 1
+        _process.lines += 1
         text += prefix(sqlstate) + line.replace("\n", "\n\t") + "\n"
     write(text)
 
@@ -127,7 +143,7 @@ def prefix(sqlstate: str) -> str:
     """log_line_prefix with its escapes filled in."""
     template = _setup.prefix
     if template == "%m [%p] ":  # the default, and worth a shortcut
-        return f"{timestamp(time.time(), milliseconds=True)} [{me.pid}] "
+        return f"{timestamp(time.time(), milliseconds=True)} [{_process.pid}] "
     out = []
     characters = iter(template)
     for c in characters:
@@ -140,7 +156,7 @@ def prefix(sqlstate: str) -> str:
             width += c
             c = next(characters, "")
         if c == "q":
-            if not me.is_client:
+            if _process.client is None:
                 break
             continue
         out.append(_padded(_escape(c, sqlstate), width))
@@ -156,22 +172,10 @@ def _padded(text: str, width: str) -> str:
 def _escape(c: str, sqlstate: str) -> str:
     now = time.time()
     match c:
-        case "a":
-            return me.application_name if me.is_client else ""
-        case "u":
-            return me.user or ("[unknown]" if me.is_client else "")
-        case "d":
-            return me.database or ("[unknown]" if me.is_client else "")
-        case "r":
-            return f"{me.host}({me.port})" if me.port else me.host
-        case "h":
-            return me.host
         case "b":
-            return me.backend_type
+            return _process.backend_type
         case "p":
-            return str(me.pid)
-        case "P" | "Q" | "v" | "L":
-            return ""
+            return str(_process.pid)
         case "m":
             return timestamp(now, milliseconds=True)
         case "t":
@@ -179,18 +183,30 @@ def _escape(c: str, sqlstate: str) -> str:
         case "n":
             return f"{now:.3f}"
         case "s":
-            return timestamp(me.start_time, milliseconds=False)
+            return timestamp(_process.start_time, milliseconds=False)
         case "l":
-            return str(me.lines)
+            return str(_process.lines)
         case "c":
-            return f"{int(me.start_time):x}.{me.pid:x}"
+            return f"{int(_process.start_time):x}.{_process.pid:x}"
         case "e":
             return sqlstate
-        case "i":
-            return me.title
         case "x":
             return "0"
         case "%":
             return "%"
-        case _:
-            return ""
+    return "" if _process.client is None else _escape_client(c, _process.client)
+
+
+def _escape_client(c: str, client: ClientIdentity) -> str:
+    match c:
+        case "a":
+            return client.application_name
+        case "u":
+            return client.user or UNKNOWN
+        case "d":
+            return client.database or UNKNOWN
+        case "r":
+            return f"{client.host}({client.port})" if client.port else client.host
+        case "h":
+            return client.host
+    return ""  # %P, %Q, %v, %L and %i have no value here

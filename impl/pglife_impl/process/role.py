@@ -9,6 +9,7 @@ Source       postmaster/auxprocess.c, interrupt.c; utils/init/miscinit.c; rules 
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -100,7 +101,7 @@ class Role:
         """Take a PGPROC, mark the child slot, set the title."""
         if info(self.kind).attached is not Attached.NO:
             self.shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)
-            self.proc = self.shmem.claim(self.kind, elog.me.pid)
+            self.proc = self.shmem.claim(self.kind, os.getpid())
             if self.proc is None:
                 elog.log(Level.PANIC, "all AuxiliaryProcs are in use")
                 signals.abort()

@@ -8,13 +8,15 @@ Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGU
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pglife_impl.base.record import Record
 from pglife_impl.config.guc import Gucs, Source
 from pglife_impl.config.value import Context, Definition, GucError
 from pglife_impl.protocol import SqlError, SqlState, parameter_status
 from pglife_impl.protocol.report import Report, Severity
-from pglife_impl.session.queries.types import zone_named
 from pglife_impl.session.transaction import Effect, Happening
+from pglife_impl.session.zones import zone_named
 
 # As 18.6 sends them: the order in which its table of settings happens to list them.
 FIRST_REPORTED = (
@@ -66,6 +68,20 @@ class Settings:
         self._kept: list[tuple[str, str | None]] = []
         self._has_local = False
         self._reported = {name: gucs.show(name) for name in FIRST_REPORTED}
+        self._hooks: dict[str, Callable[[], None]] = {}
+        self._assigned: dict[str, str] = {}
+
+    def on_assign(self, name: str, hook: Callable[[], None]) -> None:
+        """Call `hook` after each change of a setting, undoing at ROLLBACK included."""
+        self._hooks[name] = hook
+        self._assigned[name] = self.gucs.show(name)
+
+    def _call_hooks(self) -> None:
+        for name, hook in self._hooks.items():
+            value = self.gucs.show(name)
+            if value != self._assigned[name]:
+                self._assigned[name] = value
+                hook()
 
     def show(self, name: str) -> str:
         """Return the value as SHOW prints it."""
@@ -78,6 +94,10 @@ class Settings:
         """Return a timeout."""
         value = self.gucs.get(name)
         return int(value)
+
+    def visible_state(self, state: str) -> str:
+        """Return the state that pg_stat_activity shows; it needs track_activities."""
+        return state if self.gucs.get("track_activities") else "disabled"
 
     def listed(self) -> list[str]:
         """Return the names that SHOW ALL and pg_settings have."""
@@ -101,6 +121,7 @@ class Settings:
             self._has_local = True
         else:
             self._kept.append((name, value))
+        self._call_hooks()
 
     def reset_all(self) -> None:
         """RESET ALL: what a session may set goes back, what it may not stays."""
@@ -131,6 +152,7 @@ class Settings:
                     self.gucs.restore(self._levels[0].saved)
                     for name, value in self._kept:
                         self.gucs.set_session(name, value, superuser=self.superuser)
+        self._call_hooks()
 
     def changed_reports(self) -> bytes:
         """Return ParameterStatus messages for what changed since the client last heard of it."""

@@ -11,14 +11,10 @@ Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from pglife_impl.base.record import Record
 from pglife_impl.protocol import Report, SqlState, TransactionStatus
 from pglife_impl.protocol.report import SqlError, error, warning
-
-if TYPE_CHECKING:
-    from pglife_impl.session.queries.tree import TransactionControl
 
 
 class TransactionVerb(Enum):
@@ -130,26 +126,28 @@ class Transaction:
         message = f"{what} can only be used in transaction blocks"
         return warning(SqlState.NO_ACTIVE_SQL_TRANSACTION, message)
 
-    def control(self, statement: TransactionControl) -> Outcome:
-        """Perform BEGIN, COMMIT and the rest; SqlError where PostgreSQL refuses."""
-        match statement.verb:
+    def control(
+        self, verb: TransactionVerb, savepoint: str = "", *, chain: bool = False
+    ) -> Outcome:
+        """Run BEGIN, COMMIT and the like; SqlError where PostgreSQL refuses."""
+        match verb:
             case TransactionVerb.BEGIN | TransactionVerb.START:
-                return self._begin(statement.verb.value)
+                return self._begin(verb.value)
             case TransactionVerb.COMMIT | TransactionVerb.ROLLBACK:
-                return self._end_block(statement.verb, statement.chain)
+                return self._end_block(verb, chain)
             case TransactionVerb.SAVEPOINT:
                 self._require_block("SAVEPOINT")
-                self.savepoints.append(statement.savepoint)
+                self.savepoints.append(savepoint)
                 depth = len(self.savepoints)
                 return Outcome("SAVEPOINT", (Effect(Happening.SAVEPOINT_DEFINED, depth),))
             case TransactionVerb.RELEASE:
                 self._require_block("RELEASE SAVEPOINT")
-                depth = self._depth_of(statement.savepoint)
+                depth = self._depth_of(savepoint)
                 del self.savepoints[depth - 1 :]
                 return Outcome("RELEASE", (Effect(Happening.RELEASED, depth),))
             case TransactionVerb.ROLLBACK_TO:
                 self._require_block("ROLLBACK TO SAVEPOINT")
-                depth = self._depth_of(statement.savepoint)
+                depth = self._depth_of(savepoint)
                 del self.savepoints[depth:]
                 self.block = Block.OPEN
                 return Outcome("ROLLBACK", (Effect(Happening.ROLLED_BACK_TO, depth),))

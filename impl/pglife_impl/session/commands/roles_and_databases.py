@@ -1,117 +1,24 @@
-"""Utility statements: SET, SHOW, CHECKPOINT, DISCARD, roles and databases.
+"""CREATE, ALTER and DROP of roles and databases; GRANT and REVOKE of role membership.
 
-Begin with   perform().
-Owns         what they do, with their errors.
-Leaves out   transaction control (core.py: it is the loop's own), settings (settings.py).
-Source       tcop/utility.c: standard_ProcessUtility(); commands/user.c, dbcommands.c, discard.c.
+Source: commands/user.c, dbcommands.c.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import signal
+from collections.abc import Iterable
 
 from pglife_impl.data_directory.catalog import DatabaseDef, RoleDef
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
-from pglife_impl.session.context import CheckpointFailed
-from pglife_impl.session.queries import tree, types
-from pglife_impl.session.queries.query import OutputColumn
-from pglife_impl.session.queries.relations import RELATIONS
-from pglife_impl.session.queries.run import Row
+from pglife_impl.session.queries import tree
+from pglife_impl.session.state import SessionState
 
-if TYPE_CHECKING:
-    from pglife_impl.session.loop import Session
+POLL_S = 0.05
 
 
-def perform(statement: tree.Statement, session: Session) -> None:
-    """Do what a utility statement says."""
-    match statement:
-        case tree.Set(name, value, local):
-            if local:
-                session.notice_unless_none(session.transaction.wants_block("SET LOCAL"))
-            session.set(name, value, local=local)
-        case tree.SetTransaction(settings, for_session):
-            if for_session:
-                for name, value in settings:
-                    session.set(f"default_{name}", value)
-            else:
-                session.notice_unless_none(session.transaction.wants_block("SET TRANSACTION"))
-                for name, value in settings:
-                    session.set(name, value, local=True)
-        case tree.Reset(None):
-            session.reset_all()
-        case tree.Reset(str(name)):
-            session.set(name, None)
-        case tree.Checkpoint():
-            _checkpoint(session)
-        case tree.Discard(what):
-            _discard(session, what)
-        case tree.Deallocate(name):
-            session.extended.deallocate(name)
-        case tree.CatalogChange():
-            _change_catalog(statement, session)
-        case tree.GrantRole():
-            _grant_role(statement, session)
-        case tree.WriteTable(tag, table):
-            if table in RELATIONS:
-                verb = {"INSERT": "insert into", "DELETE": "delete from"}.get(tag, "update")
-                message = f'cannot {verb} view "{table}"'
-                raise error(SqlState.OBJECT_NOT_IN_PREREQUISITE_STATE, message)
-            message = f'relation "{table}" does not exist'
-            raise error(SqlState.UNDEFINED_TABLE, message, position=statement.position)
-        case tree.Unsupported(tag, message):
-            message = message or f"{tag} is not supported by this server"
-            raise error(SqlState.FEATURE_NOT_SUPPORTED, message)
-        case _:
-            raise AssertionError(f"no utility statement: {statement}")
-
-
-def show_columns(statement: tree.Show, session: Session) -> tuple[OutputColumn, ...]:
-    """Return the columns of SHOW; one setting is a column by its proper name."""
-    names = ["name", "setting", "description"]
-    if statement.name is not None:
-        names = [session.settings.canonical(statement.name)]
-    return tuple(OutputColumn(name, types.TEXT) for name in names)
-
-
-def show_rows(statement: tree.Show, session: Session) -> Iterator[Row]:
-    """Return the rows of SHOW."""
-    settings = session.settings
-    if statement.name is not None:
-        return iter([(settings.show(statement.name),)])
-    return iter([(name, settings.show(name), None) for name in settings.listed()])
-
-
-def _checkpoint(session: Session) -> None:
-    if not session.settings.superuser:
-        raise error(
-            SqlState.INSUFFICIENT_PRIVILEGE,
-            "permission denied to execute CHECKPOINT command",
-            detail='Only roles with privileges of the "pg_checkpoint" role may execute this'
-            " command.",
-        )
-    try:
-        session.context.request_checkpoint()
-    except CheckpointFailed as problem:
-        session.check_for_interrupts()
-        raise error(
-            SqlState.INTERNAL_ERROR,
-            str(problem),
-            hint="Consult recent messages in the server log for details.",
-        ) from None
-
-
-def _discard(session: Session, what: str) -> None:
-    if what == "ALL":
-        session.transaction.forbid_in_block("DISCARD ALL")
-        session.reset_all()
-        session.extended.deallocate(None)
-    elif what == "PLANS":
-        return
-
-
-def _change_catalog(statement: tree.CatalogChange, session: Session) -> None:
+def change_catalog(statement: tree.CatalogChange, session: SessionState) -> None:
+    """Create, alter or drop a role or a database."""
     session.context.catalog.refresh()
     if not session.settings.superuser:
         noun = statement.kind.value.lower()
@@ -126,7 +33,7 @@ def _change_catalog(statement: tree.CatalogChange, session: Session) -> None:
 _ROLE_FIELDS = ("superuser", "login", "replication", "connection_limit")
 
 
-def _change_role(statement: tree.CatalogChange, session: Session) -> None:
+def _change_role(statement: tree.CatalogChange, session: SessionState) -> None:
     catalog = session.context.catalog
     options = dict(statement.options)
     known = catalog.roles.get(statement.name)
@@ -137,7 +44,7 @@ def _change_role(statement: tree.CatalogChange, session: Session) -> None:
     elif known is None:
         text = f'role "{statement.name}" does not exist'
         if statement.if_exists:
-            session.notice_skipping(text)
+            session.output.notice_skipping(text)
             return
         raise error(SqlState.UNDEFINED_OBJECT, text)
     if statement.change is tree.Change.DROP:
@@ -156,11 +63,11 @@ def _change_role(statement: tree.CatalogChange, session: Session) -> None:
 _DATABASE_FIELDS = ("allow_connections", "connection_limit", "is_template", "owner")
 
 
-def _change_database(statement: tree.CatalogChange, session: Session) -> None:
+def _change_database(statement: tree.CatalogChange, session: SessionState) -> None:
     catalog = session.context.catalog
     verb = f"{statement.change.value} DATABASE"
     if statement.change is not tree.Change.ALTER:
-        session.transaction.forbid_in_block(verb)
+        session.xact.transaction.forbid_in_block(verb)
     options = dict(statement.options)
     known = catalog.databases.get(statement.name)
     if statement.change is tree.Change.CREATE:
@@ -170,7 +77,7 @@ def _change_database(statement: tree.CatalogChange, session: Session) -> None:
     elif known is None:
         text = f'database "{statement.name}" does not exist'
         if statement.if_exists:
-            session.notice_skipping(text)
+            session.output.notice_skipping(text)
             return
         raise error(SqlState.INVALID_CATALOG_NAME, text)
     if statement.change is tree.Change.DROP:
@@ -182,11 +89,11 @@ def _change_database(statement: tree.CatalogChange, session: Session) -> None:
     catalog.put_database(known)
 
 
-def _drop_database(database: DatabaseDef, session: Session, *, force: bool) -> None:
+def _drop_database(database: DatabaseDef, session: SessionState, *, force: bool) -> None:
     context = session.context
     if database.name == context.database:
         raise error(SqlState.OBJECT_IN_USE, "cannot drop the currently open database")
-    others = [row for row in context.shmem.activities() if row.database == database.name]
+    others = [row for row in context.activities() if row.database == database.name]
     if others and not force:
         count = len(others)
         sessions = "is 1 other session" if count == 1 else f"are {count} other sessions"
@@ -195,11 +102,12 @@ def _drop_database(database: DatabaseDef, session: Session, *, force: bool) -> N
             f'database "{database.name}" is being accessed by other users',
             detail=f"There {sessions} using the database.",
         )
-    session.terminate_all(row.pid for row in others)
+    _terminate_all(session, (row.pid for row in others))
     context.catalog.drop_database(database.name)
 
 
-def _grant_role(statement: tree.GrantRole, session: Session) -> None:
+def grant_role(statement: tree.GrantRole, session: SessionState) -> None:
+    """Grant or revoke membership in roles."""
     catalog = session.context.catalog
     catalog.refresh()
     for name in (*statement.roles, *statement.members):
@@ -214,3 +122,13 @@ def _grant_role(statement: tree.GrantRole, session: Session) -> None:
         roles = frozenset(statement.roles)
         changed = role.member_of - roles if statement.revoke else role.member_of | roles
         catalog.put_role(role.replace(member_of=changed))
+
+
+def _terminate_all(session: SessionState, pids: Iterable[int]) -> None:
+    """Send SIGTERM to sessions and wait until they have released their PGPROCs."""
+    waiting = set(pids)
+    for pid in waiting:
+        session.context.signal_backend(pid, signal.SIGTERM)
+    while waiting:
+        session.interrupts.sleep(POLL_S)
+        waiting = {pid for pid in waiting if session.context.activity_of(pid) is not None}

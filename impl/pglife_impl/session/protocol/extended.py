@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.backend import (
@@ -39,6 +38,7 @@ from pglife_impl.session.protocol.portal import (
     BINARY_FORMAT,
     TEXT_FORMAT,
     Ready,
+    control_transaction,
     describe,
     encode_row,
     format_of,
@@ -46,11 +46,11 @@ from pglife_impl.session.protocol.portal import (
     require_working_transaction,
 )
 from pglife_impl.session.queries import tree, types
+from pglife_impl.session.queries.parser import parse_statements
 from pglife_impl.session.queries.run import Row, Run
 from pglife_impl.session.queries.types import PgType, Value
-
-if TYPE_CHECKING:
-    from pglife_impl.session.loop import Session
+from pglife_impl.session.state import SessionState
+from pglife_impl.session.timers import Timer
 
 UNSPECIFIED = 0
 
@@ -79,10 +79,11 @@ class Portal:
 class ExtendedProtocol:
     """The prepared statements and portals of one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: SessionState) -> None:
         self._session = session
         self._statements: dict[str, Prepared] = {}
         self._portals: dict[str, Portal] = {}
+        session.xact.at_end.append(self.forget_portals)
 
     def act(self, message: Message) -> None:
         """Act on a message of the extended protocol, but for Sync."""
@@ -92,10 +93,10 @@ class ExtendedProtocol:
             case Bind():
                 self._bind(message)
             case Describe(Target.STATEMENT, name):
-                self._session.start_transaction()
+                self._session.xact.start()
                 self._describe_statement(name)
             case Describe(Target.PORTAL, name):
-                self._session.start_transaction()
+                self._session.xact.start()
                 self._describe_portal(name)
             case Execute():
                 self._execute(message)
@@ -104,7 +105,7 @@ class ExtendedProtocol:
                 known.pop(name, None)
                 self._send(close_complete())
             case Flush():
-                self._session.context.flush()
+                self._session.output.flush()
             case _:
                 raise AssertionError(f"not of the extended protocol: {message}")
 
@@ -126,7 +127,7 @@ class ExtendedProtocol:
             del self._statements[name]
 
     def _send(self, data: bytes) -> None:
-        self._session.context.send(data)
+        self._session.output.send(data)
 
     def _statement(self, name: str) -> Prepared:
         try:
@@ -143,12 +144,8 @@ class ExtendedProtocol:
 
     def _parse(self, message: Parse) -> None:
         session = self._session
-        session.begin_command(message.sql, "PARSE")
-        from pglife_impl.session.queries.parser import (
-            parse_statements,  # the heavy import: see parser.py
-        )
-
-        session.start_transaction()
+        session.xact.begin_command(message.sql, "PARSE")
+        session.xact.start()
         if not message.name:
             self._statements.pop("", None)
         elif message.name in self._statements:
@@ -174,8 +171,8 @@ class ExtendedProtocol:
     def _bind(self, message: Bind) -> None:
         session = self._session
         prepared = self._statement(message.statement)
-        session.begin_command(prepared.sql, "BIND")
-        session.start_transaction()
+        session.xact.begin_command(prepared.sql, "BIND")
+        session.xact.start()
         wanted, given = len(prepared.parameter_types), len(message.parameters)
         if wanted != given:
             raise error(
@@ -209,7 +206,7 @@ class ExtendedProtocol:
                 f"bind message has {formats} result formats but query has {len(columns)} columns",
             )
         if prepared.ready is not None:
-            prepared.ready.fold(Run(session, values))
+            prepared.ready.fold(Run(session, self, values))
         self._portals[message.portal] = Portal(prepared, values, message.result_formats)
         self._send(bind_complete())
 
@@ -239,21 +236,21 @@ class ExtendedProtocol:
         if ready is None:
             self._send(empty_query_response())
             return
-        session.begin_command(portal.prepared.sql, ready.tag)
-        session.start_transaction()
+        session.xact.begin_command(portal.prepared.sql, ready.tag)
+        session.xact.start()
         require_working_transaction(ready.statement, session)
-        session.check_for_interrupts()
+        session.interrupts.check()
         if isinstance(ready.statement, tree.TransactionControl):
-            tag = session.control(ready.statement)
+            tag = control_transaction(ready.statement, session)
             self._send(command_complete(tag))
             return
-        run = Run(session, portal.parameters)
+        run = Run(session, self, portal.parameters)
         if portal.rows is None:
             portal.rows = iter(ready.rows(run))
         if ready.columns is not None and not self._send_rows(portal, ready, message.max_rows, run):
             self._send(portal_suspended())
             return
-        session.statement_done()
+        session.interrupts.disarm(Timer.STATEMENT)
         self._send(command_complete(ready.tag_with_rows(portal.count)))
         portal.count = 0
 
@@ -269,7 +266,7 @@ class ExtendedProtocol:
                 portal.count = sent
                 return True
             self._send(encode_row(row, ready.columns, portal.result_formats, zone))
-            self._session.check_for_interrupts()
+            self._session.interrupts.check()
             sent += 1
         return False
 

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from pglife_impl.protocol import TransactionStatus
 from pglife_impl.protocol.backend import Column, data_row, row_description
-from pglife_impl.session.commands import roles_and_databases
+from pglife_impl.session.commands import utility
 from pglife_impl.session.queries import tree, types
-from pglife_impl.session.queries.query import OutputColumn, plan_query
+from pglife_impl.session.queries.query import plan_query
 from pglife_impl.session.queries.run import Evaluate, Row, Run
-from pglife_impl.session.queries.scope import Parameters
+from pglife_impl.session.queries.scope import OutputColumn, Parameters
 from pglife_impl.session.queries.types import PgType, Value
+from pglife_impl.session.state import SessionState
 from pglife_impl.session.transaction import TransactionVerb, failed_block
-
-if TYPE_CHECKING:
-    from pglife_impl.session.loop import Session
 
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
 
@@ -49,11 +46,18 @@ class Ready:
             constant((), run)
 
 
-def require_working_transaction(statement: tree.Statement, session: Session) -> None:
+def require_working_transaction(statement: tree.Statement, session: SessionState) -> None:
     """In a failed block only its end may run; SqlError 25P02 for anything else."""
-    failed = session.transaction.status is TransactionStatus.FAILED
+    failed = session.xact.transaction.status is TransactionStatus.FAILED
     if failed and not ends_failed_block(statement):
         raise failed_block()
+
+
+def control_transaction(statement: tree.TransactionControl, session: SessionState) -> str:
+    """Run BEGIN, COMMIT and the like; return the command tag."""
+    return session.xact.control(
+        statement.verb, statement.savepoint, statement.settings, chain=statement.chain
+    )
 
 
 def ends_failed_block(statement: tree.Statement) -> bool:
@@ -66,7 +70,9 @@ def ends_failed_block(statement: tree.Statement) -> bool:
 
 
 def make_ready(
-    statement: tree.Statement, session: Session, declared: Sequence[PgType | None] | None = None
+    statement: tree.Statement,
+    session: SessionState,
+    declared: Sequence[PgType | None] | None = None,
 ) -> Ready:
     """Check a statement; SqlError if it makes no sense.
 
@@ -79,19 +85,17 @@ def make_ready(
         plan = plan_query(statement, parameters)
         return Ready(statement, tag, plan.columns, plan.rows, parameters.final(), plan.constants)
     if isinstance(statement, tree.Show):
-        return Ready(
-            statement, tag, roles_and_databases.show_columns(statement, session), _show(statement)
-        )
+        return Ready(statement, tag, utility.show_columns(statement, session), _show(statement))
 
     def perform(run: Run) -> Iterator[Row]:
-        roles_and_databases.perform(statement, run.session)
+        utility.perform(statement, run)
         return iter(())
 
     return Ready(statement, tag, None, perform)
 
 
 def _show(statement: tree.Show) -> Callable[[Run], Iterator[Row]]:
-    return lambda run: roles_and_databases.show_rows(statement, run.session)
+    return lambda run: utility.show_rows(statement, run.session)
 
 
 def format_of(formats: Sequence[int], index: int) -> int:

@@ -11,19 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session.queries import functions, operators, tree, types
 from pglife_impl.session.queries.run import Row, Run
-from pglife_impl.session.queries.scope import Parameters, Scope, Typed, constant
+from pglife_impl.session.queries.scope import Parameters, Scope, SubqueryPlanner, Typed, constant
 from pglife_impl.session.queries.types import Category, PgType, Value
-
-if TYPE_CHECKING:
-    from pglife_impl.session.queries.query import Plan
-
-SubqueryPlanner = Callable[[tree.Query], "Plan"]
 
 
 def _null(row: Row, run: Run) -> Value:

@@ -17,11 +17,11 @@ from typing import Any
 from pglife_impl import MAJOR_VERSION, SERVER_VERSION
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
-from pglife_impl.session.commands import signalling
-from pglife_impl.session.queries import types
+from pglife_impl.session.queries import signalling, types
 from pglife_impl.session.queries.operators import sort_key
 from pglife_impl.session.queries.run import Run
 from pglife_impl.session.queries.types import PgType, Value
+from pglife_impl.session.zones import zone_named
 
 MOST_CONCATENATED = 10
 ANY = PgType("any", 2276, 4, types.Category.OTHER, "any")
@@ -114,7 +114,7 @@ def _extract(run: Run, field: str, value: Any) -> Value:
 
 
 def _timezone(run: Run, zone: str, value: datetime) -> Value:
-    return value.astimezone(types.zone_named(zone)).replace(tzinfo=None)
+    return value.astimezone(zone_named(zone)).replace(tzinfo=None)
 
 
 def _concat(run: Run, *values: Value) -> Value:
@@ -155,22 +155,22 @@ FUNCTIONS: dict[str, tuple[Function, ...]] = {
     "current_database": _constant(types.NAME, _database),
     "current_catalog": _constant(types.NAME, _database),
     "current_schema": _constant(types.NAME, lambda run: "public"),
-    "now": _constant(types.TIMESTAMPTZ, lambda run: moment(run.session.transaction_start)),
+    "now": _constant(types.TIMESTAMPTZ, lambda run: moment(run.session.xact.transaction_start)),
     "current_timestamp": _constant(
-        types.TIMESTAMPTZ, lambda run: moment(run.session.transaction_start)
+        types.TIMESTAMPTZ, lambda run: moment(run.session.xact.transaction_start)
     ),
     "transaction_timestamp": _constant(
-        types.TIMESTAMPTZ, lambda run: moment(run.session.transaction_start)
+        types.TIMESTAMPTZ, lambda run: moment(run.session.xact.transaction_start)
     ),
     "statement_timestamp": _constant(
-        types.TIMESTAMPTZ, lambda run: moment(run.session.statement_start)
+        types.TIMESTAMPTZ, lambda run: moment(run.session.xact.statement_start)
     ),
     "clock_timestamp": _constant(types.TIMESTAMPTZ, lambda run: moment(run.session.context.now())),
     "pg_postmaster_start_time": _constant(
         types.TIMESTAMPTZ, lambda run: moment(run.session.context.start_time)
     ),
     "pg_conf_load_time": _constant(
-        types.TIMESTAMPTZ, lambda run: moment(run.session.conf_load_time)
+        types.TIMESTAMPTZ, lambda run: moment(run.session.context.conf_load_time)
     ),
     "pg_is_in_recovery": _constant(types.BOOL, signalling.is_in_recovery),
     "pg_backend_pid": _constant(types.INT4, lambda run: run.session.context.pid),

@@ -1,10 +1,10 @@
-"""From a query string to our tree, by sqlglot; the one module that names the library.
+"""From a query string to the tree, by sqlglot; the only module that names the library.
 
-Begin with   parse_statements(). Imported at a session's first statement, never before: loading
-             sqlglot takes some 0.1 s, which the postmaster must not carry (CONTRACT.md).
-Owns         the reading of queries, the place and text of a syntax error.
-Leaves out   utility statements: those are read from sqlglot's tokens by utility.py.
-Source       parser/gram.y, parser/scan.l: scanner_yyerror().
+Begin with parse_statements(). This module is imported at a session's first statement and never
+before, unless shared_preload_libraries names pglife_sql: loading sqlglot takes 0.1 s, and memory
+that makes every fork of the postmaster slower. Utility statements are read from sqlglot's tokens by
+utility_grammar.py.
+Source: parser/gram.y, parser/scan.l: scanner_yyerror().
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sqlglot.parsers.postgres import PostgresParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from pglife_impl.protocol.report import SqlError, SqlState, error
-from pglife_impl.session.commands.utility import Word, parse_utility
 from pglife_impl.session.queries import tree
 from pglife_impl.session.queries.syntax_errors import syntax_error, syntax_error_at, unterminated
+from pglife_impl.session.queries.utility_grammar import Word, parse_utility
 
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its opinions are not for our stderr
 

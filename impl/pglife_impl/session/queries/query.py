@@ -9,7 +9,7 @@ Source       parser/analyze.c: transformSelectStmt(), parser/parse_target.c: Fig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,26 +22,15 @@ from pglife_impl.session.queries.functions import AGGREGATES
 from pglife_impl.session.queries.names import column_name
 from pglife_impl.session.queries.operators import sort_key
 from pglife_impl.session.queries.relations import RELATIONS
-from pglife_impl.session.queries.run import Evaluate, Row, Run
-from pglife_impl.session.queries.scope import Parameters, Scope, ScopeColumn, Typed
-from pglife_impl.session.queries.types import PgType
-
-
-@dataclass(frozen=True)
-class OutputColumn:
-    """One column of a result."""
-
-    name: str
-    type: PgType
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A query that can be run. Constants are folded before it is, with the errors that has."""
-
-    columns: tuple[OutputColumn, ...]
-    rows: Callable[[Run], Iterator[Row]]
-    constants: tuple[Evaluate, ...] = ()
+from pglife_impl.session.queries.run import Row, Run
+from pglife_impl.session.queries.scope import (
+    OutputColumn,
+    Parameters,
+    Plan,
+    Scope,
+    ScopeColumn,
+    Typed,
+)
 
 
 def plan_query(query: tree.Query, parameters: Parameters) -> Plan:
@@ -239,7 +228,7 @@ class _SelectPlanner:
 
     def _matching(self, where: Typed | None, run: Run) -> Iterator[Row]:
         for row in _joined(self.sources, run):
-            run.session.check_for_interrupts()
+            run.session.interrupts.check()
             if where is None or where.evaluate(row, run) is True:
                 yield row
 
@@ -276,7 +265,7 @@ def _join(left: Iterable[Row], source: _Joined, run: Run) -> Iterator[Row]:
     for row in left:
         found = False
         for other in right:
-            run.session.check_for_interrupts()
+            run.session.interrupts.check()
             combined = (*row, *other)
             if source.condition is None or source.condition.evaluate(combined, run) is True:
                 found = True
@@ -287,7 +276,7 @@ def _join(left: Iterable[Row], source: _Joined, run: Run) -> Iterator[Row]:
 
 def _interruptible(rows: Iterable[Row], run: Run) -> Iterator[Row]:
     for row in rows:
-        run.session.check_for_interrupts()
+        run.session.interrupts.check()
         yield row
 
 

@@ -34,7 +34,7 @@ def _activity_rows(run: Run) -> Iterator[Row]:
     context = run.session.context
     catalog = context.catalog
     catalog.refresh()
-    for row in context.shmem.activities():
+    for row in context.activities():
         role = catalog.roles.get(row.user)
         database = catalog.databases.get(row.database)
         visible = run.session.settings.superuser or row.user == context.user

@@ -1,37 +1,41 @@
-"""What an expression sees while a statement runs.
+"""One execution of a statement: what expressions read and functions act on.
 
-Begin with   Run.
-Owns         the parameters' values, the group at hand, the way to the session.
-Leaves out   the session itself (core.py).
-Source       nodes/execnodes.h: ExprContext, EState.
+Source: nodes/execnodes.h: ExprContext, EState.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
 from pglife_impl.session.queries.types import Value
-
-if TYPE_CHECKING:
-    from pglife_impl.session.loop import Session
+from pglife_impl.session.state import SessionState
 
 Row = Sequence[Value]
 
 
+class PreparedStatements(Protocol):
+    """The prepared statements of the session, as DEALLOCATE sees them."""
+
+    def deallocate(self, name: str | None) -> None:
+        """Drop one, or all if the name is None; SqlError 26000 if it does not exist."""
+        ...
+
+
 @dataclass
 class Run:
-    """One execution of one statement."""
+    """The session's parts, the parameter values, and the rows of the current group."""
 
-    session: Session
+    session: SessionState
+    prepared: PreparedStatements
     parameters: Sequence[Value] = ()
-    group: Sequence[Row] = field(default_factory=tuple)
+    group: Sequence[Row] = ()
 
     @property
     def zone(self) -> str:
-        """The time zone in which moments are read and written."""
-        return str(self.session.settings.show("TimeZone"))
+        """The time zone in which timestamps are read and written."""
+        return self.session.settings.show("TimeZone")
 
 
 Evaluate = Callable[[Row, Run], Value]

@@ -8,12 +8,14 @@ Source       parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session.queries import tree, types
-from pglife_impl.session.queries.run import Evaluate
+from pglife_impl.session.queries.run import Evaluate, Row, Run
 from pglife_impl.session.queries.types import PgType, Value
 
 
@@ -28,6 +30,29 @@ class Typed:
     position: int | None = None
     returns_set: bool = False
     is_constant: bool = False
+
+
+@dataclass(frozen=True)
+class OutputColumn:
+    """One column of a result."""
+
+    name: str
+    type: PgType
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A query that can be run. `constants` are evaluated first, so that their errors come first."""
+
+    columns: tuple[OutputColumn, ...]
+    rows: Callable[[Run], Iterator[Row]]
+    constants: tuple[Evaluate, ...] = ()
+
+
+class SubqueryPlanner(Protocol):
+    """Plans the queries inside an expression: query.py, which stands above analysis.py."""
+
+    def __call__(self, query: tree.Query, /) -> Plan: ...
 
 
 @dataclass

@@ -12,11 +12,11 @@ import struct
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import Enum, auto
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pglife_impl.base.record import Record
 from pglife_impl.protocol import SqlError, SqlState, parse_bool
 from pglife_impl.protocol.report import error
+from pglife_impl.session.zones import zone_named
 
 Value = bool | int | float | Decimal | str | datetime | date | timedelta | list[object] | None
 
@@ -160,15 +160,6 @@ def coerce(value: Value, source: PgType, target: PgType, zone: str = "UTC") -> V
             return local.date()
         return local.replace(tzinfo=None if target is TIMESTAMP else zone_named(zone))
     raise error(SqlState.CANNOT_COERCE, f"cannot cast type {source.shown} to {target.shown}")
-
-
-def zone_named(name: str) -> ZoneInfo:
-    """Return a time zone; SqlError 22023 if there is none of that name."""
-    try:
-        return ZoneInfo("UTC" if name.upper() in ("GMT", "UTC") else name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        message = f'time zone "{name}" not recognized'
-        raise error(SqlState.INVALID_PARAMETER_VALUE, message) from None
 
 
 def _bad_input(text: str, target: PgType) -> SqlError:

@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import signal
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
-from pglife_impl.backend.admission import has_privileges_of
 from pglife_impl.base.kinds import Attached, info
-from pglife_impl.base.pmsignal import PmSignal
+from pglife_impl.data_directory.catalog import has_privileges_of
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error, warning
-
-if TYPE_CHECKING:
-    from pglife_impl.session.queries.run import Run
+from pglife_impl.session.queries.run import Run
 
 SIGNAL_BACKEND = "pg_signal_backend"
 POLL_S = 0.1
@@ -38,7 +34,7 @@ class Permission(Enum):
 def permission_to_signal(run: Run, pid: int) -> Permission:
     """Decide as pg_signal_backend() does. Auxiliary processes are no backends to it."""
     context = run.session.context
-    target = context.shmem.activity_of(pid) if pid > 0 else None
+    target = context.activity_of(pid) if pid > 0 else None
     if target is None or info(target.kind).attached in (Attached.NO, Attached.AUXILIARY):
         return Permission.NOT_A_BACKEND
     if run.session.settings.superuser:
@@ -49,7 +45,7 @@ def permission_to_signal(run: Run, pid: int) -> Permission:
     catalog = context.catalog
     catalog.refresh()
     for role in (target.user, SIGNAL_BACKEND):
-        if has_privileges_of(catalog, context.user, role):
+        if has_privileges_of(catalog.roles, context.user, role):
             return Permission.GRANTED
     return Permission.NEEDS_ROLE
 
@@ -59,7 +55,7 @@ def _signal(run: Run, pid: int, signum: signal.Signals, action: str, noun: str) 
     match permission_to_signal(run, pid):
         case Permission.NOT_A_BACKEND:
             text = f"PID {pid} is not a PostgreSQL backend process"
-            run.session.notice(warning(SqlState.WARNING, text))
+            run.session.output.notice(warning(SqlState.WARNING, text))
             return False
         case Permission.NEEDS_SUPERUSER:
             raise error(
@@ -80,7 +76,7 @@ def _signal(run: Run, pid: int, signum: signal.Signals, action: str, noun: str) 
             if context.signal_backend(pid, signum):
                 return True
             text = f"could not send signal to process {pid}: No such process"
-            run.session.notice(warning(SqlState.WARNING, text))
+            run.session.output.notice(warning(SqlState.WARNING, text))
             return False
 
 
@@ -104,29 +100,29 @@ def terminate_backend(run: Run, pid: int, timeout_ms: int = 0) -> bool:
     if not sent or timeout_ms == 0:
         return sent
     session = run.session
-    deadline = session.clock() + timeout_ms / MILLISECONDS
+    deadline = session.interrupts.clock() + timeout_ms / MILLISECONDS
     while True:
         if not session.context.signal_backend(pid, 0):
             return True
-        remaining = deadline - session.clock()
+        remaining = deadline - session.interrupts.clock()
         if remaining <= 0:
             break
-        session.sleep(min(POLL_S, remaining))
+        session.interrupts.sleep(min(POLL_S, remaining))
     unit = "millisecond" if timeout_ms == 1 else "milliseconds"
     text = f"backend with PID {pid} did not terminate within {timeout_ms} {unit}"
-    session.notice(warning(SqlState.WARNING, text))
+    session.output.notice(warning(SqlState.WARNING, text))
     return False
 
 
 def sleep(run: Run, seconds: float) -> str:
     """pg_sleep(seconds): until the time is over, whatever wakes us; interrupts end it."""
     session = run.session
-    deadline = session.clock() + seconds
+    deadline = session.interrupts.clock() + seconds
     while True:
-        remaining = deadline - session.clock()
+        remaining = deadline - session.interrupts.clock()
         if not remaining > 0:
             return ""
-        session.sleep(remaining)
+        session.interrupts.sleep(remaining)
 
 
 def reload_conf(run: Run) -> bool:
@@ -135,7 +131,7 @@ def reload_conf(run: Run) -> bool:
     if run.session.context.request_reload():
         return True
     text = "failed to send signal to postmaster: No such process"
-    run.session.notice(warning(SqlState.WARNING, text))
+    run.session.output.notice(warning(SqlState.WARNING, text))
     return False
 
 
@@ -145,9 +141,9 @@ def rotate_logfile(run: Run) -> bool:
     session = run.session
     if not session.settings.gucs.get("logging_collector"):
         text = "rotation not possible because log collection not active"
-        session.notice(warning(SqlState.WARNING, text))
+        session.output.notice(warning(SqlState.WARNING, text))
         return False
-    session.context.world.signal_postmaster(PmSignal.ROTATE_LOGFILE)
+    session.context.request_log_rotation()
     return True
 
 
@@ -158,4 +154,4 @@ def _superuser_only(run: Run, function: str) -> None:
 
 def is_in_recovery(run: Run) -> bool:
     """pg_is_in_recovery()."""
-    return run.session.context.shmem.in_recovery
+    return run.session.context.in_recovery
