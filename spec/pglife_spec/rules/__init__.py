@@ -46,7 +46,8 @@ class Rule:
     Args:
         id: its chapter's prefix and a number.
         statement: what is claimed, in words.
-        releases: "all" (14 to 18), "18", "17+", "up to 17", "14-15".
+        releases: "all" (14 to 18), "18", "17+", "up to 17", "14-15"; empty for a historic bug,
+            whose details say which releases it affected.
         source: C file and function.
         observable: how it shows outside of the server; empty where it does not.
         evidence: how it is known, of EVIDENCE.
@@ -176,11 +177,12 @@ def _made(id_: str, given: dict[str, object], section: dict[str, object], chapte
     shared = {k: section[k] for k in ("source", "observable", "evidence") if k in section}
     evidence = (shared | given).get("evidence", ["source"])
     text = {k: _joined(str(v)) for k, v in (shared | given).items() if k != "evidence"}
-    sentence = str(section.get("sentence", ""))
+    sentence = _joined(str(section.get("sentence", "")))
     statement = text.pop("statement", "") or _filled(sentence, text)
     releases, source = text.pop("releases", ""), text.pop("source", "")
     known = tuple(evidence) if isinstance(evidence, list) else ()
-    if not (statement and RELEASES.fullmatch(releases) and EVIDENCE.issuperset(known)):
+    dated = RELEASES.fullmatch(releases) or (not releases and "affected" in text)
+    if not (statement and dated and EVIDENCE.issuperset(known)):
         raise RulesError(f"{id_}: statement, releases or evidence is missing or of no known form")
     seen = text.pop("observable", "")
     return Rule(id_, statement, releases, source, seen, known, chapter, str(section["title"]), text)
