@@ -9,7 +9,8 @@ under one configuration, which runs. What to do with them:
 - `explore`, `check_property`: every reachable state, claims, liveness;
 - `prove_each`: claims for every size (imports z3);
 - `simulate`, `replay`, `read_itf`, `write_itf`: runs as traces;
-- `state_graph`: the state graph of a view;
+- `state_graph`, `life_graph`, `signal_graph`: states, the life of a process, and who signals whom
+  as networkx graphs; `to_graphml`, `to_json` export them, `to_svg` draws a life;
 - `actions`: the declared actions; `outside`: what each step shows to a client or an operator;
   `schedule`: one iteration of the postmaster's event loop.
 
@@ -47,10 +48,26 @@ from pglife_spec.traces.trace import (
 )
 
 if TYPE_CHECKING:
-    from pglife_spec.draw.graph import state_graph
+    from pglife_spec.draw.svg import to_svg
+    from pglife_spec.draw.views import views as life_views
+    from pglife_spec.graphs import (
+        LifeView,
+        covered,
+        life_graph,
+        signal_graph,
+        state_graph,
+        to_graphml,
+        to_json,
+    )
     from pglife_spec.prove import prove_each
 
-_LATER = {"prove_each": "prove", "state_graph": "draw.graph"}
+_GRAPHS = "LifeView covered life_graph signal_graph state_graph to_graphml to_json"
+_LATER = {
+    "prove_each": "prove",
+    "to_svg": "draw.svg",
+    "life_views": "draw.views",
+    **dict.fromkeys(_GRAPHS.split(), "graphs"),
+}
 """Names that are imported when they are first used, and the modules that have them."""
 
 REPAIR_NAMES = tuple(param.name.removeprefix("repair.") for param in REPAIRS)
@@ -73,7 +90,8 @@ def program(config: Config, store: Path | None = None) -> Program:
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    later = importlib.import_module(f"{__name__}.{_LATER[name]}")
+    return getattr(later, {"life_views": "views"}.get(name, name))
 
 
 __all__ = [
@@ -91,6 +109,7 @@ __all__ = [
     "Kind",
     "LanguageError",
     "Life",
+    "LifeView",
     "Machine",
     "Moment",
     "PidFile",
@@ -103,7 +122,10 @@ __all__ = [
     "View",
     "actions",
     "check_property",
+    "covered",
     "explore",
+    "life_graph",
+    "life_views",
     "machine",
     "outside",
     "program",
@@ -111,8 +133,12 @@ __all__ = [
     "read_itf",
     "replay",
     "schedule",
+    "signal_graph",
     "simulate",
     "state_graph",
+    "to_graphml",
+    "to_json",
+    "to_svg",
     "trace_of",
     "view_of",
     "write_itf",

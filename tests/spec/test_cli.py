@@ -13,7 +13,7 @@ from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, pm
 
 import pglife_spec
 from pglife_spec.cli import main, prove, subject
-from pglife_spec.draw.graph import View
+from pglife_spec.graphs import LifeView, signal_graph
 from pglife_spec.lang.expr import BOOL, INT, Param
 from pglife_spec.prove.report import Obligation, ProofReport, Status
 
@@ -31,8 +31,9 @@ def pglife(monkeypatch, capsys):
             {c.name: c for c in configs},
             GONE,
             mutants=(),
-            views=lambda release: {"parent": View(pm, "The parent", stimuli=("shut_down",))},
+            views=lambda release: {"parent": LifeView(pm, "The parent", stimuli=("shut_down",))},
             to_draw=lambda config, view: config,
+            signals=signal_graph,
         )
         monkeypatch.setattr(subject, "load", lambda: about)
         monkeypatch.setattr(sys, "argv", ["pglife", *args])
@@ -277,3 +278,48 @@ def test_configurations_show_what_they_repair(pglife):
     ]
     _, out, _ = pglife("configs", machine=replace(TOY, params=params), configs=configs)
     assert ["all findings repaired" in line for line in out.splitlines()] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("args", "begins"),
+    [
+        (["parent"], "<svg "),
+        (["parent", "-f", "mermaid"], "---\ntitle: "),
+        (["parent", "-f", "dot"], "digraph "),
+        (["parent", "-f", "graphml"], "<graphml "),
+        (["states", "-c", "tiny-18", "-f", "json"], '{"directed": true'),
+        (["signals", "-f", "json"], '{"directed": true'),
+    ],
+    ids=" ".join,
+)
+def test_a_graph_is_printed_in_each_format(pglife, args, begins):
+    status, out, _ = pglife("graph", *args, configs=GRAPHED)
+    assert status == 0
+    assert out.startswith(begins)
+
+
+GRAPHED = (SMALL_TOY, replace(SMALL, name="small-18"))
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["states"], "states is written with -f graphml or -f json"),
+        (["signals", "-f", "json", "--trace", "x"], "--trace goes with postmaster or a kind"),
+        (["parent", "-c", "tiny-18"], "-c goes with states"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_a_graph_refuses_what_does_not_go_together(pglife, args, says):
+    status, _, err = pglife("graph", *args, configs=GRAPHED)
+    assert status == 2
+    assert err.startswith(f"pglife: {says}")
+
+
+def test_a_graph_of_traces_counts_the_ways_that_they_take(pglife, tmp_path):
+    path = tmp_path / "walk.itf.json"
+    pglife("simulate", "--weight", "shut_down=5", "-o", str(path), configs=GRAPHED)
+    status, out, err = pglife("graph", "parent", "--trace", str(path), configs=GRAPHED)
+    assert status == 0
+    assert err == "the traces take 3 of 4 ways\n"
+    assert out.startswith("<svg ")

@@ -74,8 +74,8 @@ def report(
     if pictures and format_ is Format.HTML:
         for version in Release:
             if release in (None, version):
-                picture = draw.draw("postmaster", version)
-                drawn[picture.title] = draw.written(picture, draw.Format.SVG)
+                picture = draw.life("postmaster", version)
+                drawn[picture.graph["title"]] = draw.written(picture, draw.Format.SVG)
     text = render(said, format_, drawn)
     if out_file is None:
         sys.stdout.write(text)

@@ -18,7 +18,9 @@ from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Config, Machine, Mutant
 
 if TYPE_CHECKING:
-    from pglife_spec.draw.graph import View
+    import networkx as nx
+
+    from pglife_spec.graphs import LifeView
 
 VERSION = "version"
 """The parameter of the machine that tells releases apart."""
@@ -85,14 +87,16 @@ class Subject:
         mutants: wrong models, each with the claim that it breaks.
         views: the pictures of a release, by name.
         to_draw: a configuration small enough for the picture of a name.
+        signals: who signals whom.
     """
 
     machine: Machine
     configs: Mapping[str, Config]
     final: Expr
     mutants: tuple[Mutant, ...]
-    views: Callable[[Release], Mapping[str, View]]
+    views: Callable[[Release], Mapping[str, LifeView]]
     to_draw: Callable[[Config, str], Config]
+    signals: Callable[[Machine], nx.MultiDiGraph]
 
     def config(self, name: str | None, release: Release | None, default: str = "tiny") -> Config:
         """The named configuration, or the default one of a release.
@@ -123,7 +127,7 @@ def load() -> Subject:
     from pglife_spec.postgres.configurations import CONFIGS
     from pglife_spec.postgres.mutants import MUTANTS
 
-    def views(release: Release) -> Mapping[str, View]:
+    def views(release: Release) -> Mapping[str, LifeView]:
         from pglife_spec.draw.views import views
 
         return views(int(release.value))
@@ -133,7 +137,12 @@ def load() -> Subject:
 
         return drawn(config, view)
 
-    return Subject(build(), CONFIGS, GONE, tuple(MUTANTS), views, to_draw)
+    def signals(machine: Machine) -> nx.MultiDiGraph:
+        from pglife_spec.draw.views import signals
+
+        return signals(machine)
+
+    return Subject(build(), CONFIGS, GONE, tuple(MUTANTS), views, to_draw, signals)
 
 
 def console() -> Console:

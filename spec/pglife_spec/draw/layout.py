@@ -1,40 +1,30 @@
 """Layered layout: where the nodes, edges and labels of a graph lie on the page.
 
-Begin with   arrange.
-Owns         the page geometry. Layers come from grandalf's Sugiyama layout; every label is a node
-             of its own there, so that labels never lie on each other or on a node.
-Leaves out   colours and fonts (svg.py).
+Begin with `arrange`. fast-sugiyama finds the layers and the order in each; every label is a node of
+its own there, so that labels never lie on each other or on a node. It knows no widths, so the
+coordinates are found here: every edge has one upright line, which passes through its label.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import ceil
 
-from grandalf.graphs import Edge as Link  # type: ignore[import-untyped]
-from grandalf.graphs import Graph as Links
-from grandalf.graphs import Vertex
-from grandalf.layouts import SugiyamaLayout  # type: ignore[import-untyped]
+import networkx as nx
+from fast_sugiyama import from_edges
 
 Point = tuple[float, float]
 Size = tuple[float, float]
 
-X_SPACE = 16
-Y_SPACE = 27
-MARGIN = 24
-DUMMY_WIDTH = 10
-STUB = 9
-"""How far an edge goes straight up or down before it bends."""
-ROUNDS = 30
-
-
-class _Box:
-    """The size of a vertex, as grandalf wants it, and the place it gives."""
-
-    def __init__(self, size: Size) -> None:
-        self.w, self.h = size
-        self.xy: Point = (0.0, 0.0)
+X_SPACE = 10.0
+Y_SPACE = 10.0
+MARGIN = 16.0
+PORTS = 0.9
+"""How much of the side of a node its edges are spread over."""
+_ROOT = "root"
 
 
 @dataclass
@@ -48,85 +38,240 @@ class Page:
     routes: list[list[Point]] = field(default_factory=list)
 
 
-def arrange(sizes: Sequence[Size], edges: Sequence[tuple[int, int, Size]]) -> Page:
+@dataclass
+class _Layers:
+    """What stands in each layer, from left to right.
+
+    Vertices are the nodes, then the labels, then the points where an edge crosses a layer. Each
+    belongs to a column, whose members share one x: a node has its own, an edge has one with its
+    label and its points. `edges` has the vertices of each edge downwards, by its label.
+    """
+
+    rows: list[list[int]]
+    column: dict[int, int]
+    edges: dict[int, list[int]]
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A node and an edge that meets it.
+
+    Args:
+        node: the node.
+        label: the label of the edge.
+        column: the column of the edge, where they meet.
+        below: whether they meet at the bottom of the node.
+        offset: how far right of the node's centre.
+        weight: how much to avoid a bend there.
+    """
+
+    node: int
+    label: int
+    column: int
+    below: bool
+    offset: int
+    weight: int
+
+
+def arrange(
+    sizes: Sequence[Size],
+    edges: Sequence[tuple[int, int, Size]],
+    weights: Sequence[int] | None = None,
+) -> Page:
     """Lay out a graph whose nodes are given in the order in which they should go down the page.
 
     Args:
         sizes: width and height of each node.
         edges: source and target by index, and the size of the label. Edges to an earlier node
             run upwards.
+        weights: how straight to draw each edge, 1 for an ordinary one.
     """
-    nodes = [_vertex(size) for size in sizes]
-    labels = [_vertex(size) for _, _, size in edges]
-    links: list[tuple[Link, Link]] = []
-    for (source, target, _), label in zip(edges, labels, strict=True):
-        upper, lower = nodes[min(source, target)], nodes[max(source, target)]
-        links.append((Link(upper, label), Link(label, lower)))
-    graph = Links([*nodes, *labels], [link for pair in links for link in pair])
-    page = Page()
-    left = 0.0
-    for part in graph.C:
-        layout = _layout(part)
-        boxes = [v.view for v in layout.grx]
-        shift = left - min(b.xy[0] - b.w / 2 for b in boxes)
-        top = min(b.xy[1] - b.h / 2 for b in boxes)
-        for box in boxes:
-            box.xy = (box.xy[0] + shift + MARGIN, box.xy[1] - top + MARGIN)
-        left = max(b.xy[0] + b.w / 2 for b in boxes)
-        page.height = max(page.height, max(b.xy[1] + b.h / 2 for b in boxes) + MARGIN)
-        for pair, label in zip(links, labels, strict=True):
-            if label in layout.grx:
-                label.bends = [layout.ctrls.get(link, {}) for link in pair]
-    page.width = left + MARGIN
-    page.nodes = [v.view.xy for v in nodes]
-    page.labels = [v.view.xy for v in labels]
-    page.routes = _routes(sizes, edges, nodes, labels)
+    count = len(sizes)
+    every = [*sizes, *(size for _, _, size in edges)]
+    links = nx.DiGraph()
+    links.add_nodes_from(range(len(every)))
+    for at, (source, target, _) in enumerate(edges):
+        links.add_edge(min(source, target), count + at)
+        links.add_edge(count + at, max(source, target))
+    rising = {count + at for at, (source, target, _) in enumerate(edges) if source > target}
+    parts = [
+        _layers(links.subgraph(part), count, rising)
+        for part in nx.weakly_connected_components(links)
+    ]
+    x: dict[int, float] = {}
+    y: dict[int, float] = {}
+    ports: list[_Link] = []
+    left, bottom = MARGIN, MARGIN
+    for part in parts:
+        met = _links(part, sizes, edges, weights or [1] * len(edges))
+        ports += met
+        placed = _columns(part, every, met)
+        edge_of = {v: every[v][0] / 2 if v < len(every) else 0.0 for row in part.rows for v in row}
+        shift = left - min(placed[part.column[v]] - half for v, half in edge_of.items())
+        x |= {v: placed[part.column[v]] + shift for v in edge_of}
+        left = max(x[v] + half for v, half in edge_of.items()) + X_SPACE
+        top = MARGIN
+        for row in part.rows:
+            height = max((every[v][1] for v in row if v < len(every)), default=0.0)
+            y |= dict.fromkeys(row, top + height / 2)
+            top += height + Y_SPACE
+        bottom = max(bottom, top - Y_SPACE)
+    page = Page(left - X_SPACE + MARGIN, bottom + MARGIN)
+    page.nodes = [(x[v], y[v]) for v in range(count)]
+    page.labels = [(x[v], y[v]) for v in range(count, len(every))]
+    lines = {at: vs for part in parts for at, vs in part.edges.items()}
+    tips = {(p.label, p.below): x[p.node] + p.offset for p in ports}
+    for at, (source, target, _) in enumerate(edges):
+        upper, lower = min(source, target), max(source, target)
+        label = count + at
+        first = tips[label, True], y[upper] + sizes[upper][1] / 2
+        last = tips[label, False], y[lower] - sizes[lower][1] / 2
+        route = _route(first, [(x[v], y[v]) for v in lines[label]], last)
+        page.routes.append(route if source < target else route[::-1])
     return page
 
 
-def _vertex(size: Size) -> Vertex:
-    vertex = Vertex()
-    vertex.view = _Box(size)
-    return vertex
+def _layers(links: nx.DiGraph, count: int, rising: Collection[int]) -> _Layers:
+    """The layers of a connected part, and which vertices share a column."""
+    names = sorted(links)
+    if len(names) == 1:
+        return _Layers([names], {names[0]: names[0]}, {})
+    # Small ints, so that the order of a set of them, and with it the layout, is always the same.
+    small = {name: at for at, name in enumerate(names)}
+    made = from_edges(
+        [(small[a], small[b]) for a, b in sorted(links.edges)],
+        minimum_length=1,
+        dummy_vertices=True,
+        crossing_minimization="median",
+        transpose=True,
+    )
+    ((positions, _, _, found),) = made
+    new = max(names[-1] + 1, 1_000_000)
+    name = dict(enumerate(names))
+    by_layer: dict[float, list[tuple[float, int]]] = defaultdict(list)
+    for vertex, (x, y) in positions:
+        assert isinstance(vertex, int)
+        name.setdefault(vertex, new + vertex)
+        by_layer[y].append((x, name[vertex]))
+    rows = [[v for _, v in sorted(by_layer[y])] for y in sorted(by_layer, reverse=True)]
+    chain = nx.DiGraph([(name[int(a)], name[int(b)]) for a, b in found or ()])
+    place = {v: at for at, row in enumerate(rows) for v in row}
+    upright = chain.subgraph(v for v in chain if v >= count).to_undirected()
+    column = {v: v for row in rows for v in row}
+    edges = {min(p): sorted(p, key=lambda v: place[v]) for p in nx.connected_components(upright)}
+    for label, members in edges.items():
+        column |= dict.fromkeys(members, label)
+        _put_at_source(label, members, rows, rising)
+    _part_crossing(rows, column)
+    return _Layers(rows, column, edges)
 
 
-def _layout(part: Links) -> SugiyamaLayout:
-    layout = SugiyamaLayout(part)
-    layout.xspace, layout.yspace = X_SPACE, Y_SPACE
-    layout.dw, layout.dh = DUMMY_WIDTH, 1
-    layout.route_edge = lambda edge, points: None
-    layout.init_all(inverted_edges=[])
-    layout.draw(ROUNDS)
-    return layout
+def _put_at_source(
+    label: int, members: list[int], rows: list[list[int]], rising: Collection[int]
+) -> None:
+    """Let a label change places with the point of its edge that is nearest to the source."""
+    point = members[-1] if label in rising else members[0]
+    swapped = {label: point, point: label}
+    members[:] = [swapped.get(v, v) for v in members]
+    for row in rows:
+        row[:] = [swapped.get(v, v) for v in row]
 
 
-def _routes(
+def _part_crossing(rows: list[list[int]], column: dict[int, int]) -> None:
+    """Take columns apart that cross each other: each of their members then has its own x."""
+    while True:
+        order = nx.DiGraph((column[a], column[b]) for row in rows for a, b in pairwise(row))
+        knot = next((part for part in nx.strongly_connected_components(order) if len(part) > 1), ())
+        if not knot:
+            return
+        longest = max(sorted(knot), key=lambda c: sum(v == c for v in column.values()))
+        column |= {v: v for v, c in column.items() if c == longest}
+
+
+def _links(
+    part: _Layers,
     sizes: Sequence[Size],
     edges: Sequence[tuple[int, int, Size]],
-    nodes: Sequence[Vertex],
-    labels: Sequence[Vertex],
-) -> list[list[Point]]:
-    """The points of each edge from source to target, ends spread over the sides of the nodes."""
-    inner: list[list[Point]] = []
-    for label in labels:
-        bends = [v.view.xy for ctrl in label.bends for _, v in sorted(ctrl.items())]
-        (x, y), half = label.view.xy, label.view.h / 2
-        # Straight through the label, so that the line bends outside of it.
-        inner.append(sorted({*bends, (x, y - half), (x, y + half)}, key=lambda p: p[1]))
-    ends: dict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
-    for at, (source, target, _) in enumerate(edges):
-        ends[min(source, target), "bottom"].append((inner[at][0][0], at))
-        ends[max(source, target), "top"].append((inner[at][-1][0], at))
-    tips: dict[tuple[int, str], Point] = {}
-    for (node, side), meeting in ends.items():
-        (x, y), (w, h) = nodes[node].view.xy, sizes[node]
-        for place, (_, at) in enumerate(sorted(meeting)):
-            offset = (place + 1) / (len(meeting) + 1) - 0.5
-            tips[at, side] = (x + offset * w * 0.9, y + (h if side == "bottom" else -h) / 2)
-    routes: list[list[Point]] = []
-    for at, (source, target, _) in enumerate(edges):
-        first, last = tips[at, "bottom"], tips[at, "top"]
-        middle = [p for p in inner[at] if first[1] + STUB < p[1] < last[1] - STUB]
-        route = [first, (first[0], first[1] + STUB), *middle, (last[0], last[1] - STUB), last]
-        routes.append(route if source < target else route[::-1])
-    return routes
+    weights: Sequence[int],
+) -> list[_Link]:
+    """Where edges meet nodes: spread over top and bottom in the order of their columns."""
+    place = {v: at for row in part.rows for at, v in enumerate(row)}
+    meeting: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    for label in part.edges:
+        source, target, _ = edges[label - len(sizes)]
+        meeting[min(source, target), True].append(label)
+        meeting[max(source, target), False].append(label)
+    links: list[_Link] = []
+    for (node, below), labels in meeting.items():
+        end = 0 if below else -1
+        labels.sort(key=lambda label: place[part.edges[label][end]])
+        for at, label in enumerate(labels):
+            share = (at + 1) / (len(labels) + 1) - 0.5
+            column = part.column[part.edges[label][end]]
+            offset, weight = round(share * sizes[node][0] * PORTS), weights[label - len(sizes)]
+            links.append(_Link(node, label, column, below, offset, weight))
+    return links
+
+
+def _columns(part: _Layers, sizes: Sequence[Size], links: Sequence[_Link]) -> dict[int, float]:
+    """The x of each column: links as short as they can be, and neighbours clear of each other.
+
+    As in graphviz: to minimize the weighted lengths |x - y| where neighbours keep their distance
+    is the dual of a flow of least cost, and the potentials of the flow are the places.
+    """
+    apart = nx.DiGraph()
+    apart.add_nodes_from(part.column.values(), demand=0)
+    for row in part.rows:
+        for a, b in pairwise(row):
+            half = sum(sizes[v][0] / 2 for v in (a, b) if v < len(sizes))
+            _keep(apart, part.column[a], part.column[b], ceil(half + X_SPACE))
+    pairs = [(link.node, link.column, link.offset, link.weight) for link in links]
+    for vertices in part.edges.values():
+        own = [part.column[v] for v in vertices]
+        pairs += [(a, b, 0, 2 * links[0].weight) for a, b in pairwise(own) if a != b]
+    for at, (a, b, offset, weight) in enumerate(pairs):
+        left = -1 - at
+        apart.add_node(left, demand=-2 * weight)
+        for column, shift in ((a, -offset), (b, 0)):
+            apart.nodes[column]["demand"] += weight
+            _keep(apart, left, column, shift)
+    cost = nx.DiGraph()
+    cost.add_nodes_from(apart.nodes(data=True))
+    cost.add_weighted_edges_from((a, b, -far) for a, b, far in apart.edges(data="far"))
+    _, flow = nx.network_simplex(cost)
+    used = [(b, a, far) for a, b, far in apart.edges(data="far") if flow[a][b]]
+    leftmost = _longest(cost, used)
+    rightmost = _longest(cost.reverse(), [(a, b, far) for b, a, far in used])
+    width = max(leftmost.values())
+    # Both are best, and so is what lies half-way between them.
+    return {c: (leftmost[c] + width - rightmost[c]) / 2 for c in part.column.values()}
+
+
+def _keep(apart: nx.DiGraph, left: int, right: int, far: int) -> None:
+    """Keep two columns at least so far apart."""
+    known = apart.get_edge_data(left, right, {"far": far})["far"]
+    apart.add_edge(left, right, far=max(far, known))
+
+
+def _longest(cost: nx.DiGraph, back: Iterable[tuple[int, int, int]]) -> dict[int, float]:
+    """The longest way to each node, where the edges that carry a flow count both ways."""
+    residual = nx.DiGraph(cost)
+    for a, b, weight in back:
+        known = residual.get_edge_data(a, b, {"weight": weight})["weight"]
+        residual.add_edge(a, b, weight=min(weight, known))
+    residual.add_weighted_edges_from((_ROOT, node, 0) for node in list(residual))
+    found = nx.single_source_bellman_ford_path_length(residual, _ROOT)
+    return {node: -length for node, length in found.items()}
+
+
+def _route(first: Point, line: Sequence[Point], last: Point) -> list[Point]:
+    """The points of an edge downwards: it bends next to the nodes, and is upright between."""
+    down, up = (line[0][0], first[1] + Y_SPACE), (line[-1][0], last[1] - Y_SPACE)
+    between = [p for p in line if down[1] < p[1] < up[1]]
+    return [first, down, *_bends([down, *between, up]), up, last]
+
+
+def _bends(points: Sequence[Point]) -> list[Point]:
+    """The inner points of a line at which its x changes."""
+    around = zip(points, points[1:], points[2:], strict=False)
+    return [b for a, b, c in around if not a[0] == b[0] == c[0]]

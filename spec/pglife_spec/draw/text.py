@@ -1,57 +1,60 @@
-"""Graphs as text for other tools: Mermaid (which GitHub draws) and DOT (for graphviz).
-
-Begin with   to_mermaid, to_dot.
-"""
+"""Life graphs as text for other tools: Mermaid (which GitHub draws) and DOT (for graphviz)."""
 
 from __future__ import annotations
 
 import json
 
-from pglife_spec.draw.graph import Graph, Role
-from pglife_spec.draw.palette import FILL, INK, WIDTH
+import networkx as nx
+
+from pglife_spec.draw.arrows import arrows
+from pglife_spec.draw.palette import DASH, FILL, INK, TEXT, WIDTH
+from pglife_spec.graphs.lives import Role
 
 
-def to_mermaid(graph: Graph) -> str:
+def to_mermaid(graph: nx.MultiDiGraph) -> str:
     """The graph as a Mermaid flowchart."""
-    ids = {name: f"n{at}" for at, name in enumerate(graph.nodes)}
-    lines = ["---", f"title: {json.dumps(graph.title)}", "---", "flowchart TD"]
-    for name, id_ in ids.items():
-        open_, close = ("([", "])") if name in graph.ends or name in graph.start else ("[", "]")
-        lines.append(f"    {id_}{open_}{_quoted(name)}{close}:::{graph.roles[name].value}")
-    for edge in graph.edges:
-        arrow = "==>" if edge.role is Role.NORMAL else "-->"
-        lines.append(f"    {ids[edge.source]} {arrow}|{_quoted(edge.label)}| {ids[edge.target]}")
+    ids = {name: f"n{at}" for at, name in enumerate(graph)}
+    lines = ["---", f"title: {json.dumps(graph.graph['title'])}", "---", "flowchart TD"]
+    for name, data in graph.nodes(data=True):
+        open_, close = ("([", "])") if data["end"] or data["start"] else ("[", "]")
+        lines.append(f"    {ids[name]}{open_}{_quoted(name)}{close}:::{data['role'].value}")
+    drawn = arrows(graph)
+    for arrow in drawn:
+        line = "==>" if arrow.role is Role.NORMAL else "-->"
+        lines.append(f"    {ids[arrow.source]} {line}|{_quoted(arrow.label)}| {ids[arrow.target]}")
     for role in Role:
-        lines.append(
-            f"    classDef {role.value} fill:{FILL[role]},stroke:{INK[role]},color:#1b1f24"
-        )
-        own = [str(at) for at, edge in enumerate(graph.edges) if edge.role is role]
+        lines.append(f"    classDef {role.value} fill:{FILL[role]},stroke:{INK[role]},color:{TEXT}")
+        own = [str(at) for at, arrow in enumerate(drawn) if arrow.role is role]
         if own:
-            lines.append(f"    linkStyle {','.join(own)} stroke:{INK[role]},color:{INK[role]}")
+            dash = f",stroke-dasharray:{DASH[role]}" if DASH[role] else ""
+            lines.append(
+                f"    linkStyle {','.join(own)} stroke:{INK[role]},color:{INK[role]}{dash}"
+            )
     return "\n".join(lines) + "\n"
 
 
-def to_dot(graph: Graph) -> str:
+def to_dot(graph: nx.MultiDiGraph) -> str:
     """The graph in graphviz's language."""
+    title = json.dumps(graph.graph["title"])
     lines = [
-        f"digraph {json.dumps(graph.title)} {{",
-        '    graph [rankdir=TB, labelloc=t, fontname="DejaVu Sans",'
-        f" label={json.dumps(graph.title)}];",
+        f"digraph {title} {{",
+        f'    graph [rankdir=TB, labelloc=t, fontname="DejaVu Sans", label={title}];',
         '    node [shape=box, style="rounded,filled", fontname="DejaVu Sans"];',
         '    edge [fontname="DejaVu Sans", fontsize=10];',
     ]
-    for name, states in graph.nodes.items():
-        role = graph.roles[name]
+    for name, data in graph.nodes(data=True):
+        role = data["role"]
         lines.append(
             f'    {json.dumps(name)} [fillcolor="{FILL[role]}", color="{INK[role]}",'
-            f' tooltip="{states} states"];'
+            f' tooltip="{data["states"]} states"];'
         )
-    for edge in graph.edges:
-        ink, width = INK[edge.role], WIDTH[edge.role]
+    for arrow in arrows(graph):
+        ink, width = INK[arrow.role], WIDTH[arrow.role]
+        style = ", style=dashed" if DASH[arrow.role] else ""
         lines.append(
-            f"    {json.dumps(edge.source)} -> {json.dumps(edge.target)}"
-            f" [label={json.dumps(edge.label)}, tooltip={json.dumps(edge.story)},"
-            f' color="{ink}", fontcolor="{ink}", penwidth={width}];'
+            f"    {json.dumps(arrow.source)} -> {json.dumps(arrow.target)}"
+            f" [label={json.dumps(arrow.label)}, tooltip={json.dumps(arrow.counts)},"
+            f' color="{ink}", fontcolor="{ink}", penwidth={width}{style}];'
         )
     lines.append("}")
     return "\n".join(lines) + "\n"

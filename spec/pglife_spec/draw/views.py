@@ -1,49 +1,72 @@
-"""The pictures of PostgreSQL's model: the postmaster, and the life of each kind of child.
+"""The pictures of PostgreSQL's model: the postmaster, the life of each kind of child, the signals.
 
-Begin with   views.
+Begin with `views`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from pglife_spec.draw.graph import View
-from pglife_spec.lang.expr import in_
-from pglife_spec.lang.machine import Config
-from pglife_spec.postgres.state import CRASHY, EXIT, LIFE, STATE
-from pglife_spec.postgres.words import Kind, Life
+import networkx as nx
 
-STOP = ("operator_requests_shutdown(fastshutdown)",)
+from pglife_spec.graphs import LifeView, signal_graph
+from pglife_spec.lang.expr import any_of, in_
+from pglife_spec.lang.machine import Config, Machine
+from pglife_spec.postgres import declared
+from pglife_spec.postgres.actions.admission import Refusal
+from pglife_spec.postgres.declared import case_of
+from pglife_spec.postgres.state import COUNT, CRASHY, EXIT, LIFE, STATE
+from pglife_spec.postgres.words import COUNTED, Kind, Life, Shutdown
+
+STOP = case_of(declared.operator_requests_shutdown, mode=Shutdown.FastShutdown).name
 """A normal life ends by a fast shutdown."""
+MODES = {m.name.lower(): m.name.removesuffix("Shutdown").lower() for m in Shutdown}
+CLIENT_LIFE = {
+    Kind.BACKEND: [declared.admit_client[0].name, declared.client_leaves[0].name],
+    Kind.DEAD_END_BACKEND: [
+        declared.admit_client[0].name,
+        case_of(declared.refuse_client, why=Refusal.CAC_TOOMANY).name,
+    ],
+}
+"""What happens to a client in a normal life, before the shutdown."""
 
 
-def views(version: int) -> dict[str, View]:
-    """The pictures by name: `postmaster`, then one for each kind of which there is one child."""
+def views(version: int) -> dict[str, LifeView]:
+    """The pictures by name: `postmaster`, then one for each kind of child."""
     made = {
-        "postmaster": View(
+        "postmaster": LifeView(
             STATE,
-            f"The postmaster of PostgreSQL {version}",
+            f"The postmaster of PostgreSQL {version}, a primary",
             passed="pmstate",
             left=EXIT,
             troubled=CRASHY,
-            stimuli=STOP,
+            stimuli=(STOP,),
+            words=MODES,
         )
     }
-    for kind, var in LIFE.items():
+    for kind in Kind:
         name = "startup process" if kind is Kind.STARTUP else kind.value
-        made[kind.name.lower()] = View(
-            var,
-            f"The life of the {name}, PostgreSQL {version}",
-            troubled=in_(var, Life.QUITTING, Life.CRASHED),
-            stimuli=STOP,
-        )
+        title = f"The life of one {name}, PostgreSQL {version}"
+        if kind in COUNTED:
+            lives = {life.name: var for (k, life), var in COUNT.items() if k is kind}
+            bad = [lives[life.name] >= 1 for life in (Life.QUITTING, Life.CRASHED)]
+            view = LifeView(lives, title, troubled=any_of(*bad))
+        else:
+            view = LifeView(
+                LIFE[kind], title, troubled=in_(LIFE[kind], Life.QUITTING, Life.CRASHED)
+            )
+        stimuli = (*CLIENT_LIFE.get(kind, ()), STOP)
+        words = MODES | {kind.name.lower(): ""}
+        made[kind.name.lower()] = replace(view, stimuli=stimuli, words=words)
     return made
 
 
 def drawn(config: Config, view: str) -> Config:
-    """A configuration small enough to draw from: no dead-end children, and the logger if wanted.
+    """A configuration small enough to draw from: the kind that is drawn, and no needless others.
 
-    The pictures stay the same: their ways do not depend on how many clients were refused.
+    The pictures stay the same: their ways do not depend on how many clients there are, nor on
+    children that the postmaster treats alike.
     """
     params = dict(config.params)
     needs = {
@@ -53,5 +76,37 @@ def drawn(config: Config, view: str) -> Config:
     }
     for kind, param in needs.items():
         params[param] = view == kind.name.lower()
-    bounds = dict(config.bounds) | {"dead_end": 0, "backend": min(1, config.bounds["backend"])}
+    bounds = dict(config.bounds)
+    clients = (Kind.BACKEND.name.lower(), Kind.DEAD_END_BACKEND.name.lower())
+    bounds["backend"] = int(view in ("postmaster", *clients))
+    bounds["dead_end"] = int(view == clients[1])
+    if view not in ("postmaster", Kind.IO_WORKER.name.lower()):
+        params["io_workers"] = bounds["io_worker"] = 0
     return replace(config, name=f"{config.name}, to draw", params=params, bounds=bounds)
+
+
+def signals(machine: Machine) -> nx.MultiDiGraph:
+    """Who signals whom among PostgreSQL's processes, with the messages kept as flags."""
+    return signal_graph(machine, sent=_sent())
+
+
+_REQUESTS = {
+    Shutdown.SmartShutdown: "SIGTERM",
+    Shutdown.FastShutdown: "SIGINT",
+    Shutdown.ImmediateShutdown: "SIGQUIT",
+}
+_MESSAGES = (
+    (Kind.STARTUP, "PMSIGNAL_RECOVERY_STARTED", declared.startup_begins_redo),
+    (Kind.CHECKPOINTER, "PMSIGNAL_XLOG_IS_SHUTDOWN", declared.shutdown_checkpoint_ends),
+)
+
+
+def _sent() -> Iterator[tuple[str, str, str, str]]:
+    """Signals to the postmaster: the operator's requests, and messages of children."""
+    for mode, signal in _REQUESTS.items():
+        name = case_of(declared.operator_requests_shutdown, mode=mode).name
+        yield "operator", signal, "postmaster", name
+    yield "operator", "SIGHUP", "postmaster", declared.operator_requests_reload[0].name
+    for kind, message, actions in _MESSAGES:
+        for action in actions:
+            yield kind.name, message, "postmaster", action.name
