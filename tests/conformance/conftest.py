@@ -25,7 +25,7 @@ from pglife_conformance.pytest.fixtures import (
     target,
     template,
 )
-from pglife_conformance.system.dispositions import begin_afresh
+from pglife_conformance.system.dispositions import reset_ignored_signals
 
 __all__ = ["cluster", "make_cluster", "pglife_state", "stopped_cluster", "target", "template"]
 
@@ -86,7 +86,7 @@ class Runner:
             text=True,
             start_new_session=True,
             # Started in the background we ignore SIGINT, and so would it.
-            preexec_fn=begin_afresh,
+            preexec_fn=reset_ignored_signals,
         )
 
     def full_environment(self) -> dict[str, str]:

@@ -150,7 +150,7 @@ class Life:
             if politely:
                 session.close()
             else:
-                session.vanish()
+                session.disconnect()
 
     def signal_child(self, kind: str, nth: int, name: str) -> None:
         """A signal to a child, as an operator's `kill` sends it."""
@@ -220,7 +220,7 @@ class Life:
         while self.pins:
             self.pins.pop().release()
         while self.sessions:
-            self.sessions.popitem()[1].vanish()
+            self.sessions.popitem()[1].disconnect()
 
     def _note(self, verb: str, *args: object, **options: object) -> None:
         words = [repr(arg) for arg in args] + [f"{k}={v!r}" for k, v in options.items()]

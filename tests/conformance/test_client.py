@@ -93,7 +93,7 @@ def test_reset_is_no_end_of_file() -> None:
 
 def test_silence_is_a_timeout_and_no_end(peers: tuple[Client, socket.socket]) -> None:
     client, _ = peers
-    assert not client.has_something_to_say()
+    assert not client.has_input()
     with pytest.raises(ClientTimeout):
         client.receive(0.01)
     assert client.ending is None

@@ -6,16 +6,16 @@ import signal
 import subprocess
 import sys
 
-from pglife_conformance.system.dispositions import begin_afresh
+from pglife_conformance.system.dispositions import reset_ignored_signals
 
 _ASK = "import signal; print(*(signal.getsignal(n) is signal.SIG_IGN for n in (1, 2, 3)))"
 _SPAWN = f"""
 import signal, subprocess, sys
-from pglife_conformance.system.dispositions import begin_afresh
+from pglife_conformance.system.dispositions import reset_ignored_signals
 for number in (1, 2, 3):
     signal.signal(number, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {{15}})
-for preexec in (None, begin_afresh):
+for preexec in (None, reset_ignored_signals):
     subprocess.run([sys.executable, "-c", {_ASK!r}], preexec_fn=preexec, check=True)
 """
 
@@ -32,7 +32,7 @@ def test_nothing_is_blocked() -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", "import signal; print(len(signal.pthread_sigmask(0, ())))"],
-            preexec_fn=begin_afresh,
+            preexec_fn=reset_ignored_signals,
             capture_output=True,
             text=True,
             check=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pglife_conformance.observation.levels import of_wrong_level
+from pglife_conformance.observation.levels import wrong_levels
 from pglife_conformance.observation.log import LogRecord
 
 # Each row: the right levels, a message. No level is right for what is never said, and every level
@@ -24,8 +24,8 @@ LEVELS = MESSAGES[-1][0]
 @pytest.mark.parametrize(("right", "message"), MESSAGES)
 def test_a_known_message_has_its_level(right: list[str], message: str) -> None:
     records = [LogRecord(at, 42, level, message) for at, level in enumerate(LEVELS)]
-    assert [r.level for r in of_wrong_level(records)] == [x for x in LEVELS if x not in right]
+    assert [r.level for r in wrong_levels(records)] == [x for x in LEVELS if x not in right]
 
 
 def test_what_the_server_did_not_write_has_no_level() -> None:
-    assert of_wrong_level([LogRecord(0, 0, "", "shutting down")]) == []
+    assert wrong_levels([LogRecord(0, 0, "", "shutting down")]) == []

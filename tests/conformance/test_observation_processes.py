@@ -10,7 +10,7 @@ import pytest
 
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import (
-    Family,
+    ChildTable,
     RunState,
     children_of,
     read_stat,
@@ -42,12 +42,12 @@ def children() -> Iterator[list[int]]:
             continue
 
 
-def look_until(family: Family, condition: Callable[[dict[int, RunState]], bool]) -> None:
+def look_until(family: ChildTable, condition: Callable[[dict[int, RunState]], bool]) -> None:
     until(lambda: condition({kid.pid: kid.state for kid in family.look()[0]}))
 
 
 def test_births_are_seen_in_order(children: list[int]) -> None:
-    family = Family(os.getpid())
+    family = ChildTable(os.getpid())
     kids, births, deaths = family.look()
     assert [kid.pid for kid in births if kid.pid in children] == children
     assert kids == births
@@ -57,7 +57,7 @@ def test_births_are_seen_in_order(children: list[int]) -> None:
 
 
 def test_dead_is_not_gone_until_reaped(children: list[int]) -> None:
-    family = Family(os.getpid())
+    family = ChildTable(os.getpid())
     family.look()
     os.kill(children[1], signal.SIGKILL)
     look_until(family, lambda states: states[children[1]] is RunState.ZOMBIE)
@@ -69,7 +69,7 @@ def test_dead_is_not_gone_until_reaped(children: list[int]) -> None:
 
 
 def test_deaths_come_in_the_order_of_the_ends(children: list[int]) -> None:
-    family = Family(os.getpid())
+    family = ChildTable(os.getpid())
     family.look()
     for pid in (children[2], children[0]):
         os.kill(pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_deaths_come_in_the_order_of_the_ends(children: list[int]) -> None:
 
 
 def test_stopped_and_continued(children: list[int]) -> None:
-    family = Family(os.getpid())
+    family = ChildTable(os.getpid())
     os.kill(children[0], signal.SIGSTOP)
     look_until(family, lambda states: states[children[0]] is RunState.STOPPED)
     os.kill(children[0], signal.SIGCONT)
@@ -91,7 +91,7 @@ def test_stopped_and_continued(children: list[int]) -> None:
 
 
 def test_a_child_without_a_title_of_postgres_is_unknown(children: list[int]) -> None:
-    family = Family(os.getpid())
+    family = ChildTable(os.getpid())
     kinds = {kid.pid: kid.kind for kid in family.look()[0]}
     assert {kinds[pid] for pid in children} == {Kind.UNKNOWN}
     family.close()

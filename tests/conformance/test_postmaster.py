@@ -1,15 +1,15 @@
-"""The exit status of a postmaster, also of one that a debugger holds."""
+"""The exit status of a postmaster, also of one that is being debugged."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 
 import pytest
 
-from pglife_conformance.hold.tracing import _LIBC, _PTRACE_DETACH, _PTRACE_SEIZE
+from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.hold.ptrace import detach, seize
 from pglife_conformance.watching.postmaster import Postmaster
 
 
@@ -24,18 +24,20 @@ def test_exit_code_is_that_of_the_process(how: str, code: int) -> None:
     assert [postmaster.exit_code(), postmaster.exit_code(), process.returncode] == [code] * 3
 
 
-def test_stop_of_one_that_is_debugged_is_left_to_the_debugger() -> None:
+def test_exit_code_leaves_a_ptrace_stop_to_the_tracer() -> None:
     process = subprocess.Popen(["sleep", "60"])
     postmaster = Postmaster(process.pid, process)
-    if _LIBC.ptrace(_PTRACE_SEIZE, process.pid, None, None) != 0:
+    try:
+        seize(process.pid, "a process")
+    except Inconclusive as problem:
         process.kill()
-        pytest.skip(f"no debugger is allowed here: {os.strerror(ctypes.get_errno())}")
+        pytest.skip(f"no debugger is allowed here: {problem.observed}")
     os.kill(process.pid, signal.SIGUSR1)
     os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
     assert postmaster.exit_code() is None
     seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG)
     assert seen is not None
     assert (seen.si_code, seen.si_status) == (os.CLD_TRAPPED, signal.SIGUSR1)
-    _LIBC.ptrace(_PTRACE_DETACH, process.pid, None, signal.SIGUSR1)
+    detach(process.pid, signal.SIGUSR1)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert postmaster.exit_code() == -signal.SIGUSR1

@@ -40,7 +40,7 @@ class Need(StrEnum):
     FULL_SQL = "full_sql"
     AUTOVACUUM_WORKER = "autovacuum_worker"
     RESTORE_COMMAND = "restore_command"
-    STARTUP_GATE = "startup_gate"
+    STARTUP_BARRIER = "startup_barrier"
     PG_PREWARM = "pg_prewarm"
     SYSV_SHM = "sysv_shm"
     COUNTED_PROCESSES = "counted_processes"
@@ -90,7 +90,7 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.FULL_SQL: NeedFacts("tables, and a query long enough to be caught", "6.4"),
     Need.AUTOVACUUM_WORKER: NeedFacts("autovacuum workers are started", "AV-01"),
     Need.RESTORE_COMMAND: NeedFacts("archive recovery with a restore_command", "OB-01"),
-    Need.STARTUP_GATE: NeedFacts("the startup process reads pg_logical's origins", "OB-01"),
+    Need.STARTUP_BARRIER: NeedFacts("the startup process reads pg_logical's origins", "OB-01"),
     Need.PG_PREWARM: NeedFacts("a library registers background workers of its own", "PR-13"),
     Need.SYSV_SHM: NeedFacts("a System V segment guards the data directory", "SH-45"),
     Need.COUNTED_PROCESSES: NeedFacts(

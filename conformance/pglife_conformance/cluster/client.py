@@ -238,7 +238,7 @@ class Client:
         while (message := self.receive(limit_s)) is not None:
             yield message
 
-    def has_something_to_say(self, within_s: float = 0.0) -> bool:
+    def has_input(self, within_s: float = 0.0) -> bool:
         """Whether a byte or the end of the connection can be read."""
         if self._buffer or self.ending is not None:
             return True

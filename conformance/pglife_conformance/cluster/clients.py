@@ -81,7 +81,7 @@ class Clients(WatchedServer):
         """Connect a client, and wait `within` seconds; its `outcome` says what became of it."""
         session = self._new_session(Startup.PACKET, tcp)
         packet = {"user": user, "database": database, **(parameters or {})}
-        session.introduce(packet, protocol, within * self.scale)
+        session.send_startup_packet(packet, protocol, within * self.scale)
         return session
 
     def refusal_of_new_client(
@@ -128,4 +128,4 @@ class Clients(WatchedServer):
 
     def _disconnect_all(self) -> None:
         for session in self._sessions:
-            session.vanish()
+            session.disconnect()

@@ -79,10 +79,10 @@ class Cluster(Clients):
         directory = run.place_for("c", target.user)
         socket_directory = directory / "s"
         socket_directory.mkdir(mode=0o700)
-        target.user.owns(socket_directory)
+        target.user.chown(socket_directory)
         self.stderr = directory / "stderr"
         self.stderr.touch()
-        target.user.owns(self.stderr)
+        target.user.chown(self.stderr)
         template.copy_to(directory / "data", target.user)
         watcher = Watcher(
             directory / "data",
@@ -124,7 +124,7 @@ class Cluster(Clients):
         self.watcher.stimulus(WriteFile(name))
         path = self.data / name
         path.write_text(text, encoding="utf-8")
-        self.target.user.owns(path)
+        self.target.user.chown(path)
         return path
 
     # Starting.
@@ -315,7 +315,7 @@ class Cluster(Clients):
 
     # The older verbs, by a mark in the log; scenarios are moving to since().
 
-    let_go_of_everything = release_everything
+    release_everything = release_everything
 
     @property
     def postmaster_pids(self) -> set[int]:

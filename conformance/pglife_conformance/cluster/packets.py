@@ -1,6 +1,6 @@
 """First words of a client, byte by byte, and what the child forked for it makes of them.
 
-Begin with   knock(), then the packets.
+Begin with   exchange(), then the packets.
 Owns         one connection from its first byte to the exit status of the child that served it.
 Leaves out   sessions (session.py), messages (client.py).
 Source       rules CN-40 to CN-48, CN-23; tcop/backend_startup.c: ProcessStartupPacket().
@@ -24,7 +24,7 @@ _FORKED = re.compile(r"forked new .*, pid=(\d+) ")
 
 
 @dataclass(frozen=True)
-class Knock:
+class Exchange:
     """What became of it."""
 
     child_pid: int
@@ -57,13 +57,13 @@ def cancel_request(pid: int, key: bytes) -> bytes:
     return packet(Special.CANCEL, struct.pack("!i", pid) + key)
 
 
-def say_no_more(client: Client) -> None:
+def shut_down_writing(client: Client) -> None:
     """Close our half of the connection; the server's is still heard."""
     with socket.socket(fileno=os.dup(client.fileno())) as same:
         same.shutdown(socket.SHUT_WR)
 
 
-def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False) -> Knock:
+def exchange(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False) -> Exchange:
     """Connect, say this, and listen to the end; with `last` nothing more can come from us.
 
     Before each further piece one byte of answer is waited for.
@@ -80,9 +80,9 @@ def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False)
             answer += client.receive_byte()
         client.send_bytes(piece)
     if last:
-        say_no_more(client)
+        shut_down_writing(client)
     answer += client.receive_rest()
-    session.vanish()
+    session.disconnect()
 
     def exit_line() -> LogRecord | None:
         pid = _child_pid(cluster, mark, others)
@@ -92,7 +92,7 @@ def knock(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False)
     pid = _child_pid(cluster, mark, others)
     own = [(entry.level, entry.message) for entry in cluster.log(mark) if entry.pid == pid]
     heard = [(level, message) for level, message in own if level != "DEBUG"]
-    return Knock(pid, answer, int(record.message.rpartition(" ")[2]), heard)
+    return Exchange(pid, answer, int(record.message.rpartition(" ")[2]), heard)
 
 
 def _child_pid(cluster: Cluster, mark: int, others: set[int]) -> int:

@@ -94,7 +94,7 @@ class Session:
 
     # Connecting.
 
-    def introduce(
+    def send_startup_packet(
         self,
         parameters: dict[str, str],
         protocol: int = PROTOCOL_3_0,
@@ -102,9 +102,9 @@ class Session:
     ) -> Outcome:
         """Send the startup packet and hear what becomes of it."""
         self.client.send_startup(parameters, protocol)
-        return self.hear_outcome(limit_s)
+        return self.receive_outcome(limit_s)
 
-    def hear_outcome(self, limit_s: float | None = None) -> Outcome:
+    def receive_outcome(self, limit_s: float | None = None) -> Outcome:
         """Wait for admission, refusal or end."""
         while True:
             try:
@@ -172,14 +172,14 @@ class Session:
             said.append(message)
         return said
 
-    def expect_farewell(self, limit_s: float | None = None) -> ServerMessage | None:
+    def expect_final_message(self, limit_s: float | None = None) -> ServerMessage | None:
         """The last error or warning before the connection ends; None if it just ended."""
         said = self.expect_end(limit_s)
         return next((m for m in reversed(said) if m.tag in (Tag.ERROR, Tag.NOTICE)), None)
 
     def is_silent(self) -> bool:
         """Nothing has been said that was not read, and the connection has not ended."""
-        return not self.client.has_something_to_say()
+        return not self.client.has_input()
 
     def cancel(self) -> None:
         """A CancelRequest for this session, on a connection of its own."""
@@ -275,11 +275,11 @@ class Session:
             self.client.send_terminate()
             self._hang_up()
         else:
-            self.vanish()
+            self.disconnect()
         if child is not None:
             self.server.expect_death(child)
 
-    def vanish(self) -> None:
+    def disconnect(self) -> None:
         """Hang up without a word."""
         if self._open:
             if self.ending is None:

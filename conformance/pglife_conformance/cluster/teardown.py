@@ -23,7 +23,7 @@ from pglife_conformance.observation.leftovers import (
     left_segments_of,
     processes_in,
 )
-from pglife_conformance.observation.levels import of_wrong_level
+from pglife_conformance.observation.levels import wrong_levels
 from pglife_conformance.system.cleanup import end_processes
 
 _PAUSE_S = 0.002
@@ -48,7 +48,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     for segment in left_segments_of(cluster.watcher.postmaster_pids, cluster.watcher.made_at):
         segment.remove()
     _reap(cluster)
-    wrong = of_wrong_level(cluster.all_log().log())
+    wrong = wrong_levels(cluster.all_log().log())
     cluster.watcher.close()
     if not keep:
         # A thousand files: three times as fast as shutil.rmtree().

@@ -1,1 +1,1 @@
-"""Holding a server, or one of its processes, in a state."""
+"""Holding a server in one state from outside: stopped children, barriers, limits, a debugger."""

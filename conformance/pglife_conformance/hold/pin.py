@@ -1,13 +1,12 @@
 """Holding a server in one state from outside, by stopping the child that it waits for.
 
-Begin with   Pin, then the recipes `pin_...` in the order of a shutdown.
-Owns         rules OB-02 and OB-05 to OB-12 as context managers. Each confirms by evidence that
-             the state has been entered before it hands over.
-Leaves out   archive_command and walsenders (they come with those processes).
-Source       PR-28: a stopped process stays in its place and every wait that includes it waits.
+Begin with Pin, then the recipes `pin_...`, in the order of a shutdown: rules OB-02 and OB-05 to
+OB-12 as context managers. Each one confirms by evidence that the state has been entered.
 
-TERM and QUIT stay pending in a stopped process, KILL works. In a crash or after an immediate
-request the SIGKILL round ends every pin after five seconds (SL-05).
+SIGTERM and SIGQUIT stay pending in a stopped process; SIGKILL kills it. In a crash or after an
+immediate request the SIGKILL round ends every pin after five seconds (SL-05).
+
+Source: PR-28.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
@@ -26,7 +24,10 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST, SMART, LimitForks, ShutdownMode, SignalChild
 from pglife_conformance.expect.children import io_worker_number
-from pglife_conformance.expect.crash import was_too_slow
+from pglife_conformance.expect.lines import TERMINATING
+from pglife_conformance.expect.since import Since
+from pglife_conformance.hold.held import Held
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind, as_kind, kind_of_title
 from pglife_conformance.observation.processes import (
     Child,
@@ -35,7 +36,6 @@ from pglife_conformance.observation.processes import (
     read_stat,
     read_title,
 )
-from pglife_conformance.observation.rest import Rest
 
 _STARTUP_ATTEMPTS = 12
 _STARTUP_PAUSE_S = 0.0003
@@ -43,20 +43,26 @@ _PADDING_FILES = 3000
 _ARCHIVE_HOLD = "pglife_hold_archive"
 
 
-class Pin:
-    """A child held with SIGSTOP; released at the end of the block or of the scenario."""
+class Pin(Held):
+    """A child stopped with SIGSTOP.
+
+    Args:
+        cluster: the cluster.
+        child: the child, stopped at once; or a kind, of which an idle child is stopped.
+
+    Raises:
+        Inconclusive: the child exited before it could be stopped.
+    """
 
     def __init__(self, cluster: Cluster, child: Child | Kind | str) -> None:
-        self.cluster = cluster
         if not isinstance(child, Child):
             is_io_worker = as_kind(child) is Kind.IO_WORKER
             child = idle_io_worker(cluster) if is_io_worker else cluster.child(child)
-            _let_rest(cluster, child)
+            _let_fall_idle(cluster, child)
         self.child = cluster.signal_child(child, signal.SIGSTOP)
         self.client: Session | None = None
-        """Whose child it is, where a recipe knows it."""
-        self._held = True
-        cluster.at_end.append(self.release)
+        """The client of the child, where a recipe knows it."""
+        super().__init__(cluster)
         self._confirm()
 
     def _confirm(self) -> None:
@@ -66,53 +72,41 @@ class Pin:
 
         found = self.cluster.wait_for(f"{self.child} to be stopped", stopped)
         if found.state is not RunState.STOPPED:
-            raise Inconclusive(f"{self.child} stopped", "it had ended before it could be stopped")
+            raise Inconclusive(f"{self.child} stopped", "it had exited before it could be stopped")
 
-    def release(self) -> None:
-        """CONT; nothing if it has ended or been released before."""
-        if not self._held:
-            return
-        self._held = False
+    def is_there(self) -> bool:
+        """Whether the child has not exited."""
+        kids = self.cluster.watcher.look().kids
+        return any(kid.key == self.child.key and kid.is_alive for kid in kids)
+
+    def _release(self) -> None:
         if self.is_there():
             self.cluster.watcher.stimulus(SignalChild(self.child, signal.SIGCONT))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.child.pid, signal.SIGCONT)
 
-    def is_there(self) -> bool:
-        """The child has not ended yet."""
-        kids = self.cluster.watcher.look().kids
-        return any(kid.key == self.child.key and kid.is_alive for kid in kids)
 
-    def __enter__(self) -> Pin:
-        return self
+def _let_fall_idle(cluster: Cluster, child: Child) -> None:
+    """Wait until the child is idle, if it ever is.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-def _let_rest(cluster: Cluster, child: Child) -> None:
-    """Wait until it sleeps, if it does: stopped in the middle of its own start, say, it might hold
-    a lock that somebody else needs."""
-    rest = Rest(child.pid)
+    One that is stopped while it starts, say, might hold a lock that another process needs.
+    """
+    probe = IdleProbe(child.pid)
 
     def is_quiet() -> bool:
         stat = read_stat(child.pid)
-        return rest.has_come() or (stat is not None and stat.state in "Tt")
+        return probe.is_idle() or (stat is not None and stat.state in "Tt")
 
     with contextlib.suppress(Expectation):
-        cluster.wait_for(f"{child} to rest", is_quiet)
+        cluster.wait_for(f"{child} to be idle", is_quiet)
 
 
 def idle_io_worker(cluster: Cluster) -> Child:
-    """The io worker that is least likely to be given work: the one of the highest number.
+    """The io worker that is least likely to be given work: the one with the highest number.
 
-    Work goes to the lowest idle one. If it is stopped with a read of somebody's in hand, that
-    process waits for it, and a shutdown waits for that process in an earlier state.
+    Work goes to the idle worker with the lowest number. If a worker is stopped during a read,
+    the process that has asked for it waits, and a shutdown waits for that process in an earlier
+    state.
     """
 
     def the_last() -> Child | None:
@@ -133,10 +127,8 @@ def _is_still(child: Child) -> bool:
 @contextlib.contextmanager
 def pin_smart_pending(cluster: Cluster) -> Iterator[Session]:
     """OB-05: PM_RUN with a smart shutdown pending, held by a session."""
-    mark = cluster.mark()
     with cluster.session() as session:
-        cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        cluster.request_shutdown(SMART, logged=True)
         yield session
 
 
@@ -171,27 +163,26 @@ def pin_wait_xlog_archival(cluster: Cluster, mode: ShutdownMode = FAST) -> Itera
     """OB-09: PM_WAIT_XLOG_ARCHIVAL (≤17 PM_SHUTDOWN_2), held by an archive_command that sleeps.
 
     The cluster has the settings ARCHIVER_HELD. There is something to archive because a shutdown
-    with archiving switches the segment (SH-17). Gives the archiver, which is not stopped itself.
+    with archiving switches the segment (SH-17). Yields the archiver, which is not stopped itself.
     """
     archiver = cluster.child(Kind.ARCHIVER)
     hold = cluster.write_file(_ARCHIVE_HOLD)
 
-    def let_go() -> None:
+    def release() -> None:
         hold.unlink(missing_ok=True)
 
-    cluster.at_end.append(let_go)
+    cluster.at_end.append(release)
     cluster.session().query("create table pglife_something_to_archive ()")
-    mark = cluster.mark()
     cluster.request_shutdown(mode)
     cluster.wait_for(
         "the archiver's command under way after the shutdown checkpoint",
-        lambda: _is_archiving(cluster, archiver) and _has_checkpointed(cluster, mark),
+        lambda: _is_archiving(cluster, archiver) and _has_checkpointed(cluster),
         deadlines.SHUTDOWN_LIMIT,
     )
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL")
     yield archiver
-    let_go()
+    release()
 
 
 def _is_archiving(cluster: Cluster, archiver: Child) -> bool:
@@ -199,9 +190,9 @@ def _is_archiving(cluster: Cluster, archiver: Child) -> bool:
     return any(kid.key == archiver.key and "archiving" in kid.title for kid in kids)
 
 
-def _has_checkpointed(cluster: Cluster, mark: int) -> bool:
-    """After its checkpoint it has ended (≤17) or waits for USR2 (18)."""
-    if cluster.target.version.major < 18:
+def _has_checkpointed(cluster: Cluster) -> bool:
+    """After its checkpoint the checkpointer has exited (≤17) or waits for SIGUSR2 (18)."""
+    if cluster.major < 18:
         return not any(kid.kind is Kind.CHECKPOINTER for kid in cluster.watcher.kids)
     return cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
 
@@ -236,16 +227,16 @@ def pin_wait_dead_end(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[P
             pin.client = dead_end
             backend.release()
             cluster.wait_for(
-                "nobody but the stopped dead-end child and the logger",
-                lambda: _nobody_but(cluster, pin.child),
+                "no child but the stopped dead-end child and the logger",
+                lambda: _is_alone(cluster, pin.child),
                 deadlines.SHUTDOWN_LIMIT,
             )
-            if cluster.target.version.major >= 18:
+            if cluster.major >= 18:
                 cluster.expect_pmstate("PM_WAIT_DEAD_END")
             yield pin
 
 
-# Crashes. The clock of five seconds runs.
+# Crashes. The SIGKILL timeout of five seconds runs.
 
 
 @contextlib.contextmanager
@@ -255,10 +246,10 @@ def pin_wait_backends_after_crash(
     """OB-07: PM_WAIT_BACKENDS after a crash of `victim`, held by a stopped session."""
     session = cluster.session()
     with Pin(cluster, session.child) as pin:
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.crash(victim)
-        cluster.expect_log("terminating any other active server processes", since=mark)
-        _expect_in_time(cluster, mark)
+        then.expect_line(TERMINATING)
+        _expect_in_time(then)
         yield pin
 
 
@@ -268,26 +259,25 @@ def pin_wait_dead_end_after_crash(
 ) -> Iterator[Pin]:
     """PM_WAIT_DEAD_END after a crash, held by a stopped dead-end child (OB-12 and OB-07).
 
-    The dead-end child comes from a silent client that is refused: a smart shutdown must not be
-    pending, so the refusal is that of a crash that is already being waited out.
+    The dead-end child is forked for a silent client while the crash is already being handled.
     """
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_backends_after_crash(cluster, victim) as backend:
         dead_end = cluster.silent_client()
         with Pin(cluster, dead_end.child) as pin:
             pin.client = dead_end
             backend.release()
             cluster.wait_for(
-                "nobody but the stopped dead-end child and the logger",
-                lambda: _nobody_but(cluster, pin.child) or was_too_slow(cluster, mark),
+                "no child but the stopped dead-end child and the logger",
+                lambda: _is_alone(cluster, pin.child) or then.was_too_slow(),
             )
-            _expect_in_time(cluster, mark)
+            _expect_in_time(then)
             yield pin
 
 
-def _expect_in_time(cluster: Cluster, mark: int) -> None:
-    """Whom the round has killed is not held; that is the machine's doing and not the server's."""
-    if was_too_slow(cluster, mark):
+def _expect_in_time(then: Since) -> None:
+    """On an overloaded machine the SIGKILL round may end a pin before it is confirmed."""
+    if then.was_too_slow():
         raise Inconclusive(
             "a child held after a crash", "the five seconds of SL-05 were over first"
         )
@@ -297,20 +287,22 @@ def _expect_in_time(cluster: Cluster, mark: int) -> None:
 def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -> Iterator[Pin]:
     """OB-02: PM_STARTUP after a crash, held by the startup process stopped as it appears.
 
-    Ordinarily that process lives for some milliseconds only. With fsync on it looks at every
-    file of the data directory before it reports anything, so many files make it linger. If it
-    was missed or had already reported redo, the server is crashed again; Inconclusive if it is
-    missed every time.
+    That process lives for some milliseconds only. With fsync on it looks at every file of the
+    data directory before it reports anything, so many files make it last longer. If it was missed
+    or had already reported redo, the server is crashed again.
+
+    Raises:
+        Inconclusive: it was missed every time.
     """
-    _make_startup_linger(cluster)
+    _prolong_startup(cluster)
     for _ in range(_STARTUP_ATTEMPTS):
-        mark = cluster.mark()
+        then = cluster.since()
         old = {kid.pid for kid in cluster.children()}
-        # No waiting for its end: that takes longer than the process lives that we are after.
+        # Not crash(): the wait for the victim's end takes longer than the startup process lives.
         cluster.signal_child(victim, signal.SIGKILL)
         pin = _catch_startup(cluster, old)
         if pin is None:
-            cluster.expect_ready(since=mark)
+            then.expect_ready()
             continue
         with pin:
             yield pin
@@ -321,23 +313,21 @@ def pin_startup(cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER) -
     )
 
 
-def _make_startup_linger(cluster: Cluster) -> None:
+def _prolong_startup(cluster: Cluster) -> None:
     padding = cluster.data / "pglife_padding"
     if not padding.exists():
         padding.mkdir()
-        cluster.target.user.owns(padding)
+        cluster.target.user.chown(padding)
         for number in range(_PADDING_FILES):
             path = padding / str(number)
             path.touch()
-            cluster.target.user.owns(path)
-    mark = cluster.mark()
-    cluster.reload(fsync=True)
-    cluster.expect_log("^received SIGHUP, reloading configuration files$", since=mark)
+            cluster.target.user.chown(path)
+    cluster.reload_and_wait(fsync=True)
 
 
 def _catch_startup(cluster: Cluster, old: set[int]) -> Pin | None:
-    """Stop it the moment its title is seen; None if it was missed."""
-    pid = _stop_at_sight(cluster, old)
+    """Stop the startup process when its title appears; None if it was missed."""
+    pid = stop_startup(cluster, old)
     child = next((kid for kid in cluster.children(Kind.STARTUP) if kid.pid == pid), None)
     if child is None:
         return None
@@ -351,8 +341,12 @@ def _catch_startup(cluster: Cluster, old: set[int]) -> Pin | None:
     return pin
 
 
-def _stop_at_sight(cluster: Cluster, old: set[int]) -> int | None:
-    """A look at nothing but titles, for milliseconds count; the recorders hear of it later."""
+def stop_startup(cluster: Cluster, old: set[int]) -> int | None:
+    """Send SIGSTOP to the first startup process that is not among `old`, and return its pid.
+
+    Reads nothing but titles, for milliseconds count; recorders see the process at the next look.
+    None if the server has got past recovery, or after a deadline.
+    """
     until = time.monotonic() + deadlines.CRASH_RESTART_LIMIT * cluster.scale
     seen = set(old)
     while time.monotonic() < until:
@@ -371,10 +365,10 @@ def _stop_at_sight(cluster: Cluster, old: set[int]) -> int | None:
 
 
 def _is_past_startup(cluster: Cluster) -> bool:
-    """Whether it had reported redo before it was stopped.
+    """Whether the startup process had reported redo before it was stopped.
 
-    A client is asked and not the log: whatever the process has reported, the postmaster has
-    handled before it gets to a client that comes afterwards (SL-01), its log line included.
+    A client's refusal shows it and not the log: whatever the process had reported, the postmaster
+    handles before it accepts a later client (SL-01).
     """
     return cluster.refusal_of_new_client().message != IN_RECOVERY_MODE
 
@@ -387,10 +381,10 @@ def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
     """OB-13: every fork of the postmaster fails, by its limit of processes."""
     user, pid = cluster.target.user, cluster.pid
 
-    def give_back() -> None:
+    def lift() -> None:
         user.limit_processes(pid, None)
 
-    cluster.at_end.append(give_back)
+    cluster.at_end.append(lift)
     cluster.watcher.stimulus(LimitForks(0))
     if not user.limit_processes(pid, 0):
         raise Inconclusive("a limit of processes for the postmaster", "it could not be set")
@@ -398,23 +392,21 @@ def pin_fork_failure(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         cluster.watcher.stimulus(LimitForks(None))
-        give_back()
+        lift()
 
 
 # The postmaster itself.
 
 
-class StoppedPostmaster:
-    """The postmaster held with STOP, so that several things come to it at the same time."""
+class StoppedPostmaster(Held):
+    """The postmaster stopped with SIGSTOP, so that it finds several events at once."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+        super().__init__(cluster)
+        cluster.signal_postmaster(signal.SIGSTOP)
+        cluster.wait_for("the postmaster to be stopped", self._is_stopped)
 
-    def __enter__(self) -> None:
-        self.cluster.signal_postmaster(signal.SIGSTOP)
-        self.cluster.wait_for("the postmaster to be stopped", self._is_stopped)
-
-    def __exit__(self, *_: object) -> None:
+    def _release(self) -> None:
         self.cluster.signal_postmaster(signal.SIGCONT)
 
     def _is_stopped(self) -> bool:
@@ -436,23 +428,17 @@ _TERM_SET = frozenset(
 
 
 def _confirm(cluster: Cluster, pmstate: str, *, kinds_gone: set[Kind] | frozenset[Kind]) -> None:
-    """By the state's name where the log tells it, else by who has gone."""
-
-    def gone() -> bool:
-        return not any(child.kind in kinds_gone for child in cluster.children())
-
+    """Wait for the state: by the log since 18, else until these kinds have exited."""
     names = ", ".join(sorted(kind.value for kind in kinds_gone))
-    cluster.wait_for(f"the end of {names}", gone, deadlines.SHUTDOWN_LIMIT)
-    if cluster.target.version.major >= 18:
+    cluster.wait_for(
+        f"the end of {names}",
+        lambda: not any(child.kind in kinds_gone for child in cluster.children()),
+        deadlines.SHUTDOWN_LIMIT,
+    )
+    if cluster.major >= 18:
         cluster.expect_pmstate(pmstate)
 
 
-def _nobody_but(cluster: Cluster, child: Child) -> bool:
+def _is_alone(cluster: Cluster, child: Child) -> bool:
     others = [kid for kid in cluster.watcher.look().kids if kid.kind is not Kind.LOGGER]
     return [kid.key for kid in others] == [child.key]
-
-
-def pinned_session(cluster: Cluster) -> tuple[Session, Pin]:
-    """A session and a pin that holds its backend; both end with the scenario."""
-    session = cluster.session()
-    return session, Pin(cluster, session.child)

@@ -35,8 +35,8 @@ from pglife_conformance.matrix.rules import OPEN, Level, Standing
 from pglife_conformance.matrix.scene import Scene, Told
 from pglife_conformance.matrix.states import RECOVERY, STARTUP_CRASH, State
 from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.pid_file import PidFileStatus
-from pglife_conformance.observation.rest import Rest
 
 NOT_ACCEPTING = "the database system is not accepting connections"
 _REPAIR = "startup_shutdown_after_crash_quits"
@@ -90,7 +90,7 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
             event.happen(scene)
             if standing.pm != "PM_NO_CHILDREN":
                 _expect_held(scene, state, standing, mark)
-            cluster.let_go_of_everything()
+            cluster.release_everything()
     _expect_finale(scene, state, standing, mark)
     if not cluster.is_running() and Need.CONTROL_FILE in cluster.target.capabilities:
         _expect_control_state(cluster, control_by_rules(state, event, standing))
@@ -101,26 +101,26 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
 
 def _expect_already_told(scene: Scene, state: State, major: int) -> None:
     """The state was entered by telling those who hold it."""
-    wanted = state.already_told(major)
+    wanted = state.signals_before(major)
     scene.cluster.wait_for(
         f"in {state} already told: {_words(wanted)}",
-        lambda: scene.already_told() == wanted,
-        describe=lambda: _words(scene.already_told()),
+        lambda: scene.signals_before() == wanted,
+        describe=lambda: _words(scene.signals_before()),
     )
 
 
 def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> None:
     cluster = scene.cluster
     lines = in_version(standing.lines, standing.major)
-    told = _told_by_rules(standing, scene.already_told())
-    rest = Rest(cluster.pid)
+    told = _told_by_rules(standing, scene.signals_before())
+    rest = IdleProbe(cluster.pid)
 
     def as_expected() -> bool:
         return (
             same_story(story_of(cluster, mark, scene.names), lines)
             and scene.told() == told
             and _crew_is_right(scene, standing)
-            and rest.has_come()
+            and rest.is_idle()
         )
 
     cluster.wait_for(
@@ -220,8 +220,8 @@ def expect_no_answer(cluster: Cluster) -> None:
     before = [kid.key for kid in cluster.children()]
     session = cluster.silent_client(wait_for_child=False)
     session.client.send_startup({"user": "postgres", "database": "postgres"})
-    rest = Rest(cluster.pid)
-    cluster.wait_for("the postmaster to rest", rest.has_come)
+    rest = IdleProbe(cluster.pid)
+    cluster.wait_for("the postmaster to rest", rest.is_idle)
     if not session.is_silent() or [kid.key for kid in cluster.children()] != before:
         raise cluster.watcher.failure(
             "a new client is left alone in PM_WAIT_DEAD_END",

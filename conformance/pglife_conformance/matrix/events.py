@@ -147,7 +147,7 @@ class Ends(Event):
     def happen(self, scene: Scene) -> None:
         child = scene.child(self.role)
         scene.cluster.signal_child(child, self.signal)
-        scene.frozen.let_go(child)
+        scene.frozen.release_child(child)
         scene.has_gone(child)
 
     def by_rules(self, standing: Standing) -> None:
@@ -173,7 +173,7 @@ class UnaskedShutdownCheckpoint(Event):
     def happen(self, scene: Scene) -> None:
         child = scene.child(Role.CHECKPOINTER)
         scene.cluster.signal_child(child, signal.SIGINT)
-        scene.frozen.let_go(child)
+        scene.frozen.release_child(child)
         scene.has_gone(child)
 
     def by_rules(self, standing: Standing) -> None:

@@ -12,8 +12,8 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.frozen import Frozen, Signals
 from pglife_conformance.matrix.roles import IGNORES, Role
 from pglife_conformance.matrix.states import Held
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 
 Told = dict[Role, frozenset[int]]
 
@@ -43,16 +43,16 @@ class Scene:
 
     def wait_for_rest(self) -> None:
         """Wait until the postmaster sleeps and has no signal pending."""
-        rest = Rest(self.cluster.pid)
-        self.cluster.wait_for("the postmaster to rest", rest.has_come)
+        rest = IdleProbe(self.cluster.pid)
+        self.cluster.wait_for("the postmaster to rest", rest.is_idle)
 
     def told(self) -> Told:
         """What each role has been told since; the children of one role must agree."""
-        return self._by_role(self.frozen.told())
+        return self._by_role(self.frozen.signals_since())
 
-    def already_told(self) -> Told:
+    def signals_before(self) -> Told:
         """What each role had been told before it was stopped."""
-        return self._by_role(self.frozen.already_told())
+        return self._by_role(self.frozen.signals_before())
 
     def _by_role(self, told: dict[Child, Signals]) -> Told:
         found: Told = {}

@@ -19,8 +19,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST, SMART
-from pglife_conformance.hold.frozen import expect_rest
-from pglife_conformance.hold.gate import pin_startup_after_crash, pin_startup_at_birth
+from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import (
     Pin,
     pin_wait_backends,
@@ -31,6 +30,7 @@ from pglife_conformance.hold.pin import (
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
+from pglife_conformance.hold.startup_barrier import pin_startup_after_crash, pin_startup_at_birth
 from pglife_conformance.matrix.roles import BY_KIND, Role
 from pglife_conformance.matrix.rules import Level, Standing
 from pglife_conformance.observation.control_file import ControlState
@@ -93,7 +93,7 @@ class State:
     def __str__(self) -> str:
         return self.name
 
-    def already_told(self, major: int) -> dict[Role, frozenset[int]]:
+    def signals_before(self, major: int) -> dict[Role, frozenset[int]]:
         """Pending signals by role, on entry."""
         told = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
         return {role: frozenset({int(number)}) for role, number in told.items()}
@@ -148,7 +148,7 @@ def _smart_pending(cluster: Cluster) -> Iterator[Held]:
 def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
     def enter(cluster: Cluster) -> Iterator[Held]:
-        expect_rest(cluster, cluster.children())
+        expect_all_idle(cluster, cluster.children())
         with pin(cluster):
             yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
 
@@ -158,7 +158,7 @@ def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) ->
 def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
     def enter(cluster: Cluster) -> Iterator[Held]:
-        expect_rest(cluster, cluster.children())
+        expect_all_idle(cluster, cluster.children())
         with pin(cluster):
             yield Held(cluster, Role.DEAD_END)
 

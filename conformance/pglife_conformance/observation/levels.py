@@ -1,6 +1,6 @@
 """The level that each message of the log has: LOG, FATAL, ..., as PostgreSQL writes it.
 
-Begin with   of_wrong_level().
+Begin with   wrong_levels().
 Owns         the reading of levels.tsv.
 Leaves out   whether a message comes at all, and from which debug level on (scenarios).
 Source       the ereport() and elog() calls of the modules named in the rules, versions 15 to 18.
@@ -48,7 +48,7 @@ def _rows() -> dict[str, list[_Row]]:
     return dict(found)
 
 
-def of_wrong_level(records: Iterable[LogRecord]) -> list[LogRecord]:
+def wrong_levels(records: Iterable[LogRecord]) -> list[LogRecord]:
     """The records whose message is known and has another level; in the order given."""
     rows = _rows()
     anyhow = rows.get("", [])

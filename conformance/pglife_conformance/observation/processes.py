@@ -1,6 +1,6 @@
 """The family of a postmaster, by /proc: who lives, in what state, and who has gone.
 
-Begin with   Family.look().
+Begin with   ChildTable.look().
 Owns         Child, Death, and consistent snapshots of the postmaster's direct children.
 Leaves out   who ought to be there (the spec), and the ending of processes (cleanup.py).
 Source       proc(5), pidfd_open(2); kinds by rules TI-01 to TI-25.
@@ -134,7 +134,7 @@ def _state(letter: str) -> RunState:
     return RunState.RUNNING
 
 
-class Family:
+class ChildTable:
     """The postmaster's children over time."""
 
     def __init__(self, postmaster: int, cluster_name: str = "") -> None:

@@ -1,6 +1,6 @@
 """Signals, seen from outside: what a process has pending, ignores and catches; what was sent.
 
-Begin with   orders_pending() for a stopped child, sent_signals() for a log at debug3.
+Begin with   pending_signals() for a stopped child, sent_signals() for a log at debug3.
 Owns         reading the signal sets of /proc/PID/status and the postmaster's lines about sending.
 Leaves out   who ought to be told what (scenarios).
 Source       proc(5); PR-26, PR-28; postmaster.c: signal_child() of 18 for the log lines.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import Child, read_stat
 
-ORDERS = frozenset(
+POSTMASTER_SIGNALS = frozenset(
     {
         signal.SIGHUP,
         signal.SIGINT,
@@ -74,13 +74,13 @@ def read_signals(pid: int) -> SignalState | None:
     )
 
 
-def orders_pending(child: Child) -> frozenset[signal.Signals]:
+def pending_signals(child: Child) -> frozenset[signal.Signals]:
     """What a stopped child has been told to do; nothing if it has ended."""
     stat = read_stat(child.pid)
     if stat is None or stat.start_time != child.start_time:
         return frozenset()
     found = read_signals(child.pid)
-    return found.pending & ORDERS if found is not None else frozenset()
+    return found.pending & POSTMASTER_SIGNALS if found is not None else frozenset()
 
 
 def sent_signals(records: Iterable[LogRecord], postmaster: int) -> list[Sent]:

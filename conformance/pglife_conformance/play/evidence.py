@@ -19,7 +19,7 @@ from pglife_conformance.monitor.binding import MODEL_KIND
 from pglife_conformance.monitor.labels import Label, UnknownDeath, label_of
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import RunState
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.play.plan import Turn
 from pglife_spec.lang.expr import Value
 from pglife_spec.meanings.python.program import Program
@@ -127,18 +127,20 @@ class Expected:
         free = Counter(kid.kind for kid in cluster.watcher.kids if kid.state is RunState.RUNNING)
         left, is_wrong = list(held), False
         for kind, wanted in self.orders:
-            fitting = next((k for k in left if k.kind is kind and orders_pending(k) & wanted), None)
+            fitting = next(
+                (k for k in left if k.kind is kind and pending_signals(k) & wanted), None
+            )
             if fitting is not None:
                 left.remove(fitting)
             elif free[kind]:
                 free[kind] -= 1
             else:
                 is_wrong = True
-        is_wrong = is_wrong or any(signal.SIGQUIT in orders_pending(kid) for kid in left)
+        is_wrong = is_wrong or any(signal.SIGQUIT in pending_signals(kid) for kid in left)
         if not is_wrong:
             return []
         wanted_words = [f"{_signals(wanted, ' or ')} to {kind}" for kind, wanted in self.orders]
-        sent_words = [f"{_signals(orders_pending(kid))} to {kid.kind}" for kid in held]
+        sent_words = [f"{_signals(pending_signals(kid))} to {kid.kind}" for kid in held]
         return [(", ".join(wanted_words) or "no order", ", ".join(sent_words) or "nobody held")]
 
 

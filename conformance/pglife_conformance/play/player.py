@@ -22,8 +22,8 @@ from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.expect.crash import SIGKILL_ROUND
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.steps import TooMany
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.processes import RunState, read_stat
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.play.eager import CLOCK, Eager
 from pglife_conformance.play.evidence import Expected
 from pglife_conformance.play.plan import Deed, Plan, Turn, make_plan
@@ -193,8 +193,8 @@ class _Player:
         """Until the postmaster sleeps, so that it is not held in the middle of something."""
         if self.stage.is_over():
             return
-        rest = Rest(self.cluster.pid)
-        self.cluster.wait_for("the postmaster to rest", rest.has_come)
+        rest = IdleProbe(self.cluster.pid)
+        self.cluster.wait_for("the postmaster to rest", rest.is_idle)
 
     def _rest_for_ever(self) -> None:
         """The trace says that nothing moves any more, although nobody is held."""

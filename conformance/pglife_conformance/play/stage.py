@@ -1,7 +1,7 @@
 """The server that is played on: its postmaster let go and held, its children held and found.
 
 Begin with   Stage.begin(), then let_go() and hold_postmaster().
-Owns         who is held by whose pin, the gate of the startup process, the clients that came.
+Owns         who is held by whose pin, the barrier of the startup process, the clients that came.
 Leaves out   what is done when (player.py), what must be seen (evidence.py).
 Source       PR-28; OB-01, OB-02.
 """
@@ -14,13 +14,13 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.monitor.binding import MODEL_KIND
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, read_stat
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending, read_signals
+from pglife_conformance.observation.signals import pending_signals, read_signals
 from pglife_spec.postgres.words import Kind as ModelKind
 
 _KIND_OF_MODEL = {model.name: kind for kind, model in MODEL_KIND.items()}
@@ -43,7 +43,7 @@ class Stage:
         self.refused: dict[tuple[int, int], Session] = {}
         """Silent clients by the key of the dead-end child that each has."""
         self._newcomer: Session | None = None
-        self.gate: StartupGate | None = None
+        self.barrier: StartupBarrier | None = None
         self._held = False
 
     # The postmaster.
@@ -88,8 +88,8 @@ class Stage:
         hold a lock."""
         if child.key in self.pins:
             return
-        rest = Rest(child.pid)
-        self.cluster.wait_for(f"{child} to rest", rest.has_come)
+        rest = IdleProbe(child.pid)
+        self.cluster.wait_for(f"{child} to rest", rest.is_idle)
         self.pins[child.key] = Pin(self.cluster, child)
 
     def let_go(self, child: Child) -> None:
@@ -115,7 +115,7 @@ class Stage:
         return fitting[-1]
 
     def _fits(self, child: Child, told: frozenset[signal.Signals]) -> bool:
-        pending = orders_pending(child)
+        pending = pending_signals(child)
         if told:
             return bool(pending & told)
         return not pending & {signal.SIGTERM, signal.SIGQUIT} or child.kind in _HEEDLESS
@@ -132,20 +132,20 @@ class Stage:
 
     def close_gate(self) -> None:
         """The next startup process will stop before it reports anything."""
-        if self.gate is not None:
-            self.gate.open()
-        self.gate = StartupGate(self.cluster)
+        if self.barrier is not None:
+            self.barrier.open()
+        self.barrier = StartupBarrier(self.cluster)
 
     def open_gate(self) -> None:
         """It goes on."""
-        if self.gate is not None:
-            self.gate.open()
-            self.gate = None
+        if self.barrier is not None:
+            self.barrier.open()
+            self.barrier = None
 
     def wait_at_gate(self, since: int) -> None:
-        """Until the startup process has come to the gate."""
-        if self.gate is not None:
-            self.gate.wait_for_startup(since)
+        """Until the startup process has come to the barrier."""
+        if self.barrier is not None:
+            self.barrier.wait_for_startup(since)
 
     # Clients.
 

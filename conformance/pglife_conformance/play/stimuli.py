@@ -16,7 +16,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.events import LimitForks, ShutdownMode
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.play.plan import Deed
 from pglife_conformance.play.stage import Stage, kind_of
 from pglife_spec.lang.machine import Action
@@ -117,7 +117,7 @@ def _refused_goes(stage: Stage, _choices: Choices) -> None:
     if session is None:
         raise Inconclusive(f"the client of {child}", "it is not known which it is")
     stage.let_go(child)
-    session.introduce({"user": "postgres", "database": "postgres"})
+    session.send_startup_packet({"user": "postgres", "database": "postgres"})
     stage.cluster.expect_death(child)
 
 
@@ -125,7 +125,7 @@ def _refused_goes(stage: Stage, _choices: Choices) -> None:
 
 
 def _begin_redo(stage: Stage, _choices: Choices) -> None:
-    """Through the gate, and held again by the checkpoint that ends recovery: nobody writes it."""
+    """Pass the barrier; the checkpoint that ends recovery, which no process writes, holds it."""
     stage.hold_kinds(frozenset({"checkpointer"}))
     _pass_gate(stage)
     stage.cluster.expect_log(_BEGUN, within=deadlines.START_LIMIT)
@@ -134,7 +134,7 @@ def _begin_redo(stage: Stage, _choices: Choices) -> None:
 def _end_recovery(stage: Stage, _choices: Choices) -> None:
     startup = stage.cluster.child(Kind.STARTUP)
     for child in stage.cluster.children(Kind.CHECKPOINTER):
-        if signal.SIGQUIT not in orders_pending(child):
+        if signal.SIGQUIT not in pending_signals(child):
             stage.let_go(child)
     _pass_gate(stage)
     stage.cluster.expect_death(startup, deadlines.START_LIMIT)

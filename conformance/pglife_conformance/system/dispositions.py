@@ -1,10 +1,7 @@
-"""Signals as a program expects them at its start, whoever started the suite.
+"""Signals as a program expects them at its start, whatever started the suite has ignored.
 
-Begin with   begin_afresh(); are_fresh() tells whether a program gets them from us anyway.
-Owns         dispositions and the mask in a forked child, before exec.
-Leaves out   the user that it becomes (privilege.py).
-Source       signal(7): what is ignored stays ignored across exec. A shell without job control
-             starts background commands with INT and QUIT ignored, nohup with HUP.
+Begin with reset_ignored_signals(), which runs in a forked child before exec; ignores_nothing() says
+whether a program would get default dispositions from us anyway.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ _MAY_BE_IGNORED = sorted(
 )
 
 
-def begin_afresh() -> None:
+def reset_ignored_signals() -> None:
     """In a forked child, before exec: default signals, and none blocked."""
     for number in _MAY_BE_IGNORED:
         signal.signal(number, signal.SIG_DFL)
@@ -27,7 +24,7 @@ _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 """subprocess restores these by itself."""
 
 
-def are_fresh() -> bool:
+def ignores_nothing() -> bool:
     """Whether we ignore no signal, but those that Python ignores, and block none."""
     ignored = (n for n in _MAY_BE_IGNORED if signal.getsignal(n) is signal.SIG_IGN)
     return _IGNORED_BY_PYTHON.issuperset(ignored) and not signal.pthread_sigmask(

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from pglife_conformance.system.dispositions import are_fresh, begin_afresh
+from pglife_conformance.system.dispositions import ignores_nothing, reset_ignored_signals
 from pglife_conformance.system.reservations import reserve
 
 _PR_SET_KEEPCAPS = 8
@@ -75,7 +75,7 @@ class ServerUser:
     limit_at_start: int | None = None
     """The soft RLIMIT_NPROC that its programs are started with."""
 
-    def owns(self, path: Path) -> None:
+    def chown(self, path: Path) -> None:
         """Give a directory or file to the server."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
@@ -86,7 +86,7 @@ class ServerUser:
         A suite of some hundred megabytes is not forked for each program then: without anything to
         be done in the child subprocess uses vfork(2).
         """
-        if self.is_counted or self.limit_at_start is not None or not are_fresh():
+        if self.is_counted or self.limit_at_start is not None or not ignores_nothing():
             return None
         if not self.is_other:
             return []
@@ -100,7 +100,7 @@ class ServerUser:
         limit = self.limit_at_start
 
         def become() -> None:
-            begin_afresh()
+            reset_ignored_signals()
             if self.is_other:
                 self._change_user(keep_reading)
             elif self.is_counted:

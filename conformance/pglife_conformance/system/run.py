@@ -73,7 +73,7 @@ class Run:
             path = self.place / f"{name}{secrets.token_hex(2)}"
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
-                user.owns(path)
+                user.chown(path)
                 return path
 
     def note_postmaster(self, pid: int) -> None:

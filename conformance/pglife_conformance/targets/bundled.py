@@ -31,7 +31,7 @@ _CAPABILITIES = frozenset(
         Need.TCP,
         Need.PROTOCOL_3_2,
         Need.SQL_FUNCTIONS,
-        Need.STARTUP_GATE,
+        Need.STARTUP_BARRIER,
     }
 )
 

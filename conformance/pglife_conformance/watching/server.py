@@ -15,12 +15,12 @@ from signal import Signals
 from typing import Protocol, TypeVar
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind, as_kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.pid_file import PidFile, PidFileStatus, read_pid_file
 from pglife_conformance.observation.processes import Child, read_title
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.watching.postmaster import Postmaster
 from pglife_conformance.watching.watcher import Watcher
@@ -188,10 +188,10 @@ class WatchedServer:
         Without an argument the postmaster is meant.
         """
         pids = [pid_of(process) for process in processes] or [self.pid]
-        rests = [Rest(pid) for pid in pids]
+        rests = [IdleProbe(pid) for pid in pids]
         self.wait_for(
             f"idle: {', '.join(f'{pid} {read_title(pid)!r}' for pid in pids)}",
-            lambda: all(rest.has_come() for rest in rests),
+            lambda: all(rest.is_idle() for rest in rests),
             within,
         )
 
@@ -233,9 +233,9 @@ class WatchedServer:
         """Wait until exactly these signals of the postmaster are pending in a stopped child."""
         self.wait_for(
             f"pending in {child}: {_names(signals)}",
-            lambda: orders_pending(child) == set(signals),
+            lambda: pending_signals(child) == set(signals),
             within,
-            describe=lambda: _names(orders_pending(child)),
+            describe=lambda: _names(pending_signals(child)),
         )
 
     def expect_title(

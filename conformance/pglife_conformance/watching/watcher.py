@@ -25,7 +25,7 @@ from pglife_conformance.events import Answer, Observation, Recorder, Stimulus
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.pid_file import read_pid_file
-from pglife_conformance.observation.processes import Child, Family, RunState
+from pglife_conformance.observation.processes import Child, ChildTable, RunState
 from pglife_conformance.watching.postmaster import Postmaster
 
 Found = TypeVar("Found")
@@ -86,7 +86,7 @@ class Watcher:
         """A moment before the cluster's first process."""
         self.cluster_name = ""
         self._scale = scale
-        self._family: Family | None = None
+        self._family: ChildTable | None = None
         self._inotify = _inotify()
         self._was_flooded = False
 
@@ -98,7 +98,7 @@ class Watcher:
             self._family.close()
         self.postmaster = postmaster
         self.postmaster_pids.add(postmaster.pid)
-        self._family = Family(postmaster.pid, self.cluster_name)
+        self._family = ChildTable(postmaster.pid, self.cluster_name)
         self.also_watch(self.data)
 
     def also_watch(self, path: Path) -> None:

@@ -79,7 +79,7 @@ def answer(cluster: Cluster, password: bytes) -> Session:
     assert asked is not None
     assert asked.tag is Tag.AUTHENTICATION
     session.client.send_message(b"p", password + b"\0")
-    session.hear_outcome()
+    session.receive_outcome()
     return session
 
 
@@ -118,7 +118,7 @@ def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: 
     assert asked is not None
     assert asked.tag is Tag.AUTHENTICATION
     child = session.child
-    session.vanish()
+    session.disconnect()
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 0, before)
     told = [record for record in before.log() if record.pid == child.pid]

@@ -20,7 +20,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, QUERY_CANCELED
 from pglife_conformance.cluster.client import Special, startup_packet
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.packets import Knock, cancel_request, knock, packet
+from pglife_conformance.cluster.packets import Exchange, cancel_request, exchange, packet
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import SMART
 from pglife_conformance.expect.since import Since
@@ -47,7 +47,7 @@ def busy_session(cluster: Cluster) -> Session:
     return session
 
 
-def expect_logged_only(found: Knock, message: str) -> None:
+def expect_logged_only(found: Exchange, message: str) -> None:
     """A cancel request is never answered, and the child that served it exits 0."""
     assert (found.answer, found.said, found.exit_code) == (b"", [("LOG", message)], 0)
 
@@ -68,13 +68,13 @@ def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
     pid, key = session.backend_pid, session.client.cancel_key
     wrong = bytes([key[0] ^ 1]) + key[1:], key[:-1] + bytes([key[-1] ^ 0x80])
     for bad in (*wrong, other.client.cancel_key):
-        found = knock(cluster, cancel_request(pid, bad))
+        found = exchange(cluster, cancel_request(pid, bad))
         expect_logged_only(found, f"wrong key in cancel request for process {pid}")
     stranger = cluster.pid
-    found = knock(cluster, cancel_request(stranger, key))
+    found = exchange(cluster, cancel_request(stranger, key))
     expect_logged_only(found, f"PID {stranger} in cancel request did not match any process")
     cluster.expect_still("the statement runs on", session.is_silent, 0.1)
-    found = knock(cluster, cancel_request(pid, key))
+    found = exchange(cluster, cancel_request(pid, key))
     assert (found.answer, found.said, found.exit_code) == (b"", [], 0)
     expect_canceled(session)
 
@@ -86,15 +86,15 @@ def test_length_of_a_cancel_request(cluster: Cluster) -> None:
     session = cluster.session()
     pid = session.backend_pid
     for short in (b"", b"\0\0\0"):
-        found = knock(cluster, packet(Special.CANCEL, short))
+        found = exchange(cluster, packet(Special.CANCEL, short))
         expect_logged_only(found, "invalid length of cancel request packet")
     for size in (0, LONGEST_KEY + 1):
-        found = knock(cluster, cancel_request(pid, b"k" * size))
+        found = exchange(cluster, cancel_request(pid, b"k" * size))
         expect_logged_only(found, "invalid length of cancel key in cancel request packet")
     for size in (1, 3, 5, 32, LONGEST_KEY):
-        found = knock(cluster, cancel_request(pid, b"k" * size))
+        found = exchange(cluster, cancel_request(pid, b"k" * size))
         expect_logged_only(found, f"wrong key in cancel request for process {pid}")
-    found = knock(cluster, cancel_request(0, b"kkkk"))
+    found = exchange(cluster, cancel_request(0, b"kkkk"))
     expect_logged_only(found, "invalid cancel request with PID 0")
     assert session.query("select 1") == [("1",)]
 
@@ -104,7 +104,7 @@ def test_length_of_a_cancel_request(cluster: Cluster) -> None:
 def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
     """Until 17 a cancel request has exactly 16 bytes."""
     for body in (b"", struct.pack("!i", 1), struct.pack("!i", 1) + b"kkk", bytes(9)):
-        found = knock(cluster, packet(Special.CANCEL, body))
+        found = exchange(cluster, packet(Special.CANCEL, body))
         expect_logged_only(found, "invalid length of startup packet")
 
 

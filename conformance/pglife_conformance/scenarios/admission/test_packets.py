@@ -13,7 +13,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import PROTOCOL_3_0, PROTOCOL_3_2, Tag, startup_packet
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.packets import GSSENC_REQUEST, SSL_REQUEST, knock, packet
+from pglife_conformance.cluster.packets import GSSENC_REQUEST, SSL_REQUEST, exchange, packet
 from pglife_conformance.cluster.session import Outcome
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -42,13 +42,13 @@ def packet_of(size: int) -> bytes:
 def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
     """A body of less than 4 or more than 10000 bytes is logged, not answered, and exit 0."""
     for length in (-(2**31), -1, 0, 3, 4, 7, LONGEST_BODY + 5, 2**24):
-        found = knock(cluster, struct.pack("!i", length))
+        found = exchange(cluster, struct.pack("!i", length))
         assert (found.answer, found.said, found.exit_code) == (b"", INVALID_LENGTH, 0), length
-    shortest = knock(cluster, packet(PROTOCOL_3_0))
+    shortest = exchange(cluster, packet(PROTOCOL_3_0))
     assert (shortest.error.message, shortest.exit_code) == (LAYOUT, 1)
     longest = cluster.silent_client(wait_for_child=False)
     longest.client.send_bytes(packet_of(LONGEST_BODY))
-    assert longest.hear_outcome() is Outcome.ADMITTED
+    assert longest.receive_outcome() is Outcome.ADMITTED
     longest.close()
 
 
@@ -56,15 +56,15 @@ def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
 def test_packets_that_come_in_part(cluster: Cluster) -> None:
     """Part of a packet is logged; nothing at all is not, nor part of a length after an N."""
     for said in (WELCOME[:1], WELCOME[:3], WELCOME[:4], WELCOME[:-1]):
-        found = knock(cluster, said, last=True)
+        found = exchange(cluster, said, last=True)
         assert (found.answer, found.said, found.exit_code) == (b"", INCOMPLETE, 0), said
-    nothing = knock(cluster, b"", last=True)
+    nothing = exchange(cluster, b"", last=True)
     assert (nothing.answer, nothing.said, nothing.exit_code) == (b"", [], 0)
     for request in (SSL_REQUEST, GSSENC_REQUEST):
         for said in (b"", WELCOME[:1], WELCOME[:3]):
-            found = knock(cluster, request, said, last=True)
+            found = exchange(cluster, request, said, last=True)
             assert (found.answer, found.said, found.exit_code) == (b"N", [], 0), said
-        found = knock(cluster, request, WELCOME[:-1], last=True)
+        found = exchange(cluster, request, WELCOME[:-1], last=True)
         assert (found.answer, found.said, found.exit_code) == (b"N", INCOMPLETE, 0)
 
 
@@ -82,10 +82,10 @@ def test_encryption_is_refused_once_for_each_kind(cluster: Cluster) -> None:
             session.client.send_bytes(request)
             assert session.client.receive_byte() == b"N"
         session.client.send_bytes(WELCOME)
-        assert session.hear_outcome() is Outcome.ADMITTED
+        assert session.receive_outcome() is Outcome.ADMITTED
         session.close()
         for again in requests:
-            found = knock(cluster, *requests, again)
+            found = exchange(cluster, *requests, again)
             assert found.answer[: len(requests)] == b"N" * len(requests)
             code = struct.unpack_from("!HH", again, 4)
             assert found.error.sqlstate == "0A000"
@@ -103,7 +103,7 @@ def test_ssl_is_refused_where_it_is_off(cluster: Cluster) -> None:
     session.client.send_bytes(SSL_REQUEST)
     assert session.client.receive_byte() == b"N"
     session.client.send_bytes(WELCOME)
-    assert session.hear_outcome() is Outcome.ADMITTED
+    assert session.receive_outcome() is Outcome.ADMITTED
     session.close()
 
 
@@ -112,7 +112,7 @@ def test_bytes_that_came_with_a_request_for_encryption(cluster: Cluster) -> None
     """What was sent together with such a request came unencrypted: FATAL 08P01."""
     for request, name in ((SSL_REQUEST, "SSL"), (GSSENC_REQUEST, "GSSAPI encryption")):
         for more in (b"x", WELCOME):
-            found = knock(cluster, request + more)
+            found = exchange(cluster, request + more)
             assert found.answer[:1] == b"N"
             assert found.error.sqlstate == "08P01"
             assert found.error.message == f"received unencrypted data after {name} request"
@@ -123,9 +123,9 @@ def test_bytes_that_came_with_a_request_for_encryption(cluster: Cluster) -> None
 @claim("CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
 def test_direct_tls_without_tls(cluster: Cluster) -> None:
     """A client that begins with a TLS handshake is hung up on, unanswered and unlogged."""
-    found = knock(cluster, b"\x16\x03\x01\x00\x05hello")
+    found = exchange(cluster, b"\x16\x03\x01\x00\x05hello")
     assert (found.answer, found.said, found.exit_code) == (b"", [], 0)
-    almost = knock(cluster, b"\x17\x03\x01\x00\x05hello")
+    almost = exchange(cluster, b"\x17\x03\x01\x00\x05hello")
     assert (almost.answer, almost.said, almost.exit_code) == (b"", INVALID_LENGTH, 0)
 
 
@@ -138,7 +138,7 @@ def test_negotiation_can_be_traced(cluster: Cluster) -> None:
         (GSSENC_REQUEST, "GSSENCRequest rejected"),
         (b"\x16\x03\x01\x00\x05hello", "direct SSL connection rejected"),
     ):
-        assert knock(cluster, request, last=True).said == [("LOG", told)]
+        assert exchange(cluster, request, last=True).said == [("LOG", told)]
 
 
 @claim("CN-46", source=SOURCE)
@@ -147,7 +147,7 @@ def test_major_protocol_versions(cluster: Cluster) -> None:
     newest = "3.2" if cluster.target.version.major >= 18 else "3.0"
     for major, minor in ((1, 0), (2, 0), (2, 9), (4, 0), (5, 3)):
         told = f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to {newest}"
-        found = knock(cluster, packet(major << 16 | minor, b"user\0postgres\0\0"))
+        found = exchange(cluster, packet(major << 16 | minor, b"user\0postgres\0\0"))
         assert (found.said, found.exit_code) == ([("FATAL", told)], 1)
         if major < 3:
             assert found.answer == f"EFATAL:  {told}\n\0".encode()
@@ -179,7 +179,7 @@ def test_minor_protocol_versions(cluster: Cluster) -> None:
                     len(unknown),
                     names,
                 )
-            assert session.hear_outcome() is Outcome.ADMITTED
+            assert session.receive_outcome() is Outcome.ADMITTED
             long_key = newest == PROTOCOL_3_2 and protocol >= PROTOCOL_3_2
             assert len(session.client.cancel_key) == (32 if long_key else 4)
             session.close()
@@ -199,11 +199,11 @@ def test_layout_of_a_startup_packet(cluster: Cluster) -> None:
         user + b"database\0",
         user + b"xx",
     ):
-        found = knock(cluster, packet(PROTOCOL_3_0, body))
+        found = exchange(cluster, packet(PROTOCOL_3_0, body))
         assert (found.error.sqlstate, found.error.message) == ("08P01", LAYOUT), body
         assert found.exit_code == 1
     for body in (b"\0", b"database\0postgres\0\0", b"user\0\0\0"):
-        found = knock(cluster, packet(PROTOCOL_3_0, body))
+        found = exchange(cluster, packet(PROTOCOL_3_0, body))
         assert (found.error.sqlstate, found.error.message) == ("28000", NO_USER), body
         assert found.exit_code == 1
 
@@ -213,7 +213,7 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
     """The database is by default the user's; names are cut to 63 bytes."""
     for packet_of_user in ({"user": "postgres"}, {"user": "postgres", "database": ""}):
         session = cluster.silent_client(wait_for_child=False)
-        assert session.introduce(packet_of_user) is Outcome.ADMITTED
+        assert session.send_startup_packet(packet_of_user) is Outcome.ADMITTED
         assert session.child.title.startswith("postgres: postgres postgres [local]")
         session.close()
     for length in (1, 62, 63, 64, 70):

@@ -120,7 +120,7 @@ def test_nothing_is_told_before_authentication(cluster: Cluster) -> None:
     first = session.receive()
     assert first is not None
     assert first.tag is Tag.AUTHENTICATION
-    session.hear_outcome()
+    session.receive_outcome()
     assert then.find_log("^connection received: ") is not None
     silent = cluster.silent_client(wait_for_child=False)
     silent.client.send_bytes(packet(3 << 16, b"user\0postgres\0\0")[:-1])

@@ -50,7 +50,7 @@ def another_directory(cluster: Cluster, name: str = "t") -> Path:
     """A second directory for sockets."""
     path = cluster.directory / name
     path.mkdir(mode=0o700)
-    cluster.target.user.owns(path)
+    cluster.target.user.chown(path)
     return path
 
 

@@ -39,7 +39,7 @@ def let_its_client_go(pin: Pin) -> None:
     """Until 17 nobody tells this dead-end child to end: it ends with its client (SM-23)."""
     assert pin.client is not None
     if pin.cluster.target.version.major <= 17:
-        pin.client.vanish()
+        pin.client.disconnect()
 
 
 @claim("SE-33", "SV-25", "INV-40", source=ACCEPT, needs=CRASH)
@@ -52,7 +52,7 @@ def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
     with pin_wait_dead_end_after_crash(cluster) as pin, countdown.step():
         client = waiting_client(cluster)
     let_its_client_go(pin)
-    outcome = client.hear_outcome()
+    outcome = client.receive_outcome()
     assert outcome in (Outcome.ADMITTED, Outcome.REFUSED)
     if client.refusal is not None:
         assert client.refusal.message == IN_RECOVERY_MODE or "not yet accepting" in (
@@ -86,5 +86,5 @@ def test_crashes_use_up_no_slots(cluster: Cluster) -> None:
         cluster.crash(sessions[0].child)
         then.expect_ready()
         for session in sessions:
-            session.vanish()
+            session.disconnect()
     assert len(cluster.children(Kind.CLIENT_BACKEND)) == 0

@@ -128,7 +128,7 @@ def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> 
     left = place / "pgsql_tmp4711.0"
     left.touch()
     for path in (place, left):
-        cluster.target.user.owns(path)
+        cluster.target.user.chown(path)
     then = cluster.since()
     cluster.crash(Kind.WALWRITER)
     then.expect_ready()

@@ -30,7 +30,6 @@ from pglife_conformance.expect.crash import (
     killed_line,
     quoted,
 )
-from pglife_conformance.hold.gate import pin_startup_after_crash, pin_startup_at_birth
 from pglife_conformance.hold.pin import (
     Pin,
     StoppedPostmaster,
@@ -41,6 +40,7 @@ from pglife_conformance.hold.pin import (
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
+from pglife_conformance.hold.startup_barrier import pin_startup_after_crash, pin_startup_at_birth
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus

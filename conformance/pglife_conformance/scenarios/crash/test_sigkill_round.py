@@ -30,7 +30,7 @@ from pglife_conformance.expect.crash import (
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 
 CLOCK = "postmaster.c: ServerLoop()"
@@ -114,7 +114,7 @@ def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
     # Whoever is told last may be told after the others have ended.
     cluster.wait_for(
         "QUIT pending in each",
-        lambda: all(signal.SIGQUIT in orders_pending(child) for child in stubborn),
+        lambda: all(signal.SIGQUIT in pending_signals(child) for child in stubborn),
     )
     expect_round(cluster, then, began)
     for pin in pins:
@@ -147,7 +147,7 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
     if cluster.target.version.major <= 17:
         cluster.expect_still("the dead-end child there", pins[1].is_there, 0.3)
         pins[1].release()
-        refused.vanish()
+        refused.disconnect()
     cluster.expect_exit(code=0)
     lines = ["received immediate shutdown request", SIGKILL_ROUND, SHUT_DOWN]
     then.expect_postmaster_lines(lines)
@@ -165,7 +165,7 @@ def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
         expect_round(cluster, then, began, "issuing SIGABRT to recalcitrant children")
         cluster.wait_for(
             "QUIT and ABRT pending",
-            lambda: orders_pending(pin.child) == {signal.SIGQUIT, signal.SIGABRT},
+            lambda: pending_signals(pin.child) == {signal.SIGQUIT, signal.SIGABRT},
         )
     then.expect_ready()
     lines = then.postmaster_lines()

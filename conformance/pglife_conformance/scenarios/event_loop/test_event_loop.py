@@ -29,7 +29,7 @@ from pglife_conformance.expect.crash import (
     exited_line,
 )
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.fork_limit import room_for_all
+from pglife_conformance.hold.fork_limit import lift_limit
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_backends, pin_wait_dead_end
 from pglife_conformance.observation.kinds import Kind
@@ -172,7 +172,7 @@ def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state:
     enter = pin_wait_backends if state == "PM_WAIT_BACKENDS" else pin_wait_dead_end
     with enter(cluster):
         expect_asleep(cluster)
-    cluster.let_go_of_everything()
+    cluster.release_everything()
     cluster.expect_exit(code=0)
 
 
@@ -233,7 +233,7 @@ def test_postmaster_sleeps_until_its_clock_whoever_wakes_it(cluster: Cluster) ->
         cluster.crash(Kind.WALWRITER)
         crashed = then.expect_log(f"^{TERMINATING}$")
         cluster.wait_for("three seconds", lambda: time.monotonic() > began + 3.0)
-        cluster.attempt().vanish()
+        cluster.attempt().disconnect()
         wait_for_rest(cluster)
         before = last = Awake.of(cluster)
 
@@ -440,7 +440,7 @@ def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster
     open_without_checkpointer(cluster)
     then = cluster.since()
     with StoppedPostmaster(cluster):
-        room_for_all(cluster)
+        lift_limit(cluster)
         cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     then.expect_log("^checkpoint complete: ")

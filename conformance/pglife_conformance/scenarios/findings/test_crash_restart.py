@@ -32,12 +32,12 @@ from pglife_conformance.expect.crash import (
     expect_postmaster_lines,
     killed_line,
 )
-from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_checkpointer
-from pglife_conformance.hold.tracing import Traced
+from pglife_conformance.hold.ptrace import Traced
+from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, RunState, read_stat
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import Defect, claim
 
 REAPER = "postmaster.c: process_pm_child_exit()"
@@ -66,17 +66,17 @@ def finding(number: str, repair: str, *, since: int = 15, until: int = 18) -> De
 @contextlib.contextmanager
 def startup_held_after_crash(
     cluster: Cluster, victim: Kind = Kind.WALWRITER
-) -> Iterator[tuple[StartupGate, Child]]:
+) -> Iterator[tuple[StartupBarrier, Child]]:
     """PM_STARTUP after a crash, FatalError set; the helpers are there too (OB-02)."""
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     mark = cluster.mark()
     cluster.crash(victim)
     cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    startup = gate.wait_for_startup(mark)
+    startup = barrier.wait_for_startup(mark)
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
-    yield gate, startup
-    gate.open()
+    yield barrier, startup
+    barrier.open()
 
 
 def expect_reaped(cluster: Cluster, child: Child) -> None:
@@ -125,7 +125,7 @@ def expect_end(cluster: Cluster, code: int, *, but_for: frozenset[Kind]) -> None
         if seen.exit_code is not None:
             return "exit"
         at_rest = bool(seen.kids) and all(
-            kid.is_alive and kid.kind in but_for and not orders_pending(kid) for kid in seen.kids
+            kid.is_alive and kid.kind in but_for and not pending_signals(kid) for kid in seen.kids
         )
         at_rest = at_rest and not any(map(is_busy, [cluster.pid, *(k.pid for k in seen.kids)]))
         now = time.monotonic()
@@ -235,12 +235,12 @@ def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) ->
 def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) -> None:
     """A startup process whose death comes to the postmaster together with its message that redo
     has begun does not leave a server in recovery without it: exit 1."""
-    with startup_held_after_crash(cluster) as (gate, startup):
+    with startup_held_after_crash(cluster) as (barrier, startup):
         # After redo the startup process waits for a checkpoint, so that it can be killed there.
         with Pin(cluster, Kind.CHECKPOINTER):
             mark = cluster.mark()
             with StoppedPostmaster(cluster):
-                gate.open()
+                barrier.open()
                 cluster.expect_log("^redo (starts at|is not required)", since=mark)
                 cluster.crash(startup)
             expect_reaped(cluster, startup)
@@ -296,13 +296,13 @@ def test_startup_process_ends_beside_a_crash(stopped_cluster: Cluster) -> None:
     """A startup process that exits 0 after a crash has been handled does not open the server:
     shared memory is made anew first."""
     cluster = stopped_cluster
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     cluster.start(wait=False)
-    startup = gate.wait_for_startup(0)
+    startup = barrier.wait_for_startup(0)
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
     with StoppedPostmaster(cluster):
-        gate.open()
+        barrier.open()
         expect_zombie(cluster, startup)
         # All others too: nobody is left whose death by QUIT would be a second crash.
         mark = cluster.mark()
@@ -396,4 +396,4 @@ def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
             cluster.expect_log("from PM_WAIT_CHECKPOINTER to PM_WAIT_DEAD_END", since=mark)
         cluster.expect_death(first.child)
         expect_end(cluster, 0, but_for=frozenset({Kind.UNKNOWN}))
-    late.vanish()
+    late.disconnect()

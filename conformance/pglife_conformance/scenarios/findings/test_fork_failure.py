@@ -19,19 +19,19 @@ from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING, SHUT_DOWN, SIGKILL_ROUND
-from pglife_conformance.hold.fork_limit import room_for, start_with_room
-from pglife_conformance.hold.gate import StartupGate
+from pglife_conformance.hold.fork_limit import limit_children, start_with_limit
 from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.hold.startup_barrier import StartupBarrier
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.findings.test_crash_restart import CRASH, REST_S, finding, is_busy
 
 STARTER = "postmaster.c: StartChildProcess()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"
 COUNTED = [*CRASH, Need.COUNTED_PROCESSES]
-GATED = [*COUNTED, Need.STARTUP_GATE]
+GATED = [*COUNTED, Need.STARTUP_BARRIER]
 
 NO_STARTUP = '^could not fork "?startup"? process: '
 NO_CHECKPOINTER = '^could not fork "?checkpointer"? process: '
@@ -87,7 +87,9 @@ def test_the_startup_process_of_a_start_cannot_be_forked(counted_cluster: Cluste
     before."""
     cluster = counted_cluster
     orphans = Orphans(cluster)
-    start_with_room(cluster, io_workers(cluster) + len({Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER}))
+    start_with_limit(
+        cluster, io_workers(cluster) + len({Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER})
+    )
     cluster.expect_exit(1, within=deadlines.START_LIMIT)
     cluster.expect_log(NO_STARTUP)
     cluster.expect_log(f"^{SHUT_DOWN}$")
@@ -112,7 +114,7 @@ def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Clu
     orphans = Orphans(cluster)
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
-        room_for(cluster, io_workers(cluster))
+        limit_children(cluster, io_workers(cluster))
         cluster.crash(Kind.CHECKPOINTER)
     cluster.expect_exit(1, within=deadlines.CRASH_RESTART_LIMIT)
     cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
@@ -132,19 +134,19 @@ def open_without_checkpointer(cluster: Cluster) -> None:
     The crash is one of a first start, before anything was written: there is nothing to recover, so
     that the startup process needs no checkpointer at its end.
     """
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     cluster.start(wait=False)
-    gate.wait_for_startup(0)
+    barrier.wait_for_startup(0)
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
-        room_for(cluster, io_workers(cluster) + 1)
+        limit_children(cluster, io_workers(cluster) + 1)
         cluster.crash(Kind.CHECKPOINTER)
     cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    startup = gate.wait_for_startup(mark)
-    room_for(cluster, 0)
-    gate.open()
+    startup = barrier.wait_for_startup(mark)
+    limit_children(cluster, 0)
+    barrier.open()
     cluster.expect_log(f"^{READY_LINE}$", since=mark)
     cluster.expect_death(startup)
     cluster.wait_for(
@@ -152,7 +154,7 @@ def open_without_checkpointer(cluster: Cluster) -> None:
         lambda: all(kid.kind is Kind.IO_WORKER for kid in cluster.watcher.kids),
     )
     # Not in the middle of its vain attempts: one of them would succeed where room is made now.
-    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
+    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
 
 
 def expect_end_alone(cluster: Cluster, mark: int) -> None:

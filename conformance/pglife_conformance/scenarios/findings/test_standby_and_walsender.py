@@ -21,7 +21,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome
 from pglife_conformance.events import FAST, SMART
 from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING
-from pglife_conformance.hold.fork_limit import room_for
+from pglife_conformance.hold.fork_limit import limit_children
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
@@ -108,13 +108,13 @@ def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster:
     with StoppedPostmaster(cluster):
         # Served before the missing checkpointer is looked for, in the same turn of the loop.
         client = cluster.silent_client(wait_for_child=False)
-        room_for(cluster, 1)
+        limit_children(cluster, 1)
     packet = {"user": "postgres", "database": "postgres", "replication": "true"}
     limit_s = deadlines.ANSWER_LIMIT * cluster.scale
-    if client.introduce(packet, limit_s=limit_s) is not Outcome.ADMITTED:
+    if client.send_startup_packet(packet, limit_s=limit_s) is not Outcome.ADMITTED:
         raise Inconclusive("a walsender and no checkpointer", f"{client.outcome}")
     with Pin(cluster, Kind.WALSENDER) as walsender:
-        room_for(cluster, 0)
+        limit_children(cluster, 0)
         mark = cluster.mark()
         cluster.request_shutdown(FAST)
         cluster.expect_log(NO_CHECKPOINTER, since=mark)
@@ -126,7 +126,7 @@ def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster:
 # W3.
 
 
-class ReinitialisationGate:
+class ReinitialisationBarrier:
     """Holds a postmaster in the middle of making shared memory anew: it reads the control file
     there, and in place of that is a FIFO without a writer."""
 
@@ -135,17 +135,17 @@ class ReinitialisationGate:
         self._kept = self._path.with_name("pg_control.kept")
         self._path.rename(self._kept)
         os.mkfifo(self._path, 0o600)
-        cluster.target.user.owns(self._path)
+        cluster.target.user.chown(self._path)
         cluster.at_end.append(self.open)
 
     def open(self) -> None:
         """The control file is there again, and whoever waits for it gets its content."""
         if not self._path.is_fifo():
             return
-        gate = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
+        barrier = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
         self._kept.rename(self._path)
-        os.write(gate, self._path.read_bytes())
-        os.close(gate)
+        os.write(barrier, self._path.read_bytes())
+        os.close(barrier)
 
 
 @claim(
@@ -167,12 +167,12 @@ def test_fast_shutdown_right_behind_the_reinitialisation(cluster: Cluster) -> No
     cluster.restart()
     mark = cluster.mark()
     with StoppedPostmaster(cluster):
-        gate = ReinitialisationGate(cluster)
+        barrier = ReinitialisationBarrier(cluster)
         cluster.crash(Kind.WALWRITER)
     cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    # Not taken before the handler of the deaths has returned, and that waits at the gate.
+    # Not taken before the handler of the deaths has returned, and that waits at the barrier.
     cluster.request_shutdown(FAST)
-    gate.open()
+    barrier.open()
     cluster.expect_log("^received fast shutdown request$", since=mark)
     redo = cluster.expect_log("^redo (starts at|is not required)", since=mark)
     if redo.message != "redo is not required":

@@ -20,9 +20,9 @@ from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.crash import REINITIALIZING, SHUT_DOWN, TERMINATING
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.fork_limit import room_for, room_for_all, start_with_room
-from pglife_conformance.hold.gate import StartupGate
+from pglife_conformance.hold.fork_limit import lift_limit, limit_children, start_with_limit
 from pglife_conformance.hold.pin import StoppedPostmaster, pin_fork_failure, pin_smart_pending
+from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.pytest.claims import claim, settings
@@ -68,7 +68,7 @@ def answer_of_the_postmaster(cluster: Cluster) -> bytes:
     """All that a new client hears whom the postmaster answers itself."""
     client = cluster.silent_client(wait_for_child=False)
     said = client.client.receive_rest(deadlines.ANSWER_LIMIT * cluster.scale)
-    client.vanish()
+    client.disconnect()
     return said
 
 
@@ -145,14 +145,14 @@ def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -
     cluster.expect_exit(code=0)
 
 
-def opened_alone(cluster: Cluster, gate: StartupGate) -> list[LogRecord]:
+def opened_alone(cluster: Cluster, barrier: StartupBarrier) -> list[LogRecord]:
     """Start; let no fork succeed from the end of recovery on; gives the lines since then."""
     cluster.start(wait=False)
-    gate.wait_for_startup(0)
+    barrier.wait_for_startup(0)
     cluster.child(Kind.BACKGROUND_WRITER)
     then = cluster.since()
     with pin_fork_failure(cluster):
-        gate.open()
+        barrier.open()
         then.expect_log(f"^{READY_LINE}$")
         then.expect_log(no_child("wal_writer|WAL writer"))
         then.expect_log(no_child("autovacuum launcher"))
@@ -168,14 +168,14 @@ def opened_alone(cluster: Cluster, gate: StartupGate) -> list[LogRecord]:
     "SL-03",
     "PR-24",
     source=LAUNCHES,
-    needs=[*CRASH, Need.STARTUP_GATE],
+    needs=[*CRASH, Need.STARTUP_BARRIER],
     spec="launch_helper",
 )
 def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Cluster) -> None:
     """A server whose walwriter and autovacuum launcher could not be forked is open without them,
     and forks them at the next turn of the loop that can."""
     cluster = stopped_cluster
-    opened_alone(cluster, StartupGate(cluster))
+    opened_alone(cluster, StartupBarrier(cluster))
     cluster.session().close()
     cluster.child(Kind.WALWRITER)
     cluster.child(Kind.AUTOVACUUM_LAUNCHER)
@@ -187,14 +187,14 @@ def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Clus
     "BG-05",
     "INV-99",
     source="postmaster.c: StartBackgroundWorker()",
-    needs=[*CRASH, Need.STARTUP_GATE],
+    needs=[*CRASH, Need.STARTUP_BARRIER],
     spec="start_background_worker",
 )
 def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: Cluster) -> None:
     """A background worker that could not be forked counts as crashed: it is tried again when its
     restart interval is over, without anybody's doing, and not sooner."""
     cluster = stopped_cluster
-    lines = opened_alone(cluster, StartupGate(cluster))
+    lines = opened_alone(cluster, StartupBarrier(cluster))
     failed = [record for record in lines if re.search(NO_WORKER, record.message)][-1]
     cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=deadlines.CRASH_RESTART_LIMIT)
     starting = '^starting background worker process "logical'
@@ -208,18 +208,18 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
     them, and ends with the whole family when they can."""
     cluster = counted_cluster
     cluster.start()
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     then = cluster.since()
     with StoppedPostmaster(cluster):
-        room_for(cluster, io_workers(cluster) + 1)
+        limit_children(cluster, io_workers(cluster) + 1)
         cluster.crash(Kind.WALWRITER)
     then.expect_log(f"^{REINITIALIZING}$")
-    gate.wait_for_startup(then)
+    barrier.wait_for_startup(then)
     then.expect_log(no_child("checkpointer"))
     then.expect_log(no_child("bgwriter|background writer"))
     assert not cluster.children(Kind.CHECKPOINTER)
-    room_for_all(cluster)
-    gate.open()
+    lift_limit(cluster)
+    barrier.open()
     # Somebody who connects makes the loop turn; nobody else may for a minute.
     cluster.attempt()
     then.expect_ready()
@@ -309,7 +309,7 @@ def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork at all ends with 1 and takes its lock file with it."""
     cluster = counted_cluster
     orphans = Orphans(cluster)
-    start_with_room(cluster, 0)
+    start_with_limit(cluster, 0)
     cluster.expect_exit(1, within=deadlines.START_LIMIT)
     cluster.expect_log(no_child("checkpointer"))
     cluster.expect_log(no_child("bgwriter|background writer"))
@@ -332,7 +332,7 @@ def test_a_client_that_has_gone_is_not_told_for_ever(cluster: Cluster) -> None:
     then = cluster.since()
     with pin_fork_failure(cluster):
         with StoppedPostmaster(cluster):
-            cluster.silent_client(wait_for_child=False).vanish()
+            cluster.silent_client(wait_for_child=False).disconnect()
         then.expect_log(f"^{NO_PROCESS}$")
         assert answer_of_the_postmaster(cluster) == FORK_FAILED
     cluster.session().close()

@@ -234,7 +234,7 @@ def test_walsenders_need_the_attribute(cluster: Cluster) -> None:
 
 @claim("CN-31", source="proc.c: ProcKill()", needs=[Need.SQL_FUNCTIONS, Need.FULL_SQL])
 @settings(max_connections=3, superuser_reserved_connections=0)
-@pytest.mark.parametrize("end", ["close", "vanish", "terminate", "crash"])
+@pytest.mark.parametrize("end", ["close", "disconnect", "terminate", "crash"])
 def test_places_are_given_back(cluster: Cluster, end: str) -> None:
     """However sessions end, all their places are there again."""
     for has_ended in (False, True):
@@ -254,5 +254,5 @@ def test_places_are_given_back(cluster: Cluster, end: str) -> None:
                 if end == "terminate":
                     cluster.signal_child(child, signal.SIGTERM)
                 else:
-                    session.close() if end == "close" else session.vanish()
+                    session.close() if end == "close" else session.disconnect()
             cluster.expect_death(child)

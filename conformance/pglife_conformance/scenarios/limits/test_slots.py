@@ -15,7 +15,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import TOO_MANY_CLIENTS, TOO_MANY_CONNECTIONS
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.packets import knock
+from pglife_conformance.cluster.packets import exchange
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
@@ -78,17 +78,17 @@ def test_clients_that_may_be_on_their_way_in(cluster: Cluster) -> None:
     expect_too_many(one_too_many, one_too_many.outcome)
     admitted = [silent.pop() for _ in range(3)]
     for client in admitted:
-        assert client.introduce(POSTGRES) is Outcome.ADMITTED
+        assert client.send_startup_packet(POSTGRES) is Outcome.ADMITTED
     # It has a slot, but there is no place for it in shared memory.
     client = silent.pop()
-    expect_too_many(client, client.introduce(POSTGRES))
-    client.vanish()
+    expect_too_many(client, client.send_startup_packet(POSTGRES))
+    client.disconnect()
     cluster.expect_death(client.child)
     leave(cluster, admitted.pop())
     again = [cluster.silent_client() for _ in range(2)]
     one_too_many = cluster.attempt()
     expect_too_many(one_too_many, one_too_many.outcome)
-    assert again[1].introduce(POSTGRES) is Outcome.ADMITTED
+    assert again[1].send_startup_packet(POSTGRES) is Outcome.ADMITTED
 
 
 @claim("CN-31", "CN-32", source=POOLS, needs=[Need.WALSENDER])
@@ -123,14 +123,14 @@ def test_whoever_goes_gives_back_what_it_held(cluster: Cluster) -> None:
     """After more clients of every fate than there is room for, there is as much room as before."""
     for _ in range(room(cluster) // 2 + 1):
         cluster.session().close()
-        assert knock(cluster, b"\0\0\0\0").exit_code == 0
+        assert exchange(cluster, b"\0\0\0\0").exit_code == 0
         expect_nobody(cluster)
         assert cluster.refusal_of_new_client(user="nobody").sqlstate == "28000"
         expect_nobody(cluster)
     silent = [cluster.silent_client() for _ in range(room(cluster))]
     one_too_many = cluster.attempt()
     expect_too_many(one_too_many, one_too_many.outcome)
-    assert silent[-1].introduce(POSTGRES) is Outcome.ADMITTED
+    assert silent[-1].send_startup_packet(POSTGRES) is Outcome.ADMITTED
 
 
 @claim("IO-02", "IO-05", source="postmaster.c: maybe_adjust_io_workers()", needs=[Need.IO_WORKERS])
@@ -212,7 +212,7 @@ def test_each_kind_has_a_pool_of_its_own(stopped_cluster: Cluster) -> None:
     assert slot_numbers(cluster, then) == {"backend": list(range(1, room(cluster) + 1))}
     then = cluster.since()
     for client in (clients[4], clients[1]):
-        client.vanish()
+        client.disconnect()
         cluster.expect_death(client.child)
         then.expect_log("^releasing pm child slot")
         then = cluster.since()

@@ -64,7 +64,7 @@ def _scenario(state: State) -> Callable[..., None]:
             except TooSlow:
                 if attempt == _ATTEMPTS:
                     raise
-                cluster.let_go_of_everything()
+                cluster.release_everything()
             else:
                 return
 

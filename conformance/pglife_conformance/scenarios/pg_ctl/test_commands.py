@@ -15,8 +15,8 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.targets.base import Program, Target
 
@@ -114,7 +114,7 @@ def test_single_user_server_is_left_alone(cluster: Cluster) -> None:
             expect_left_alone(cluster)
         finally:
             path.write_text(lines, encoding="utf-8")
-    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
+    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
     cluster.expect_no_log("^received ")
     assert cluster.is_running()
 

@@ -51,7 +51,7 @@ class Stand:
         self.data = cluster.directory / name
         self.data.mkdir(mode=0o700)
         self.log = self.data / "log"
-        cluster.target.user.owns(self.data)
+        cluster.target.user.chown(self.data)
         self.write("PG_VERSION", f"{cluster.target.version.major}\n")
         self.script = self.write("script", SCRIPT)
         cluster.at_end.append(self.end)
@@ -60,7 +60,7 @@ class Stand:
         """A file of the server's user."""
         path = self.data / name
         path.write_text(text, encoding="utf-8")
-        self.cluster.target.user.owns(path)
+        self.cluster.target.user.chown(path)
         return path
 
     def begin(self, *words: str, **env: str) -> RunningProgram:

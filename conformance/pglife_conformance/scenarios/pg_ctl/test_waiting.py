@@ -15,8 +15,8 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
-from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin, pin_wait_backends
+from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.signals import read_signals
@@ -150,7 +150,7 @@ def test_start_over_a_stale_pid_file(stopped_cluster: Cluster) -> None:
 def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
     """When the time is over start exits 1, and the server goes on starting. -t wins."""
     cluster = stopped_cluster
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     option = () if how == "PGCTLTIMEOUT" else ("-t", "1")
     environment: dict[str, Any] = {}
     if how != "-t":
@@ -161,7 +161,7 @@ def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
     assert done.out == "waiting for server to start.... stopped waiting\n"
     expect_pid_file(cluster, PidFileStatus.STARTING)
     adopt_server(cluster)
-    gate.open()
+    barrier.open()
     cluster.expect_ready()
 
 
@@ -169,15 +169,15 @@ def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
 def test_interrupt_of_a_waiting_start(stopped_cluster: Cluster) -> None:
     """INT to a waiting pg_ctl start is passed on as a fast shutdown, and ends pg_ctl too."""
     cluster = stopped_cluster
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     program = cluster.begin_pg_ctl("start", *log_option(cluster))
-    gate.wait_for_somebody()
+    barrier.wait_for_log()
     cluster.wait_for("pg_ctl to be ready for INT", lambda: catches_int(program.pid))
     program.send(signal.SIGINT)
     done = cluster.finish_pg_ctl(program)
     assert done.code == -signal.SIGINT
     cluster.expect_log("^received fast shutdown request$")
-    gate.open()
+    barrier.open()
     cluster.wait_for(
         "the end of the server", lambda: cluster.pid_file() is None, deadlines.SHUTDOWN_LIMIT
     )

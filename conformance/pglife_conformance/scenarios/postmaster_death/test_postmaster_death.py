@@ -50,7 +50,7 @@ def expect_nobody_left(cluster: Cluster) -> None:
 
 def expect_last_words(session: Session) -> None:
     """FATAL 57P01 about the postmaster, then the end (SE-28)."""
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == (
         "FATAL",

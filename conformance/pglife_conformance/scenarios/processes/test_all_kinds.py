@@ -16,9 +16,9 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.reload import expect_each_to_reload
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import (
     start_with_everybody,
@@ -103,8 +103,8 @@ def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Clust
         for sql in ("create database first", "create database second", "drop database first"):
             session.query(sql, limit_s)
         # One that writes holds a lock; what is dropped must not be waited for because of that.
-        rest = Rest(cluster.child(Kind.WALWRITER).pid)
-        cluster.wait_for("a walwriter that sleeps", rest.has_come)
+        rest = IdleProbe(cluster.child(Kind.WALWRITER).pid)
+        cluster.wait_for("a walwriter that sleeps", rest.is_idle)
         then = cluster.since()
         with Pin(cluster, Kind.WALWRITER):
             session.send_query("drop database second")
@@ -129,8 +129,8 @@ def test_everybody_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> N
     copier.query("create table copied(a text)")
     copier.send_query("copy copied from stdin")
     for session in (waiter, sleeper, copier):
-        rest = Rest(session.backend_pid)
-        cluster.wait_for("a session that waits", rest.has_come)
+        rest = IdleProbe(session.backend_pid)
+        cluster.wait_for("a session that waits", rest.is_idle)
     cluster.signal_postmaster(signal.SIGKILL)
     cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
     cluster.wait_for(

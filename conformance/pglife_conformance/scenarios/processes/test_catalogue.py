@@ -19,8 +19,8 @@ from pglife_conformance.expect.crash import (
     REINITIALIZING,
 )
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.gate import pin_startup_after_crash
 from pglife_conformance.hold.pin import pin_wait_backends
+from pglife_conformance.hold.startup_barrier import pin_startup_after_crash
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import claim, settings

@@ -74,7 +74,7 @@ def test_everybody_leaves_in_the_same_order(cluster: Cluster) -> None:
         cluster.expect_death(worker)
     cluster.session().close()
     silent = cluster.silent_client()
-    silent.vanish()
+    silent.disconnect()
     cluster.expect_death(silent.child)
     cluster.refusal_of_new_client(user="nobody")
     background = {kid.pid for kid in cluster.children()}

@@ -90,7 +90,7 @@ class Calm:
     def _counts(self) -> dict[int, tuple[str, int, int]]:
         return {kid.pid: (str(kid.kind), *run_counts(kid.pid)) for kid in self._cluster.children()}
 
-    def has_come(self) -> bool:
+    def is_idle(self) -> bool:
         """One whole window was calm."""
         if self._at() - self._began < WINDOW_S:
             return False
@@ -119,7 +119,7 @@ def test_nobody_works_where_there_is_no_work(stopped_cluster: Cluster) -> None:
     cluster.session()
     calm = Calm(cluster)
     cluster.wait_for(
-        "a calm server", calm.has_come, CRASH_RESTART_LIMIT, describe=lambda: calm.restless
+        "a calm server", calm.is_idle, CRASH_RESTART_LIMIT, describe=lambda: calm.restless
     )
 
 

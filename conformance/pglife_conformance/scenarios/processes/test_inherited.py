@@ -54,7 +54,7 @@ def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
             "children without a listening socket",
             lambda: not any(sockets & files_of(kid.pid).keys() for kid in kids),
         )
-        refused.vanish()
+        refused.disconnect()
 
 
 @claim("LG-03", "CR-41", source=PORTS, needs=EVERYBODY)

@@ -12,9 +12,9 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.parallel_workers import (
     expect_a_worker,
@@ -57,8 +57,8 @@ def expect_launched(cluster: Cluster, session: Session) -> None:
     """
     asked = "select active from pg_replication_slots where slot_name = 'news'"
     cluster.wait_for("an apply worker that streams", lambda: session.query(asked) == [("t",)])
-    rest = Rest(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
-    cluster.wait_for("a launcher that sleeps", rest.has_come)
+    rest = IdleProbe(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
+    cluster.wait_for("a launcher that sleeps", rest.is_idle)
 
 
 def expect_no_apply_worker(cluster: Cluster) -> None:
@@ -67,12 +67,12 @@ def expect_no_apply_worker(cluster: Cluster) -> None:
     The end of one wakes the launcher, which may launch another as long as the subscription is seen
     by it; that one goes by itself when it sees what has been committed meanwhile.
     """
-    rest = Rest(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
+    rest = IdleProbe(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
 
     def there_is_none() -> bool:
         return not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
 
-    cluster.wait_for("no apply worker", lambda: rest.has_come() and there_is_none())
+    cluster.wait_for("no apply worker", lambda: rest.is_idle() and there_is_none())
     cluster.expect_still("no apply worker", there_is_none, 0.3)
 
 

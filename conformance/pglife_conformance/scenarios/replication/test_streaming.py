@@ -19,8 +19,8 @@ from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.pytest.fixtures import MakeCluster
 
@@ -115,11 +115,11 @@ def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster)
     with standby.session() as reader:
         standby.wait_for("streaming", lambda: is_streaming(reader))
         receiver = pair.walreceiver()
-        rest = Rest(standby.child(Kind.STARTUP).pid)
+        rest = IdleProbe(standby.child(Kind.STARTUP).pid)
         then = standby.since()
         standby.reload(work_mem="5MB")
         then.expect_line('parameter "work_mem" changed to "5MB"')
-        standby.wait_for("a startup process that waits again", rest.has_come)
+        standby.wait_for("a startup process that waits again", rest.is_idle)
         standby.expect_still("the same receiver", lambda: is_streaming(reader), 0.2)
         assert pair.walreceiver().key == receiver.key
         then.expect_no_log(requested)

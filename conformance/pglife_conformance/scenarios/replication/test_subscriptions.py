@@ -17,9 +17,9 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Row, Session
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.signals import has_pending
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
@@ -235,8 +235,8 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         begin_much(session, writer)
         cluster.wait_for("a transaction that is streamed", has_begun)
         # All of it: between two parts the locks may be somebody else's, or nobody's.
-        rests = [Rest(first.pid), Rest(cluster.child(Kind.WALSENDER).pid)]
-        cluster.wait_for("all that has come of it", lambda: all(rest.has_come() for rest in rests))
+        rests = [IdleProbe(first.pid), IdleProbe(cluster.child(Kind.WALSENDER).pid)]
+        cluster.wait_for("all that has come of it", lambda: all(rest.is_idle() for rest in rests))
         cluster.signal_child(first, signal.SIGTERM)
         cluster.expect_death(first)
         assert files(first.pid) == []

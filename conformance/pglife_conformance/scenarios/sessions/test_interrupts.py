@@ -25,7 +25,7 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim, settings
 
 MAIN = "tcop/postgres.c: PostgresMain()"
@@ -46,8 +46,8 @@ def expect_exit_line(cluster: Cluster, pid: int, code: int, since: Since) -> Non
 
 def rests(cluster: Cluster, session: Session) -> None:
     """Its process sleeps."""
-    rest = Rest(session.backend_pid)
-    cluster.wait_for("a session that sleeps", rest.has_come)
+    rest = IdleProbe(session.backend_pid)
+    cluster.wait_for("a session that sleeps", rest.is_idle)
 
 
 # Locks.
@@ -98,7 +98,7 @@ def test_who_waits_for_a_lock_hears_signals(cluster: Cluster, number: signal.Sig
             assert told.value.sqlstate == QUERY_CANCELED
             waiter.close()
         else:
-            farewell = waiter.expect_farewell()
+            farewell = waiter.expect_final_message()
             assert farewell is not None
             assert (farewell.severity, farewell.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
         cluster.expect_death(child)
@@ -126,7 +126,7 @@ def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
     session = copying(cluster)
     then = cluster.since()
     cluster.signal_child(session.child, signal.SIGTERM)
-    farewell = session.expect_farewell()
+    farewell = session.expect_final_message()
     assert farewell is not None
     assert (farewell.severity, farewell.sqlstate, farewell.message) == (
         "FATAL",
@@ -200,7 +200,7 @@ def test_session_whose_client_leaves_exits_0(cluster: Cluster, farewell: str) ->
     if farewell == "terminate":
         session.close()
     else:
-        session.vanish()
+        session.disconnect()
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 0, before)
     told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
@@ -218,7 +218,7 @@ def test_message_of_no_known_type_ends_a_session(cluster: Cluster) -> None:
     before = cluster.since()
     child = session.child
     session.client.send_message(b"?")
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == (
         "FATAL",
@@ -314,7 +314,7 @@ def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
     ends = ("sessions_killed", "sessions_abandoned", "sessions_fatal")
     killed, abandoned, timed_out, well = (cluster.session() for _ in range(4))
     cluster.signal_child(killed.child, signal.SIGTERM)
-    abandoned.vanish()
+    abandoned.disconnect()
     timed_out.query("set idle_session_timeout = 50")
     well.close()
     gone = {one.backend_pid for one in (killed, abandoned, timed_out, well)}

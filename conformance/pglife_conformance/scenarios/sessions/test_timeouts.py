@@ -62,7 +62,7 @@ def begin(session: Session, transaction: str) -> None:
 
 def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: Since) -> None:
     """FATAL with this SQLSTATE to the client and to the log, exit 1, no crash."""
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == ("FATAL", sqlstate, TEXTS[sqlstate])
     assert session.ending is Ending.END_OF_FILE
@@ -324,7 +324,7 @@ def test_checked_session_notices_that_its_client_has_gone(cluster: Cluster) -> N
     session.send_query("select pg_sleep(60)")
     # Not only the first check counts.
     cluster.expect_still("a busy session", session.is_silent, BUSY_INTERVAL_S)
-    session.vanish()
+    session.disconnect()
     record = before.expect_log(f"^{LOST}$")
     assert (record.pid, record.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
@@ -354,7 +354,7 @@ def test_unchecked_session_finishes_without_its_client(cluster: Cluster) -> None
     before = cluster.since()
     child = session.child
     session.send_query(SLEEP)
-    session.vanish()
+    session.disconnect()
     cluster.expect_death(child)
     line = exited_line(cluster, child, 1)
     cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])

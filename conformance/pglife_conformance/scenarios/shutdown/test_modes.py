@@ -26,9 +26,9 @@ from pglife_conformance.hold.pin import (
 )
 from pglife_conformance.matrix.finale import SHUT_DOWN
 from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim
 
 SOURCE = "postmaster.c: process_pm_shutdown_request()"
@@ -84,7 +84,7 @@ def expect_end(
 
 def rest(cluster: Cluster) -> None:
     """Wait until the postmaster has done whatever it does at once."""
-    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
+    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
 
 
 # Whole stories.
@@ -144,7 +144,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
             for weaker in requests[: number + 1]:
                 cluster.request_shutdown(weaker)
                 rest(cluster)
-    session.vanish()
+    session.disconnect()
     cluster.expect_exit(code=0)
     told = [r.message for r in then.log() if r.message.startswith("received ")]
     assert told == [f"received {mode} shutdown request" for mode in requests]
@@ -193,7 +193,7 @@ def test_smart_shutdown_waits_for_a_silent_client(cluster: Cluster) -> None:
     then.expect_line("received smart shutdown request")
     rest(cluster)
     assert then.exact_lines() == ["received smart shutdown request"]
-    client.introduce({"user": "postgres", "database": "postgres"})
+    client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     client.close()
     expect_end(cluster, then, STORIES[SMART], names)
@@ -207,7 +207,7 @@ def test_smart_shutdown_ends_when_a_silent_client_hangs_up(cluster: Cluster) -> 
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
-    client.vanish()
+    client.disconnect()
     expect_end(cluster, then, STORIES[SMART], names)
 
 
@@ -228,7 +228,7 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
         )
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
-        refused.vanish()
+        refused.disconnect()
     expect_end(cluster, then, STORIES[SMART], names)
 
 
@@ -248,10 +248,10 @@ def test_silent_client_that_comes_late(cluster: Cluster, mode: ShutdownMode) -> 
                 lambda: [kid.key for kid in cluster.children()] == [late.child.key],
             )
             cluster.expect_still("a server that waits", cluster.is_running, 0.3)
-            late.vanish()
+            late.disconnect()
         cluster.expect_exit(code=0)
     if cluster.target.version.major >= 18:
-        assert late.expect_farewell() is None
+        assert late.expect_final_message() is None
 
 
 @claim("SH-14", "SH-13", source="xlog.c: CreateCheckPoint()", needs=[Need.OS_SIGNALS])
@@ -283,7 +283,7 @@ def test_client_of_the_last_moment_hears_nothing(cluster: Cluster) -> None:
         client.client.send_startup({"user": "postgres", "database": "postgres"})
         cluster.expect_still("silence", client.is_silent, 0.2)
         assert [kid.key for kid in cluster.children()] == before
-    cluster.let_go_of_everything()
+    cluster.release_everything()
     cluster.expect_exit(code=0)
 
 

@@ -105,7 +105,7 @@ def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition
     session = condition(cluster)
     then = cluster.since()
     cluster.request_shutdown(IMMEDIATE)
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     if told is not None:
         assert (told.severity, told.sqlstate, told.message) == (
             "WARNING",
@@ -129,7 +129,7 @@ def test_smart_shutdown_leaves_each_session_alone(cluster: Cluster, condition: C
     assert session.is_silent()
     assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
     expect_end(cluster, then, [STORIES[SMART][0], *STORIES[FAST]], names)
@@ -154,7 +154,7 @@ def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Clust
     names = names_of(cluster)
     session = busy(cluster)
     pid = session.backend_pid
-    session.vanish()
+    session.disconnect()
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
@@ -187,7 +187,7 @@ def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) 
     walsender.query("IDENTIFY_SYSTEM")
     then = cluster.since()
     cluster.request_shutdown(mode)
-    told = walsender.expect_farewell()
+    told = walsender.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == (
         "FATAL",

@@ -27,18 +27,18 @@ from pglife_conformance.expect.crash import (
     TERMINATING,
     killed_line,
 )
-from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.hold.pin import (
     Pin,
     pin_wait_backends,
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
+from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     ALWAYS,
@@ -58,7 +58,7 @@ CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
 
 def wait_for_rest(cluster: Cluster) -> None:
     """Until the postmaster has done what it does at once."""
-    cluster.wait_for("the postmaster to rest", Rest(cluster.pid).has_come)
+    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
 
 
 @contextlib.contextmanager
@@ -172,7 +172,7 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
     cluster.request_shutdown(mode)
     expect_held_by_walsender(cluster, session.child)
     assert cluster.controldata_state() is ControlState.SHUT_DOWN
-    session.vanish()
+    session.disconnect()
     cluster.expect_exit(code=0)
 
 
@@ -191,7 +191,7 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     assert session.query("select 1") == [("1",)]
     session.close()
     expect_held_by_walsender(cluster, receiver.child)
-    receiver.vanish()
+    receiver.disconnect()
     cluster.expect_exit(code=0)
 
 
@@ -234,7 +234,7 @@ def test_words_of_a_shutdown_with_archiver_and_walsender(
     then = cluster.since()
     cluster.request_shutdown(mode)
     expect_held_by_walsender(cluster, receiver.child)
-    receiver.vanish()
+    receiver.disconnect()
     cluster.expect_exit(code=0)
     wanted = [(signal.SIGTERM, name) for name in [*ALWAYS[:-1], "walsummarizer"]]
     last = ["archiver", "walsender", *["io worker"] * 3, "checkpointer"]
@@ -263,7 +263,7 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
         cluster.expect_still("silence", late.is_silent, 0.2)
         assert [kid.key for kid in cluster.children()] == [held.child.key]
         assert killed_line(cluster, victim) in then.postmaster_lines()
-    late.vanish()
+    late.disconnect()
     cluster.expect_exit(code=1)
 
 
@@ -271,7 +271,7 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
 def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> None:
     """While the last session is there the checkpointer hears nothing, then its one order."""
     with pin_wait_backends(cluster) as session, Pin(cluster, Kind.CHECKPOINTER) as pin:
-        assert not orders_pending(pin.child)
+        assert not pending_signals(pin.child)
         session.release()
         order = signal.SIGINT if cluster.target.version.major >= 18 else signal.SIGUSR2
         expect_told(cluster, {pin.child: {order}})
@@ -286,7 +286,7 @@ def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> Non
     "TR18-07",
     "CR-38",
     source="postmaster.c: TerminateChildren()",
-    needs=[*CRASH, Need.STARTUP_GATE],
+    needs=[*CRASH, Need.STARTUP_BARRIER],
     since=16,
     why="there is no such setting before",
 )
@@ -298,7 +298,7 @@ def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster:
     with pin_startup_at_birth(cluster) as pin, within_the_clock(cluster):
         victim = cluster.crash(Kind.BACKGROUND_WRITER)
         then.expect_log(f"^{TERMINATING}$")
-        cluster.wait_for("ABRT", lambda: signal.SIGABRT in orders_pending(pin.child))
+        cluster.wait_for("ABRT", lambda: signal.SIGABRT in pending_signals(pin.child))
     then.expect_ready()
     lines = then.postmaster_lines()
     at = lines.index(killed_line(cluster, victim))

@@ -19,7 +19,7 @@ from pglife_conformance.expect.crash import (
     exited_line,
     killed_line,
 )
-from pglife_conformance.observation.rest import Rest
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
 
@@ -35,8 +35,8 @@ def asked_client(cluster: Cluster) -> Session:
     asked = session.receive()
     assert asked is not None
     assert asked.tag is Tag.AUTHENTICATION
-    rest = Rest(child.pid)
-    cluster.wait_for("a child that waits for the password", rest.has_come)
+    rest = IdleProbe(child.pid)
+    cluster.wait_for("a child that waits for the password", rest.is_idle)
     return session
 
 
@@ -57,8 +57,8 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     assert child.title == "postgres: asked postgres [local] authentication"
     before = cluster.since()
     cluster.signal_child(child, signal.SIGINT)
-    rest = Rest(child.pid)
-    cluster.wait_for("the child to come to rest", rest.has_come)
+    rest = IdleProbe(child.pid)
+    cluster.wait_for("the child to come to rest", rest.is_idle)
     before.expect_undisturbed()
     cluster.signal_child(child, signal.SIGTERM)
     messages = client.expect_end()

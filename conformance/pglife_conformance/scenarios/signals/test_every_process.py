@@ -28,11 +28,11 @@ from pglife_conformance.expect.crash import (
     exited_line,
 )
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.frozen import expect_rest
+from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
@@ -82,8 +82,8 @@ def _replaced_cells() -> list[object]:
 def send_and_let_it_settle(cluster: Cluster, child: Child, number: Signals) -> None:
     """Send a signal and wait until the process has taken it and sleeps again."""
     cluster.signal_child(child, number)
-    rest = Rest(child.pid)
-    cluster.wait_for(f"{child} to come to rest after {number.name}", rest.has_come)
+    rest = IdleProbe(child.pid)
+    cluster.wait_for(f"{child} to come to rest after {number.name}", rest.is_idle)
 
 
 def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
@@ -293,7 +293,7 @@ def test_quit_by_hand_warns_the_client_and_is_a_crash(cluster: Cluster) -> None:
     session = cluster.session()
     before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGQUIT)
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     text = "terminating connection because of unexpected SIGQUIT signal"
     if told is not None:
         assert (told.severity, told.sqlstate) == ("WARNING", ADMIN_SHUTDOWN)
@@ -322,7 +322,7 @@ def test_signals_before_the_packet_wait(cluster: Cluster) -> None:
     for name in ("HUP", "USR1", "USR2", "PIPE"):
         cluster.signal_child(client.child, Signals[f"SIG{name}"])
     cluster.expect_still("nobody ends", lambda: len(cluster.children()) == len(before.kids), 0.1)
-    client.introduce({"user": "postgres", "database": "postgres"})
+    client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     before.expect_undisturbed()
 
@@ -337,13 +337,13 @@ def test_stop_and_continue_are_no_death(cluster: Cluster, kind: Kind) -> None:
     """A background process that is stopped and continued is the same one as before."""
     before = cluster.since()
     # At rest, lest it be stopped with a lock that the session needs.
-    expect_rest(cluster, before.kids)
+    expect_all_idle(cluster, before.kids)
     with Pin(cluster, kind) as pin:
         with cluster.session() as session:
             assert session.query("select 1") == [("1",)]
         assert cluster.child_with_pid(pin.child.pid).key == pin.child.key
-    rest = Rest(pin.child.pid)
-    cluster.wait_for(f"{pin.child} to go on", rest.has_come)
+    rest = IdleProbe(pin.child.pid)
+    cluster.wait_for(f"{pin.child} to go on", rest.is_idle)
     before.expect_undisturbed()
 
 
@@ -353,8 +353,8 @@ def test_signals_that_the_postmaster_overlooks(cluster: Cluster) -> None:
     before = cluster.since()
     for name in ("USR1", "USR2", "ALRM", "PIPE", "CHLD", "TTIN", "TTOU", "XFSZ"):
         cluster.signal_postmaster(Signals[f"SIG{name}"])
-        rest = Rest(cluster.pid)
-        cluster.wait_for("the postmaster to come to rest", rest.has_come)
+        rest = IdleProbe(cluster.pid)
+        cluster.wait_for("the postmaster to come to rest", rest.is_idle)
         before.expect_undisturbed()
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]

@@ -31,11 +31,11 @@ from pglife_conformance.expect.crash import (
     killed_line,
     quoted,
 )
-from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.parallel import run_in_parallel
+from pglife_conformance.hold.startup_barrier import StartupBarrier
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 
 REAPER = "postmaster.c: process_pm_child_exit()"
@@ -48,8 +48,8 @@ def outlives(cluster: Cluster, child: Child, names: str) -> None:
     before = cluster.since()
     for name in names.split():
         cluster.signal_child(child, signal.Signals[f"SIG{name}"])
-        rest = Rest(child.pid)
-        cluster.wait_for(f"{child} to come to rest after {name}", rest.has_come)
+        rest = IdleProbe(child.pid)
+        cluster.wait_for(f"{child} to come to rest after {name}", rest.is_idle)
         before.expect_undisturbed()
     everybody = {kid.key for kid in before.kids}
     cluster.expect_still(
@@ -58,7 +58,7 @@ def outlives(cluster: Cluster, child: Child, names: str) -> None:
     before.expect_undisturbed()
 
 
-# Startup process, held at the gate but not stopped. It has redo before it.
+# Startup process, held at the barrier but not stopped. It has redo before it.
 
 
 @contextlib.contextmanager
@@ -69,11 +69,11 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
         session.query("create table something as select 1")
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     then = cluster.since()
     cluster.start(wait=False)
-    yield gate.wait_for_startup(then)
-    gate.open()
+    yield barrier.wait_for_startup(then)
+    barrier.open()
 
 
 @claim("SG-10", source="startup.c: StartupProcessMain()", needs=[*SIGNALS, Need.RESTORE_COMMAND])
@@ -85,8 +85,8 @@ def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> No
         then = cluster.since()
         for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE"):
             cluster.signal_child(child, signal.Signals[f"SIG{name}"])
-            rest = Rest(child.pid)
-            cluster.wait_for(f"{child} to come to rest after {name}", rest.has_come)
+            rest = IdleProbe(child.pid)
+            cluster.wait_for(f"{child} to come to rest after {name}", rest.is_idle)
         assert [kid.key for kid in cluster.children(Kind.STARTUP)] == [child.key]
     then.expect_ready()
     then.expect_postmaster_lines([READY_LINE])

@@ -24,12 +24,12 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.crash import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.frozen import expect_rest
+from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import Sent, orders_pending, sent_signals
+from pglife_conformance.observation.signals import Sent, pending_signals, sent_signals
 from pglife_conformance.pytest.claims import claim, settings
 
 SENDER = "postmaster.c: SignalChildren()"
@@ -56,7 +56,7 @@ def everybody_stopped(cluster: Cluster) -> Iterator[list[Pin]]:
     """All children but the logger stopped, the oldest last: it is there for all the others."""
     with contextlib.ExitStack() as stack:
         kids = [kid for kid in cluster.children() if kid.kind is not Kind.LOGGER]
-        expect_rest(cluster, kids)
+        expect_all_idle(cluster, kids)
         yield [stack.enter_context(Pin(cluster, kid)) for kid in kids]
 
 
@@ -64,9 +64,9 @@ def expect_told(cluster: Cluster, wanted: dict[Child, set[signal.Signals]]) -> N
     """Each of these stopped children has been told exactly this."""
 
     def told() -> dict[Child, set[signal.Signals]]:
-        return {child: set(orders_pending(child)) for child in wanted}
+        return {child: set(pending_signals(child)) for child in wanted}
 
-    rest = Rest(cluster.pid)
+    rest = IdleProbe(cluster.pid)
     has_rested = False
 
     def is_told() -> bool:
@@ -74,7 +74,7 @@ def expect_told(cluster: Cluster, wanted: dict[Child, set[signal.Signals]]) -> N
         if told() == wanted:
             return True
         # Whoever rests after such a line and before the round has told what there was to tell.
-        has_rested |= _has_begun(cluster) and rest.has_come() and not _has_struck(cluster)
+        has_rested |= _has_begun(cluster) and rest.is_idle() and not _has_struck(cluster)
         return False
 
     try:
@@ -156,9 +156,9 @@ def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluste
         wanted = {pin.child: {signal.SIGHUP} for pin in pins if pin.child.key != dead_end.key}
         assert len(wanted) == len(pins) - 1
         expect_told(cluster, wanted)
-        assert orders_pending(dead_end) == frozenset()
+        assert pending_signals(dead_end) == frozenset()
     session.close()
-    refused.vanish()
+    refused.disconnect()
     cluster.expect_exit(code=0)
 
 
@@ -174,7 +174,7 @@ def test_no_reload_after_a_fast_request(cluster: Cluster) -> None:
         told = told_by_kind(pins, signal.SIGTERM, BACKGROUND | SESSIONS)
         expect_told(cluster, told)
         cluster.expect_still(
-            "no HUP", lambda: all(signal.SIGHUP not in orders_pending(kid) for kid in told), 0.1
+            "no HUP", lambda: all(signal.SIGHUP not in pending_signals(kid) for kid in told), 0.1
         )
         then.expect_no_log("^received SIGHUP")
     cluster.expect_exit(code=0)
@@ -211,7 +211,7 @@ def test_smart_shutdown_tells_nobody_while_a_session_is_there(cluster: Cluster) 
         cluster.request_shutdown(SMART)
         then.expect_line("received smart shutdown request")
         cluster.expect_still(
-            "nobody told", lambda: not any(orders_pending(pin.child) for pin in pins), 0.1
+            "nobody told", lambda: not any(pending_signals(pin.child) for pin in pins), 0.1
         )
         session.close()
         held = next(pin for pin in pins if pin.child.key == session.child.key)
@@ -234,7 +234,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
     """INT to the checkpointer; after its checkpoint USR2 to io workers; then USR2 to it."""
     with contextlib.ExitStack() as stack:
         then = cluster.since()
-        expect_rest(cluster, cluster.children())
+        expect_all_idle(cluster, cluster.children())
         workers = [
             stack.enter_context(Pin(cluster, kid)) for kid in cluster.children(Kind.IO_WORKER)
         ]
@@ -268,7 +268,7 @@ def test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer(cluster: 
 )
 def test_shutdown_tells_the_checkpointer_last(cluster: Cluster) -> None:
     """Until 17 the checkpointer is told USR2 when all others have ended."""
-    expect_rest(cluster, cluster.children())
+    expect_all_idle(cluster, cluster.children())
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
         cluster.request_shutdown(FAST)
         expect_told(cluster, {pin.child: {signal.SIGUSR2}})
@@ -293,7 +293,7 @@ def test_immediate_shutdown_tells_everybody_to_quit(cluster: Cluster) -> None:
         if cluster.target.version.major <= 17:
             wanted[next(kid for kid in wanted if kid.key == dead_end.key)] = set()
         expect_told(cluster, wanted)
-    refused.vanish()
+    refused.disconnect()
     cluster.expect_exit(code=0)
 
 

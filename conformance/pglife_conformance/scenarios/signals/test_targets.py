@@ -32,7 +32,7 @@ from pglife_conformance.expect.crash import TERMINATING
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
@@ -96,7 +96,7 @@ def is_settled(cluster: Cluster, silent: int) -> bool:
     kids = cluster.children()
     kinds = Counter(kid.kind for kid in kids)
     return (
-        not any(orders_pending(kid) for kid in kids)
+        not any(pending_signals(kid) for kid in kids)
         and kinds[Kind.AUTOVACUUM_WORKER] == 1
         and kinds[Kind.UNKNOWN] == silent
     )
@@ -231,7 +231,7 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
         describe=standby.watcher.summary,
     )
     standby.wait_for(
-        "all orders taken", lambda: not any(orders_pending(kid) for kid in standby.children())
+        "all orders taken", lambda: not any(pending_signals(kid) for kid in standby.children())
     )
     with everybody_stopped(standby) as pins:
         yield pins

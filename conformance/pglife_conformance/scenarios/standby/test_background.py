@@ -17,9 +17,9 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.reload import expect_each_to_reload
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 
 INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
@@ -34,8 +34,8 @@ def start_standby(cluster: Cluster) -> None:
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=START_LIMIT)
-    rest = Rest(cluster.child(Kind.STARTUP).pid)
-    cluster.wait_for("a startup process that waits", rest.has_come)
+    rest = IdleProbe(cluster.child(Kind.STARTUP).pid)
+    cluster.wait_for("a startup process that waits", rest.is_idle)
 
 
 @claim("SG-02", "SG-10", source=INTERRUPTS, needs=NEEDS)

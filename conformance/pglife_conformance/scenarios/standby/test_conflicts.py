@@ -75,7 +75,7 @@ def expect_terminated(
     cluster: Cluster, session: Session, since: Since, detail: str, sqlstate: str
 ) -> None:
     """FATAL to the client and to the log, exit 1; nobody else notices."""
-    told = session.expect_farewell()
+    told = session.expect_final_message()
     assert told is not None
     assert (told.severity, told.sqlstate, told.message) == ("FATAL", sqlstate, TERMINATED)
     assert told.detail == detail

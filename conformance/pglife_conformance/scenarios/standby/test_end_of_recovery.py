@@ -26,7 +26,7 @@ from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file
@@ -67,7 +67,7 @@ def tables(session: Session) -> set[str | None]:
     return {row[0] for row in session.query(names)}
 
 
-class Gate:
+class Barrier:
     """The startup process waits in its restore_command, the server is `starting`, until opened."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -88,7 +88,7 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
     """A server that ends at its recovery target: since 18 pg_ctl start says so and exits 0."""
     action = {"recovery_target_action": "shutdown" if hot else "pause", "hot_standby": hot}
     cluster = recovering(make_cluster, **action)
-    gate = Gate(cluster)
+    barrier = Barrier(cluster)
     program = cluster.begin_pg_ctl("start", "-l", str(cluster.stderr))
     cluster.expect_log("^database system was shut down at ", within=deadlines.START_LIMIT)
     pid_file = cluster.pid_file()
@@ -97,7 +97,7 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
     server = pid_file.pid
     # Lest it looks when the server says `ready`, just before it ends.
     program.send(signal.SIGSTOP)
-    gate.open()
+    barrier.open()
     cluster.wait_for("the end of the server", lambda: not is_alive(server))
     program.send(signal.SIGCONT)
     done = cluster.finish_pg_ctl(program)
@@ -181,7 +181,7 @@ def pinned_startup(cluster: Cluster) -> tuple[Pin, Child]:
 def expect_request(cluster: Cluster, startup: Child) -> None:
     """The postmaster has told the startup process of the request, whoever has waited for it."""
     cluster.wait_for(
-        "a request for a promotion", lambda: orders_pending(startup) == {signal.SIGUSR2}
+        "a request for a promotion", lambda: pending_signals(startup) == {signal.SIGUSR2}
     )
 
 
@@ -247,7 +247,7 @@ def test_server_that_goes_while_it_is_promoted(stopped_cluster: Cluster, how: st
     pin, startup = pinned_startup(cluster)
     with pin:
         program = cluster.begin_pg_ctl("promote")
-        cluster.wait_for("the promotion", lambda: signal.SIGUSR2 in orders_pending(startup))
+        cluster.wait_for("the promotion", lambda: signal.SIGUSR2 in pending_signals(startup))
         if how == "killed":
             cluster.signal_postmaster(signal.SIGKILL)
             # Until it has been reaped it is there for whoever asks by kill().

@@ -36,13 +36,13 @@ from pglife_conformance.expect.crash import (
     exited_line,
     killed_line,
 )
-from pglife_conformance.hold.gate import pin_startup_at_birth
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.observation.control_file import ControlState
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
@@ -220,7 +220,7 @@ def _faults_of_reaped(cluster: Cluster) -> int:
 def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None:
     """Whoever wakes the postmaster, a walreceiver comes only when the startup process asks."""
     standby = start_pair(make_cluster, wal_retrieve_retry_interval="1h").standby
-    rests = [Rest(standby.child(Kind.STARTUP).pid), Rest(standby.pid)]
+    rests = [IdleProbe(standby.child(Kind.STARTUP).pid), IdleProbe(standby.pid)]
     others = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER}
     ended = set()
 
@@ -237,7 +237,7 @@ def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None
                 standby.signal_child(victim, signal.SIGTERM)
         # In this order: what the startup process has asked for, the postmaster has done when it
         # rests, too.
-        return all_reaped() and all(rest.has_come() for rest in rests) and all_reaped()
+        return all_reaped() and all(rest.is_idle() for rest in rests) and all_reaped()
 
     standby.wait_for("a standby without a walreceiver", is_without)
     before = _faults_of_reaped(standby)
@@ -383,8 +383,8 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     held = [standby.session().child, walsender(standby).child]
     held += [standby.child(kind) for kind in (Kind.BACKGROUND_WRITER, Kind.ARCHIVER)]
     # Asleep: one stopped with a lock or a page in hand would hold recovery.
-    rests = [Rest(child.pid) for child in held]
-    standby.wait_for("all of them to rest", lambda: all(rest.has_come() for rest in rests))
+    rests = [IdleProbe(child.pid) for child in held]
+    standby.wait_for("all of them to rest", lambda: all(rest.is_idle() for rest in rests))
     pins = [Pin(standby, child) for child in held]
     then = standby.since()
     with pair.primary.session() as session:
@@ -406,7 +406,7 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
         "received SIGHUP, reloading configuration files",
         "received fast shutdown request",
     ]
-    standby.let_go_of_everything()
+    standby.release_everything()
     standby.expect_exit(code=0)
     assert then.postmaster_lines()[-1] == SHUT_DOWN
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY

@@ -9,8 +9,8 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
-from pglife_conformance.hold.gate import StartupGate
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
@@ -50,19 +50,19 @@ def test_file_of_a_promotion_means_nothing_to_a_primary(cluster: Cluster) -> Non
         )
 
 
-@claim("PG-11", source=SOURCE, needs=[*SIGNALS, Need.STARTUP_GATE])
+@claim("PG-11", source=SOURCE, needs=[*SIGNALS, Need.STARTUP_BARRIER])
 @pytest.mark.unmonitored("the model has no promotions")
 def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP the startup process is told USR2, the file stays for it to remove."""
     cluster = stopped_cluster
-    gate = StartupGate(cluster)
+    barrier = StartupBarrier(cluster)
     then = cluster.since()
     cluster.start(wait=False)
-    with Pin(cluster, gate.wait_for_startup(then)) as pin:
+    with Pin(cluster, barrier.wait_for_startup(then)) as pin:
         promote(cluster)
         expect_told(cluster, {pin.child: {signal.SIGUSR2}})
         assert (cluster.data / "promote").exists()
-        gate.open()
+        barrier.open()
     then.expect_ready()
 
 

@@ -18,7 +18,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.log_lines import step
-from pglife_conformance.hold.gate import pin_startup_at_birth
+from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.matrix.finale import READY
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind

@@ -386,7 +386,7 @@ def test_stale_socket_is_replaced(stopped_cluster: Cluster) -> None:
     lock.write_text(f"{pid_of_nobody()}\n", encoding="ascii")
     path.touch()
     for left in (lock, path):
-        cluster.target.user.owns(left)
+        cluster.target.user.chown(left)
     cluster.start()
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]

@@ -16,7 +16,7 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.targets.base import Target
 
-PLAYABLE = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES, Need.STARTUP_GATE]
+PLAYABLE = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES, Need.STARTUP_BARRIER]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -19,10 +19,10 @@ from pglife_conformance.events import FAST
 from pglife_conformance.expect.crash import exited_line, quoted
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -48,8 +48,8 @@ LATEST_S = 30
 def resting_archiver(cluster: Cluster) -> Child:
     """The archiver, once it has nothing to do."""
     child = cluster.child(Kind.ARCHIVER)
-    rest = Rest(child.pid)
-    cluster.wait_for("an archiver that sleeps", rest.has_come)
+    rest = IdleProbe(child.pid)
+    cluster.wait_for("an archiver that sleeps", rest.is_idle)
     return child
 
 

@@ -11,8 +11,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.fork_point import CaughtFork
-from pglife_conformance.hold.zombie import EndHeld
+from pglife_conformance.hold.ptrace import CaughtFork, HeldZombie
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
@@ -143,16 +142,16 @@ def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
     """While a worker that has ended is not reaped there is no slot for another one: the launcher
     is told, asks again, and has its worker when there is."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
-    with autovacuum_worker(cluster) as worker, EndHeld(cluster, worker) as held:
+    with autovacuum_worker(cluster) as worker, HeldZombie(cluster, worker) as held:
         then = cluster.since()
         cluster.signal_child(worker, signal.SIGTERM)
-        held.expect_end()
+        held.expect_zombie()
         told = then.expect_log("^no slot available for")
         assert told.message == "no slot available for new autovacuum worker process"
         assert (told.pid, told.level) == (cluster.pid, "LOG")
         then.expect_no_log("^no postmaster child slot available")
         then = cluster.since()
-        held.let_go()
+        held.release()
         then.expect_log('^autovacuum: processing database "')
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key
 

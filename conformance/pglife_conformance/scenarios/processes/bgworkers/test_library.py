@@ -29,9 +29,9 @@ from pglife_conformance.expect.crash import (
 )
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -199,16 +199,16 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     session = with_extension(cluster)
     end_leader(cluster)
     before = cluster.since()
-    rest = Rest(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.has_come)
+    rest = IdleProbe(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.is_idle)
     with StoppedPostmaster(cluster):
         session.send_query(START_ONE)
         cluster.expect_still("a session that waits", session.is_silent, 0.3)
         assert cluster.children(Kind.AUTOPREWARM_LEADER) == []
     session.result()
     child = leader(cluster)
-    asleep = Rest(child.pid)
-    cluster.wait_for("a leader that has begun", asleep.has_come)
+    asleep = IdleProbe(child.pid)
+    cluster.wait_for("a leader that has begun", asleep.is_idle)
     with pytest.raises(ServerError) as told:
         session.query(START_ONE)
     running = f"autoprewarm worker is already running under PID {child.pid}"
@@ -232,8 +232,8 @@ def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster,
     end_leader(cluster)
     before = cluster.since()
     child = session.child
-    rest = Rest(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.has_come)
+    rest = IdleProbe(cluster.pid)
+    cluster.wait_for("a postmaster at rest", rest.is_idle)
     with StoppedPostmaster(cluster):
         session.send_query(START_ONE)
         cluster.expect_still("a session that waits", session.is_silent, 0.2)

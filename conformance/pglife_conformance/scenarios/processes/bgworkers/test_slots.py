@@ -16,8 +16,8 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.parallel import parallel_setting
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.processes.parallel.test_parallel_workers import (
     ONE_WORKER,
@@ -56,18 +56,18 @@ def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> Non
     """A worker whose leader was cancelled before the postmaster has heard of it is not started;
     its leader goes on, and its place is free again."""
     with leader_without_clock(cluster) as session:
-        rest = Rest(cluster.pid)
-        cluster.wait_for("a postmaster at rest", rest.has_come)
+        rest = IdleProbe(cluster.pid)
+        cluster.wait_for("a postmaster at rest", rest.is_idle)
         child = session.child
         then = cluster.since()
         with StoppedPostmaster(cluster):
             session.send_query("select pg_sleep(60)")
-            asleep = Rest(child.pid)
-            cluster.wait_for("a leader that waits for its worker", asleep.has_come)
+            asleep = IdleProbe(child.pid)
+            cluster.wait_for("a leader that waits for its worker", asleep.is_idle)
             cluster.signal_child(child, signal.SIGINT)
             then.expect_line("canceling statement due to user request")
-            asleep = Rest(child.pid)
-            cluster.wait_for("a leader that waits for its worker's end", asleep.has_come)
+            asleep = IdleProbe(child.pid)
+            cluster.wait_for("a leader that waits for its worker's end", asleep.is_idle)
         with pytest.raises(ServerError):
             session.result()
         then.expect_no_log("^starting background worker process")
@@ -82,14 +82,14 @@ def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None
     """A worker of which the postmaster hears after a fast request is not started, and whoever
     waits for it is told: the shutdown ends."""
     with leader_without_clock(cluster) as session:
-        rest = Rest(cluster.pid)
-        cluster.wait_for("a postmaster at rest", rest.has_come)
+        rest = IdleProbe(cluster.pid)
+        cluster.wait_for("a postmaster at rest", rest.is_idle)
         child = session.child
         then = cluster.since()
         with StoppedPostmaster(cluster):
             session.send_query("select pg_sleep(60)")
-            asleep = Rest(child.pid)
-            cluster.wait_for("a leader that waits for its worker", asleep.has_come)
+            asleep = IdleProbe(child.pid)
+            cluster.wait_for("a leader that waits for its worker", asleep.is_idle)
             cluster.request_shutdown(FAST)
         session.expect_end()
     cluster.expect_exit(code=0)
@@ -116,13 +116,13 @@ def test_leader_that_goes_takes_nobody_elses_news_along(cluster: Cluster) -> Non
             then = cluster.since()
             cluster.signal_child(child, signal.SIGINT)
             then.expect_line("canceling statement due to user request")
-            asleep = Rest(child.pid)
-            cluster.wait_for("a leader that waits for its worker's end", asleep.has_come)
+            asleep = IdleProbe(child.pid)
+            cluster.wait_for("a leader that waits for its worker's end", asleep.is_idle)
             leaves = other.child
             other.close()
             cluster.expect_death(leaves)
-            rest = Rest(cluster.pid)
-            cluster.wait_for("a postmaster at rest", rest.has_come)
+            rest = IdleProbe(cluster.pid)
+            cluster.wait_for("a postmaster at rest", rest.is_idle)
         with pytest.raises(ServerError):
             leader.result()
         cluster.expect_death(worker)

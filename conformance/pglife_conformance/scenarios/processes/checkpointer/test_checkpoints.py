@@ -44,7 +44,7 @@ class Quiet:
         self._last = number()
         self._since = time.monotonic()
 
-    def has_come(self) -> bool:
+    def is_idle(self) -> bool:
         """It is as it was a while ago."""
         now = self._number()
         if now != self._last:
@@ -143,7 +143,7 @@ def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
         told = then.expect_log("^write-ahead log switch forced [(]")
         assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
         quiet = Quiet(lambda: sum("switch forced" in r.message for r in then.log()))
-        cluster.wait_for("no more switches than there is to switch", quiet.has_come)
+        cluster.wait_for("no more switches than there is to switch", quiet.is_idle)
 
 
 # What the checkpointer sees to for others.

@@ -21,8 +21,8 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.expect.since import Since
-from pglife_conformance.hold.fork_point import CaughtFork
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.hold.ptrace import CaughtFork
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.pytest.claims import claim, settings
@@ -139,7 +139,7 @@ def test_startup_process_waits_for_a_checkpointer_that_begins_late(
     with CaughtFork(cluster) as caught:
         cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGKILL)
         startup = caught.wait_for_fork()
-        caught.let_child_go()
+        caught.release_child()
         caught.wait_for_fork()
         then.expect_log("^redo done at ", within=CRASH_RESTART_LIMIT)
         cluster.expect_still(

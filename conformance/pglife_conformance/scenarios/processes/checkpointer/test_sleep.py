@@ -17,11 +17,11 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.log import LogRecord
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending
+from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -198,12 +198,12 @@ def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -
         held.enter_context(pinned_asleep(cluster, checkpointer, NAP_MS))
         if hurry == "checkpoint":
             session.send_query("checkpoint")
-            rest = Rest(session.backend_pid)
-            cluster.wait_for("the request made", rest.has_come)
+            rest = IdleProbe(session.backend_pid)
+            cluster.wait_for("the request made", rest.is_idle)
         else:
             cluster.request_shutdown(FAST)
             cluster.wait_for(
-                "the order to the checkpointer", lambda: any(orders_pending(checkpointer))
+                "the order to the checkpointer", lambda: any(pending_signals(checkpointer))
             )
         # What made it go on is there already: it comes out of this nap without a look back.
         held.close()

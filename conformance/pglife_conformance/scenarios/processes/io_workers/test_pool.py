@@ -15,17 +15,17 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, SMART
-from pglife_conformance.hold.frozen import expect_rest
+from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import (
     Pin,
     pin_wait_backends,
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.rest import Rest
-from pglife_conformance.observation.signals import orders_pending, was_woken
+from pglife_conformance.observation.signals import pending_signals, was_woken
 from pglife_conformance.pytest.claims import claim, settings
 
 ADJUST = "postmaster.c: maybe_adjust_io_workers()"
@@ -94,10 +94,10 @@ def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
     kids = workers(cluster)
     # Asleep, and past their birth: one stopped with the lock of their queue would hold the others
     # even in their ends.
-    rests = [Rest(kid.pid) for kid in kids]
+    rests = [IdleProbe(kid.pid) for kid in kids]
     cluster.wait_for(
         "four numbers, and all at rest",
-        lambda: all(rest.has_come() for rest in rests) and numbers(cluster) == [0, 1, 2, 3],
+        lambda: all(rest.is_idle() for rest in rests) and numbers(cluster) == [0, 1, 2, 3],
     )
     pins = [Pin(cluster, kid) for kid in kids]
     then = cluster.since()
@@ -114,7 +114,7 @@ def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
 
 
 def _told(pins: list[Pin]) -> list[Pin]:
-    return [pin for pin in pins if signal.SIGUSR2 in orders_pending(pin.child)]
+    return [pin for pin in pins if signal.SIGUSR2 in pending_signals(pin.child)]
 
 
 @claim("IO-01", "IO-08", source="postmaster.c: PostmasterStateMachine()", needs=NEEDS)
@@ -214,7 +214,7 @@ def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
             rows = f"select repeat('x', 500) from generate_series(1, {ROWS})"
             session.query(f"create table big_{number} as {rows}")
             session.query(f"select count(*) from big_{number}")
-        expect_rest(cluster, workers(cluster))
+        expect_all_idle(cluster, workers(cluster))
         pins = [stack.enter_context(Pin(cluster, worker)) for worker in workers(cluster)]
         for number, session in enumerate(sessions):
             session.send_query(f"select count(*) from big_{number}")
@@ -223,7 +223,7 @@ def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
             return [pin for pin in pins if was_woken(pin.child.pid)]
 
         cluster.wait_for("one worker woken for each read", lambda: len(woken()) == QUEUED)
-        expect_rest(cluster, [session.child for session in sessions])
+        expect_all_idle(cluster, [session.child for session in sessions])
         # Stopped, they ask for nothing more when they have what they wait for.
         for session in sessions:
             stack.enter_context(Pin(cluster, session.child))
@@ -234,7 +234,7 @@ def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
         cluster.wait_for(
             f"{wanted} workers woken", lambda: len(woken()) == wanted, describe=lambda: str(woken())
         )
-        expect_rest(cluster, [first.child])
+        expect_all_idle(cluster, [first.child])
         assert len(woken()) == wanted
 
 
@@ -256,13 +256,13 @@ def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
         before = cluster.since()
         with contextlib.ExitStack() as held:
             for worker in cluster.children(Kind.IO_WORKER):
-                rest = Rest(worker.pid)
-                cluster.wait_for("an io worker at rest", rest.has_come)
+                rest = IdleProbe(worker.pid)
+                cluster.wait_for("an io worker at rest", rest.is_idle)
                 held.enter_context(Pin(cluster, worker))
             for session, name in ((first, "one"), (second, "two")):
                 session.send_query(f"select count(*) from {name}")
-                rest = Rest(session.backend_pid)
-                cluster.wait_for("a session that waits for its first block", rest.has_come)
+                rest = IdleProbe(session.backend_pid)
+                cluster.wait_for("a session that waits for its first block", rest.is_idle)
                 if not session.is_silent():
                     raise Inconclusive("a table that is not in the buffers", "it was there")
         for session in (first, second):

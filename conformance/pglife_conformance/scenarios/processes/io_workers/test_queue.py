@@ -18,8 +18,8 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 
 ROOM = 63
@@ -39,11 +39,11 @@ BLOCK = "select count(*) from big where ctid >= '({0},0)' and ctid < '({1},0)'"
 
 def asks_for_a_block(cluster: Cluster, session: Session, block: int) -> bool:
     """Whether a session that reads this block, which is in no buffer, gets it at once."""
-    rest = Rest(session.backend_pid)
-    cluster.wait_for("a session at rest", rest.has_come)
+    rest = IdleProbe(session.backend_pid)
+    cluster.wait_for("a session at rest", rest.is_idle)
     session.send_query(BLOCK.format(block, block + 1))
-    rest = Rest(session.backend_pid)
-    cluster.wait_for("the block or a wait for it", rest.has_come)
+    rest = IdleProbe(session.backend_pid)
+    cluster.wait_for("the block or a wait for it", rest.is_idle)
     return not session.is_silent()
 
 
@@ -73,7 +73,7 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
     before = cluster.since()
     with contextlib.ExitStack() as held:
         for worker in cluster.children(Kind.IO_WORKER):
-            cluster.wait_for("an io worker at rest", Rest(worker.pid).has_come)
+            cluster.wait_for("an io worker at rest", IdleProbe(worker.pid).is_idle)
             held.enter_context(Pin(cluster, worker))
         served = [
             asks_for_a_block(cluster, session, block) for block, session in enumerate(sessions)

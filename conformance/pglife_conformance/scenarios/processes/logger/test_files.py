@@ -223,7 +223,7 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
     assert noted(cluster) == [f"stderr {LOG}"]
     blocked.unlink()
     blocked.mkdir()
-    cluster.target.user.owns(blocked)
+    cluster.target.user.chown(blocked)
     path = blocked / "postgresql.log"
     write_log(cluster)
     cluster.expect_still("no other file", lambda: not path.exists(), 0.2)

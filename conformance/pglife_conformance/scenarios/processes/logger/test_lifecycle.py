@@ -15,9 +15,9 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import COLLECTED_LOG, Cluster
 from pglife_conformance.expect.crash import killed_line
 from pglife_conformance.hold.pin import pin_wait_backends, pin_wait_backends_after_crash
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, children_of
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 
 START = "syslogger.c: SysLogger_Start()"
@@ -42,10 +42,8 @@ def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL)
     """Kill the logger when it has nothing in hand: a line that it has read from its pipe and not
     yet written dies with it, and the rest of that story would have a gap."""
     logger = cluster.child(Kind.LOGGER)
-    rests = [Rest(cluster.pid), Rest(logger.pid)]
-    cluster.wait_for(
-        "postmaster and logger to rest", lambda: all(rest.has_come() for rest in rests)
-    )
+    rests = [IdleProbe(cluster.pid), IdleProbe(logger.pid)]
+    cluster.wait_for("postmaster and logger to rest", lambda: all(rest.is_idle() for rest in rests))
     return cluster.crash(logger, number)
 
 

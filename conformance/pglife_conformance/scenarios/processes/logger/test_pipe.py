@@ -24,8 +24,8 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.processes.logger.test_files import LOG, expect_noted, say
 
@@ -89,23 +89,23 @@ class Pipe:
             lambda: len(self.written(name)) >= len(words),
             describe=lambda: repr(self.written(name)[:300]),
         )
-        rest = Rest(self.logger)
-        self.cluster.wait_for("a logger that has read all", rest.has_come)
+        rest = IdleProbe(self.logger)
+        self.cluster.wait_for("a logger that has read all", rest.is_idle)
         assert self.written(name) == words
 
     def expect_nothing_yet(self) -> None:
         """All has been read, and nothing of it is whole."""
-        rest = Rest(self.logger)
-        self.cluster.wait_for("a logger that has read all", rest.has_come)
+        rest = IdleProbe(self.logger)
+        self.cluster.wait_for("a logger that has read all", rest.is_idle)
         assert self.written() == b""
 
 
 def expect_silence(cluster: Cluster) -> None:
     """From now on nobody has anything to say that is asked for."""
     say(cluster, log_min_messages="panic")
-    rests = [Rest(cluster.pid), *(Rest(kid.pid) for kid in cluster.children())]
+    rests = [IdleProbe(cluster.pid), *(IdleProbe(kid.pid) for kid in cluster.children())]
     for rest in rests:
-        cluster.wait_for("all to have heard of it", rest.has_come)
+        cluster.wait_for("all to have heard of it", rest.is_idle)
 
 
 @contextlib.contextmanager

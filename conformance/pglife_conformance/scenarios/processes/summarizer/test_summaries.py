@@ -21,8 +21,8 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair, stop
 from pglife_conformance.hold.pin import Pin
+from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.rest import Rest
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.pytest.fixtures import MakeCluster
@@ -42,8 +42,8 @@ def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> 
     pair = start_pair(make_cluster, summarize=True)
     standby = pair.standby
     summarizer = standby.child(Kind.WALSUMMARIZER)
-    rest = Rest(summarizer.pid)
-    standby.wait_for("a summarizer that waits", rest.has_come)
+    rest = IdleProbe(summarizer.pid)
+    standby.wait_for("a summarizer that waits", rest.is_idle)
     before = standby.since()
     with standby.session() as session:
         assert session.query("select pg_promote()") == [("t",)]
@@ -148,7 +148,7 @@ def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
         (name,) = session.query("select pg_walfile_name(pg_current_wal_lsn())")[0]
         oldest = cluster.data / "pg_wal" / str(name)
         summarizer = cluster.child(Kind.WALSUMMARIZER)
-        cluster.wait_for("a summarizer that waits", Rest(summarizer.pid).has_come)
+        cluster.wait_for("a summarizer that waits", IdleProbe(summarizer.pid).is_idle)
         with Pin(cluster, summarizer):
             for _ in range(4):
                 fill_a_segment(session)
@@ -194,9 +194,9 @@ def test_summaries_are_kept_as_long_as_they_are_to_be(cluster: Cluster, keep_tim
         assert unneeded < old
         summarize_all(cluster, session)
         wanted = old if keep_time == "0" else old - unneeded
-        rest = Rest(cluster.child(Kind.WALSUMMARIZER).pid)
+        rest = IdleProbe(cluster.child(Kind.WALSUMMARIZER).pid)
         cluster.wait_for(
-            f"{sorted(wanted)} of them", lambda: there() & old == wanted and rest.has_come(), 30.0
+            f"{sorted(wanted)} of them", lambda: there() & old == wanted and rest.is_idle(), 30.0
         )
 
 

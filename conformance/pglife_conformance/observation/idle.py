@@ -1,17 +1,16 @@
-"""Whether a process has done what it was told and sleeps again.
+"""Whether a process has done what it had to do and sleeps again.
 
-Begin with   Rest.
-Owns         the reading of /proc/PID/status for it.
-Leaves out   what it was told (signals.py).
-Source       proc(5). For claims that a signal has no effect: once its receiver rests again,
-             whatever it was going to do at once has been done.
+For claims that a signal has no effect: once its receiver is idle, it has done all that it would
+do at once.
+
+Source: proc(5).
 """
 
 from __future__ import annotations
 
 import signal
 
-_WAITING_FOR = frozenset(
+_AWAITED = frozenset(
     {
         signal.SIGHUP,
         signal.SIGINT,
@@ -25,18 +24,15 @@ _WAITING_FOR = frozenset(
 )
 
 
-class Rest:
-    """Whether a process sleeps with no signal pending.
-
-    Two looks in a row must say so without the process having run between them.
-    """
+class IdleProbe:
+    """Whether a process sleeps with no signal pending, as two looks in a row agree."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._switches: str | None = None
 
-    def has_come(self) -> bool:
-        """Asleep, nothing pending, and so it was at the last look; or gone."""
+    def is_idle(self) -> bool:
+        """Asleep, nothing pending, and not run since the last look; or the process has exited."""
         try:
             with open(f"/proc/{self._pid}/status", encoding="utf-8") as file:
                 lines = dict(line.split(":", 1) for line in file if ":" in line)
@@ -46,7 +42,7 @@ class Rest:
             return True
         pending = int(lines["SigPnd"], 16) | int(lines["ShdPnd"], 16)
         is_asleep = lines["State"].split()[0] == "S"
-        if not is_asleep or any(pending >> (number - 1) & 1 for number in _WAITING_FOR):
+        if not is_asleep or any(pending >> (number - 1) & 1 for number in _AWAITED):
             self._switches = None
             return False
         before, self._switches = self._switches, lines["voluntary_ctxt_switches"].strip()

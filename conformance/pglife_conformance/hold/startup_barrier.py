@@ -1,14 +1,14 @@
-"""PM_STARTUP held for as long as one likes: the startup process waits at a gate.
+"""PM_STARTUP held for any time: the startup process waits at a barrier.
 
-Begin with   pin_startup_at_birth(), pin_startup_after_crash().
-Owns         the gate: a FIFO in place of the file in which replication origins were saved. The
-             startup process opens it before it reports redo and waits there for a writer.
-Leaves out   targets whose startup process reads no such file: there it is caught by STOP as it
-             appears (pins.py).
-Source       OB-01, OB-02; replication/logical/origin.c: StartupReplicationOrigin().
+Begin with pin_startup_at_birth() and pin_startup_after_crash(). The barrier is a FIFO in place of
+the file in which replication origins were saved: the startup process opens it before it reports
+redo, and open(2) blocks until there is a writer. Where the target's startup process reads no such
+file, it is stopped as it appears (pin.py).
 
-Unlike a restore_command that sleeps, waiting in open(2) ignores no signal (SG-44) and makes no
-archive recovery. Like every process, one that waits there can be stopped with STOP on top.
+A restore_command that sleeps would do as well, but makes an archive recovery and ignores signals
+(SG-44). A process that waits at the barrier can be stopped with SIGSTOP like any other.
+
+Source: OB-01, OB-02; replication/logical/origin.c: StartupReplicationOrigin().
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
-from pglife_conformance.hold.pin import Pin, _stop_at_sight, pin_startup
+from pglife_conformance.expect.excerpt import Excerpt
+from pglife_conformance.expect.lines import REINITIALIZING
+from pglife_conformance.hold.pin import Pin, pin_startup, stop_startup
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, read_stat
 
@@ -34,48 +36,52 @@ _NO_ORIGINS = bytes.fromhex("deda571236b2006a")
 """The file's magic word and its checksum, with no origin between them."""
 
 
-class StartupGate:
+_WAITS_HERE = "^starting up replication origin progress state$"
+
+
+class StartupBarrier:
     """Closed from the beginning; opened at the end of the scenario at the latest."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._path = cluster.data / "pg_logical" / "replorigin_checkpoint"
         self._path.unlink(missing_ok=True)
         os.mkfifo(self._path, 0o600)
-        cluster.target.user.owns(self._path)
+        cluster.target.user.chown(self._path)
         self._cluster = cluster
         self._writer = -1
         cluster.at_end += [self._close, self.open]
 
     def wait_for_startup(self, since: SupportsIndex) -> Child:
-        """The startup process that has arrived at the gate since this mark."""
+        """Wait until a startup process waits at the barrier, and return it.
+
+        Args:
+            since: the moment (`cluster.since()`) after which it must have logged its arrival.
+        """
         child = self._cluster.child(Kind.STARTUP, within=deadlines.START_LIMIT)
+        log = Excerpt(self._cluster, since.__index__())
 
-        def is_here() -> bool:
-            records = self._cluster.log(since)
-            has_said_so = any(
-                record.pid == child.pid and "replication origin progress" in record.message
-                for record in records
-            )
-            # It says so on its way; what holds it is open(2), in which it sleeps.
+        def waits() -> bool:
+            # It logs its arrival a moment before; what blocks it is open(2), in which it sleeps.
             stat = read_stat(child.pid)
-            return has_said_so and stat is not None and stat.state in "ST"
+            has_arrived = bool(log.log(pid=child.pid, matching="replication origin progress"))
+            return has_arrived and stat is not None and stat.state in "ST"
 
-        self._cluster.wait_for(f"{child} at the gate", is_here, deadlines.START_LIMIT)
+        self._cluster.wait_for(f"{child} at the barrier", waits, deadlines.START_LIMIT)
         return child
 
-    def wait_for_somebody(self) -> None:
-        """Until the log says that a startup process has arrived, whosever child it is."""
-        self._cluster.expect_log(_AT_THE_GATE, within=deadlines.START_LIMIT)
+    def wait_for_log(self) -> None:
+        """Wait until a startup process has logged its arrival, even one of another postmaster."""
+        self._cluster.all_log().expect_log(_WAITS_HERE, within=deadlines.START_LIMIT)
 
     def open(self) -> None:
-        """Let the startup process pass, and every one after it."""
+        """Let the startup process pass, and every later one."""
         if not self._path.is_fifo():
             return
-        # For reading too: that never waits, and whoever stands at the gate or comes now goes
-        # through it, whether we find a reader there or not.
+        # For reading too: then open(2) blocks neither here nor in a startup process, whether it
+        # waits already or opens the file now.
         self._writer = os.open(self._path, os.O_RDWR | os.O_NONBLOCK)
         self._path.unlink()
-        # It stays open: who has found the file but not yet joined its pipe would wait for ever.
+        # Left open: a process that has looked up the file but not yet opened it would block.
         os.write(self._writer, _NO_ORIGINS)
 
     def _close(self) -> None:
@@ -84,27 +90,24 @@ class StartupGate:
             self._writer = -1
 
 
-_AT_THE_GATE = "^starting up replication origin progress state$"
-
-
-def has_gate(cluster: Cluster) -> bool:
+def has_startup_barrier(cluster: Cluster) -> bool:
     """Whether the target's startup process reads that file."""
-    return Need.STARTUP_GATE in cluster.target.capabilities
+    return Need.STARTUP_BARRIER in cluster.target.capabilities
 
 
 @contextlib.contextmanager
 def pin_startup_at_birth(cluster: Cluster) -> Iterator[Pin]:
     """OB-01: PM_STARTUP of a first start; `cluster` is not running."""
-    if not has_gate(cluster):
+    if not has_startup_barrier(cluster):
         with _caught_at_birth(cluster) as pin:
             yield pin
         return
-    gate = StartupGate(cluster)
-    mark = cluster.mark()
+    barrier = StartupBarrier(cluster)
+    then = cluster.since()
     cluster.start(wait=False)
-    with Pin(cluster, gate.wait_for_startup(mark)) as pin:
+    with Pin(cluster, barrier.wait_for_startup(then)) as pin:
         yield pin
-        gate.open()
+        barrier.open()
 
 
 @contextlib.contextmanager
@@ -112,35 +115,35 @@ def pin_startup_after_crash(
     cluster: Cluster, victim: Kind | str = Kind.BACKGROUND_WRITER
 ) -> Iterator[Pin]:
     """OB-02: PM_STARTUP after a crash, FatalError set."""
-    if not has_gate(cluster):
+    if not has_startup_barrier(cluster):
         with pin_startup(cluster, victim) as pin:
             yield pin
         return
-    gate = StartupGate(cluster)
-    mark = cluster.mark()
+    barrier = StartupBarrier(cluster)
+    then = cluster.since()
     cluster.crash(victim)
-    cluster.expect_log("^all server processes terminated; reinitializing$", since=mark)
-    with Pin(cluster, gate.wait_for_startup(mark)) as pin:
+    then.expect_line(REINITIALIZING)
+    with Pin(cluster, barrier.wait_for_startup(then)) as pin:
         yield pin
-        gate.open()
+        barrier.open()
 
 
 def _caught_at_birth(cluster: Cluster) -> Pin:
-    """The startup process of a start, stopped as it appears; tried again if it was missed."""
+    """The startup process of a start, stopped as it appears; the server starts again if missed."""
     for _ in range(_ATTEMPTS):
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.start(wait=False)
         pin = _catch(cluster)
         if pin is not None:
             return pin
-        cluster.expect_ready(since=mark)
+        then.expect_ready()
         cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)
     raise Inconclusive("the startup process stopped as it appears", f"missed {_ATTEMPTS} times")
 
 
 def _catch(cluster: Cluster) -> Pin | None:
-    pid = _stop_at_sight(cluster, set())
+    pid = stop_startup(cluster, set())
     child = next((kid for kid in cluster.children(Kind.STARTUP) if kid.pid == pid), None)
     if child is None:
         return None
