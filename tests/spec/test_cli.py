@@ -323,3 +323,20 @@ def test_a_graph_of_traces_counts_the_ways_that_they_take(pglife, tmp_path):
     assert status == 0
     assert err == "the traces take 3 of 4 ways\n"
     assert out.startswith("<svg ")
+
+
+@pytest.mark.parametrize(
+    ("args", "module", "modules_of_ours", "says"),
+    [
+        (["graph", "parent"], "fast_sugiyama", "draw.svg draw.layout", "pglife[draw]"),
+        (["report", "--no-proof"], "jinja2", "report.render", "pglife[report]"),
+    ],
+    ids=["draw", "report"],
+)
+def test_a_missing_extra_is_one_line(pglife, monkeypatch, args, module, modules_of_ours, says):
+    for name in modules_of_ours.split():
+        monkeypatch.delitem(sys.modules, f"pglife_spec.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    status, _, err = pglife(*args, configs=GRAPHED)
+    assert status == 2
+    assert err == f"pglife: {module} is missing: pip install '{says}'\n"

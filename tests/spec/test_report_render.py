@@ -10,7 +10,8 @@ from pglife_spec.lang.expr import const
 from pglife_spec.lang.machine import Mutant
 from pglife_spec.prove.report import Obligation, ProofReport, Status
 from pglife_spec.report.collect import collect
-from pglife_spec.report.render import Format, _cell, render
+from pglife_spec.report.formats import Format
+from pglife_spec.report.render import _cell, render
 
 MUTANT = Mutant("early", "It <leaves> early.", "gone_means_alone", "small", lambda m: m)
 

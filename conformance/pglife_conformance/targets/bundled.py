@@ -53,6 +53,11 @@ class Bundled(Target):
         package = Path(next(iter(spec.submodule_search_locations)))
         if not (package / "commands/postgres.py").exists():
             raise UnusableTarget("--target bundled: pglife_impl has no program postgres")
+        for module in ("setproctitle", "sqlglot"):
+            if importlib.util.find_spec(module) is None:
+                raise UnusableTarget(
+                    f"--target bundled: {module} is missing: pip install 'pglife[server]'"
+                )
         # Else each process that it forks, and each start, would compile what it imports.
         compileall.compile_dir(package, quiet=2)
         target = cls(package.parent)

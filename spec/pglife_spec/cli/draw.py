@@ -141,12 +141,14 @@ def life(view: str, release: Release) -> nx.MultiDiGraph:
 
 def written(graph: nx.MultiDiGraph, format_: Format) -> str:
     """The graph in a format; only a life has a picture."""
-    from pglife_spec.draw.svg import to_svg
     from pglife_spec.draw.text import to_dot, to_mermaid
     from pglife_spec.graphs import to_graphml, to_json
 
+    if format_ is Format.SVG:
+        from pglife_spec.draw.svg import to_svg
+
+        return to_svg(graph)
     writers = {
-        Format.SVG: to_svg,
         Format.MERMAID: to_mermaid,
         Format.DOT: to_dot,
         Format.GRAPHML: to_graphml,

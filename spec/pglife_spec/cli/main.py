@@ -54,10 +54,18 @@ def pglife(
         typer.echo(context.get_help())
 
 
+EXTRAS = {"fast_sugiyama": "draw", "jinja2": "report"}
+"""Packages that one command needs, and the extra of pglife that installs each."""
+
+
 def main() -> None:
     """Run the command line; bad input ends with one line and status 2."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        _complain(f"{error.name} is missing: pip install 'pglife[{EXTRAS[error.name]}]'")
     except (MisuseError, LanguageError, TraceError) as error:
         _complain(str(error))
     except OSError as error:

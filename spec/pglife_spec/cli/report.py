@@ -12,7 +12,7 @@ from pglife_spec.cli import draw, prove, subject
 from pglife_spec.cli.subject import Release, Status
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import collect
-from pglife_spec.report.render import Format, render
+from pglife_spec.report.formats import Format
 
 EXAMPLES = f"""\b
 Examples:
@@ -53,6 +53,8 @@ def report(
     pictures: Annotated[bool, typer.Option(help="Pictures in HTML.")] = True,
 ) -> None:
     """Write each claim with its statement, source, method, time, witness and mutants."""
+    from pglife_spec.report.render import render
+
     subject.refuse_unwritable(out_file)
     format_ = format_ or _format_of(out_file)
     about = subject.load()
@@ -70,12 +72,7 @@ def report(
             ],
             say=say,
         )
-    drawn: dict[str, str] = {}
-    if pictures and format_ is Format.HTML:
-        for version in Release:
-            if release in (None, version):
-                picture = draw.life("postmaster", version)
-                drawn[picture.graph["title"]] = draw.written(picture, draw.Format.SVG)
+    drawn = _pictures(release) if pictures and format_ is Format.HTML else {}
     text = render(said, format_, drawn)
     if out_file is None:
         sys.stdout.write(text)
@@ -83,6 +80,16 @@ def report(
         out_file.write_text(text)
         subject.say_written(out_file)
     raise typer.Exit(Status.OK if said.good else Status.WRONG)
+
+
+def _pictures(release: Release | None) -> dict[str, str]:
+    """The postmaster of each release as SVG, by title."""
+    drawn: dict[str, str] = {}
+    for each in Release:
+        if release in (None, each):
+            picture = draw.life("postmaster", each)
+            drawn[picture.graph["title"]] = draw.written(picture, draw.Format.SVG)
+    return drawn
 
 
 def _chosen(about: subject.Subject, names: list[str], release: Release | None) -> list[str]:

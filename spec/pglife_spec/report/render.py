@@ -1,12 +1,7 @@
-"""Reports as text, Markdown and one HTML file.
-
-Begin with   render.
-Owns         the templates (templates/) and what they are given.
-"""
+"""Reports as text, Markdown and one HTML file, by the templates in `templates/`."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -14,18 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from pglife_spec.lang.expr import show
 from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import Report, is_declared
+from pglife_spec.report.formats import SUFFIX, Format
 from pglife_spec.traces.trace import Trace
-
-
-class Format(enum.Enum):
-    """How a report is written."""
-
-    TEXT = "text"
-    MARKDOWN = "markdown"
-    HTML = "html"
-
-
-SUFFIX = {Format.TEXT: ".txt", Format.MARKDOWN: ".md", Format.HTML: ".html"}
 
 
 def render(report: Report, format_: Format, pictures: Mapping[str, str] | None = None) -> str:
