@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pglife_impl.backend.greeting import greet
+from pglife_impl.base.ids import Pid
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
@@ -85,7 +86,7 @@ def row(pid: int, kind: Kind, **fields: Any) -> Activity:
         "state_change": 0.0,
         "superuser": False,
     }
-    return Activity(slot=pid, pid=pid, kind=kind, **{**known, **fields})
+    return Activity(pid=Pid(pid), kind=kind, **{**known, **fields})
 
 
 class FakeCatalog(Catalog):

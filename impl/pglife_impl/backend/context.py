@@ -10,6 +10,7 @@ import signal
 import time
 
 from pglife_impl.backend.connection import Connection
+from pglife_impl.base.ids import ProcNumber
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory.catalog import RoleDef
@@ -35,13 +36,13 @@ class BackendContext:
         packet: StartupPacket,
         role: RoleDef,
         *,
-        slot: int,
+        proc: ProcNumber,
         cancel_key: bytes,
     ) -> None:
         self._world = world
         self._shmem = world.shmem
         self._identity = identity
-        self._slot = slot
+        self._proc = proc
         self.client = client
         self.interrupts = interrupts
         self.pid = os.getpid()
@@ -81,7 +82,7 @@ class BackendContext:
             columns["state_change"] = time.time()
         if "application_name" in columns:
             self._identity.application_name = str(columns["application_name"])
-        self._shmem.write_row(self._slot, **columns)
+        self._shmem.write_row(self._proc, **columns)
 
     def log(
         self,
@@ -122,7 +123,11 @@ class BackendContext:
 
     def request_checkpoint(self) -> None:
         """Request an immediate checkpoint and wait for it."""
-        flags = checkpoint.Flag.IMMEDIATE | checkpoint.Flag.FORCE | checkpoint.Flag.WAIT
+        flags = (
+            checkpoint.CheckpointFlag.IMMEDIATE
+            | checkpoint.CheckpointFlag.FORCE
+            | checkpoint.CheckpointFlag.WAIT
+        )
         checkpoint.request(self._shmem, flags, self._nap)
 
     def _nap(self, delay: float) -> None:

@@ -1,6 +1,6 @@
 """A client's process: from the accepted socket to its session, or to its refusal.
 
-Begin with Backend.live().
+Begin with Backend.run().
 Source: tcop/backend_startup.c: BackendMain(); utils/init/postinit.c: InitPostgres();
 tcop/postgres.c: quickdie(); rules CN-10..23, SE-20..27, SG-28..30, TI-20..23.
 
@@ -32,6 +32,7 @@ from pglife_impl.backend.refusals import (
 from pglife_impl.backend.startup_packet import StartupReader, log_report, logs, refuse
 from pglife_impl.base.cac import Cac
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
+from pglife_impl.base.ids import ProcNumber
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import QuitReason, SlotFlag
 from pglife_impl.base.words import Level
@@ -77,13 +78,13 @@ class Backend:
         self.latch = Latch()
         self.identity = elog.ClientIdentity()
         self.connection: Connection | None = None
-        self.proc: int | None = None
+        self.proc: ProcNumber | None = None
         self.authenticating = True
         self.admitted = False
         self.started = time.time()
         self.authentication_s = 0.0
 
-    def live(self) -> int:
+    def run(self) -> int:
         """Run the process from its first line; return the exit code."""
         elog.serve_client(self.identity)
         try:
@@ -135,7 +136,7 @@ class Backend:
                 self.identity,
                 packet,
                 role,
-                slot=proc,
+                proc=proc,
                 cancel_key=cancel_key,
             )
             connection.send(greet(context))
@@ -165,7 +166,7 @@ class Backend:
         )
         titles.activity("initializing")
 
-    def claim_proc(self) -> int:
+    def claim_proc(self) -> ProcNumber:
         """Claim a PGPROC, or refuse the client if none is free (CN-14, CN-31)."""
         shmem = self.world.shmem
         shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)
@@ -252,7 +253,7 @@ class Backend:
             raise SqlError(not_authorized(f"pg_hba.conf rejects connection for {where}"))
         return line
 
-    def admit(self, proc: int) -> RoleDef:
+    def admit(self, proc: ProcNumber) -> RoleDef:
         """Check limits and rights (CN-19, CN-33..53), then show the role in pg_stat_activity.
 
         Raises:

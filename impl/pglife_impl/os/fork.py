@@ -1,13 +1,11 @@
-"""Making a child: the only module that forks.
+"""fork(): the only module that calls it.
 
-Begin with   fork_child().
-Owns         os.fork(), the promise that a child never returns, its process group.
-Leaves out   what the child does (child.py).
-Source       postmaster/fork_process.c, launch_backend.c; rules PR-26, PR-27, CR-63.
-
-The child leaves by os._exit in every path: sys.exit would run the parent's clean-up in the child
+The child ends in os._exit() in every path: sys.exit() would run the parent's clean-up in the child
 and costs six times as much. Rejected: os.posix_spawn and multiprocessing, which start a new
-interpreter and inherit no memory.
+interpreter and inherit no memory. The server has one thread, so os.fork() is safe; Python 3.12
+warns about it only in a process that has several.
+
+Source: postmaster/fork_process.c, launch_backend.c; rules PR-26, PR-27, CR-63.
 """
 
 from __future__ import annotations
@@ -24,20 +22,25 @@ from pglife_impl.os import signals
 
 
 def fork_child(main: Callable[[], int]) -> Pid:
-    """Fork; the child runs main() and exits with what it returns. OSError if there is no child.
+    """Fork a child that runs main() and exits with the code that it returns.
 
-    Signals are blocked across the fork, so that the parent cannot learn of the child's death
-    before it knows its pid, and the child cannot run the parent's handlers.
+    Signals are blocked across the fork, so that the parent does not reap the child before it has
+    recorded its pid, and the child does not run the parent's handlers.
+
+    Raises:
+        OSError: fork() failed.
     """
     with signals.blocked_signals():
         pid = os.fork()
         if pid == 0:
-            _be_child(main)
+            # Never returns, so the child does not reach the end of this `with`, which would
+            # unblock signals while the parent's handlers are still installed.
+            _run_child(main)
         return Pid(pid)
 
 
-def _be_child(main: Callable[[], int]) -> NoReturn:
-    """The child's whole life. BaseException is caught for one reason: to reach os._exit."""
+def _run_child(main: Callable[[], int]) -> NoReturn:
+    """Run main() and exit. BaseException is caught so that every path ends in os._exit()."""
     code = EXIT_FATAL
     try:
         signals.become_child()
@@ -51,7 +54,7 @@ def _be_child(main: Callable[[], int]) -> NoReturn:
 
 
 def _adjust_oom_score() -> None:
-    """CR-63: short of memory a child is killed sooner than the postmaster. No error counts."""
+    """Let the OOM killer prefer a child to the postmaster (CR-63). Errors are ignored."""
     path = os.environ.get("PG_OOM_ADJUST_FILE")
     if path is None:
         return
@@ -64,7 +67,7 @@ def _adjust_oom_score() -> None:
 
 
 def _show_traceback() -> None:
-    """A mistake of ours: say all that is known of it, in one write."""
-    import traceback  # only here, for the postmaster should stay small
+    """Write the traceback of a bug to stderr, in one write."""
+    import traceback  # not at module level: every module that the postmaster imports slows forks
 
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, traceback.format_exc().encode())

@@ -1,9 +1,9 @@
-"""Latches, and waiting: the one place where a process of this server sleeps.
+"""Latches, and waiting: the only place where a process of this server sleeps.
 
-Begin with   WaitSet.wait().
-Owns         the process-local latch (an eventfd), the signal pipe beside it, the epoll set.
-Leaves out   who sets the latch: signal handlers (signals.py), other processes by SIGURG.
-Source       storage/ipc/latch.c, waiteventset.c; rules PG-30, PG-31.
+Begin with WaitSet.wait(). A latch is set by the signal handlers of its own process; another process
+sets it by sending SIGURG.
+
+Source: storage/ipc/latch.c, waiteventset.c; rules PG-30, PG-31.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from pglife_impl.os import signals
 
 
 class Latch:
-    """Something to be woken by. Setting it twice is as good as once. One for each process.
+    """An eventfd that ends the wait of its process. Setting it twice has the effect of once.
 
-    Beside the eventfd there is a pipe into which the interpreter writes a byte at every signal.
-    Without it a signal is lost that comes after the last bytecode and before epoll_wait: the
-    kernel has called the interpreter's own handler by then, but ours, which sets the latch, runs
-    only when epoll_wait returns. Seen as a SIGCHLD that was served 60 s late.
+    Next to the eventfd is a pipe into which the interpreter writes a byte at every signal. Without
+    it a signal is lost that arrives after the last bytecode and before epoll_wait(): the kernel
+    has called the interpreter's own handler by then, but ours, which sets the latch, runs only
+    when epoll_wait() returns. Seen as a SIGCHLD that was served 60 s late.
+
+    The interpreter has one wakeup descriptor. The constructor sets it, so a process has one latch:
+    a child makes its own after the fork, and a second one in the same process would take the
+    signal bytes of the first.
     """
 
     def __init__(self) -> None:
@@ -30,26 +34,26 @@ class Latch:
         signals.wake_through(self._signal_write)
 
     def set(self) -> None:
-        """Wake the waiter, now or as soon as it waits. Safe in a signal handler."""
-        # A full counter raises BlockingIOError; it takes 2**64 - 2 sets without one reset.
+        """End the present wait, or the next one. Safe in a signal handler."""
+        # A full counter raises BlockingIOError, after 2**64 - 2 sets without a reset.
         os.eventfd_write(self.fd, 1)
 
     def reset(self) -> None:
-        """Forget that it was set. Do this before looking at what it announced, never after."""
+        """Clear the latch. Do this before looking for work: a set() after that is not lost."""
         for fd in (self.fd, self.signal_fd):
             try:
                 os.read(fd, 4096)
             except BlockingIOError:
-                continue  # only the other one was set
+                continue  # only the other descriptor was readable
 
     def close(self) -> None:
-        """Give the descriptors back: in a child, of its parent's latch."""
+        """Close the descriptors: in a child, those of its parent's latch."""
         for fd in (self.fd, self.signal_fd, self._signal_write):
             os.close(fd)
 
 
 class WaitSet:
-    """A latch and some descriptors to read from, watched together."""
+    """A latch and descriptors to read from, waited for together."""
 
     def __init__(self, latch: Latch, readable: Iterable[int] = ()) -> None:
         self.latch = latch
@@ -61,19 +65,23 @@ class WaitSet:
             self.add(fd)
 
     def add(self, fd: int) -> None:
-        """Watch one more descriptor for input."""
+        """Wait for input on one more descriptor."""
         if fd not in self.watched:
             self.epoll.register(fd, select.EPOLLIN)
             self.watched.add(fd)
 
     def remove(self, fd: int) -> None:
-        """Watch it no longer."""
+        """Wait for a descriptor no longer."""
         if fd in self.watched:
             self.epoll.unregister(fd)
             self.watched.discard(fd)
 
     def wait(self, timeout_s: float | None) -> list[int]:
-        """The descriptors that are ready, the latch's among them; empty if the time is over."""
+        """Sleep until a descriptor is ready, the latch is set or the timeout is over.
+
+        Returns:
+            The descriptors that are ready; latch.fd if the latch is set; empty after a timeout.
+        """
         ready = self.epoll.poll(-1 if timeout_s is None else max(timeout_s, 0.0))
         fds = [fd for fd, _ in ready if fd != self.latch.signal_fd]
         if len(fds) < len(ready) and self.latch.fd not in fds:
@@ -81,5 +89,5 @@ class WaitSet:
         return fds
 
     def close(self) -> None:
-        """Give the epoll descriptor back; the watched ones stay open."""
+        """Close the epoll descriptor; the descriptors waited for stay open."""
         self.epoll.close()

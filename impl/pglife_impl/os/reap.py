@@ -1,9 +1,6 @@
-"""Learning of deaths: the only module that calls waitpid.
+"""waitpid(): the only module that calls it.
 
-Begin with   dead_children().
-Owns         os.waitpid(), and the words for a wait status.
-Leaves out   what a death means (pm_reap.py).
-Source       postmaster.c: process_pm_child_exit(), LogChildExit(); src/port/pgstrsignal.c; RP-02.
+Source: postmaster.c: process_pm_child_exit(), LogChildExit(); src/port/pgstrsignal.c; rule RP-02.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from pglife_impl.base.ids import Pid
 
 
 def dead_children() -> Iterator[tuple[Pid, int]]:
-    """Every (pid, status) that waits to be collected."""
+    """Reap every zombie: yield its pid and wait status."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -28,7 +25,7 @@ def dead_children() -> Iterator[tuple[Pid, int]]:
 
 
 def describe(name: str, pid: int, status: int) -> str:
-    """The line about a death, in PostgreSQL's words."""
+    """The log line about an exit, in PostgreSQL's words."""
     if os.WIFEXITED(status):
         return f"{name} (PID {pid}) exited with exit code {os.WEXITSTATUS(status)}"
     if os.WIFSIGNALED(status):

@@ -1,15 +1,14 @@
-"""Signal handlers: the only module that installs them, or blocks signals.
+"""Signal handlers and the signal mask: the only module that installs or blocks anything.
 
-Begin with   install() and blocked_signals().
-Owns         signal.signal() and the signal mask.
-Leaves out   what a flag leads to: postmaster.py, role.py, backend.py.
-Source       libpq/pqsignal.c, postmaster/interrupt.c, miscinit.c: InitPostmasterChild(); rules
-             PR-27, SG-40..42.
+Begin with install() and blocked_signals().
 
-A handler sets a flag and wakes the latch: no logging, no lock, no decision. Python runs handlers
-between bytecodes in the main thread only. Rejected: signalfd, because a child that is about to
-be told QUIT must die of it even while it computes; set_wakeup_fd on the latch itself, because it
-writes one byte and an eventfd takes eight, hence the pipe in latch.py.
+A handler sets a flag and the latch: no logging, no lock, no decision. Python runs handlers between
+bytecodes in the main thread only. Rejected: signalfd, because SIGQUIT must end a child even while
+it computes; set_wakeup_fd() on the latch itself, because it writes one byte and an eventfd takes
+eight, hence the pipe in latch.py.
+
+Source: libpq/pqsignal.c, postmaster/interrupt.c, miscinit.c: InitPostmasterChild(); rules PR-27,
+SG-40..42.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_ABORTED = 2  # QUIT: nothing was cleaned up, so the postmaster treats it as a crash (SG-42)
+EXIT_ABORTED = 2  # nothing was cleaned up, so the postmaster treats it as a crash (SG-42)
 
-# What a child may still get by default: job control and the deadly ones.
+# Every signal that the server handles. The others keep their default action in every process.
 MANAGED = frozenset(
     {
         signal.SIGHUP,
@@ -42,7 +41,7 @@ Handler = Callable[[], None]
 
 
 def install(handlers: Mapping[int, Handler | None]) -> None:
-    """Give each signal its handler; None ignores it."""
+    """Install a handler for each signal; None ignores the signal."""
     for signum, handler in handlers.items():
         if handler is None:
             signal.signal(signum, signal.SIG_IGN)
@@ -58,15 +57,18 @@ def _wrapped(handler: Handler) -> Callable[[int, FrameType | None], None]:
 
 
 def restore_default(*signums: int) -> None:
-    """Give signals back to the kernel's own action."""
+    """Restore the default action of signals."""
     for signum in signums:
         signal.signal(signum, signal.SIG_DFL)
 
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Hold back every managed signal, across a fork above all: the child must not run the
-    parent's handlers, and the parent must not reap a child that it has not yet recorded."""
+    """Block every managed signal, and restore the mask at the end.
+
+    Used across a fork: the child must not run the parent's handlers, and the parent must not reap
+    a child that it has not recorded yet. The child never reaches the end: it exits inside.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, MANAGED)
     try:
         yield
@@ -75,41 +77,42 @@ def blocked_signals() -> Iterator[None]:
 
 
 def become_child() -> None:
-    """First thing in a child: QUIT ends it at once, all else waits for its own handlers (PR-27).
+    """In a new child: let SIGQUIT end it; block the others until its handlers stand (PR-27).
 
-    Called with signals blocked; Python drops what its parent had pending when it forks.
+    Called with signals blocked. Python forgets at the fork which signals the parent had pending.
     """
-    signal.set_wakeup_fd(-1)  # the parent's
+    signal.set_wakeup_fd(-1)  # it writes to the parent's pipe
     signal.signal(signal.SIGQUIT, _wrapped(abort))
     restore_default(signal.SIGCHLD)
     signal.pthread_sigmask(signal.SIG_SETMASK, MANAGED - {signal.SIGQUIT})
 
 
 def wake_through(fd: int) -> None:
-    """Have the interpreter write a byte there at every signal; a full pipe is as good as one."""
+    """Make the interpreter write a byte to a descriptor at every signal. A full pipe is ignored:
+    it is readable already."""
     signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
 
 
 def unblock_all() -> None:
-    """The handlers are set: let signals in."""
+    """Unblock all signals, after the handlers have been installed."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def unblock(*signums: int) -> None:
-    """Let some signals in, while the others still wait."""
+    """Unblock some signals."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signums)
 
 
 def block_all_but_quit() -> None:
-    """Hold back every managed signal but the one that must always work."""
+    """Block every managed signal but SIGQUIT, which must always end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, MANAGED - {signal.SIGQUIT})
 
 
 def abort() -> None:
-    """QUIT: leave on the spot; shared memory stays as it is, and nobody will trust it again."""
+    """Exit at once, without clean-up. The postmaster then discards shared memory."""
     os._exit(EXIT_ABORTED)
 
 
 def alarm(delay_s: float) -> None:
-    """SIGALRM after that time; 0 calls it off."""
+    """Send this process SIGALRM after a delay; 0 cancels it."""
     signal.setitimer(signal.ITIMER_REAL, delay_s)

@@ -1,14 +1,12 @@
 """Process titles, as ps shows them.
 
-Begin with   init() in a child, then activity().
-Owns         the fixed part of the title and update_process_title.
-Leaves out   the words themselves (kinds.py, backend.py, session).
-Source       utils/misc/ps_status.c; rules TI-30..32.
+Begin with init() in a child, then activity().
+
+Source: utils/misc/ps_status.c; rules TI-30..32.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, PathFinder
 
@@ -16,15 +14,15 @@ _fixed = ""
 _shows_activity = True
 
 
-COMMAND_NAME = "postgres"  # what ps -C and pstree call every process, as PostgreSQL's
+COMMAND_NAME = "postgres"  # the short name of every process, for ps -C and pstree
 
 
 def _find_setters() -> tuple[Callable[[str], None], Callable[[str], None]]:
-    """setproctitle's two C functions, without the package around them: for the title, which also
-    overwrites the short command name, and for that name alone.
+    """Return setproctitle's two C functions: one sets the title and overwrites the short name,
+    the other sets the short name only.
 
-    The package imports logging, whose hooks run at each fork and double its cost, so the extension
-    module is loaded by itself. The ordinary import is the way out if its layout ever changes.
+    The package imports logging, whose hooks run at each fork and double its cost, so only the
+    extension module is loaded. If its layout changes, the ordinary import still works.
     """
     package = PathFinder.find_spec("setproctitle")
     for directory in (package.submodule_search_locations or ()) if package else ():
@@ -52,12 +50,17 @@ def _set(title: str) -> None:
 
 
 def name_command() -> None:
-    """In the postmaster, whose title stays its command line (TI-01): the short name alone."""
+    """Set the short name only: the postmaster's title stays its command line (TI-01)."""
     _set_name(COMMAND_NAME)
 
 
 def init(title: str, *, cluster_name: str, update: bool) -> None:
-    """Set the fixed part; `title` ends with a space where an activity may follow."""
+    """Set the fixed part of the title.
+
+    Args:
+        title: ends with a space if an activity may follow.
+        update: the setting update_process_title.
+    """
     global _fixed, _shows_activity
     name = f"{cluster_name}: " if cluster_name else ""
     _fixed = f"postgres: {name}{title}"
@@ -66,17 +69,12 @@ def init(title: str, *, cluster_name: str, update: bool) -> None:
 
 
 def activity(text: str) -> None:
-    """Show what the process is doing, after the fixed part (TI-30, TI-31)."""
+    """Show an activity after the fixed part, unless update_process_title is off (TI-30, TI-31)."""
     if _shows_activity:
         _set(_fixed + text)
 
 
 def configure(*, update: bool) -> None:
-    """update_process_title may change at a reload."""
+    """Apply update_process_title after a reload."""
     global _shows_activity
     _shows_activity = update
-
-
-def command_line() -> str:
-    """How the postmaster itself was called."""
-    return " ".join(sys.orig_argv)

@@ -22,4 +22,4 @@ def child_main(world: World, kind: Kind, birth: Birth) -> int:
     elog.become(info(kind).backend_type)
     world.leave_postmaster(is_logger=kind is Kind.LOGGER)
     gc.enable()
-    return ROLES[kind](world, birth).live()
+    return ROLES[kind](world, birth).run()

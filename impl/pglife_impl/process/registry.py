@@ -16,7 +16,7 @@ from pglife_impl.process.world import Birth, World
 class RunningRole(Protocol):
     """A role inside its process."""
 
-    def live(self) -> int:
+    def run(self) -> int:
         """Do the work of the process; return its exit code."""
         ...
 

@@ -1,10 +1,9 @@
 """The skeleton of a background process: loop, latch, signals, clean-up, exit codes.
 
-Begin with   Role; a background process is a subclass with a signal table and a turn().
-Owns         the life of such a process from its first line to its exit code.
-Leaves out   what each does (roles/), sessions (backend.py).
-Source       postmaster/auxprocess.c, interrupt.c; utils/init/miscinit.c; rules SG-10..22, SG-40,
-             CR-41, CR-52, PG-31, SV-24.
+Begin with Role: a background process is a subclass with a signal table and a turn().
+
+Source: postmaster/auxprocess.c, interrupt.c; utils/init/miscinit.c; rules SG-10..22, SG-40, CR-41,
+CR-52, PG-31, SV-24.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from enum import Enum, auto
 from typing import ClassVar
 
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
+from pglife_impl.base.ids import ProcNumber
 from pglife_impl.base.kinds import Attached, Kind, info
 from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level
@@ -30,15 +30,15 @@ RETRY_AFTER_ERROR_S = 1.0  # BW-03
 
 
 class Reaction(Enum):
-    """What a signal means to a process. Its handler only notes it and wakes the latch."""
+    """What a signal makes a process do. Its handler only records it and sets the latch."""
 
     IGNORE = auto()
     WAKE = auto()
     RELOAD = auto()
-    STOP = auto()  # exit 0 before the next turn
-    GIVE_UP = auto()  # exit 1 before the next turn
-    ABORT = auto()  # exit 2 on the spot
-    LOOK = auto()  # for the role to serve
+    STOP = auto()  # exit 0 before the next iteration
+    GIVE_UP = auto()  # exit 1 before the next iteration
+    ABORT = auto()  # exit 2 at once
+    SERVE = auto()  # turn() serves it
     SHUTDOWN_CHECKPOINT = auto()  # checkpointer only
     ROTATE = auto()  # logger only
 
@@ -57,26 +57,29 @@ class Role:
         self.pending: set[Reaction] = set()
         self.latch = Latch()
         self.wait_set = WaitSet(self.latch, [world.death_read])
-        self.proc: int | None = None
-        self.sleeping = False
+        self.proc: ProcNumber | None = None
 
     def turn(self) -> Seconds | None:
-        """Do once what there is to do; how long to sleep unless woken (None: until then)."""
+        """Do the work of one iteration of the loop.
+
+        Returns:
+            How long to sleep unless the latch is set; None: until it is set.
+        """
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Say or do something before the first turn, with handlers in place."""
+        """Called before the first iteration, with handlers installed."""
 
     def reloaded(self) -> None:
-        """The configuration has been read again."""
+        """Called after the configuration has been read again."""
 
-    def leaving(self, code: int) -> None:
-        """Last words."""
+    def before_exit(self, code: int) -> None:
+        """Called before an exit with this code, unless SIGQUIT causes it."""
 
-    # --- the life -----------------------------------------------------------------------------
+    # --- start and exit -----------------------------------------------------------------------
 
-    def live(self) -> int:
-        """Everything from the first line to the exit code."""
+    def run(self) -> int:
+        """Run the process; return its exit code."""
         self.attach()
         signals.install(self.handlers())
         signals.unblock_all()
@@ -91,14 +94,14 @@ class Role:
                     delay = RETRY_AFTER_ERROR_S
                 self.sleep(delay)
         except ProcExit as end:
-            self.leaving(end.code)
+            self.before_exit(end.code)
             return end.code
         finally:
-            # Not reached by QUIT, which is why an exit with 2 must be a crash (SG-42).
+            # SIGQUIT does not get here: hence an exit with code 2 is a crash (SG-42).
             self.detach()
 
     def attach(self) -> None:
-        """Take a PGPROC, mark the child slot, set the title."""
+        """Mark the child slot, take a PGPROC, set the title."""
         if info(self.kind).attached is not Attached.NO:
             self.shmem.set_slot_flag(self.birth.slot, SlotFlag.ACTIVE)
             self.proc = self.shmem.claim(self.kind, os.getpid())
@@ -116,20 +119,20 @@ class Role:
         return info(self.kind).title
 
     def detach(self) -> None:
-        """Give back what was taken; without this an exit with 0 or 1 is a crash (RP-03)."""
+        """Free the PGPROC and mark the slot; without this even exit code 0 is a crash (RP-03)."""
         if self.proc is not None:
             self.shmem.release(self.proc)
             self.shmem.set_slot_flag(self.birth.slot, SlotFlag.ASSIGNED)
 
     def handlers(self) -> dict[int, Handler | None]:
-        """The signal table as handlers; what is not in it is as for everybody."""
-        everybody: dict[int, Reaction] = {
+        """The handlers of the signal table, and those that all roles share."""
+        shared: dict[int, Reaction] = {
             signal.SIGPIPE: Reaction.IGNORE,
             signal.SIGALRM: Reaction.IGNORE,
             signal.SIGUSR1: Reaction.WAKE,
             signal.SIGURG: Reaction.WAKE,
         }
-        table = {**everybody, **self.signals}
+        table = {**shared, **self.signals}
         return {signum: self._handler(reaction) for signum, reaction in table.items()}
 
     def _handler(self, reaction: Reaction) -> Handler | None:
@@ -144,10 +147,10 @@ class Role:
 
         return note
 
-    # --- between turns ------------------------------------------------------------------------
+    # --- between iterations -------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Serve what signals have asked for and every role serves alike."""
+        """Serve pending signals that every role serves alike: reload and stop."""
         if Reaction.RELOAD in self.pending:
             self.pending.discard(Reaction.RELOAD)
             self.gucs.load(starting=False)
@@ -160,8 +163,8 @@ class Role:
             raise ProcExit(EXIT_FATAL)
 
     def sleep(self, delay: Seconds | None) -> None:
-        """Sleep until the time is over or the latch is set; leave if the postmaster died."""
+        """Sleep until the delay is over or the latch is set; exit if the postmaster has exited."""
         ready = self.wait_set.wait(delay)
         if self.world.death_read in ready:
-            raise ProcExit(EXIT_FATAL)  # CR-52; nobody flushes anything
+            raise ProcExit(EXIT_FATAL)  # CR-52: without flushing anything
         self.latch.reset()

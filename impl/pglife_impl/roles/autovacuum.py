@@ -31,7 +31,7 @@ class AutovacuumLauncher(Role):
     kind = Kind.AUTOVAC_LAUNCHER
     signals = {
         signal.SIGHUP: Reaction.RELOAD,
-        signal.SIGINT: Reaction.LOOK,
+        signal.SIGINT: Reaction.SERVE,
         signal.SIGTERM: Reaction.STOP,
         signal.SIGQUIT: Reaction.ABORT,
         signal.SIGUSR2: Reaction.WAKE,  # a worker started, ended or failed: it asks for none yet
@@ -49,12 +49,12 @@ class AutovacuumLauncher(Role):
 
     def turn(self) -> Seconds:
         """Nothing to vacuum; look again in a while. SIGINT cancels what it does (SG-15)."""
-        if Reaction.LOOK in self.pending:
-            self.pending.discard(Reaction.LOOK)
+        if Reaction.SERVE in self.pending:
+            self.pending.discard(Reaction.SERVE)
             elog.log(Level.ERROR, "canceling statement due to user request")
         return float(self.gucs.integer("autovacuum_naptime"))
 
-    def leaving(self, code: int) -> None:
+    def before_exit(self, code: int) -> None:
         """AV-17."""
         if code == 0:
             elog.log(Level.DEBUG1, "autovacuum launcher shutting down")

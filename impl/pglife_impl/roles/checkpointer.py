@@ -23,7 +23,7 @@ from pglife_impl.log import elog
 from pglife_impl.os import titles
 from pglife_impl.process.registry import register
 from pglife_impl.process.role import Reaction, Role, Seconds
-from pglife_impl.shmem.checkpoint import Flag, describe
+from pglife_impl.shmem.checkpoint import CheckpointFlag, describe
 from pglife_impl.shmem.segment import Lock
 
 RECORD_SIZE = 120  # how far a checkpoint record moves the end of WAL in PostgreSQL
@@ -46,7 +46,7 @@ class Checkpointer(Role):
         signal.SIGINT: Reaction.SHUTDOWN_CHECKPOINT,
         signal.SIGTERM: Reaction.IGNORE,
         signal.SIGQUIT: Reaction.ABORT,
-        signal.SIGUSR2: Reaction.LOOK,
+        signal.SIGUSR2: Reaction.SERVE,
     }
 
     def begin(self) -> None:
@@ -59,7 +59,7 @@ class Checkpointer(Role):
             self.shut_xlog_down()
             self.xlog_is_shut_down = True
             self.world.signal_postmaster(PmSignal.XLOG_IS_SHUTDOWN)
-        if Reaction.LOOK in self.pending:
+        if Reaction.SERVE in self.pending:
             raise ProcExit(EXIT_DONE)  # CK-07
         if self.xlog_is_shut_down:
             return None  # CK-06
@@ -70,14 +70,14 @@ class Checkpointer(Role):
         """Make the checkpoint that somebody asked for."""
         with self.shmem.locked(Lock.CHECKPOINT):
             counters = self.shmem.checkpoint_counters()
-            flags = Flag(counters.requested)
+            flags = CheckpointFlag(counters.requested)
             if not flags:
                 return
             counters = counters.replace(requested=0, started=counters.started + 1)
             self.shmem.put_checkpoint_counters(counters)
         failed = 0
         try:
-            if flags & Flag.END_OF_RECOVERY:
+            if flags & CheckpointFlag.END_OF_RECOVERY:
                 titles.activity("performing end-of-recovery checkpoint")
             self.checkpoint(flags, None)
         except OSError as e:
@@ -110,10 +110,10 @@ class Checkpointer(Role):
             self._write(control.read(".").with_state(DbState.SHUTDOWNED_IN_RECOVERY, now))
         else:
             self._write(control.read(".").with_state(DbState.SHUTDOWNING, now))
-            self.checkpoint(Flag.SHUTDOWN | Flag.IMMEDIATE, DbState.SHUTDOWNED)
+            self.checkpoint(CheckpointFlag.SHUTDOWN | CheckpointFlag.IMMEDIATE, DbState.SHUTDOWNED)
         titles.activity("")
 
-    def checkpoint(self, flags: Flag, state: DbState | None) -> None:
+    def checkpoint(self, flags: CheckpointFlag, state: DbState | None) -> None:
         """Write a checkpoint into the control file, and say so."""
         started = time.monotonic()
         if self.gucs.boolean("log_checkpoints"):

@@ -126,7 +126,7 @@ class Logger(Role):
         self.wait_set.wait(delay)
         self.latch.reset()
 
-    def leaving(self, code: int) -> None:
+    def before_exit(self, code: int) -> None:
         """PostgreSQL's line; our stderr is nowhere, so it goes into the file."""
         if elog.interesting(Level.DEBUG1):
             line = elog.prefix("00000") + "DEBUG:  logger shutting down\n"

@@ -47,7 +47,7 @@ class LogicalReplicationLauncher(Role):
         """No subscriptions; look again in a while."""
         return NAPTIME_S
 
-    def leaving(self, code: int) -> None:
+    def before_exit(self, code: int) -> None:
         """The line that tells it goes because it was told to."""
         if Reaction.GIVE_UP in self.pending:
             elog.log(Level.DEBUG1, "logical replication launcher shutting down")

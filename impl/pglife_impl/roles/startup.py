@@ -23,7 +23,7 @@ from pglife_impl.log import elog
 from pglife_impl.os import titles
 from pglife_impl.process.registry import register
 from pglife_impl.process.role import Reaction, Role
-from pglife_impl.shmem.checkpoint import Flag, request
+from pglife_impl.shmem.checkpoint import CheckpointFlag, request
 
 WORDS = {
     DbState.STARTUP: "database system was interrupted; last known up at {}",
@@ -59,7 +59,7 @@ class Startup(Role):
         signal.SIGINT: Reaction.IGNORE,
         signal.SIGTERM: Reaction.GIVE_UP,
         signal.SIGQUIT: Reaction.ABORT,
-        signal.SIGUSR2: Reaction.LOOK,
+        signal.SIGUSR2: Reaction.SERVE,
     }
 
     def turn(self) -> None:
@@ -110,7 +110,11 @@ class Startup(Role):
         self.world.signal_postmaster(PmSignal.RECOVERY_STARTED)
         elog.log(Level.LOG, "redo is not required")
         self.serve()
-        request(self.shmem, Flag.END_OF_RECOVERY | Flag.IMMEDIATE | Flag.WAIT, self.nap)
+        request(
+            self.shmem,
+            CheckpointFlag.END_OF_RECOVERY | CheckpointFlag.IMMEDIATE | CheckpointFlag.WAIT,
+            self.nap,
+        )
 
     def nap(self, delay: float) -> None:
         """Wait a little for somebody else, but not beyond a request to go."""

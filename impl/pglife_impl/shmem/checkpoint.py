@@ -1,9 +1,6 @@
-"""Checkpoints: asking for one, and the counters by which the asker learns of its end.
+"""Requesting a checkpoint, and waiting for it. roles/checkpointer.py makes it.
 
-Begin with   request().
-Owns         the flags of a request; the protocol over the counters in shared memory.
-Leaves out   making one (roles/checkpointer.py).
-Source       postmaster/checkpointer.c: RequestCheckpoint(); rules CK-01, CK-09, PG-33.
+Source: postmaster/checkpointer.c: RequestCheckpoint(); rules CK-01, CK-09, PG-33.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ WAIT_FOR_CHECKPOINTER_S = 60.0
 LOOK_AGAIN_S = 0.1
 
 
-class Flag(IntFlag):
+class CheckpointFlag(IntFlag):
     """Why and how a checkpoint is made."""
 
     SHUTDOWN = 1
@@ -34,28 +31,32 @@ class Flag(IntFlag):
 
 
 WORDS = {
-    Flag.SHUTDOWN: "shutdown",
-    Flag.END_OF_RECOVERY: "end-of-recovery",
-    Flag.IMMEDIATE: "immediate",
-    Flag.FORCE: "force",
-    Flag.WAIT: "wait",
-    Flag.TIME: "time",
+    CheckpointFlag.SHUTDOWN: "shutdown",
+    CheckpointFlag.END_OF_RECOVERY: "end-of-recovery",
+    CheckpointFlag.IMMEDIATE: "immediate",
+    CheckpointFlag.FORCE: "force",
+    CheckpointFlag.WAIT: "wait",
+    CheckpointFlag.TIME: "time",
 }
 
 
-def describe(flags: Flag) -> str:
-    """The words of `checkpoint starting: ...`."""
+def describe(flags: CheckpointFlag) -> str:
+    """The words after `checkpoint starting: `."""
     return " ".join(word for flag, word in WORDS.items() if flag in flags)
 
 
 class CheckpointFailed(ImplError):
-    """The checkpoint that was asked for could not be made."""
+    """A requested checkpoint failed."""
 
 
-def request(shmem: Shmem, flags: Flag, nap: Callable[[float], None]) -> None:
-    """Ask for a checkpoint and wait until one that began after this call is done.
+def request(shmem: Shmem, flags: CheckpointFlag, nap: Callable[[float], None]) -> None:
+    """Request a checkpoint and wait until one that began after this call is complete.
 
-    `nap` sleeps for a while and serves interrupts, by raising if need be.
+    Args:
+        nap: sleeps for the given seconds and serves interrupts; it may raise.
+
+    Raises:
+        CheckpointFailed: the checkpoint failed, or no checkpointer runs for a minute.
     """
     with shmem.locked(Lock.CHECKPOINT):
         before = shmem.checkpoint_counters()
@@ -71,16 +72,16 @@ def request(shmem: Shmem, flags: Flag, nap: Callable[[float], None]) -> None:
 
 
 def _wake_checkpointer(shmem: Shmem, nap: Callable[[float], None]) -> None:
-    """PG-33: it may not be there yet, or be about to be replaced."""
+    """Send SIGURG to the checkpointer, which may not run yet or be about to be replaced (PG-33)."""
     deadline = time.monotonic() + WAIT_FOR_CHECKPOINTER_S
     while True:
         pid = shmem.pid_of_kind(Kind.CHECKPOINTER)
-        if pid:
+        if pid is not None:
             try:
                 os.kill(pid, signal.SIGURG)
                 return
             except ProcessLookupError:
-                pass  # it died: the postmaster will soon deal with that, and with us
+                pass  # it crashed: the postmaster will soon quit this process too
         if time.monotonic() > deadline:
             raise CheckpointFailed("could not notify checkpoint: checkpointer is not running")
         nap(LOOK_AGAIN_S)

@@ -1,15 +1,20 @@
-"""Shared memory: one anonymous mapping that every child inherits, made anew after a crash.
+"""Shared memory: one anonymous mapping that every child inherits, replaced after a crash.
 
-Begin with   Shmem; create() makes a generation.
-Owns         the layout: postmaster flags, child-slot flags, the checkpoint request, the proc array.
-Leaves out   what is done with it. The postmaster only reads and writes single bytes here (SL-12).
-Source       storage/ipc/pmsignal.c, storage/lmgr/proc.c, utils/activity/backend_status.c;
-             rules SV-23, SV-24, SV-40..43, CN-14, CN-31, CN-45.
+It holds the postmaster's flags, the flags of child slots, the checkpoint request and the proc
+array. The postmaster reads and writes single bytes only, and takes no lock (SL-12).
 
-Locks are POSIX record locks on a memfd that lives as long as the mapping: the kernel frees the
-lock of a process that dies, and Python has no atomic compare-and-swap on a mapping. A reader of
-the proc array takes no lock: each row has a change counter that is odd while its owner writes.
-Rejected: multiprocessing.Lock, which a dead holder keeps for ever.
+Locks are POSIX record locks on a memfd that exists as long as the mapping: the kernel frees the
+lock of a process that exits, and Python has no atomic compare-and-swap on a mapping. Rejected:
+multiprocessing.Lock, which a process that is killed never releases.
+
+Readers of the proc array take no lock: each row begins with a change counter that is odd while its
+owner writes (a seqlock). This relies on two facts. CPython performs each pack_into() and slice
+assignment as one C call, in the order of the statements; and on x86-64 all processors see stores in
+the order in which they were made. On a processor with weaker ordering (ARM) a reader could copy a
+half-written row between two equal, even counters.
+
+Source: storage/ipc/pmsignal.c, storage/lmgr/proc.c, utils/activity/backend_status.c; rules SV-23,
+SV-24, SV-40..43, CN-14, CN-31, CN-45.
 """
 
 from __future__ import annotations
@@ -23,14 +28,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, IntEnum, auto
 
-from pglife_impl.base.ids import Slot
+from pglife_impl.base.ids import Pid, ProcNumber, Slot
 from pglife_impl.base.kinds import MAX_IO_WORKERS, Attached, Kind, info
 from pglife_impl.base.pmsignal import PmSignal, QuitReason, SlotFlag
 from pglife_impl.base.record import Record
 
 
 class CancelMatch(Enum):
-    """What a cancel request met (CN-44)."""
+    """The result of comparing a cancel request with a process's key (CN-44)."""
 
     MATCH = auto()
     WRONG_KEY = auto()
@@ -38,7 +43,7 @@ class CancelMatch(Enum):
 
 
 class Lock(IntEnum):
-    """Which byte of the lock file stands for what."""
+    """The locks; each is one byte of the memfd."""
 
     PROC_ARRAY = 0
     CHECKPOINT = 1
@@ -70,10 +75,9 @@ SUPERUSER = 1
 
 
 class Activity(Record):
-    """One row of the proc array, a consistent copy."""
+    """A consistent copy of one row of the proc array. Times are Unix seconds; 0: never."""
 
-    slot: int
-    pid: int
+    pid: Pid
     kind: Kind
     user: str
     database: str
@@ -90,7 +94,7 @@ class Activity(Record):
 
 
 class Sizes(Record):
-    """How much room there must be (SV-40..43)."""
+    """How many child slots and PGPROCs there are (SV-40..43)."""
 
     child_slots: int
     backends: int
@@ -99,9 +103,9 @@ class Sizes(Record):
 
 
 class CheckpointCounters(Record):
-    """What the checkpointer has done, and what is asked of it."""
+    """The checkpoint request and the counters by which a requester follows it."""
 
-    requested: int
+    requested: int  # CheckpointFlags, 0: no request
     started: int
     failed: int
     done: int
@@ -125,19 +129,19 @@ class Shmem:
             first += size
         self.rows = (HEADER + sizes.child_slots + 1 + 7) & ~7
         self.size = self.rows + first * ROW
-        self.slots = first
+        self.procs = first
         self.memory = mmap.mmap(-1, self.size)  # anonymous and shared
         self.lock_fd = os.memfd_create("pglife locks", os.MFD_CLOEXEC)
         WORD.pack_into(self.memory, 0, generation)
 
     def destroy(self) -> None:
-        """Let this generation go."""
+        """Unmap this generation in this process."""
         self.memory.close()
         os.close(self.lock_fd)
 
     @contextmanager
     def locked(self, which: Lock) -> Iterator[None]:
-        """Hold one of the locks. Never in the postmaster: a stopped child may hold it."""
+        """Hold a lock. Never in the postmaster: a child that is stopped (SIGSTOP) may hold it."""
         fcntl.lockf(self.lock_fd, fcntl.LOCK_EX, 1, which, os.SEEK_SET)
         try:
             yield
@@ -148,7 +152,7 @@ class Shmem:
 
     @property
     def quit_reason(self) -> QuitReason:
-        """Why QUIT was sent."""
+        """Why the postmaster sent SIGQUIT."""
         value = self.memory[QUIT_REASON]
         return QuitReason(value) if value <= max(QuitReason) else QuitReason.NOT_SENT
 
@@ -158,7 +162,7 @@ class Shmem:
 
     @property
     def in_recovery(self) -> bool:
-        """Has redo not yet ended? Set by the startup process."""
+        """Whether recovery is in progress; the startup process sets it."""
         return bool(self.memory[IN_RECOVERY])
 
     @in_recovery.setter
@@ -166,11 +170,11 @@ class Shmem:
         self.memory[IN_RECOVERY] = value
 
     def raise_pmsignal(self, reason: PmSignal) -> None:
-        """Put up a flag for the postmaster; the caller sends SIGUSR1."""
+        """Set a flag for the postmaster; the caller sends SIGUSR1."""
         self.memory[PM_SIGNALS + reason] = 1
 
     def take_pmsignals(self) -> frozenset[PmSignal]:
-        """The flags that were up; they are down now (MM-09)."""
+        """Return the flags that are set, and clear them (MM-09)."""
         seen = set()
         for reason in PmSignal:
             if self.memory[PM_SIGNALS + reason]:
@@ -197,11 +201,11 @@ class Shmem:
     # --- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_counters(self) -> CheckpointCounters:
-        """The four words."""
+        """Read the checkpoint request and its counters."""
         return CheckpointCounters(*WORDS.unpack_from(self.memory, CHECKPOINT))
 
     def put_checkpoint_counters(self, counters: CheckpointCounters) -> None:
-        """Under the lock CHECKPOINT."""
+        """Write them. The caller holds Lock.CHECKPOINT."""
         WORDS.pack_into(
             self.memory,
             CHECKPOINT,
@@ -213,20 +217,20 @@ class Shmem:
 
     # --- the proc array ---------------------------------------------------------------------
 
-    def _at(self, slot: int) -> int:
-        return self.rows + slot * ROW
+    def _at(self, proc: int) -> int:
+        return self.rows + proc * ROW
 
-    def claim(self, kind: Kind, pid: int) -> int | None:
-        """Take a PGPROC of the list of that kind; None if the list is empty (CN-14)."""
+    def claim(self, kind: Kind, pid: int) -> ProcNumber | None:
+        """Take a PGPROC from the list of a kind; None if all are taken (CN-14)."""
         with self.locked(Lock.PROC_ARRAY):
-            for slot in self._candidates(kind):
-                at = self._at(slot)
+            for proc in self._candidates(kind):
+                at = self._at(proc)
                 if WORD.unpack_from(self.memory, at + 4)[0] == 0:
                     self.memory[at : at + ROW] = bytes(ROW)
                     self.memory[at + 8] = KIND_NUMBERS[kind]
                     TIMES.pack_into(self.memory, at + 48, time.time(), 0.0, 0.0, 0.0)
                     WORD.pack_into(self.memory, at + 4, pid)
-                    return slot
+                    return ProcNumber(proc)
         return None
 
     def _candidates(self, kind: Kind) -> range:
@@ -239,27 +243,27 @@ class Shmem:
         at = order.index(kind)
         return whole[at : at + 1]
 
-    def io_worker_number(self, slot: int) -> int:
+    def io_worker_number(self, proc: ProcNumber) -> int:
         """The number in an io worker's title (TI-34)."""
-        return slot - self.ranges[Attached.AUXILIARY].start - AUXILIARY_SINGLETONS
+        return proc - self.ranges[Attached.AUXILIARY].start - AUXILIARY_SINGLETONS
 
-    def release(self, slot: int) -> None:
-        """Give a PGPROC back; its row vanishes."""
+    def release(self, proc: ProcNumber) -> None:
+        """Free a PGPROC; its row disappears from pg_stat_activity."""
         with self.locked(Lock.PROC_ARRAY):
-            WORD.pack_into(self.memory, self._at(slot) + 4, 0)
+            WORD.pack_into(self.memory, self._at(proc) + 4, 0)
 
     def free_backend_slots(self) -> int:
-        """How many normal PGPROCs are free (CN-58)."""
+        """How many PGPROCs of backends are free (CN-58)."""
         with self.locked(Lock.PROC_ARRAY):
             return sum(
                 1
-                for slot in self.ranges[Attached.BACKEND]
-                if WORD.unpack_from(self.memory, self._at(slot) + 4)[0] == 0
+                for proc in self.ranges[Attached.BACKEND]
+                if WORD.unpack_from(self.memory, self._at(proc) + 4)[0] == 0
             )
 
     @contextmanager
-    def _writing(self, slot: int) -> Iterator[int]:
-        at = self._at(slot)
+    def _writing(self, proc: ProcNumber) -> Iterator[int]:
+        at = self._at(proc)
         change = WORD.unpack_from(self.memory, at)[0]
         WORD.pack_into(self.memory, at, (change + 1) & 0xFFFFFFFF)
         try:
@@ -267,9 +271,9 @@ class Shmem:
         finally:
             WORD.pack_into(self.memory, at, (change + 2) & 0xFFFFFFFF)
 
-    def write_row(self, slot: int, **fields: str | float | int | bool) -> None:
-        """Change some columns of our own row. Names are those of Activity."""
-        with self._writing(slot) as at:
+    def write_row(self, proc: ProcNumber, **fields: str | float | int | bool) -> None:
+        """Change columns of this process's own row. Names are those of Activity."""
+        with self._writing(proc) as at:
             for name, value in fields.items():
                 if name in TEXTS:
                     offset, size = TEXTS[name]
@@ -285,9 +289,9 @@ class Shmem:
                 else:
                     raise AssertionError(f"no such column: {name}")
 
-    def activity(self, slot: int) -> Activity | None:
-        """A consistent copy of a row; None if nobody has it."""
-        at = self._at(slot)
+    def activity(self, proc: int) -> Activity | None:
+        """A consistent copy of a row; None if the PGPROC is free."""
+        at = self._at(proc)
         for _ in range(1000):
             before = WORD.unpack_from(self.memory, at)[0]
             row = bytes(self.memory[at : at + ROW])
@@ -299,8 +303,7 @@ class Shmem:
             return None
         times = TIMES.unpack_from(row, 48)
         return Activity(
-            slot=slot,
-            pid=pid,
+            pid=Pid(pid),
             kind=kind,
             client_port=struct.unpack_from("<i", row, 80)[0],
             superuser=bool(row[9] & SUPERUSER),
@@ -312,42 +315,42 @@ class Shmem:
         )
 
     def activities(self) -> list[Activity]:
-        """Every row that somebody has, in slot order."""
-        rows = (self.activity(slot) for slot in range(self.slots))
+        """The rows of all PGPROCs that are taken, in their order."""
+        rows = (self.activity(proc) for proc in range(self.procs))
         return [row for row in rows if row is not None]
 
-    def slot_of(self, pid: int) -> int | None:
-        """The row of a process."""
-        for slot in range(self.slots):
-            if WORD.unpack_from(self.memory, self._at(slot) + 4)[0] == pid:
-                return slot
+    def proc_of(self, pid: int) -> ProcNumber | None:
+        """The PGPROC of a process, if it has one."""
+        for proc in range(self.procs):
+            if pid and WORD.unpack_from(self.memory, self._at(proc) + 4)[0] == pid:
+                return ProcNumber(proc)
         return None
 
     def activity_of(self, pid: int) -> Activity | None:
         """The row of a process, if it has one."""
-        slot = self.slot_of(pid)
-        return None if slot is None else self.activity(slot)
+        proc = self.proc_of(pid)
+        return None if proc is None else self.activity(proc)
 
-    def pid_of_kind(self, kind: Kind) -> int:
-        """The pid of a singleton that has a PGPROC, or 0."""
-        slot = self._candidates(kind)[0]
-        pid: int = WORD.unpack_from(self.memory, self._at(slot) + 4)[0]
-        return pid
+    def pid_of_kind(self, kind: Kind) -> Pid | None:
+        """The pid of a singleton, if it has a PGPROC."""
+        proc = self._candidates(kind)[0]
+        pid = WORD.unpack_from(self.memory, self._at(proc) + 4)[0]
+        return Pid(pid) if pid else None
 
     # --- cancel keys ------------------------------------------------------------------------
 
-    def set_cancel_key(self, slot: int, key: bytes) -> None:
-        """The key that a cancel request must show (CN-45)."""
-        with self._writing(slot) as at:
+    def set_cancel_key(self, proc: ProcNumber, key: bytes) -> None:
+        """Set the key that a cancel request must carry (CN-45)."""
+        with self._writing(proc) as at:
             self.memory[at + 10] = len(key)
             self.memory[at + 12 : at + 44] = key.ljust(32, b"\0")
 
     def cancel_key_matches(self, pid: int, key: bytes) -> CancelMatch:
-        """Is this the key of that process? Compared in constant time, as secrets are."""
-        slot = self.slot_of(pid)
-        if slot is None or pid == 0:
+        """Compare a key with that of a process, in constant time."""
+        proc = self.proc_of(pid)
+        if proc is None:
             return CancelMatch.NO_SUCH_PID
-        at = self._at(slot)
+        at = self._at(proc)
         length = self.memory[at + 10]
         held = self.memory[at + 12 : at + 12 + length]
         if length == 0 or len(key) != length:
