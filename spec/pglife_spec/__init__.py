@@ -32,6 +32,7 @@ from pglife_spec.postgres import declared as actions
 from pglife_spec.postgres import outside, schedule
 from pglife_spec.postgres.build import build as machine
 from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.declared import among, case_of
 from pglife_spec.postgres.outside import View, view_of
 from pglife_spec.postgres.schedule import Iteration, Schedule
 from pglife_spec.postgres.state import REPAIRS
@@ -121,6 +122,8 @@ __all__ = [
     "Value",
     "View",
     "actions",
+    "among",
+    "case_of",
     "check_property",
     "covered",
     "explore",

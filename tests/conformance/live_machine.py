@@ -39,7 +39,7 @@ from pglife_conformance.hold.pin import Pin
 from pglife_conformance.monitor.judge import Monitor
 from pglife_conformance.observation.processes import RunState
 from pglife_conformance.pytest.state import SuiteState
-from pglife_spec.postgres.state import REPAIRS
+from pglife_spec import REPAIR_NAMES
 
 DEADLY = (signal.SIGKILL, signal.SIGQUIT)
 HARMLESS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -75,8 +75,7 @@ class Maker:
 
     def monitor(self) -> Monitor:
         """One that knows what the target has repaired."""
-        names = (param.name.removeprefix("repair.") for param in REPAIRS)
-        repaired = [name for name in names if self.state.target.has_repair(name)]
+        repaired = [name for name in REPAIR_NAMES if self.state.target.has_repair(name)]
         return Monitor(lambda: repaired)
 
 

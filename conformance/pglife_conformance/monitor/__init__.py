@@ -1,9 +1,9 @@
-"""The monitor: holds everything that is seen of a server against the model.
+"""The monitor: compares everything that is seen of a server with the model.
 
-Begin with   judge.Monitor, a Recorder; then binding.py (settings to a configuration of the model)
-             and labels.py (log lines to what the model's steps leave behind).
-Owns         the set of model states that explain all that was seen. An empty set is a verdict: the
-             server did what the model forbids.
-Leaves out   what a scenario demands by itself; that something must happen at all (deadlines do).
-Source       DESIGN section 4 (Monitor).
+It keeps the set of model states that explain all stimuli and observations so far. An empty set is
+a verdict: the server did what the model forbids. Begin with judge.Monitor, which is a Recorder;
+binding.py turns a server's settings into a configuration of the model.
+
+The monitor judges what a server does, not that it does anything: an idle server is always
+explained. That something must happen is claimed by scenarios, with deadlines.
 """

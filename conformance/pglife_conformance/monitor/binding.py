@@ -1,7 +1,6 @@
 """A server under test as a configuration of the model, and its processes as the model's kinds.
 
-Begin with   Binding.of().
-Owns         which settings the model knows, and which take a server out of its scope.
+Begin with Binding.of(), which also decides whether a server is in the model's scope.
 """
 
 from __future__ import annotations
@@ -11,16 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pglife_conformance.base.failures import SuiteError
 from pglife_conformance.observation.kinds import Kind
-from pglife_spec.lang.expr import Value
-from pglife_spec.lang.machine import Config
-from pglife_spec.meanings.python.program import Program, compile_machine
-from pglife_spec.meanings.python.store import CodeStore
-from pglife_spec.postgres.build import build
-from pglife_spec.postgres.state import REPAIRS
-from pglife_spec.postgres.words import Kind as ModelKind
+from pglife_spec import REPAIR_NAMES, Config, Program, Value, program
+from pglife_spec import Kind as ModelKind
 
-#: Most children of each counted kind that a scenario may have before the monitor gives up.
+#: The largest count of each kind of children that the monitor follows.
 BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}
 
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
@@ -38,7 +33,12 @@ MODEL_KIND: dict[Kind, ModelKind] = {
     Kind.IO_WORKER: ModelKind.IO_WORKER,
 }
 
-#: Processes that are there without the model's knowing, and change nothing in it while they live.
+SHOWN_KIND: dict[ModelKind, Kind] = {model: kind for kind, model in MODEL_KIND.items()} | {
+    ModelKind.DEAD_END_BACKEND: Kind.UNKNOWN
+}
+"""How each kind of the model appears in a process list; a dead-end child sets no title."""
+
+#: Processes that the model does not have and that change nothing in it while they run.
 BYSTANDERS = frozenset({Kind.AUTOVACUUM_WORKER, Kind.PARALLEL_WORKER})
 
 _OUT_OF_SCOPE = {
@@ -52,8 +52,8 @@ _OUT_OF_SCOPE = {
 _ON = frozenset({"on", "true", "yes", "1"})
 
 
-class OutOfScope(Exception):
-    """The model does not tell of such a server; the message says why."""
+class OutOfScope(SuiteError):
+    """The model does not describe such a server; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -73,30 +73,28 @@ class Binding:
         """The binding for a server's version, settings and declared repairs.
 
         Raises:
-            OutOfScope: if the model does not tell of such a server.
+            OutOfScope: if the model does not describe such a server.
         """
         if version not in (15, 18):
-            raise OutOfScope(f"the model tells of versions 15 and 18, not {version}")
+            raise OutOfScope(f"the model describes versions 15 and 18, not {version}")
         for name, allowed in _OUT_OF_SCOPE.items():
             if settings.get(name, "").strip("'").lower() not in allowed:
-                raise OutOfScope(f"the model does not tell of {name} = {settings[name]}")
+                raise OutOfScope(f"the model does not describe {name} = {settings[name]}")
         return cls(version, _config(version, settings, frozenset(repairs)))
 
-    def program(self, kept_in: Path | None = None) -> Program:
-        """The model compiled for this configuration; made once for each.
+    def program(self, store: Path | None = None) -> Program:
+        """The model compiled for this configuration, once for each process.
 
-        What takes long to write is kept in that directory, if there is one.
+        Args:
+            store: a directory that keeps generated code from one process to the next.
         """
         key = tuple(sorted((k, v) for k, v in self.config.params.items()))
-        return _program(self.config.name, key, kept_in)
+        return _program(self.config.name, key, store)
 
 
 @cache
-def _program(
-    name: str, params: tuple[tuple[str, Value], ...], kept_in: Path | None = None
-) -> Program:
-    store = None if kept_in is None else CodeStore(kept_in)
-    return compile_machine(build(), Config(name, dict(params), BOUNDS), store)
+def _program(name: str, params: tuple[tuple[str, Value], ...], store: Path | None) -> Program:
+    return program(Config(name, dict(params), BOUNDS), store)
 
 
 def _number(settings: Mapping[str, str], name: str, default: int) -> int:
@@ -127,12 +125,11 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         "logical_launcher": _number(settings, "max_logical_replication_workers", 4) > 0,
         "hot_standby": _switch(settings, "hot_standby", "on"),
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
-        # More than the monitor ever counts is as good as any other number, and one program for all.
+        # A number above the monitor's bound makes no difference, and this one shares programs.
         "child_slots": min(slots, _ENOUGH_SLOTS),
         "fork_faults": True,
         "reloads": True,
         "stray_signals": True,
     }
-    known = {param.name for param in REPAIRS}
-    params.update({name: name.removeprefix("repair.") in repairs for name in known})
+    params |= {f"repair.{name}": name in repairs for name in REPAIR_NAMES}
     return Config(f"server-{version}", params, BOUNDS)

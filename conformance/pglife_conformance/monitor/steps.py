@@ -1,13 +1,10 @@
-"""What may happen in a state of the model, as somebody outside sees it.
+"""The steps that are possible in a state of the model, as they appear from outside.
 
-Begin with   Element and Steps.of().
-Owns         which steps happen unasked, and what of each is visible; remembered for all servers
-             that run the same program.
-Leaves out   the search over them (search.py), what observations mean (judge.py).
+Begin with Candidate and StepTable.of(). A table is shared by all servers that run one program.
 
-The death of a child that was sent SIGQUIT is taken only together with its reaping: nothing outside
-sees it earlier, nothing else needs it, and no later signal changes its status. Without this a crash
-of eight children has 3 to the 8th power of ways to be half over, with it 2 to the 8th.
+The death of a child that was sent SIGQUIT is taken only together with its reaping: it cannot be
+observed earlier, and no later signal changes its exit status. Without this a crash of eight
+children has 3 to the 8th power of intermediate states, with it 2 to the 8th.
 """
 
 from __future__ import annotations
@@ -17,70 +14,48 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from pglife_conformance.monitor.labels import Label
-from pglife_spec.lang.machine import Action, Actor, Emit, When
-from pglife_spec.meanings.python.program import Evidence, Program
+from pglife_conformance.base.failures import SuiteError
+from pglife_spec import Evidence, Program, outside
 
-Outcome = str
-PENDING: Outcome = "not accepted yet"
-ADMITTED: Outcome = "admitted"
+Decision = str
+PENDING: Decision = "not accepted yet"
+ADMITTED: Decision = "admitted"
 
-#: More than this many candidates at one look are not worth the time; the verdict is then open.
+#: The most candidates that are followed at one look; with more of them the verdict is open.
 LIMIT = 400_000
 
-_INTERNAL_FAMILIES = frozenset({"client_leaves", "operator_requests_reload"})
-_ADMISSION = frozenset({"admit_client", "refuse_client", "client_meets_fork_failure"})
 
-
-_KIND_OF_REAPER = {
-    "reap_startup": "startup",
-    "reap_checkpointer": "checkpointer",
-    "reap_logical_replication_launcher": "bg_worker",
-}
-
-
-class TooMany(Exception):
+class TooManyCandidates(SuiteError):
     """More candidates than LIMIT."""
 
 
-class Element(NamedTuple):
+class Candidate(NamedTuple):
     """One explanation of all that was seen so far.
 
     Args:
         state: the model's state.
-        promised: labels of a step in flight that must be the next lines.
-        clients: for each client whose answer has not been heard, what was decided about it.
-        tokens: sets of environment actions of which one may still happen, once.
+        next_lines: the lines that must follow, because a step has written only its first ones.
+        clients: for each client that has received no answer, what was decided about it.
+        pending: stimuli that may still take effect, each a set of actions of which one happens.
     """
 
     state: int
-    promised: tuple[Label, ...] = ()
-    clients: tuple[tuple[int, Outcome], ...] = ()
-    tokens: tuple[frozenset[int], ...] = ()
+    next_lines: tuple[outside.Line, ...] = ()
+    clients: tuple[tuple[int, Decision], ...] = ()
+    pending: tuple[frozenset[int], ...] = ()
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What held at one moment between two looks.
+class Snapshot:
+    """What was seen of the processes at one moment between two looks.
 
     Args:
-        exactly: whether a state agrees with it.
-        midway: whether it may be seen in the middle of a step between two states.
+        agrees: whether a state shows the same.
+        agrees_midway: whether the middle of a step between two states may show it.
     """
 
-    exactly: Callable[[int], bool]
-    midway: Callable[[int, int], bool]
-
-
-def _emits(action: Action, *kinds: str) -> bool:
-    stack = list(action.effects)
-    while stack:
-        effect = stack.pop()
-        if isinstance(effect, Emit) and effect.what in kinds:
-            return True
-        if isinstance(effect, When):
-            stack += [*effect.then, *effect.other]
-    return False
+    agrees: Callable[[int], bool]
+    agrees_midway: Callable[[int, int], bool]
 
 
 class Move(NamedTuple):
@@ -89,63 +64,52 @@ class Move(NamedTuple):
     Args:
         action: its index.
         after: the state after it.
-        labels: what it says, of what is visible.
-        changes_kids: whether a look may fall between its words and its forks or reapings.
+        lines: the lines it writes.
+        changes_children: whether a look may fall between its lines and its forks or reaps.
     """
 
     action: int
     after: int
-    labels: tuple[Label, ...]
-    changes_kids: bool
+    lines: tuple[outside.Line, ...]
+    changes_children: bool
 
 
 class Moves(NamedTuple):
-    """The steps from a state, by what it takes that one happens.
+    """The steps from a state, by their cause.
 
     Args:
-        silent: the states after those that happen unasked and leave no label, which are most.
-        spoken: the others that happen unasked.
+        silent: the states after those that need no cause and write no line, which are most.
+        spoken: the others that need no cause.
+        admissions: those that accept a client.
+        caused: those that happen only after a stimulus.
     """
 
     silent: tuple[int, ...] = ()
     spoken: tuple[Move, ...] = ()
     admissions: tuple[Move, ...] = ()
-    by_token: tuple[Move, ...] = ()
+    caused: tuple[Move, ...] = ()
 
 
-class Steps:
-    """What can be said of one program once, and is asked by every server that runs it."""
+class StepTable:
+    """The steps of one program, found once for each state.
 
-    def __init__(self, program: Program, visible: frozenset[str]) -> None:
+    Args:
+        program: the model under one configuration.
+        line_kinds: the kinds of evidence that appear in the server's log.
+    """
+
+    def __init__(self, program: Program, line_kinds: frozenset[str]) -> None:
         self.program = program
         actions = program.machine.actions
-        self._visible = visible
-        self._internal = [
-            a.actor in (Actor.POSTMASTER, Actor.CHILD) or a.family in _INTERNAL_FAMILIES
-            for a in actions
-        ]
-        self._admission = [a.family in _ADMISSION for a in actions]
-        self._speaks = [_emits(a, *visible) for a in actions]
-        self._changes_kids = [
-            _emits(a, "fork") or a.family.startswith("reap_") or a.family == "end_reaping"
-            for a in actions
-        ]
-        self._quits = self._reaps_of_quits()
-        self._known: dict[int, Moves] = {}
-        self._label_of: dict[Evidence, Label | None] = {}
-
-    def _reaps_of_quits(self) -> dict[int, int]:
-        """For each child's death by SIGQUIT the action that reaps it."""
-        by_kind = {}
-        for action in self.program.machine.actions:
-            if action.family.startswith("reap_") and action.choices.get("life") == "crashed":
-                kind = action.choices.get("kind", _KIND_OF_REAPER.get(action.family))
-                by_kind[kind] = self.program.index(action)
-        return {
-            self.program.index(action): by_kind[action.choices["kind"]]
-            for action in self.program.machine.actions
-            if action.family == "child_quits"
+        self._line_kinds = line_kinds
+        self._cause = [outside.cause_of(a) for a in actions]
+        self._writes = [outside.leaves(a, *line_kinds) for a in actions]
+        self._changes_children = [outside.changes_children(a) for a in actions]
+        self._reap_after = {
+            program.index(quits): program.index(reap) for quits, reap in outside.reap_after_quit()
         }
+        self._known: dict[int, Moves] = {}
+        self._line_of: dict[Evidence, outside.Line | None] = {}
 
     def of(self, state: int) -> Moves:
         """Every step from a state."""
@@ -158,45 +122,45 @@ class Steps:
 
     def _find(self, state: int) -> Moves:
         silent: list[int] = []
-        spoken, admissions, by_token = [], [], []
+        spoken, admissions, caused = [], [], []
         for action, after in self.program.successors(state):
             before = state
-            if action in self._quits:
-                before, action = after, self._quits[action]
+            if action in self._reap_after:
+                before, action = after, self._reap_after[action]
                 after = self.program.step(action, before)
                 if after < 0:
                     continue
-            labels = self._labels(action, before)
-            if self._internal[action] and not labels:
+            lines = self._lines(action, before)
+            cause = self._cause[action]
+            if cause is outside.Cause.NOTHING and not lines:
                 silent.append(after)
                 continue
-            move = Move(action, after, labels, self._changes_kids[action])
-            if self._internal[action]:
+            move = Move(action, after, lines, self._changes_children[action])
+            if cause is outside.Cause.NOTHING:
                 spoken.append(move)
-            elif self._admission[action]:
+            elif cause is outside.Cause.CLIENT:
                 admissions.append(move)
             else:
-                by_token.append(move)
-        return Moves(tuple(silent), tuple(spoken), tuple(admissions), tuple(by_token))
+                caused.append(move)
+        return Moves(tuple(silent), tuple(spoken), tuple(admissions), tuple(caused))
 
-    def _labels(self, action: int, before: int) -> tuple[Label, ...]:
-        if not self._speaks[action]:
+    def _lines(self, action: int, before: int) -> tuple[outside.Line, ...]:
+        if not self._writes[action]:
             return ()
-        labels = map(self._label, self.program.emissions(action, before)[1])
-        return tuple(label for label in labels if label is not None)
+        lines = map(self._line, self.program.emissions(action, before)[1])
+        return tuple(line for line in lines if line is not None)
 
-    def _label(self, item: Evidence) -> Label | None:
-        """What is seen of this evidence, if it is of a visible kind."""
-        if item not in self._label_of:
-            is_visible = item[0] in self._visible
-            self._label_of[item] = tuple(str(part) for part in item) if is_visible else None
-        return self._label_of[item]
+    def _line(self, item: Evidence) -> outside.Line | None:
+        """The line that this evidence is, or None for evidence of another kind."""
+        if item not in self._line_of:
+            is_line = item[0] in self._line_kinds
+            self._line_of[item] = tuple(str(part) for part in item) if is_line else None
+        return self._line_of[item]
 
-    def decision(self, action: int, before: int) -> Outcome:
-        """What an admission tells its client."""
-        evidence = self.program.emissions(action, before)[1]
-        return next((str(item[1]) for item in evidence if item[0] == "refusal"), ADMITTED)
+    def decision(self, action: int, before: int) -> Decision:
+        """The answer that an admission leads to."""
+        return outside.refusal(self.program.emissions(action, before)[1]) or ADMITTED
 
 
-#: One for each program: scenarios by the hundred run the same.
-steps_of = cache(Steps)
+table_of = cache(StepTable)
+"""One table for each program: hundreds of scenarios run the same one."""

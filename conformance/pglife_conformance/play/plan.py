@@ -1,15 +1,11 @@
-"""How a server can be brought to play a trace: turns of the postmaster, deeds of the player.
+"""How a server can be brought to follow a trace. Begin with make_plan().
 
-Begin with   make_plan().
-Owns         the order in which a trace is played, and what cannot be brought about from outside.
-Leaves out   doing it (player.py, deeds.py), how the postmaster behaves in a turn (eager.py).
-Source       issue 2, item 7; DESIGN section 4 (Pins).
-
-The player holds the postmaster with SIGSTOP. It makes the steps of the environment and lets
-children make theirs (deeds); then it lets the postmaster go, which handles all that is pending
-and launches whoever is missing (a turn), and holds it again. So of a trace's steps some come a
-little earlier or later than they are written, and a real postmaster takes steps which the trace
-leaves out. Several ways of playing are tried on the model; each must take every step of the trace.
+The player stops the postmaster with SIGSTOP. It brings about steps of the environment and of
+children (forced steps); then it continues the postmaster, which handles everything that is pending
+and launches each missing child (one iteration of its event loop), and stops it again. So some steps
+of a trace happen a little earlier or later than they are written, and a real postmaster takes steps
+which the trace leaves out. Several orders are tried on the model; each must take every step of the
+trace.
 """
 
 from __future__ import annotations
@@ -18,87 +14,81 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from pglife_conformance.play.eager import CLOCK, Eager, Steps, held_kinds
 from pglife_conformance.play.script import Script
-from pglife_spec.lang.machine import Action, Actor
-from pglife_spec.meanings.pack import label
-from pglife_spec.meanings.python.program import Program
-from pglife_spec.postgres.state import (
-    CONNS_ALLOWED,
-    CONTROL,
-    EXIT,
-    FATAL_ERROR,
-    LIFE,
-    PID_FILE,
-    RECOVERED,
-    REDO,
-    SHUTDOWN,
-    STATE,
+from pglife_spec import (
+    Action,
+    Actor,
+    Iteration,
+    Kind,
+    Life,
+    Program,
+    Schedule,
+    actions,
+    among,
+    case_of,
+    schedule,
+    view_of,
 )
-from pglife_spec.postgres.words import Control, Exit, Kind, Life
 
-ADMISSIONS = frozenset({"admit_client", "refuse_client", "client_meets_fork_failure"})
-LAST_CLIENT = "serve_last_client"
-_LOGGER_ENDS = "child_crashes(logger)"
-"""Of all children it alone ends after the postmaster, by itself (LG-03)."""
-_POSTMASTER = (STATE, SHUTDOWN, FATAL_ERROR, CONNS_ALLOWED, EXIT, PID_FILE)
-_REQUESTS = frozenset({"operator_requests_shutdown", "operator_requests_reload"})
+_REQUESTS = (*actions.operator_requests_shutdown, *actions.operator_requests_reload)
+_LOGGER_CRASHES = case_of(actions.child_crashes, kind=Kind.LOGGER)
+"""Of all children the logger alone exits after the postmaster, by itself (LG-03)."""
 
 
 @dataclass(frozen=True)
-class Deed:
-    """Something that the player does while the postmaster is held.
+class ForcedStep:
+    """A step that the player brings about while the postmaster is stopped.
 
     Args:
-        index: the step of the trace, counted from 1.
-        action: its name.
-        does: the steps of the model that it amounts to.
+        index: the step's place in the trace, counted from 1.
+        action: the step.
+        amounts_to: every step that happens in the model when the player does it.
     """
 
     index: int
-    action: str
-    does: tuple[str, ...]
+    action: Action
+    amounts_to: tuple[Action, ...]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One time that the postmaster is let go.
+class PlannedIteration:
+    """One iteration of the postmaster's event loop, and what comes before it.
 
     Args:
-        index: the step of the trace that it is for.
-        action: that step's name.
-        deeds: done before.
-        before: the state when it is let go.
+        index: the place in the trace of the step that it is for.
+        action: that step.
+        forced: steps that are brought about before.
+        before: the state when the postmaster is continued.
         steps: what it does, in the model.
-        client: a client's action that comes with it.
-        needs_clock: whether it waits for the five seconds.
-        hold: kinds of children that must be held before.
-        free: kinds of children that nobody holds, whatever they are told.
+        client: the action of a client that connects meanwhile.
+        needs_timer: whether it waits for the five seconds of SL-05.
+        stopped: kinds of children that must be stopped before.
+        free: kinds of children that are never stopped and obey every order.
     """
 
     index: int
-    action: str
-    deeds: tuple[Deed, ...]
+    action: Action
+    forced: tuple[ForcedStep, ...]
     before: int
-    steps: Steps
-    client: str | None = None
-    needs_clock: bool = False
-    hold: frozenset[str] = frozenset()
-    free: frozenset[str] = frozenset()
+    steps: Iteration
+    client: Action | None = None
+    needs_timer: bool = False
+    stopped: frozenset[Kind] = frozenset()
+    free: frozenset[Kind] = frozenset()
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a trace cannot be played further than to this step."""
+    """Why a trace cannot be played beyond this step."""
 
     index: int
-    action: str
+    action: Action
     reason: str
     place: int
     """How many steps were taken before."""
 
     def __str__(self) -> str:
-        return f"step {self.index}, {self.action}: {self.reason}"
+        return f"step {self.index}, {self.action.name}: {self.reason}"
 
 
 @dataclass
@@ -107,32 +97,32 @@ class Plan:
 
     Args:
         initial: the model's state before the start.
-        turns: in order; the first begins with the start.
-        last_deeds: done after the last turn.
+        iterations: in order; the first begins with the start.
+        last_forced: steps that are brought about after the last iteration.
         last: the state at the end.
-        notes: how this way differs from what is written, in words.
+        notes: how this way differs from the trace, in words.
         obstacle: why it ends early; None if every step of the trace is taken.
     """
 
     initial: int
-    turns: list[Turn] = field(default_factory=list)
-    last_deeds: tuple[Deed, ...] = ()
+    iterations: list[PlannedIteration] = field(default_factory=list)
+    last_forced: tuple[ForcedStep, ...] = ()
     last: int = 0
     notes: list[str] = field(default_factory=list)
     obstacle: Obstacle | None = None
-    unasked: list[str] = field(default_factory=list)
+    extra_steps: list[str] = field(default_factory=list)
     """Steps that the server takes and the trace does not."""
     other_end: list[str] = field(default_factory=list)
-    """In what the postmaster ends otherwise than in the trace."""
+    """How the postmaster's last state differs from the trace's."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A step as it is to be played: its place in the trace, its name, the name it is played by."""
+class TraceStep:
+    """A step of the trace: its place, its action, and the action that is played for it."""
 
     index: int
-    action: str
-    played: str
+    written: Action
+    played: Action
 
 
 class _Stuck(Exception):
@@ -142,16 +132,16 @@ class _Stuck(Exception):
 
 
 def make_plan(script: Script) -> Plan:
-    """The way that takes most steps of the trace, then ends most like it, then adds least."""
+    """The way that takes most steps of the trace, then ends most like it, then adds fewest."""
     written = script.state(0)
     initials = [written, *(s for s in script.program.initial if s != written)]
     plans: list[Plan] = []
     for initial in initials:
-        for lines, notes in _ways(script):
-            plan = _Planner(script, initial, lines).plan()
+        for steps, notes in _ways(script):
+            plan = _Planner(script, initial, steps).plan()
             if initial != written:
-                clean = script.program.predicate(CONTROL == Control.SHUT_DOWN)(initial)
-                plan.notes.append(f"begun after {'a clean' if clean else 'an unclean'} end")
+                was_clean = view_of(script.program).was_shut_down(initial)
+                plan.notes.append(f"begun after {'a clean' if was_clean else 'an unclean'} end")
             plan.notes += notes
             plans.append(plan)
     return min(plans, key=_badness)
@@ -159,77 +149,72 @@ def make_plan(script: Script) -> Plan:
 
 def _badness(plan: Plan) -> tuple[float, int, int]:
     missed = -plan.obstacle.place if plan.obstacle is not None else -float("inf")
-    return missed, len(plan.other_end), len(plan.unasked)
+    return missed, len(plan.other_end), len(plan.extra_steps)
 
 
 def end_differs(script: Script, last: int) -> list[str]:
-    """In what the postmaster ends otherwise than in the trace's last state."""
-    program = script.program
-    there, here = program.unpack(script.state(len(script.actions))), program.unpack(last)
-    return [
-        f"{var.name} is {label(here[var.name])} and not {label(there[var.name])}"
-        for var in _POSTMASTER
-        if there[var.name] != here[var.name]
-    ]
+    """How this state of the postmaster differs from the trace's last one."""
+    return view_of(script.program).differences(script.state(len(script.actions)), last)
 
 
-def _ways(script: Script) -> Iterator[tuple[list[Line], list[str]]]:
-    """As written; with requests as late as may be; with every step of others as late as may be."""
-    names, notes = _without_failures(script)
-    lines = [Line(i, a, p) for i, (a, p) in enumerate(zip(script.actions, names, strict=True), 1)]
-    yield lines, notes
-    for families in (_REQUESTS, None):
-        later = _moved_later(script, lines, families)
-        if later != lines:
+def _ways(script: Script) -> Iterator[tuple[list[TraceStep], list[str]]]:
+    """As written; with requests as late as possible; with all forced steps as late as possible."""
+    played, notes = _without_failures(script)
+    pairs = zip(script.actions, played, strict=True)
+    steps = [TraceStep(index, *pair) for index, pair in enumerate(pairs, 1)]
+    yield steps, notes
+    for moved in (_REQUESTS, None):
+        later = _moved_later(script, steps, moved)
+        if later != steps:
             yield later, notes
 
 
-def _without_failures(script: Script) -> tuple[list[str], list[str]]:
-    """A startup process cannot be made to give up with exit code 1, but it can be killed."""
-    names, notes = list(script.actions), []
-    for place, name in enumerate(script.actions):
-        if name != "startup_fails":
+def _without_failures(script: Script) -> tuple[list[Action], list[str]]:
+    """A startup process cannot be made to exit with code 1, but it can be killed."""
+    played, notes = list(script.actions), []
+    exits_1 = case_of(actions.reap_startup, life=Life.EXITED_1)
+    for place, action in enumerate(script.actions):
+        if not among(action, actions.startup_fails):
             continue
-        changed = list(names)
-        changed[place] = "child_crashes(startup)"
-        for later in range(place + 1, len(names)):
-            if names[later] == "reap_startup(exited_1)":
-                changed[later] = "reap_startup(crashed)"
+        changed = list(played)
+        changed[place] = case_of(actions.child_crashes, kind=Kind.STARTUP)
+        for later in range(place + 1, len(played)):
+            if played[later].name == exits_1.name:
+                changed[later] = case_of(actions.reap_startup, life=Life.CRASHED)
                 break
-        if _ends_alike(script, names, changed):
-            names = changed
-            notes.append(f"step {place + 1}, startup_fails, played by killing it: the same to all")
-    return names, notes
+        if _ends_alike(script, played, changed):
+            played = changed
+            notes.append(f"step {place + 1}, {action.name}, played by killing it: the same to all")
+    return played, notes
 
 
-def _ends_alike(script: Script, names: Sequence[str], others: Sequence[str]) -> bool:
-    ends = [_walk(script.program, script.state(0), way) for way in (names, others)]
+def _ends_alike(script: Script, one: Sequence[Action], other: Sequence[Action]) -> bool:
+    ends = [_walk(script.program, script.state(0), way) for way in (one, other)]
     return ends[0] == ends[1] and ends[0] is not None
 
 
-def _walk(program: Program, state: int, names: Sequence[str]) -> int | None:
-    for name in names:
-        state = program.step(name, state)
+def _walk(program: Program, state: int, way: Sequence[Action]) -> int | None:
+    for action in way:
+        state = program.step(action, state)
         if state < 0:
             return None
     return state
 
 
 def _moved_later(
-    script: Script, lines: Sequence[Line], families: frozenset[str] | None
-) -> list[Line]:
-    """Steps of others behind all steps of the postmaster that are the same without them."""
-    program, now = script.program, list(lines)
-    machine = program.machine
+    script: Script, steps: Sequence[TraceStep], moved: Sequence[Action] | None
+) -> list[TraceStep]:
+    """Forced steps moved behind all steps of the postmaster that are the same without them."""
+    now = list(steps)
     for place in reversed(range(len(now))):
-        action = machine.action(now[place].played)
-        if action.actor is Actor.POSTMASTER or (families and action.family not in families):
+        action = now[place].played
+        if action.actor is Actor.POSTMASTER or (moved and not among(action, moved)):
             continue
         at = place
         while at + 1 < len(now):
             swapped = [*now[:at], now[at + 1], now[at], *now[at + 2 :]]
-            front = [line.played for line in now[: at + 2]]
-            back = [line.played for line in swapped[: at + 2]]
+            front = [step.played for step in now[: at + 2]]
+            back = [step.played for step in swapped[: at + 2]]
             if not _ends_alike(script, front, back):
                 break
             now, at = swapped, at + 1
@@ -237,173 +222,168 @@ def _moved_later(
 
 
 class _Planner:
-    """Plays the lines on the model, with a postmaster that does everything at once."""
+    """Plays the steps on the model, with a postmaster that does everything at once."""
 
-    def __init__(self, script: Script, initial: int, lines: Sequence[Line]) -> None:
+    def __init__(self, script: Script, initial: int, steps: Sequence[TraceStep]) -> None:
         self.script = script
         self.program = script.program
-        self.eager = Eager(script.program, script.version)
-        self.lines = lines
+        self.view = view_of(script.program)
+        self.schedule = Schedule(script.program)
+        self.steps = steps
         self.made = Plan(initial)
         self.state = initial
         self.place = 0
-        self.deeds: list[Deed] = []
+        self.forced: list[ForcedStep] = []
         self.done: Counter[str] = Counter()
-        """Steps taken that the trace has not come to yet."""
-        self._redo = self.program.predicate(REDO)
-        self._is_alive = self.program.predicate(EXIT == Exit.ALIVE)
-        self._quitting = self.program.predicate(LIFE[Kind.STARTUP] == Life.QUITTING)
-        self._recovered = self.program.predicate(RECOVERED)
-        self._clean = self.program.predicate(CONTROL == Control.SHUT_DOWN)
+        """Steps taken, by name, that the trace has not come to yet."""
 
     def plan(self) -> Plan:
-        """The plan for these lines, with its obstacle if there is one."""
+        """The plan for these steps, with its obstacle if there is one."""
         try:
-            for place, line in enumerate(self.lines):
+            for place, step in enumerate(self.steps):
                 self.place = place
-                self._take(line)
+                self._take(step)
         except _Stuck as stuck:
             self.made.obstacle = stuck.obstacle
         if self.made.obstacle is None:
-            if end_differs(self.script, self.state) and not self._is_at_rest():
-                self._turn(self.lines[-1])
-            self.made.unasked = list(self.done.elements())
+            if end_differs(self.script, self.state) and not self._is_idle():
+                self._iterate(self.steps[-1])
+            self.made.extra_steps = list(self.done.elements())
             self.made.other_end = end_differs(self.script, self.state)
-            if self.made.unasked:
-                self.made.notes.append(f"besides, as servers do: {', '.join(self.made.unasked)}")
-        self.made.last_deeds = tuple(self.deeds)
+            if self.made.extra_steps:
+                names = ", ".join(self.made.extra_steps)
+                self.made.notes.append(f"the server also takes {names}")
+        self.made.last_forced = tuple(self.forced)
         self.made.last = self.state
         return self.made
 
-    def _is_at_rest(self) -> bool:
-        return not self.deeds and self.eager.is_idle(self.state)
+    def _is_idle(self) -> bool:
+        return not self.forced and self.schedule.is_idle(self.state)
 
-    def _take(self, line: Line) -> None:
-        name = line.played
-        action = self.program.machine.action(name)
-        if self.done[name] > 0:
-            self.done[name] -= 1
+    def _take(self, step: TraceStep) -> None:
+        action = step.played
+        if self.done[action.name] > 0:
+            self.done[action.name] -= 1
+        elif action.name == schedule.TIMER.name:
+            self._wait_for_timer(step)
         elif action.actor is Actor.POSTMASTER:
-            self._postmaster(line)
-        elif action.family in ADMISSIONS:
-            self._client(line)
-        elif action.family == LAST_CLIENT:
-            raise self._stuck(line, "it was not noticed before PM_WAIT_DEAD_END was entered")
+            self._postmaster(step)
+        elif among(action, actions.ADMISSIONS):
+            self._client(step)
+        elif among(action, actions.serve_last_client):
+            raise self._stuck(step, "it was not noticed before PM_WAIT_DEAD_END was entered")
         else:
-            self._deed(line, action)
+            self._force(step)
 
-    def _postmaster(self, line: Line) -> None:
-        if line.played == CLOCK:
-            self._clock(line)
-            return
-        self._turn(line)
-        if self.done[line.played] == 0:
-            why = self.program.why_not(line.played, self.state)
-            raise self._stuck(line, f"a postmaster that is let go does not do it: {why}")
-        self.done[line.played] -= 1
+    def _postmaster(self, step: TraceStep) -> None:
+        self._iterate(step)
+        if self.done[step.played.name] == 0:
+            why = self.program.why_not(step.played, self.state)
+            raise self._stuck(step, f"a postmaster that is continued does not do it: {why}")
+        self.done[step.played.name] -= 1
 
-    def _clock(self, line: Line) -> None:
-        if not self.eager.is_idle(self.state):
-            self._turn(line)
-        why = self.program.why_not(CLOCK, self.state)
+    def _wait_for_timer(self, step: TraceStep) -> None:
+        if not self.schedule.is_idle(self.state):
+            self._iterate(step)
+        why = self.program.why_not(step.played, self.state)
         if why is not None:
-            raise self._stuck(line, f"the clock does not run here: {why}")
-        self._turn(line, first=CLOCK)
-        self.done[CLOCK] -= 1
+            raise self._stuck(step, f"the timer does not run here: {why}")
+        self._iterate(step, first=step.played)
+        self.done[step.played.name] -= 1
 
-    def _client(self, line: Line) -> None:
-        if not self._is_at_rest():
-            self._turn(line)
-        why = self.program.why_not(line.played, self.state)
+    def _client(self, step: TraceStep) -> None:
+        if not self._is_idle():
+            self._iterate(step)
+        why = self.program.why_not(step.played, self.state)
         if why is not None:
-            raise self._stuck(line, f"a client that comes here does not meet with it: {why}")
-        self._turn(line, first=line.played)
-        self.done[line.played] -= 1
+            raise self._stuck(step, f"a client that connects here gets another answer: {why}")
+        self._iterate(step, first=step.played)
+        self.done[step.played.name] -= 1
 
-    def _turn(self, line: Line, first: str | None = None) -> None:
-        extras = self._extras()
-        steps = self.eager.run(self.state, first=first, free=extras)
-        client = first if first is not None and first != CLOCK else None
-        turn = Turn(
-            line.index,
-            line.action,
-            tuple(self.deeds),
-            self.state,
-            steps,
-            client,
-            first == CLOCK,
-            held_kinds(steps) - extras,
-            extras,
+    def _iterate(self, step: TraceStep, first: Action | None = None) -> None:
+        free = self._free()
+        steps = self.schedule.run(self.state, first=first, free=free)
+        is_timer = first is not None and first.name == schedule.TIMER.name
+        self.made.iterations.append(
+            PlannedIteration(
+                step.index,
+                step.written,
+                tuple(self.forced),
+                self.state,
+                steps,
+                client=None if is_timer else first,
+                needs_timer=is_timer,
+                stopped=steps.to_stop - free,
+                free=free,
+            )
         )
-        self.made.turns.append(turn)
-        self.done.update(steps.actions)
-        self.deeds.clear()
+        self.done.update(action.name for action in steps.actions)
+        self.forced.clear()
         self.state = steps.after
 
-    def _extras(self) -> frozenset[str]:
-        """Kinds that were launched unasked and that the rest of the trace does not know: nobody
-        holds them, and they do what they are told."""
+    def _free(self) -> frozenset[Kind]:
+        """Kinds that were launched without the trace, and that the rest of it does not name.
+
+        They are not stopped, and obey every order.
+        """
         launched = {
-            str(self.program.machine.action(name).choices.get("kind", ""))
-            for name, number in self.done.items()
-            if number > 0 and name.startswith("launch")
+            str(action.choices["kind"])
+            for action in (*actions.launch_writer, *actions.launch_in_run)
+            if self.done[action.name] > 0
         }
-        rest = [line.played for line in self.lines[self.place :]]
-        return frozenset(
-            kind.upper() for kind in launched if kind and not any(f"({kind}" in n for n in rest)
-        )
+        named = {step.played.choices.get("kind") for step in self.steps[self.place :]}
+        return frozenset(Kind[kind.upper()] for kind in launched - named)
 
-    def _deed(self, line: Line, action: Action) -> None:
-        if not self._is_alive(self.state) and line.played != _LOGGER_ENDS:
-            raise self._stuck(line, "the postmaster has ended")
-        does = self._realised(line, action)
-        after = _walk(self.program, self.state, does)
-        if after is None and not self._is_at_rest():
-            self._turn(line)
-            does = self._realised(line, action)
-            after = _walk(self.program, self.state, does)
+    def _force(self, step: TraceStep) -> None:
+        if not self.view.is_running(self.state) and step.played.name != _LOGGER_CRASHES.name:
+            raise self._stuck(step, "the postmaster has exited")
+        way = self._way(step)
+        after = _walk(self.program, self.state, way)
+        if after is None and not self._is_idle():
+            self._iterate(step)
+            way = self._way(step)
+            after = _walk(self.program, self.state, way)
         if after is None:
-            stopped = next(n for n in does if self.program.step(n, self.state) < 0)
+            stopped = next(a for a in way if self.program.step(a, self.state) < 0)
             why = self.program.why_not(stopped, self.state)
-            raise self._stuck(line, f"it has become impossible: {why}")
+            raise self._stuck(step, f"it has become impossible: {why}")
         self.state = after
-        self.deeds.append(Deed(line.index, line.played, tuple(does)))
-        self.done.update(does)
-        self.done[line.played] -= 1
+        self.forced.append(ForcedStep(step.index, step.played, tuple(way)))
+        self.done.update(action.name for action in way)
+        self.done[step.played.name] -= 1
 
-    def _realised(self, line: Line, action: Action) -> list[str]:
-        """What happens in the model if the player brings this about."""
-        state = self.state
-        match action.family:
-            case "startup_fails":
-                raise self._stuck(line, "nobody outside can make it give up with exit code 1")
-            case "processes_become_scarce":
-                raise self._stuck(line, "no limit lets all forks but one succeed")
-            case "fork_begins_to_fail" | "fork_works_again" if not self.made.turns:
-                raise self._stuck(line, "the limit is set on a postmaster that is there")
-            case "recovery_ends":
-                if self._quitting(state):
-                    raise self._stuck(line, "one that was sent SIGQUIT quits when it is let go")
-                # Nothing holds it between its last entry in the control file and its end.
-                return [action.name, "startup_finishes"]
-            case "startup_ends_when_told":
-                return self._startup_told(line, action)
-            case "shutdown_checkpoint_begins":
-                return [action.name, "shutdown_checkpoint_ends"]
-            case "shutdown_checkpoint_ends":
-                begins = "shutdown_checkpoint_begins"
-                first = [begins] if self.program.step(begins, state) >= 0 else []
-                return [*first, action.name]
-            case _:
-                return [action.name]
+    def _way(self, step: TraceStep) -> list[Action]:
+        """What happens in the model if the player brings this step about."""
+        action = step.played
+        if among(action, actions.startup_fails):
+            raise self._stuck(step, "a startup process cannot be made to exit with code 1")
+        if among(action, actions.processes_become_scarce):
+            raise self._stuck(step, "no limit lets all forks but one succeed")
+        if among(action, actions.fork_begins_to_fail, actions.fork_works_again):
+            if not self.made.iterations:
+                raise self._stuck(step, "the limit is set on a postmaster that is running")
+        elif among(action, actions.recovery_ends):
+            if self.view.startup_is_quitting(self.state):
+                raise self._stuck(step, "one that was sent SIGQUIT quits when it is continued")
+            # It cannot be stopped between its last entry in the control file and its exit.
+            return [action, *actions.startup_finishes]
+        elif among(action, actions.startup_ends_when_told):
+            return self._startup_is_terminated(step)
+        elif among(action, actions.shutdown_checkpoint_begins):
+            return [action, *actions.shutdown_checkpoint_ends]
+        elif among(action, actions.shutdown_checkpoint_ends):
+            begins = actions.shutdown_checkpoint_begins
+            is_first = self.program.step(case_of(begins), self.state) >= 0
+            return [*begins, action] if is_first else [action]
+        return [action]
 
-    def _startup_told(self, line: Line, action: Action) -> list[str]:
-        """It looks at SIGTERM in redo only."""
-        if self._redo(self.state) or self._recovered(self.state):
-            raise self._stuck(line, "after redo it waits for a checkpoint and heeds no SIGTERM")
-        if self._clean(self.state):
-            raise self._stuck(line, "without redo it ends with 0 before it looks at SIGTERM")
-        return ["startup_begins_redo", action.name]
+    def _startup_is_terminated(self, step: TraceStep) -> list[Action]:
+        """A startup process looks at SIGTERM in redo only."""
+        if self.view.in_redo(self.state) or self.view.is_recovered(self.state):
+            raise self._stuck(step, "after redo it waits for a checkpoint and ignores SIGTERM")
+        if self.view.was_shut_down(self.state):
+            raise self._stuck(step, "without redo it exits with 0 before it looks at SIGTERM")
+        return [*actions.startup_begins_redo, step.played]
 
-    def _stuck(self, line: Line, reason: str) -> _Stuck:
-        return _Stuck(Obstacle(line.index, line.action, reason, self.place))
+    def _stuck(self, step: TraceStep, reason: str) -> _Stuck:
+        return _Stuck(Obstacle(step.index, step.written, reason, self.place))

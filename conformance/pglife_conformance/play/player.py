@@ -1,18 +1,14 @@
-"""Playing: one trace on one cluster, turn by turn, and what is to be said of it.
+"""Plays one trace on one cluster, iteration by iteration. Begin with play().
 
-Begin with   play().
-Owns         the course of a performance and its verdicts: Impossible (the model forbids what the
-             server did), Inconclusive (the server took another way, or could not be brought to
-             it), or the account of a trace that was followed to its end.
-Leaves out   pytest (scenarios/traces/test_traces.py).
-Source       issue 2, item 7; DESIGN section 4.
+Its verdicts: Expectation (the model forbids what the server did), Inconclusive (the server took
+another way that the model allows, or could not be brought to follow), or the account of a trace
+that was followed to its end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
@@ -21,43 +17,27 @@ from pglife_conformance.cluster.session import Outcome, ServerError
 from pglife_conformance.events import IMMEDIATE
 from pglife_conformance.expect.crash import SIGKILL_ROUND
 from pglife_conformance.monitor.judge import Impossible, Monitor
-from pglife_conformance.monitor.steps import TooMany
+from pglife_conformance.monitor.steps import TooManyCandidates
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.processes import RunState, read_stat
-from pglife_conformance.play.eager import CLOCK, Eager
 from pglife_conformance.play.evidence import Expected
-from pglife_conformance.play.plan import Deed, Plan, Turn, make_plan
+from pglife_conformance.play.force import force
+from pglife_conformance.play.held import HeldServer
+from pglife_conformance.play.plan import ForcedStep, Plan, PlannedIteration, make_plan
 from pglife_conformance.play.script import Script
-from pglife_conformance.play.stage import Stage
-from pglife_conformance.play.stimuli import do
-from pglife_spec.lang.expr import Value
-from pglife_spec.meanings.python.program import Program
-from pglife_spec.postgres.state import (
-    CONNS_ALLOWED,
-    CONTROL,
-    EXIT,
-    FATAL_ERROR,
-    PID_FILE,
-    REPAIRS,
-    SHUTDOWN,
-    STATE,
-    none_recorded,
-    number,
-)
-from pglife_spec.postgres.words import SINGLETONS, Control, Kind
+from pglife_spec import REPAIR_NAMES, Action, Kind, Schedule, Value, actions, among, view_of
+from pglife_spec import schedule as schedule_of_postmaster
 
-REST_S = 2.0
-"""How long nothing may move until a server that is not where it should be has gone another way."""
-
-_SEEN = (STATE, SHUTDOWN, FATAL_ERROR, CONNS_ALLOWED, EXIT, PID_FILE)
+IDLE_S = 2.0
+"""How long nothing may move until a server that is not as expected has taken another way."""
 
 
 def play(script: Script, cluster: Cluster) -> list[str]:
-    """Play a trace on a cluster that was never started; what is to be told of it.
+    """Play a trace on a cluster that was never started; returns the account.
 
     Raises:
         Expectation: if the server does what the model forbids.
-        Inconclusive: if it takes another way, which the model allows, or cannot be brought on.
+        Inconclusive: if the server deviates in an allowed way, or a step cannot be forced.
     """
     plan = make_plan(script)
     player = _Player(script, cluster, plan)
@@ -75,22 +55,19 @@ class _Player:
         self.program = script.program
         self.cluster = cluster
         self.plan = plan
-        self.stage = Stage(cluster)
+        self.server = HeldServer(cluster)
         self.monitor = Monitor(self._repairs)
         self.at = "the start"
-        self.turn: Turn | None = None
-        self._vector = _vector(self.program)
+        self.current: PlannedIteration | None = None
 
     def _repairs(self) -> list[str]:
-        names = (param.name.removeprefix("repair.") for param in REPAIRS)
-        return [name for name in names if self.cluster.target.has_repair(name)]
+        return [name for name in REPAIR_NAMES if self.cluster.target.has_repair(name)]
 
-    # The course of it.
+    # The course of the trace.
 
     def prepare(self) -> None:
-        """The data as the trace's first state has them."""
-        clean = self.program.predicate(CONTROL == Control.SHUT_DOWN)
-        if not clean(self.plan.initial):
+        """Make the data directory as in the trace's first state."""
+        if not view_of(self.program).was_shut_down(self.plan.initial):
             self.cluster.start()
             with self.cluster.session() as session, contextlib.suppress(ServerError):
                 # Something to redo: only in redo does a startup process look at SIGTERM.
@@ -100,11 +77,11 @@ class _Player:
         self.cluster.record(self.monitor)
 
     def perform(self) -> None:
-        """All turns, then what comes after the last."""
-        for turn in self.plan.turns:
-            self._deeds(turn.deeds)
-            self._turn(turn)
-        self._deeds(self.plan.last_deeds)
+        """All iterations, then the forced steps after the last."""
+        for planned in self.plan.iterations:
+            self._force(planned.forced)
+            self._iterate(planned)
+        self._force(self.plan.last_forced)
         obstacle = self.plan.obstacle
         if obstacle is not None:
             raise Inconclusive(
@@ -114,112 +91,107 @@ class _Player:
         if self.plan.other_end:
             raise Inconclusive(
                 f"the last state of {self.script.name}",
-                f"a postmaster that is let go ends otherwise: {'; '.join(self.plan.other_end)}",
+                f"a postmaster that is continued ends otherwise: {'; '.join(self.plan.other_end)}",
             )
         loop = self.script.trace.loop
         if loop is not None and loop == len(self.script.trace):
-            self._rest_for_ever()
+            self._expect_idle_for_ever()
 
-    def _deeds(self, deeds: tuple[Deed, ...]) -> None:
-        for deed in deeds:
-            self.at = self._step(deed.index, deed.action)
-            action = self.program.machine.action(deed.action)
+    def _force(self, forced: tuple[ForcedStep, ...]) -> None:
+        for step in forced:
+            self.at = self._step(step.index, step.action)
             try:
-                do(self.stage, deed, action)
+                force(self.server, step.action)
             except Inconclusive as problem:
                 raise self._other_way(problem.expected, problem.observed) from None
             except Expectation as problem:
                 self._judge()
                 raise self._other_way(problem.expected, problem.observed) from None
 
-    def _turn(self, turn: Turn) -> None:
-        self.at, self.turn = self._step(turn.index, turn.action), turn
-        stage, mark = self.stage, self.cluster.mark()
-        stage.hold_kinds(turn.hold)
-        forks_startup = "STARTUP" in turn.steps.forked
+    def _iterate(self, planned: PlannedIteration) -> None:
+        self.at, self.current = self._step(planned.index, planned.action), planned
+        server, mark = self.server, self.cluster.mark()
+        server.stop_kinds(planned.stopped)
+        forks_startup = Kind.STARTUP in planned.steps.forked
         if forks_startup:
-            stage.close_gate()
-        if turn is self.plan.turns[0]:
+            server.block_startup()
+        if planned is self.plan.iterations[0]:
             self.cluster.start(wait=False)
-        stage.release_postmaster()
-        if turn.client is not None:
-            self._client(turn)
-        expected = Expected.of(
-            self.program, turn, has_pmstates=self.cluster.target.version.major >= 18
-        )
-        self._wait(expected, mark, needs_clock=turn.needs_clock)
-        if forks_startup and not stage.is_over():
-            stage.wait_at_gate(mark)
-        stage.note_refused()
-        self._rest()
-        stage.hold_postmaster()
+        server.continue_postmaster()
+        if planned.client is not None:
+            self._connect(planned.client)
+        expected = Expected.of(self.program, planned)
+        self._wait(expected, mark, needs_timer=planned.needs_timer)
+        if forks_startup and not server.has_exited():
+            server.wait_for_blocked_startup(mark)
+        server.note_refused()
+        self._wait_until_idle()
+        server.stop_postmaster()
         self._judge()
-        self._compare(turn.steps.after)
+        self._compare(planned.steps.after)
 
-    def _client(self, turn: Turn) -> None:
-        is_admitted = turn.client == "admit_client"
-        session = self.stage.client(is_admitted=is_admitted)
+    def _connect(self, client: Action) -> None:
+        is_admitted = among(client, actions.admit_client)
+        session = self.server.connect(is_admitted=is_admitted)
         if is_admitted and session.outcome is not Outcome.ADMITTED:
-            told = session.refusal if session.refusal is not None else session.outcome.value
+            answer = session.refusal if session.refusal is not None else session.outcome.value
             self._judge()
-            raise self._other_way("a client is admitted", str(told))
+            raise self._other_way("a client is admitted", str(answer))
 
     # Waiting.
 
-    def _wait(self, expected: Expected, mark: int, *, needs_clock: bool) -> None:
-        """Until all that the turn leaves is seen, or something else and nothing moves any more."""
-        limit = deadlines.START_LIMIT + (deadlines.SIGKILL_LATEST if needs_clock else 0)
+    def _wait(self, expected: Expected, mark: int, *, needs_timer: bool) -> None:
+        """Until everything expected is seen, or something else and nothing moves any more."""
+        limit = deadlines.START_LIMIT + (deadlines.SIGKILL_LATEST if needs_timer else 0)
         still = _Stillness(self.cluster)
-        patience = deadlines.SIGKILL_LATEST if needs_clock else REST_S
+        patience = deadlines.SIGKILL_LATEST if needs_timer else IDLE_S
 
         def over() -> bool:
             if not expected.differences(self.cluster, mark):
                 return True
-            return still.lasts() >= patience * self.cluster.scale
+            return still.seconds() >= patience * self.cluster.scale
 
         with contextlib.suppress(Expectation):
-            self.cluster.wait_for("the end of a turn", over, limit)
+            self.cluster.wait_for("the end of an iteration", over, limit)
         different = expected.differences(self.cluster, mark)
         if different:
             self._judge()
-            late = not needs_clock and self.cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
+            late = not needs_timer and self.cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
             raise self._other_way(
                 "; ".join(wanted for wanted, _ in different),
                 "; ".join(found for _, found in different)
                 + (" (its five seconds were over before the trace was)" if late else ""),
             )
 
-    def _rest(self) -> None:
-        """Until the postmaster sleeps, so that it is not held in the middle of something."""
-        if self.stage.is_over():
+    def _wait_until_idle(self) -> None:
+        """The postmaster must not be stopped in the middle of something."""
+        if self.server.has_exited():
             return
-        rest = IdleProbe(self.cluster.pid)
-        self.cluster.wait_for("the postmaster to rest", rest.is_idle)
+        probe = IdleProbe(self.cluster.pid)
+        self.cluster.wait_for("the postmaster to be idle", probe.is_idle)
 
-    def _rest_for_ever(self) -> None:
-        """The trace says that nothing moves any more, although nobody is held."""
-        self.at = "at rest for ever"
-        self.stage.let_go_of_all()
-        self.stage.open_gate()
-        self.stage.release_postmaster()
+    def _expect_idle_for_ever(self) -> None:
+        """The trace says that nothing moves any more, although no process is stopped."""
+        self.at = "idle for ever"
+        self.server.continue_all()
+        self.server.unblock_startup()
+        self.server.continue_postmaster()
         expected = self._settled()
         still = _Stillness(self.cluster)
 
         def over() -> bool:
-            return self.stage.is_over() or still.lasts() >= REST_S * self.cluster.scale
+            return self.server.has_exited() or still.seconds() >= IDLE_S * self.cluster.scale
 
-        self.cluster.wait_for("a server at rest", over, deadlines.SHUTDOWN_LIMIT)
+        self.cluster.wait_for("an idle server", over, deadlines.SHUTDOWN_LIMIT)
         self._judge()
-        if self.stage.is_over():
+        if self.server.has_exited():
             code = self.cluster.watcher.look().exit_code
-            raise self._other_way("a postmaster that never ends", f"exit {code}")
+            raise self._other_way("a postmaster that never exits", f"exit {code}")
         self._compare(expected)
 
     def _settled(self) -> int:
-        """Where the model comes to rest if all who are left do what they were told."""
-        eager = Eager(self.program, self.script.version)
-        everybody = frozenset(kind.name for kind in Kind) - {Kind.STARTUP.name}
-        return eager.run(self.plan.last, free=everybody).after
+        """The model's state when all remaining children have obeyed their orders."""
+        return Schedule(self.program).run(self.plan.last, free=set(Kind) - {Kind.STARTUP}).after
 
     # Judging.
 
@@ -230,22 +202,27 @@ class _Player:
             raise self._other_way("a server that the monitor can follow", self.monitor.open_because)
 
     def _compare(self, state: int) -> None:
-        """The state of the play must be among the monitor's candidates, as far as one can see."""
+        """The planned state must look like one of the monitor's candidates."""
         try:
             program, states = self.monitor.explanations()
-        except TooMany:
+        except TooManyCandidates:
             raise self._other_way("a few explanations", "too many to follow") from None
-        wanted, vector = self._vector(state), _vector(program)
-        vectors = {vector(other) for other in states}
-        if wanted not in vectors:
-            near = min(vectors, key=lambda other: (_distance(wanted, other), str(other)))
-            expected, explained = _unlike(wanted, near)
-            raise self._other_way(expected, f"explained otherwise only: {explained}")
+        wanted, view = view_of(self.program).outline(state), view_of(program)
+        outlines = {view.outline(other) for other in states}
+        if wanted not in outlines:
+            near = min(outlines, key=lambda other: (_distance(wanted, other), str(other)))
+            names = view.outline_names()
+            rows = [row for row in zip(names, wanted, near, strict=True) if row[1] != row[2]]
+            raise self._other_way(
+                ", ".join(f"{name} {_plain(value)}" for name, value, _ in rows),
+                "explained otherwise only: "
+                + ", ".join(f"{name} {_plain(value)}" for name, _, value in rows),
+            )
 
-    # Telling.
+    # Texts.
 
-    def _step(self, index: int, action: str) -> str:
-        return f"step {index} of {len(self.script.actions)} of {self.script.name}, {action}"
+    def _step(self, index: int, action: Action) -> str:
+        return f"step {index} of {len(self.script.actions)} of {self.script.name}, {action.name}"
 
     def _other_way(self, expected: str, observed: str) -> Inconclusive:
         allowed = "" if self.monitor.open_because else " (which the model of this target explains)"
@@ -258,31 +235,32 @@ class _Player:
         )
 
     def _repairs_at_work(self) -> list[str]:
-        """The repairs that the target declares, and by which this turn goes otherwise."""
-        turn = self.turn
-        if turn is None:
+        """The repairs that the target declares and that change this iteration."""
+        planned = self.current
+        if planned is None:
             return []
         return [
-            name for name in self._repairs() if self._goes_otherwise(turn, {f"repair.{name}": True})
+            name for name in self._repairs() if self._changes(planned, {f"repair.{name}": True})
         ]
 
-    def _goes_otherwise(self, turn: Turn, params: dict[str, Value]) -> bool:
-        eager = Eager(self.script.program_with(params), self.script.version)
-        first = turn.client or (CLOCK if turn.needs_clock else None)
-        return eager.run(turn.before, first=first, free=turn.free) != turn.steps
+    def _changes(self, planned: PlannedIteration, params: dict[str, Value]) -> bool:
+        schedule = Schedule(self.script.program_with(params))
+        timer = schedule_of_postmaster.TIMER if planned.needs_timer else None
+        first = planned.client or timer
+        return schedule.run(planned.before, first=first, free=planned.free) != planned.steps
 
-    def failure(self, told: str) -> Expectation:
-        """What the model forbids, and where in the play it was."""
+    def failure(self, observed: str) -> Expectation:
+        """What the model forbids, and where in the trace it happened."""
         return self.cluster.watcher.failure(
-            f"{self.at}: something that the model of this target allows", told
+            f"{self.at}: something that the model of this target allows", observed
         )
 
     def account(self) -> list[str]:
-        """The play in words."""
-        turns = len(self.plan.turns)
+        """How the trace was followed, in words."""
+        iterations = len(self.plan.iterations)
         first = (
-            f"all {len(self.script.actions)} steps played in {turns} turns of the postmaster, "
-            f"explained by the model at each"
+            f"all {len(self.script.actions)} steps played in {iterations} iterations of the "
+            "postmaster's loop, explained by the model at each"
         )
         loop = self.script.trace.loop
         if loop == len(self.script.trace):
@@ -293,25 +271,25 @@ class _Player:
 
 
 class _Stillness:
-    """How long nothing has moved: no line, no child, no sleeper woken."""
+    """How long nothing has moved: no line, no child, no process awake."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._sight: object = None
+        self._last: object = None
         self._since = time.monotonic()
 
-    def lasts(self) -> float:
-        """Seconds."""
+    def seconds(self) -> float:
+        """Seconds since something moved."""
         seen = self._cluster.watcher.last
         assert seen is not None
         kids = tuple((kid.key, kid.title, kid.state) for kid in seen.kids)
-        sight = (kids, len(self._cluster.watcher.log.records), seen.pid_file, seen.exit_code)
-        awake = not _sleeps(self._cluster.pid) or any(
+        now_seen = (kids, len(self._cluster.watcher.log.records), seen.pid_file, seen.exit_code)
+        is_awake = not _sleeps(self._cluster.pid) or any(
             kid.state is RunState.RUNNING and not _sleeps(kid.pid) for kid in seen.kids
         )
         now = time.monotonic()
-        if sight != self._sight or awake:
-            self._sight, self._since = sight, now
+        if now_seen != self._last or is_awake:
+            self._last, self._since = now_seen, now
         return now - self._since
 
 
@@ -320,36 +298,8 @@ def _sleeps(pid: int) -> bool:
     return stat is None or stat.state not in "RD"
 
 
-Vector = tuple[object, ...]
-
-
-def _vector(program: Program) -> Callable[[int], Vector]:
-    """What can be told of a state from outside."""
-    variables = [program.evaluate(var) for var in _SEEN]
-    there = [
-        program.predicate(~none_recorded(kind))
-        if kind in SINGLETONS
-        else program.evaluate(number(kind))
-        for kind in Kind
-    ]
-
-    def of(state: int) -> Vector:
-        return tuple(f(state) for f in (*variables, *there))
-
-    return of
-
-
-def _distance(one: Vector, other: Vector) -> int:
+def _distance(one: tuple[Value, ...], other: tuple[Value, ...]) -> int:
     return sum(a != b for a, b in zip(one, other, strict=True))
-
-
-def _unlike(one: Vector, other: Vector) -> tuple[str, str]:
-    """What differs, in words, on either side."""
-    names = [*(var.name for var in _SEEN), *(f"number of {kind.value}s" for kind in Kind)]
-    rows = [row for row in zip(names, one, other, strict=True) if row[1] != row[2]]
-    left = [f"{name} {_plain(value)}" for name, value, _ in rows]
-    right = [f"{name} {_plain(value)}" for name, _, value in rows]
-    return ", ".join(left), ", ".join(right)
 
 
 def _plain(value: object) -> str:

@@ -1,9 +1,6 @@
 """A trace file as something to play: its release, its configuration, its steps in full.
 
-Begin with   read_script().
-Owns         what makes a file unfit for playing, each reason in one line.
-Leaves out   the file format (pglife_spec.traces.trace), how it is played (plan.py, player.py).
-Source       ITF, as Apalache and Quint write it.
+Begin with read_script(), which refuses an unfit file with a reason of one line.
 """
 
 from __future__ import annotations
@@ -12,20 +9,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pglife_conformance.base.failures import SuiteError
 from pglife_conformance.monitor.binding import BOUNDS
-from pglife_spec.lang.expr import Value
-from pglife_spec.lang.machine import Config
-from pglife_spec.meanings.python.program import Program, compile_machine
-from pglife_spec.postgres.build import build
-from pglife_spec.postgres.configurations import CONFIGS
-from pglife_spec.traces.trace import Trace, TraceError, read_itf, replay
+from pglife_spec import (
+    CONFIGS,
+    Action,
+    Config,
+    Program,
+    Trace,
+    TraceError,
+    Value,
+    machine,
+    program,
+    read_itf,
+    replay,
+)
 
 VERSIONS = (15, 18)
 MANY_SLOTS = 40
 """A server of the suite has more slots than a trace fills (max_connections of the template)."""
 
 
-class UnfitTrace(Exception):
+class UnfitTrace(SuiteError):
     """The file cannot be played on any server; the message is one line."""
 
 
@@ -49,13 +54,13 @@ class Script:
 
     @property
     def name(self) -> str:
-        """How reports call it."""
+        """The file's name without its suffixes."""
         return self.path.name.removesuffix(".json").removesuffix(".itf")
 
     @property
-    def actions(self) -> list[str]:
+    def actions(self) -> list[Action]:
         """Its steps, from the first."""
-        return [str(moment.action) for moment in self.trace.moments[1:]]
+        return [self.program.action(str(moment.action)) for moment in self.trace.moments[1:]]
 
     def program_with(self, params: Mapping[str, Value]) -> Program:
         """The same with other parameters; its states are the same numbers."""
@@ -72,14 +77,13 @@ def read_script(path: Path) -> Script:
     Raises:
         UnfitTrace: if it is no trace, of no known release, or impossible.
     """
-    machine = build()
     try:
-        trace = read_itf(path, machine)
+        trace = read_itf(path, machine())
     except TraceError as problem:
         raise UnfitTrace(" ".join(str(problem).split())) from None
     known = CONFIGS.get(trace.config)
     params = {**(known.params if known is not None else {}), **trace.params}
-    missing = [param.name for param in machine.params if param.name not in params]
+    missing = [param.name for param in machine().params if param.name not in params]
     if missing:
         raise UnfitTrace(
             f"{path}: expected the parameters of its configuration in #meta.parameters, "
@@ -87,27 +91,27 @@ def read_script(path: Path) -> Script:
         )
     version = params["version"]
     if not isinstance(version, int) or version not in VERSIONS:
-        raise UnfitTrace(f"{path}: the model tells of {VERSIONS}, not of version {version}")
+        raise UnfitTrace(f"{path}: the model describes {VERSIONS}, not version {version}")
     bounds = dict.fromkeys(BOUNDS, max(1, len(trace)))
     bounds |= {"io_worker": max(int(params["io_workers"]), len(trace))}  # type: ignore[arg-type]
-    said = replay(machine, Config(trace.config, params, bounds), trace)
-    if not said.explained:
+    replayed = replay(machine(), Config(trace.config, params, bounds), trace)
+    if not replayed.explained:
         raise UnfitTrace(
-            f"{path}: the model does not allow state {said.failed_at}: {said.reason} "
+            f"{path}: the model does not allow state {replayed.failed_at}: {replayed.reason} "
             "(`pglife replay` shows more)"
         )
-    return Script(path, version, params, said.trace, _play_program(trace.config, params))
+    return Script(path, version, params, replayed.trace, _play_program(trace.config, params))
 
 
 def _play_program(name: str, params: Mapping[str, Value]) -> Program:
-    """The trace's model, but with the room that a server has and whatever a player may do."""
+    """The trace's model, but with the slots of a server and with every fault that can be forced."""
     room: dict[str, Value] = {
         "child_slots": MANY_SLOTS,
         "fork_faults": True,
         "reloads": True,
         "stray_signals": True,
     }
-    return compile_machine(build(), Config(name, {**params, **room}, BOUNDS))
+    return program(Config(name, {**params, **room}, BOUNDS))
 
 
 def settings_of(script: Script) -> dict[str, str]:

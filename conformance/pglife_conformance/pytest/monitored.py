@@ -1,7 +1,7 @@
-"""The monitor's place in a pytest run: one for each cluster, judged when the scenario has run.
+"""The monitor in a pytest run: one for each cluster, which judges when the scenario has ended.
 
-Begin with   watch(), judge().
-Owns         the marker `unmonitored`, by which a scenario says why the model cannot follow it.
+Begin with watch() and judge(). A scenario that the model cannot follow has the marker `unmonitored`
+with the reason.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import pytest
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.monitor.judge import Monitor
 from pglife_conformance.pytest.state import suite_state
-from pglife_spec.postgres.state import REPAIRS
+from pglife_spec import REPAIR_NAMES
 
 _MONITORS: pytest.StashKey[list[Monitor]] = pytest.StashKey()
-_NAMES = tuple(param.name.removeprefix("repair.") for param in REPAIRS)
 
 
 def watch(item: pytest.Item, cluster: Cluster) -> Monitor | None:
@@ -25,13 +24,14 @@ def watch(item: pytest.Item, cluster: Cluster) -> Monitor | None:
         return None
     target = cluster.target
     monitor = Monitor(
-        lambda: [name for name in _NAMES if target.has_repair(name)], _place_for_code(item.config)
+        lambda: [name for name in REPAIR_NAMES if target.has_repair(name)],
+        _code_directory(item.config),
     )
     item.stash.setdefault(_MONITORS, []).append(monitor)
     return monitor
 
 
-def _place_for_code(config: pytest.Config) -> Path | None:
+def _code_directory(config: pytest.Config) -> Path | None:
     """Below .pytest_cache, where all workers find it; None if pytest keeps none or may not."""
     pytest_cache = getattr(config, "cache", None)
     if pytest_cache is None:
@@ -43,20 +43,20 @@ def _place_for_code(config: pytest.Config) -> Path | None:
 
 
 def enlist(config: pytest.Config) -> None:
-    """Have every cluster of this session watched."""
+    """Give every cluster of this session a monitor."""
     factories = suite_state(config).recorder_factories
     if watch not in factories:
         factories.append(watch)
 
 
 def judge(item: pytest.Item) -> None:
-    """Judge what the scenario's clusters have done.
+    """Judge what the servers of a scenario have done.
 
     Raises:
         Impossible: if the model does not explain it.
     """
     monitors = item.stash.get(_MONITORS, [])
-    # A monitor holds many states: it is let go with the scenario.
+    # A monitor holds many states, so it must not outlive its scenario.
     item.stash[_MONITORS] = []
     for monitor in monitors:
         monitor.judge()

@@ -254,14 +254,11 @@ FORK_FAILS = case_of(actions.fork_begins_to_fail)
 FORK_WORKS = case_of(actions.fork_works_again)
 
 
-def shutdown_request(mode: Shutdown) -> Action:
-    """The operator asks for a shutdown in this mode."""
-    return case_of(actions.operator_requests_shutdown, mode=mode)
-
-
-def shutdown_mode(word: str) -> Shutdown:
-    """The mode that the log and pg_ctl call "smart", "fast" or "immediate"."""
-    return Shutdown[f"{word.capitalize()}Shutdown"]
+def shutdown_request(mode: str) -> Action:
+    """The operator asks for a shutdown, in the mode that the log calls smart, fast or immediate."""
+    return case_of(
+        actions.operator_requests_shutdown, mode=Shutdown[f"{mode.capitalize()}Shutdown"]
+    )
 
 
 FATAL_SIGNALS = frozenset(
@@ -375,6 +372,7 @@ class View:
         self._exit = program.evaluate(state.EXIT)
         self._pid_file = program.evaluate(state.PID_FILE)
         self._pm = program.evaluate(state.STATE)
+        self._known: dict[int, tuple[int, ...]] = {}
         self._children = [_number(program, kind) for kind in Kind]
         self._orders = [
             (kind, sent, _lives(program, kind, life))
@@ -404,7 +402,10 @@ class View:
 
     def children(self, at: int) -> tuple[int, ...]:
         """How many children of each kind are running or zombies, in the order of Kind."""
-        return tuple(number(at) for number in self._children)
+        known = self._known.get(at)
+        if known is None:
+            known = self._known[at] = tuple(number(at) for number in self._children)
+        return known
 
     def pending_orders(self, at: int) -> list[tuple[Kind, frozenset[signal.Signals]]]:
         """For each child that was ordered to do something: of these signals it received one."""

@@ -89,6 +89,10 @@ class Program:
             raise LanguageError(f"no action named {name!r}")
         return self._index[name]
 
+    def action(self, name: str) -> Action:
+        """The action of that name."""
+        return self.actions[self.index(name)]
+
     def step(self, action: int | str | Action, state: int) -> int:
         """The state after an action, or DISABLED, or CUT."""
         index = self.index(action)
