@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from wire import parse_report, split
+
 from pglife_impl.backend.greeting import greet
 from pglife_impl.base.ids import Pid
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef
-from pglife_impl.protocol.backend import parse_report
 from pglife_impl.protocol.frontend import Query, encode
 from pglife_impl.session.context import ClientGone, InterruptFlags, Wake
 from pglife_impl.session.protocol.loop import Session
@@ -297,16 +298,6 @@ def _cells(body: bytes) -> tuple[str | None, ...]:
         cells.append(None if length < 0 else body[at : at + length].decode())
         at += max(length, 0)
     return tuple(cells)
-
-
-def split(data: bytes) -> list[tuple[str, bytes]]:
-    """Split the bytes of the server into messages."""
-    messages = []
-    while data:
-        length = struct.unpack_from("!i", data, 1)[0]
-        messages.append((chr(data[0]), data[5 : length + 1]))
-        data = data[length + 1 :]
-    return messages
 
 
 def converse(*events: Sends | Happens | str, context: FakeContext | None = None) -> Conversation:

@@ -5,6 +5,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire import parse_report
 
 from pglife_impl.protocol import (
     Replication,
@@ -16,7 +17,6 @@ from pglife_impl.protocol import (
     parse_startup,
     startup_refusal,
 )
-from pglife_impl.protocol.backend import parse_report
 
 
 def packet(major: int, minor: int, body: bytes = b"") -> bytes:

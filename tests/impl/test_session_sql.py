@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from session_fakes import converse
+from wire import parse_report
 
-from pglife_impl.protocol.backend import parse_report
 from pglife_impl.session.queries.parser import parse_statements
 
 TRANSCRIPT = Path(__file__).parent / "testdata" / "sql_answers.txt"

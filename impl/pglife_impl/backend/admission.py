@@ -1,10 +1,8 @@
-"""Who may have a session, once authenticated: pure checks in PostgreSQL's order.
+"""The checks that an authenticated client must pass for a session, in PostgreSQL's order.
 
-Begin with   admit().
-Owns         the texts and SQLSTATEs of CN-31 and CN-33..53.
-Leaves out   whether the postmaster accepts connections at all (pm_admit.py), authentication.
-Source       utils/init/postinit.c: InitPostgres(), CheckMyDatabase();
-             utils/init/miscinit.c: InitializeSessionUserId(); order: rule CN-56.
+Begin with admit(). The checks are pure.
+Source: utils/init/postinit.c: InitPostgres(), CheckMyDatabase(); utils/init/miscinit.c:
+InitializeSessionUserId(); rules CN-33..53, their order CN-56.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ class Newcomer(Record):
 
 
 class Facts(Record):
-    """What the checks look at. The newcomer has its PGPROC already (CN-58)."""
+    """The input of the checks, counted after the newcomer has its PGPROC (CN-58)."""
 
     free_slots: int
     superuser_reserved: int
@@ -59,7 +57,7 @@ def _database(newcomer: Newcomer, facts: Facts) -> DatabaseDef:
 
 
 def _role_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-35."""
+    """Refuse an unknown role (CN-35)."""
     if newcomer.user in facts.catalog.roles:
         return None
     return _refuse(
@@ -68,7 +66,7 @@ def _role_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
 
 
 def _role_may_log_in(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-36."""
+    """Refuse a role without LOGIN (CN-36)."""
     if _role(newcomer, facts).login:
         return None
     return _refuse(
@@ -78,7 +76,7 @@ def _role_may_log_in(newcomer: Newcomer, facts: Facts) -> Report | None:
 
 
 def _within_role_limit(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-37: the newcomer is among the counted."""
+    """Refuse a role with too many sessions, this one included (CN-37)."""
     role = _role(newcomer, facts)
     if role.superuser or role.connection_limit == NO_LIMIT:
         return None
@@ -90,7 +88,7 @@ def _within_role_limit(newcomer: Newcomer, facts: Facts) -> Report | None:
 
 
 def _outside_reserved_slots(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-33 and CN-34: the last slots are for superusers, those before them for the privileged."""
+    """Refuse the slots that are reserved for superusers and privileged roles (CN-33, CN-34)."""
     role = _role(newcomer, facts)
     if role.superuser or facts.free_slots >= facts.superuser_reserved + facts.reserved:
         return None
@@ -109,14 +107,14 @@ def _outside_reserved_slots(newcomer: Newcomer, facts: Facts) -> Report | None:
 
 
 def _database_exists(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-39."""
+    """Refuse an unknown database (CN-39)."""
     if newcomer.database in facts.catalog.databases:
         return None
     return _refuse(SqlState.INVALID_CATALOG_NAME, f'database "{newcomer.database}" does not exist')
 
 
 def _database_accepts(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-51."""
+    """Refuse a database with ALLOW_CONNECTIONS false (CN-51)."""
     if _database(newcomer, facts).allow_connections:
         return None
     return _refuse(
@@ -126,7 +124,7 @@ def _database_accepts(newcomer: Newcomer, facts: Facts) -> Report | None:
 
 
 def _within_database_limit(newcomer: Newcomer, facts: Facts) -> Report | None:
-    """CN-53: the newcomer is among the counted."""
+    """Refuse a database with too many sessions, this one included (CN-53)."""
     limit = _database(newcomer, facts).connection_limit
     if limit == NO_LIMIT or _role(newcomer, facts).superuser:
         return None
@@ -146,5 +144,5 @@ CHECKS: tuple[Callable[[Newcomer, Facts], Report | None], ...] = (
     _database_accepts,
     _within_database_limit,
 )
-"""In the order of CN-56; those that this server cannot meet (binary upgrade, walsenders, invalid
-databases, CONNECT privileges) come with what brings them."""
+"""In the order of CN-56. Missing are checks of what does not exist here: binary upgrade, walsenders,
+invalid databases, CONNECT privileges."""

@@ -1,10 +1,8 @@
-"""The first words to an admitted client.
+"""The first messages to an admitted client: settings of the startup packet, then their report.
 
-Begin with   greet().
-Owns         the startup packet's settings, the order of the first ParameterStatus messages.
-Leaves out   the first ReadyForQuery (core.py).
-Source       utils/init/postinit.c: process_startup_options(); utils/misc/guc.c:
-             BeginReportingGUCOptions(); postmaster.c: split_opts via pg_split_opts().
+Begin with greet().
+Source: utils/init/postinit.c: process_startup_options(), pg_split_opts(); utils/misc/guc.c:
+BeginReportingGUCOptions().
 """
 
 from __future__ import annotations
@@ -21,7 +19,11 @@ NOT_SETTINGS = frozenset(("user", "database", "options", "replication"))
 
 
 def greet(context: SessionContext) -> bytes:
-    """Apply what the startup packet asks for; return ParameterStatus messages and the key."""
+    """Apply the settings of the startup packet; return ParameterStatus and BackendKeyData.
+
+    Raises:
+        SqlError: FATAL, a setting is unknown, invalid or not allowed.
+    """
     gucs = context.gucs
     superuser = context.superuser
     facts = {"is_superuser": "on" if superuser else "off", "session_authorization": context.user}
@@ -38,14 +40,14 @@ def greet(context: SessionContext) -> bytes:
 
 
 def fatal_of(problem: GucError) -> SqlError:
-    """Return the FATAL that a setting's error is during the start of a session."""
+    """Return the FATAL for an invalid setting in a startup packet."""
     return fatal(
         SqlState(problem.sqlstate), problem.message, detail=problem.detail, hint=problem.hint
     )
 
 
 def startup_settings(parameters: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the settings of `options` first, then the packet's own."""
+    """Yield the settings in `options`, then the other parameters."""
     yield from command_line_settings(parameters.get("options", ""))
     for name, value in parameters.items():
         if name not in NOT_SETTINGS:
@@ -53,7 +55,7 @@ def startup_settings(parameters: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def command_line_settings(options: str) -> Iterator[tuple[str, str]]:
-    """Yield what `-c name=value` and `--name=value` say; 42601 for anything else."""
+    """Yield the settings of `-c name=value` and `--name=value`; SqlError 42601 otherwise."""
     words = iter(split_options(options))
     for word in words:
         if word == "-c":
@@ -74,7 +76,7 @@ def command_line_settings(options: str) -> Iterator[tuple[str, str]]:
 
 
 def split_options(options: str) -> list[str]:
-    """Split at white space; a backslash takes the next character as it is."""
+    """Split at white space; a backslash escapes the next character."""
     words: list[str] = []
     word: str | None = None
     characters = iter(options)

@@ -1,10 +1,7 @@
-"""What a client is told when it may not come in, or must go at once.
+"""The messages for a client that is refused, or whose session is quit.
 
-Begin with   REFUSALS, then QUIT_WARNINGS.
-Owns         the texts and SQLSTATEs.
-Leaves out   when they are said (backend.py), limits and rights (admission.py).
-Source       tcop/backend_startup.c: BackendInitialize(); tcop/postgres.c: quickdie();
-             libpq/auth.c: ClientAuthentication(); rules CN-01..06, CN-12, CN-17, SE-23..25.
+Source: tcop/backend_startup.c: BackendInitialize(); tcop/postgres.c: quickdie(); libpq/auth.c:
+ClientAuthentication(); rules CN-01..06, CN-12, CN-17, SE-23..25.
 """
 
 from __future__ import annotations
@@ -69,5 +66,5 @@ QUIT_WARNINGS = {
 
 
 def not_authorized(message: str) -> Report:
-    """CN-17: the FATAL of pg_hba.conf."""
+    """Return the FATAL of a client that pg_hba.conf rejects (CN-17)."""
     return Report(Severity.FATAL, SqlState.INVALID_AUTHORIZATION_SPECIFICATION, message)

@@ -1,9 +1,7 @@
-"""Reading postgresql.conf: lines into names and values.
+"""Reads postgresql.conf and what it includes: lines into names and values.
 
-Begin with   read_file().
-Owns         the grammar of configuration files and the includes.
-Leaves out   what the names mean (guc.py).
-Source       utils/misc/guc-file.l: ParseConfigFp(), ParseConfigFile(), ParseConfigDirectory().
+Begin with read_file().
+Source: utils/misc/guc-file.l: ParseConfigFp(), ParseConfigFile(), ParseConfigDirectory().
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 class Item(Record):
-    """One setting as a file has it."""
+    """One setting as written in a file."""
 
     name: str
     value: str
@@ -41,7 +39,7 @@ class Item(Record):
 
 
 class Parsed:
-    """All that the files say, and what is wrong with them."""
+    """The settings of all files, and their errors."""
 
     def __init__(self) -> None:
         self.items: list[Item] = []
@@ -50,7 +48,7 @@ class Parsed:
 
 
 def read_file(path: str, parsed: Parsed, *, strict: bool = True, depth: int = 0) -> None:
-    """Add the settings of a file and of what it includes."""
+    """Add the settings of a file and of its includes to `parsed`."""
     if depth > MAX_DEPTH:
         parsed.errors.append(
             f'could not open configuration file "{path}": maximum nesting depth exceeded'
@@ -98,7 +96,7 @@ def _read_line(path: str, number: int, line: str, parsed: Parsed, depth: int) ->
 
 
 def _tokens(line: str) -> list[tuple[str, str]]:
-    """The tokens of a line, without comments; the position ends at the first error."""
+    """Return the tokens of a line without comments, up to the first error."""
     tokens: list[tuple[str, str]] = []
     at = 0
     while match := TOKEN.match(line, at):
@@ -112,7 +110,7 @@ def _tokens(line: str) -> list[tuple[str, str]]:
 
 
 def _syntax_error(tokens: list[tuple[str, str]]) -> str | None:
-    """The token at which name [=] value breaks; "" for the end of the line, None if it holds."""
+    """Return the first token that breaks `name [=] value`: "" for the line's end, or None."""
     kind, text = tokens[0]
     if kind != "word" or not NAME.match(text):
         return text
@@ -127,7 +125,7 @@ def _syntax_error(tokens: list[tuple[str, str]]) -> str | None:
 
 
 def _unquoted(text: str) -> str:
-    """The content of a quoted string, with doubled quotes and backslash escapes resolved."""
+    """Return the content of a quoted string, with its escapes resolved."""
 
     def resolve(match: re.Match[str]) -> str:
         escaped = match[0]

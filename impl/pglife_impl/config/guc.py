@@ -1,10 +1,9 @@
-"""The settings of one process: values, where they came from, and who may change them.
+"""The settings of one process: values, their sources, and the right to change them.
 
-Begin with   Gucs.load() (start and reload) and Gucs.set_session().
-Owns         precedence: default < file < command line < startup packet < session.
-Leaves out   reading values (guc_value.py) and files (conffile.py).
-Source       utils/misc/guc.c: ProcessConfigFileInternal(), set_config_option(), ResetAllOptions();
-             rules ST-02, SG-02.
+Begin with Gucs.load() (start and reload) and Gucs.set_session(). A value of a higher source hides
+lower ones: default < file < command line < startup packet < session.
+Source: utils/misc/guc.c: ProcessConfigFileInternal(), set_config_option(), ResetAllOptions();
+rules ST-02, SG-02.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pglife_impl.config.value import (
 
 __all__ = ["Context", "GucError", "Gucs", "Source", "Value"]
 
-# Sent as ParameterStatus at the start and whenever they change.
+# Sent as ParameterStatus at session start and after each change.
 REPORTED = (
     "application_name",
     "client_encoding",
@@ -51,7 +50,7 @@ CUSTOM_NAME = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+\Z")
 
 
 class Source(IntEnum):
-    """Where a value comes from; the higher wins."""
+    """Where a value comes from; a higher source wins."""
 
     DEFAULT = 0
     FILE = 1
@@ -61,7 +60,7 @@ class Source(IntEnum):
 
 
 class Gucs:
-    """All settings of a process. A child has its own copy by the fork."""
+    """All settings of a process; a fork gives a child its own copy."""
 
     def __init__(self) -> None:
         self.definitions: dict[str, Definition] = load_definitions()
@@ -73,10 +72,10 @@ class Gucs:
         self.reset_values: dict[str, Value] = {}
         self.config_file = ""
 
-    # --- looking ----------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------
 
     def definition(self, name: str) -> Definition:
-        """The definition of a setting; a dotted name that is unknown becomes a custom one."""
+        """Return the definition of a setting; an unknown dotted name becomes a custom setting."""
         found = self.definitions.get(name.lower())
         if found is not None:
             return found
@@ -90,50 +89,50 @@ class Gucs:
         raise GucError(UNDEFINED_OBJECT, f'unrecognized configuration parameter "{name}"')
 
     def get(self, name: str) -> Value:
-        """The value in base units."""
+        """Return the value in base units."""
         return self.values[name.lower()]
 
     def integer(self, name: str) -> int:
-        """The value of an integer setting."""
+        """Return the value of an integer setting."""
         value = self.values[name]
         assert isinstance(value, int)
         return value
 
     def boolean(self, name: str) -> bool:
-        """The value of a Boolean setting."""
+        """Return the value of a Boolean setting."""
         value = self.values[name]
         assert isinstance(value, bool)
         return value
 
     def text(self, name: str) -> str:
-        """The value of a string or enum setting."""
+        """Return the value of a string or enum setting."""
         value = self.values[name]
         assert isinstance(value, str)
         return value
 
     def show(self, name: str) -> str:
-        """As SHOW prints it."""
+        """Return the value as SHOW prints it; GucError 42704 if the name is unknown."""
         key = name.lower()
         if key not in self.definitions:
             raise GucError(UNDEFINED_OBJECT, f'unrecognized configuration parameter "{name}"')
         return self.definitions[key].show(self.values[key])
 
     def canonical(self, name: str) -> str:
-        """The name as PostgreSQL spells it."""
+        """Return the name as PostgreSQL spells it."""
         return self.definition(name).name
 
     def names(self) -> Iterable[str]:
-        """All names, in alphabetical order regardless of case."""
+        """Return all names in alphabetical order, ignoring case."""
         return [self.definitions[key].name for key in sorted(self.definitions)]
 
     def is_reported(self, name: str) -> bool:
         """Is a client told of its changes?"""
         return name.lower() in REPORTED_NAMES
 
-    # --- the start and the reload -------------------------------------------------------------
+    # --- start and reload -------------------------------------------------------------
 
     def put(self, name: str, text: str, source: Source) -> bool:
-        """Set a value if nothing stronger holds it; True if it changed."""
+        """Set a value unless a higher source has set it; return whether it changed."""
         definition = self.definition(name)
         value = definition.parse(text)
         return self._store(definition.name.lower(), value, source)
@@ -149,7 +148,7 @@ class Gucs:
         return changed
 
     def put_from_command_line(self, name: str, text: str) -> None:
-        """-c name=value. GucError if it cannot be."""
+        """Set `-c name=value`; GucError if the value is invalid."""
         definition = self.definition(name)
         if definition.context is Context.INTERNAL:
             raise GucError(
@@ -158,9 +157,9 @@ class Gucs:
         self.put(name, text, Source.COMMAND_LINE)
 
     def load(self, *, starting: bool) -> Loaded:
-        """Read the configuration files and use what they say.
+        """Read the configuration files and apply their settings.
 
-        At the start the first thing wrong ends it; at a reload the rest is used all the same,
+        At start the first error is fatal. At a reload the valid settings are applied all the same,
         unless a file cannot be parsed.
         """
         loaded = Loaded()
@@ -196,12 +195,12 @@ class Gucs:
             except GucError as e:
                 loaded.wrong(f'{e.message} in file "{item.file}" line {item.line}')
                 continue
-            last.pop(item.name.lower(), None)  # what counts is where it stands last
+            last.pop(item.name.lower(), None)  # the last place decides
             last[item.name.lower()] = item
         return last
 
     def _drop_removed(self, last: Mapping[str, Item], loaded: Loaded) -> None:
-        """A line that has gone from the file: its setting goes back to the default."""
+        """Reset the settings whose lines are no longer in any file."""
         for key, source in list(self.sources.items()):
             if source is not Source.FILE or key in last:
                 continue
@@ -240,12 +239,12 @@ class Gucs:
     # --- sessions -----------------------------------------------------------------------------
 
     def set_client(self, name: str, text: str, *, superuser: bool) -> None:
-        """An option of the startup packet."""
+        """Set an option of the startup packet; RESET returns to this value."""
         self._check_session(self.definition(name), superuser, at_start=True)
         self.put(name, text, Source.CLIENT)
 
     def set_session(self, name: str, value: str | None, *, superuser: bool) -> None:
-        """SET name = value; None is DEFAULT, and RESET."""
+        """Set a value for this session; None resets it. GucError with PostgreSQL's texts."""
         definition = self.definition(name)
         self._check_session(definition, superuser, at_start=False)
         key = definition.name.lower()
@@ -279,16 +278,16 @@ class Gucs:
                 return
 
     def put_internal(self, name: str, value: str) -> None:
-        """A value that the server itself sets (is_superuser, session_authorization)."""
+        """Set a value that only the server may set, such as is_superuser."""
         definition = self.definition(name)
         self.values[definition.name.lower()] = definition.parse(value)
 
     def save(self) -> object:
-        """What restore() needs to undo changes of the session."""
+        """Return a snapshot of the session's values for restore()."""
         return dict(self.values), dict(self.sources)
 
     def restore(self, saved: object) -> None:
-        """Go back to a saved point: ROLLBACK, or the end of SET LOCAL."""
+        """Return to a snapshot: ROLLBACK, or the end of SET LOCAL."""
         assert isinstance(saved, tuple)
         values, sources = saved
         for key, source in list(self.sources.items()):
@@ -308,22 +307,22 @@ class Gucs:
 
 
 class Loaded:
-    """What reading the files came to."""
+    """The outcome of reading the files."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []  # for the log, in order
-        self.bad = False  # something is wrong with a setting
+        self.bad = False  # a setting is invalid
         self.changed: list[str] = []  # names
         self.verdict = ""  # not empty: the files contain errors
 
     def wrong(self, line: str) -> None:
-        """Something that cannot be used."""
+        """Record a setting that cannot be applied."""
         self.lines.append(line)
         self.bad = True
 
 
 def _boot(definition: Definition) -> Value:
-    """The built-in value, which need not be within the bounds."""
+    """Return the built-in value, which may lie outside the bounds."""
     match definition.type:
         case "bool":
             return definition.boot == "on"
@@ -340,7 +339,7 @@ def _needs_restart(name: str) -> str:
 
 
 def check_reserved(gucs: Gucs) -> str:
-    """ST-02: what contradicts what; "" if nothing does. PostgreSQL says these on stderr."""
+    """Return the first contradiction between settings that PostgreSQL prints to stderr, or ""."""
     reserved = gucs.integer("reserved_connections")
     superuser = gucs.integer("superuser_reserved_connections")
     most = gucs.integer("max_connections")
@@ -353,7 +352,7 @@ def check_reserved(gucs: Gucs) -> str:
 
 
 def check_wal(gucs: Gucs) -> str:
-    """ST-02: settings that need more WAL than wal_level has; these are FATAL log lines."""
+    """Return the FATAL for a setting that wal_level is too low for, or "" (ST-02)."""
     if gucs.text("wal_level") != "minimal":
         return ""
     if gucs.text("archive_mode") != "off":

@@ -1,11 +1,8 @@
-"""Values of settings: how PostgreSQL reads them, checks them and prints them.
+"""Values of settings: how PostgreSQL reads, checks and prints them.
 
-Begin with   Definition.parse() and Definition.show().
-Owns         types, units, bounds, the table of known settings, the error texts about values.
-Leaves out   where values come from (guc.py), files (conffile.py).
-Source       utils/misc/guc.c: parse_int(), parse_bool(), convert_to_base_unit(),
-             convert_from_base_unit(), parse_and_validate_value(); settings.tsv was printed by
-             pg_settings of 18.6.
+Begin with Definition.parse() and Definition.show(). settings.tsv is a copy of 18.6's pg_settings.
+Source: utils/misc/guc.c: parse_int(), parse_bool(), convert_to_base_unit(),
+convert_from_base_unit(), parse_and_validate_value().
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ INSUFFICIENT_PRIVILEGE = "42501"
 
 
 class GucError(ImplError):
-    """A setting that cannot be what somebody wants it to be; in PostgreSQL's words."""
+    """A value that a setting cannot take, with PostgreSQL's message."""
 
     def __init__(self, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -71,7 +68,7 @@ class Definition(Record):
     boot: str
 
     def parse(self, text: str) -> Value:
-        """The value that a text stands for; GucError with PostgreSQL's words if none."""
+        """Return the value of a text, in base units; GucError if it is invalid."""
         match self.type:
             case "bool":
                 return self._bool(text)
@@ -113,7 +110,7 @@ class Definition(Record):
         )
 
     def _number(self, text: str) -> float:
-        """A number in base units, whatever unit it was written with."""
+        """Return a number in base units, whatever its unit in the text."""
         match = NUMBER.match(text)
         if not match:
             raise self._invalid(text)
@@ -135,7 +132,7 @@ class Definition(Record):
         return number * factor
 
     def _factor(self, unit: str) -> float | None:
-        """How many base units one such unit has."""
+        """Return the size of a unit in base units."""
         base = base_unit(self.unit)
         if base is None:
             return None
@@ -170,7 +167,7 @@ class Definition(Record):
         return text
 
     def show(self, value: Value) -> str:
-        """As SHOW prints it: the largest unit that leaves a whole number."""
+        """Return a value as SHOW prints it: in the largest unit that leaves a whole number."""
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, float):
@@ -190,7 +187,7 @@ class Definition(Record):
 
 
 def complaint_about_aspects(text: str) -> str:
-    """What is wrong with a list of aspects for log_connections (CN-22); nothing if it is good."""
+    """Return the error in a list of aspects for log_connections (CN-22), or ""."""
     words = [word.strip() for word in text.split(",")] if text.strip() else []
     if not all(words):
         return 'Invalid list syntax in parameter "log_connections".'
@@ -202,7 +199,7 @@ def complaint_about_aspects(text: str) -> str:
 
 
 def base_unit(unit: str) -> tuple[dict[str, int], int] | None:
-    """The family of units and the size of the base unit ("8kB" is one)."""
+    """Return the kind of units and the size of the base unit, which may be "8kB"."""
     if unit in TIME_UNITS:
         return TIME_UNITS, TIME_UNITS[unit]
     match = re.fullmatch(r"(\d*)(B|kB|MB)", unit)
@@ -212,7 +209,7 @@ def base_unit(unit: str) -> tuple[dict[str, int], int] | None:
 
 
 def parse_bool(text: str) -> bool | None:
-    """on, off, true, false, yes, no, 1, 0, and what is short for exactly one of them."""
+    """Read on, off, true, false, yes, no, 1, 0, or an unambiguous prefix of one."""
     word = text.strip().lower()
     if word in ("on", "1") or (word and ("true".startswith(word) or "yes".startswith(word))):
         return True
@@ -223,7 +220,7 @@ def parse_bool(text: str) -> bool | None:
     return None
 
 
-# What the table cannot know: it was printed by a server of its own.
+# These depend on the server; the table was printed by another one.
 OURS = {
     "server_version": SERVER_VERSION,
     "server_version_num": str(SERVER_VERSION_NUM),
@@ -234,7 +231,7 @@ OURS = {
 
 
 def load_definitions() -> dict[str, Definition]:
-    """The table of known settings, by lower-case name."""
+    """Return the table of known settings, by lower-case name."""
     path = os.path.join(os.path.dirname(__file__), "settings.tsv")
     definitions = {}
     with open(path, encoding="utf-8") as table:

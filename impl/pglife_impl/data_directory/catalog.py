@@ -1,9 +1,7 @@
-"""Roles and databases: the little that must outlive a session.
+"""Roles and databases, kept in global/pglife_catalog.json.
 
-Begin with   Catalog.
-Owns         global/pglife_catalog.json, replaced by rename under a file lock.
-Leaves out   SQL (session/), who may connect (admission.py).
-Source       pg_authid, pg_database; rules CN-35..53.
+Begin with Catalog. The file is replaced by rename under a file lock.
+Source: pg_authid, pg_database; rules CN-35..53.
 """
 
 from __future__ import annotations
@@ -58,7 +56,7 @@ def has_privileges_of(roles: Mapping[str, RoleDef], member: str, role: str) -> b
 
 
 class Catalog:
-    """Roles and databases as they are in the file; refresh() follows changes by others."""
+    """Roles and databases as of the last refresh()."""
 
     def __init__(self, data_directory: str) -> None:
         self.path = os.path.join(data_directory, "global", "pglife_catalog.json")
@@ -84,7 +82,7 @@ class Catalog:
         self.databases = {d["name"]: DatabaseDef(**d) for d in content["databases"]}
 
     def next_oid(self) -> int:
-        """An oid that nobody else gets."""
+        """Return a new oid, unique in this cluster."""
         with self._changing():
             self._next_oid += 1
             return self._next_oid - 1
@@ -111,7 +109,7 @@ class Catalog:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Read, change, write, while nobody else does. The kernel frees the lock of the dead."""
+        """Read, change and write under the file lock; the kernel frees it if the process dies."""
         lock = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -137,7 +135,7 @@ class Catalog:
         self._seen = None
 
     def bootstrap(self, superuser: str) -> None:
-        """What initdb makes: one superuser, the predefined role of CN-34, three databases."""
+        """Create what initdb creates: a superuser, two predefined roles, three databases."""
         with self._changing():
             self.roles = {
                 superuser: RoleDef(BOOTSTRAP_OID, superuser, True, True, True),

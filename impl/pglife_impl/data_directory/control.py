@@ -1,14 +1,12 @@
-"""The control file: what the next start must know of this life.
+"""The control file global/pg_control: cluster state and latest checkpoint.
 
-Begin with   read() and Control.write().
-Owns         global/pg_control, its layout and its checksum; the states of CT-20.
-Leaves out   when the state changes (roles/startup.py, roles/checkpointer.py).
-Source       catalog/pg_control.h, access/transam/xlog.c: UpdateControlFile(); rules ST-02, ST-08,
-             SH-13, SH-14, CT-20.
+Begin with read() and Control.write().
+Source: catalog/pg_control.h, access/transam/xlog.c: UpdateControlFile(); rules ST-02, ST-08, SH-13,
+SH-14, CT-20.
 
-DIFFERS: the layout is our own (magic, fields, CRC), so PostgreSQL's pg_controldata does not read
-it and ours does not read PostgreSQL's. It is replaced by rename instead of being overwritten, so
-that a reader never sees half of it.
+DIFFERS: the layout is pglife's own (magic, fields, CRC), so PostgreSQL's pg_controldata cannot read
+it and pglife's cannot read PostgreSQL's. The file is replaced by rename instead of being
+overwritten, so that a reader never sees half of it.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ class ControlError(ImplError):
 
 
 class BrokenControl(ControlError):
-    """Its checksum is wrong: programs word that each in their own way."""
+    """The checksum is wrong. Each program reports this with a message of its own."""
 
 
 class Control(Record):
@@ -76,11 +74,11 @@ class Control(Record):
     max_prepared_transactions: int = 0
 
     def with_state(self, state: DbState, now: float) -> Control:
-        """The same in another state."""
+        """Return a copy in another state."""
         return self.replace(state=state, time=now)
 
     def write(self, data_directory: str, *, sync: bool) -> None:
-        """Replace the file, durably if asked."""
+        """Replace the file; with `sync`, durably."""
         body = LAYOUT.pack(
             MAGIC,
             VERSION,
@@ -110,7 +108,7 @@ class Control(Record):
 
 
 def sync_directory(path: str) -> None:
-    """Make a rename in that directory durable."""
+    """Make a rename in the directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -119,7 +117,7 @@ def sync_directory(path: str) -> None:
 
 
 def read(data_directory: str) -> Control:
-    """The control file of a data directory; ControlError says what is wrong with it."""
+    """Read the control file of a data directory; ControlError if it is missing or invalid."""
     path = os.path.join(data_directory, PATH)
     try:
         with open(path, "rb") as file:
@@ -138,5 +136,5 @@ def read(data_directory: str) -> Control:
 
 
 def show_lsn(lsn: int) -> str:
-    """A WAL location in PostgreSQL's notation."""
+    """Return a WAL location in PostgreSQL's notation."""
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"

@@ -1,16 +1,14 @@
 """postmaster.pid and the socket lock files: one postmaster for one data directory.
 
-Begin with   DataDirectoryLock.take().
-Owns         the eight lines of postmaster.pid, the test for orphans, unlinking at the end.
-Leaves out   when a line changes (pm_*.py), the sockets themselves (sockets.py).
-Source       utils/init/miscinit.c: CreateLockFile(), AddToDataDirLockFile(),
-             RecheckDataDirLockFile(), UnlinkLockFiles(); rules SH-11, SH-12, SH-40..45, SL-09.
+Begin with LockFiles.take_data_directory().
+Source: utils/init/miscinit.c: CreateLockFile(), AddToDataDirLockFile(), RecheckDataDirLockFile(),
+UnlinkLockFiles(); rules SH-11, SH-12, SH-40..45, SL-09.
 
-DIFFERS: PostgreSQL tells orphans of a dead postmaster by the attach count of a System V segment
-whose key comes from the data directory's inode. Our memory is anonymous, so the postmaster holds
-a flock on `global/pglife.lock` through a descriptor that every child attached to shared memory
-inherits: the kernel frees it when the last of them is gone. Line 7 of the pid file shows the inode
-and the generation where PostgreSQL shows key and id.
+DIFFERS: PostgreSQL detects orphans of a dead postmaster by the attach count of a System V segment
+whose key comes from the data directory's inode. Shared memory is anonymous here, so the postmaster
+holds a flock on `global/pglife.lock` through a descriptor that every attached child inherits; the
+kernel frees the lock when the last of them exits. Line 7 of postmaster.pid shows the inode and the
+generation in place of key and id.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ PID_FILE = "postmaster.pid"
 
 
 class Line(IntEnum):
-    """What stands where in postmaster.pid (4.5)."""
+    """The line numbers of postmaster.pid, from 1."""
 
     PID = 1
     DATA_DIRECTORY = 2
@@ -43,7 +41,7 @@ class Line(IntEnum):
 
 
 class LockError(ImplError):
-    """The lock cannot be had; in PostgreSQL's words."""
+    """The lock is taken or cannot be created, with PostgreSQL's message."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -52,7 +50,7 @@ class LockError(ImplError):
 
 
 class LockFiles:
-    """Every lock file of this postmaster; the newest is unlinked first."""
+    """The lock files of this postmaster; the newest is unlinked first."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -61,9 +59,12 @@ class LockFiles:
         self.external_pid_file = ""
 
     def take_data_directory(self, data_directory: str) -> None:
-        """Create postmaster.pid, or say who has it. The caller has made it its working directory.
+        """Create postmaster.pid in the working directory.
 
-        The orphan lock comes first: while we hold it no other postmaster gets further than this.
+        The orphan lock is taken first: a second postmaster cannot pass this point meanwhile.
+
+        Raises:
+            LockError: another postmaster, or a child of a dead one, uses the directory.
         """
         self.orphan_fd = os.open(
             os.path.join("global", "pglife.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -73,7 +74,7 @@ class LockFiles:
         self._no_orphans(data_directory)
 
     def take_socket(self, socket_path: str, data_directory: str, port: int) -> None:
-        """Create the lock file beside a Unix socket."""
+        """Create the lock file of a Unix socket; LockError if a live process has it."""
         content = f"{os.getpid()}\n{data_directory}\n{self.start_time}\n{port}\n"
         directory = os.path.dirname(socket_path)
         self._create(f"{socket_path}.lock", content + f"{directory}\n", socket_path, is_socket=True)
@@ -97,7 +98,7 @@ class LockFiles:
         raise LockError(f'could not create lock file "{shown}": File exists')
 
     def _remove_if_stale(self, path: str, shown: str, subject: str, *, is_socket: bool) -> None:
-        """SH-43, SH-44: the file of a living process ends us, that of a dead one goes."""
+        """Remove the lock file of a dead process; LockError if it lives (SH-43, SH-44)."""
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 lines = file.read().split("\n")
@@ -117,7 +118,7 @@ class LockFiles:
             raise LockError(f'bogus data in lock file "{shown}": "{content}"')
         if alive(abs(other)):
             raise LockError(
-                f'lock file "{shown}" already exists', _who_has_it(other, subject, is_socket)
+                f'lock file "{shown}" already exists', _owner_hint(other, subject, is_socket)
             )
         if not is_socket:
             self._no_orphans(subject, lines)
@@ -131,7 +132,7 @@ class LockFiles:
             ) from e
 
     def _no_orphans(self, data_directory: str, lines: list[str] | None = None) -> None:
-        """SH-44, SH-45: refuse while somebody of an earlier life still has the shared memory."""
+        """LockError while a child of a dead postmaster is attached to its shared memory (SH-45)."""
         try:
             fcntl.flock(self.orphan_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -146,16 +147,18 @@ class LockFiles:
             ) from None
 
     def put_line(self, line: Line, text: str) -> None:
-        """Rewrite one line of postmaster.pid, keeping the others. In one write, as a reader that
-        comes in the middle must not see half a file."""
+        """Rewrite one line of postmaster.pid, keeping the others.
+
+        The file is written in one call, so that a reader never sees half of it.
+        """
         try:
             fd = os.open(self.paths[0], os.O_RDWR | os.O_CLOEXEC)
-        except OSError as e:  # somebody took the file away: SL-09 will see it
+        except OSError as e:  # the file was removed: the recheck of SL-09 will find out
             log(Level.LOG, f'could not open file "{PID_FILE}": {e.strerror}')
             return
         try:
             self._rewrite(fd, line, text)
-        except OSError as e:  # a full disk is no reason to end a server
+        except OSError as e:  # a full disk must not end the server
             log(Level.LOG, f'could not write to file "{PID_FILE}": {e.strerror}')
         finally:
             os.close(fd)
@@ -167,12 +170,12 @@ class LockFiles:
         lines[line - 1] = text
         new = ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
         if os.pwrite(fd, new, 0) != len(new):
-            # A short write sets no errno; it is taken for a full disk.
+            # A short write sets no errno; PostgreSQL assumes a full disk.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.ftruncate(fd, len(new))
 
     def still_ours(self) -> bool:
-        """SL-09: is postmaster.pid there, and our pid in it? Other troubles count as yes."""
+        """Return whether postmaster.pid holds this pid; True if it cannot be read (SL-09)."""
         try:
             fd = os.open(PID_FILE, os.O_RDWR | os.O_CLOEXEC)
         except OSError as e:
@@ -189,12 +192,12 @@ class LockFiles:
             os.close(fd)
         found = _leading_number(text)
         if found != os.getpid():
-            told = f"contains wrong PID: {found} instead of {os.getpid()}"
-            log(Level.LOG, f'lock file "{PID_FILE}" {told}')
+            problem = f"contains wrong PID: {found} instead of {os.getpid()}"
+            log(Level.LOG, f'lock file "{PID_FILE}" {problem}')
         return found == os.getpid()
 
     def touch_sockets(self) -> None:
-        """SL-10: keep cleaners of /tmp away."""
+        """Update the times of the socket files, so that cleaners of /tmp spare them (SL-10)."""
         for path in self.paths[1:]:
             for name in (path, path.removesuffix(".lock")):
                 try:
@@ -203,7 +206,7 @@ class LockFiles:
                     continue
 
     def unlink_all(self) -> None:
-        """SH-12: the newest first, without looking whose they are."""
+        """Unlink all lock files, the newest first, without checking their contents (SH-12)."""
         for path in reversed(self.paths):
             try:
                 os.unlink(path)
@@ -213,13 +216,13 @@ class LockFiles:
 
 
 def shmem_key(generation: int) -> tuple[int, int]:
-    """What stands for System V key and id: the directory's inode, and the generation."""
+    """Return the values shown as System V key and id: the inode and the generation."""
     return os.stat(".").st_ino & 0x7FFFFFFF, generation
 
 
 def alive(pid: int) -> bool:
-    """SH-43: is that another living process of ours? Our own line and other users' are stale."""
-    if pid in _family():
+    """Return whether a pid in a lock file means a live process of this user (SH-43)."""
+    if pid in _own_pids():
         return False
     try:
         os.kill(pid, 0)
@@ -229,21 +232,21 @@ def alive(pid: int) -> bool:
 
 
 def _leading_number(text: str) -> int:
-    """As atoi reads it: what does not begin with a number is 0."""
+    """Read a number as atoi() does: 0 if there is none."""
     match = re.match(r"\s*([+-]?\d+)", text)
     return int(match[1]) if match else 0
 
 
-def _family() -> set[int]:
-    """Pids that a stale file of ours may carry: we, our parent, and the grandparent."""
-    family = {os.getpid(), os.getppid()}
+def _own_pids() -> set[int]:
+    """Return the pids that mean a stale file: this process, its parent and grandparent."""
+    pids = {os.getpid(), os.getppid()}
     grandparent = os.environ.get("PG_GRANDPARENT_PID", "")
     if grandparent.isdigit():
-        family.add(int(grandparent))
-    return family
+        pids.add(int(grandparent))
+    return pids
 
 
-def _who_has_it(pid: int, subject: str, is_socket: bool) -> str:
+def _owner_hint(pid: int, subject: str, is_socket: bool) -> str:
     who = "postgres" if pid < 0 else "postmaster"
     if is_socket:
         return f'Is another {who} (PID {abs(pid)}) using socket file "{subject}"?'

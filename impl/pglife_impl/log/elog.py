@@ -1,12 +1,10 @@
-"""The server log: levels, the line prefix, one write a message.
+"""The server log: levels, the line prefix, one write per message.
 
-Begin with   log().
-Owns         what this process knows of itself for the prefix; where lines go (stderr).
-Leaves out   files and rotation (roles/logger.py), messages to clients (protocol.py).
-Source       utils/error/elog.c: send_message_to_server_log(), log_line_prefix().
+Begin with log(). Lines go to stderr; roles/logger.py copies them to files.
+Source: utils/error/elog.c: send_message_to_server_log(), log_line_prefix().
 
-One os.write for each message, so that lines of many processes do not mix: the kernel keeps writes
-to a pipe of up to 4096 bytes whole, and appends to a file whole.
+Each message is one os.write(), so that lines of many processes do not mix: the kernel keeps writes
+of up to 4096 bytes to a pipe whole, and appends to a file whole.
 """
 
 from __future__ import annotations
@@ -27,8 +25,8 @@ SHOWN = {
 STDERR = 2
 LOCAL = "[local]"
 UNKNOWN = "[unknown]"
-# client_min_messages and log_min_messages name LOG differently: in the log's order it ranks
-# between ERROR and FATAL, so that it is written unless somebody asks for FATAL only.
+# In the order of log_min_messages LOG ranks between ERROR and FATAL: it is written unless the
+# setting asks for FATAL or PANIC only. client_min_messages ranks it differently.
 THRESHOLDS = {level.name.lower(): level for level in Level}
 
 
@@ -70,7 +68,7 @@ _setup = _Setup()
 
 
 def configure(gucs: Gucs) -> None:
-    """Take over the settings that govern the log."""
+    """Apply the settings of the log."""
     _setup.prefix = gucs.text("log_line_prefix")
     _setup.threshold = THRESHOLDS[gucs.text("log_min_messages")]
     zone = gucs.text("log_timezone")
@@ -92,7 +90,7 @@ def serve_client(client: ClientIdentity) -> None:
 
 
 def interesting(level: Level) -> bool:
-    """Would a message of that level be written?"""
+    """Return whether a message of that level is written."""
     return level >= _setup.threshold
 
 
@@ -105,7 +103,7 @@ def log(
     statement: str = "",
     sqlstate: str = "00000",
 ) -> None:
-    """Write a message with its secondary lines, if its level is wanted."""
+    """Write a message with its secondary lines, if log_min_messages includes its level."""
     if level < _setup.threshold:
         return
     lines = [f"{SHOWN.get(level, level.name)}:  {message}"]
@@ -123,7 +121,7 @@ def log(
 
 
 def write(text: str) -> None:
-    """Hand text to stderr, all of it if at all possible. Nowhere to complain if that fails."""
+    """Write text to stderr. An error is ignored: there is no other place to report it."""
     data = text.encode("utf-8", "surrogateescape")
     try:
         while data:
@@ -133,16 +131,16 @@ def write(text: str) -> None:
 
 
 def timestamp(now: float, *, milliseconds: bool) -> str:
-    """2026-01-31 12:00:00.123 UTC."""
+    """Return a time like `2026-01-31 12:00:00.123 UTC`."""
     local = time.localtime(now)
     fraction = f".{int(now * 1000) % 1000:03d}" if milliseconds else ""
     return time.strftime("%Y-%m-%d %H:%M:%S", local) + fraction + " " + local.tm_zone
 
 
 def prefix(sqlstate: str) -> str:
-    """log_line_prefix with its escapes filled in."""
+    """Return log_line_prefix with its escapes replaced."""
     template = _setup.prefix
-    if template == "%m [%p] ":  # the default, and worth a shortcut
+    if template == "%m [%p] ":  # the default, on the fast path
         return f"{timestamp(time.time(), milliseconds=True)} [{_process.pid}] "
     out = []
     characters = iter(template)

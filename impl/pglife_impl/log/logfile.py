@@ -1,10 +1,7 @@
-"""Files of the logging collector: their names, and starting the collector.
+"""Files of the logging collector: names, opening, and redirecting stderr to the collector.
 
-Begin with   redirect_to_pipe(), open_log_file().
-Owns         log_directory, log_filename, current_logfiles; the pipe in the postmaster.
-Leaves out   copying and rotation (roles/logger.py).
-Source       postmaster/syslogger.c: SysLogger_Start(), logfile_getname(),
-             update_metainfo_datafile(); rules LG-01, TF-07.
+Source: postmaster/syslogger.c: SysLogger_Start(), logfile_getname(), update_metainfo_datafile();
+rules LG-01, TF-07.
 """
 
 from __future__ import annotations
@@ -18,13 +15,13 @@ from pglife_impl.log.elog import log
 
 
 def log_file_name(gucs: Gucs, now: float) -> str:
-    """The name that the pattern gives for this moment."""
+    """Return the path that log_directory and log_filename give for a time."""
     name = time.strftime(gucs.text("log_filename"), time.localtime(now))
     return os.path.join(gucs.text("log_directory"), name)
 
 
 def open_log_file(gucs: Gucs, now: float) -> tuple[str, int]:
-    """Open the file that is due, for appending, and note it in current_logfiles."""
+    """Open the current log file for appending and record it in current_logfiles."""
     os.makedirs(gucs.text("log_directory"), mode=0o700, exist_ok=True)
     path = log_file_name(gucs, now)
     mode = gucs.integer("log_file_mode")
@@ -36,7 +33,7 @@ def open_log_file(gucs: Gucs, now: float) -> tuple[str, int]:
 
 
 def redirect_to_pipe(gucs: Gucs, pipe: tuple[int, int]) -> None:
-    """LG-01: say where the log goes from now on, then send it there. Once in a life (SV-20)."""
+    """Log where the log will be written, then redirect stderr there (LG-01, SV-20)."""
     log(
         Level.LOG,
         "redirecting log output to logging collector process",

@@ -1,10 +1,8 @@
-"""pg_hba.conf: which connections may come in, by where they come from.
+"""pg_hba.conf: which connections are allowed, by address, database and user.
 
-Begin with   first_match().
-Owns         reading the file and matching its lines.
-Leaves out   every method but trust and reject; TLS and GSSAPI, so hostssl and hostgssenc lines
-             match nobody.
-Source       libpq/hba.c: check_hba(), load_hba(); rules CN-16, CN-17, SG-02.
+Begin with first_match(). The methods are trust and reject. There is no encryption, so hostssl and
+hostgssenc lines never match.
+Source: libpq/hba.c: check_hba(), load_hba(); rules CN-16, CN-17, SG-02.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ WITHOUT_ENCRYPTION = frozenset({"host", "hostnossl", "hostnogssenc"})
 
 
 class HbaError(ImplError):
-    """A file that cannot be used; the old one stays in force."""
+    """The file is invalid; the lines loaded before stay in force."""
 
 
 class HbaLine(Record):
-    """One line: who, from where, and how he proves it."""
+    """One line of the file."""
 
     number: int
     type: str
@@ -39,7 +37,7 @@ class HbaLine(Record):
 
 
 def load(path: str) -> list[HbaLine]:
-    """Read the file; HbaError says what is wrong with it."""
+    """Read the file; HbaError if it is unreadable, empty or invalid."""
     lines = []
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -80,7 +78,7 @@ def _parse(number: int, text: str, path: str) -> HbaLine | None:
 
 
 def first_match(lines: list[HbaLine], host: str, user: str, database: str) -> HbaLine | None:
-    """The first line that fits decides; `host` is an address, or [local]."""
+    """Return the first line that matches, or None; `host` is an address or [local]."""
     for line in lines:
         if _from(line, host) and _named(line.databases, database, user) and _is(line.users, user):
             return line
@@ -108,7 +106,7 @@ def _from(line: HbaLine, host: str) -> bool:
     try:
         return _in_network(host, network, bits, line.mask)
     except (OSError, ValueError):
-        return False  # a host name: there is no reverse lookup here
+        return False  # a host name: reverse lookup is not supported
 
 
 def _in_network(host: str, network: str, bits: str, mask: str) -> bool:

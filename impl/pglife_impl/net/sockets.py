@@ -1,9 +1,7 @@
-"""The listening sockets.
+"""The listening sockets: TCP and Unix sockets, their log lines, their removal.
 
-Begin with   open_all().
-Owns         TCP and Unix sockets, the log lines about them, unlinking.
-Leaves out   accept() (postmaster.py), the lock files (lockfile.py).
-Source       libpq/pqcomm.c: ListenServerPort(), postmaster.c: PostmasterMain(); rule ST-06.
+Begin with open_all().
+Source: libpq/pqcomm.c: ListenServerPort(), postmaster.c: PostmasterMain(); rule ST-06.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
 class NoSockets(ImplError):
-    """Not one socket of a family that was asked for could be opened."""
+    """No TCP socket, or no Unix socket, could be opened although some were configured."""
 
 
 class Sockets:
-    """All sockets of the postmaster."""
+    """All listening sockets of the postmaster."""
 
     def __init__(self, port: int, data_directory: str, locks: LockFiles) -> None:
         self.port = port
@@ -39,7 +37,7 @@ class Sockets:
         self.first_directory = ""
 
     def open_all(self, addresses: str, directories: str) -> None:
-        """Open what the settings name; NoSockets if a whole family is missing (ST-06)."""
+        """Open the configured sockets; NoSockets if all of one kind fail (ST-06)."""
         names = _list("listen_addresses", addresses)
         for name in names:
             before = len(self.opened)
@@ -134,12 +132,12 @@ class Sockets:
         self.opened.append(listener)
 
     def close_all(self) -> None:
-        """In a child: the sockets are the postmaster's."""
+        """Close the sockets in a child."""
         for listener in self.opened:
             listener.close()
 
     def unlink_all(self) -> None:
-        """SH-12: the socket files go first at the end."""
+        """Close the sockets and remove their files, before the lock files (SH-12)."""
         self.close_all()
         for path in self.unix_paths:
             try:
@@ -149,7 +147,7 @@ class Sockets:
 
 
 def _list(setting: str, text: str) -> list[str]:
-    """A comma-separated list, blanks around the names dropped; NoSockets if it is none."""
+    """Return the names of a comma-separated list; NoSockets if a quote is unmatched."""
     if text.count('"') % 2:
         raise NoSockets(f'invalid list syntax in parameter "{setting}"')
     return [name.strip().strip('"') for name in text.split(",") if name.strip()]

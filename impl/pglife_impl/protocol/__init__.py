@@ -1,10 +1,8 @@
 """The PostgreSQL wire protocol, versions 3.0 to 3.2: bytes in, messages out, and no socket.
 
-Begin with   startup.py for the first packets, then frontend.py, then backend.py.
-Owns         the shape of every packet and message, and of an error report (report.py).
-Leaves out   the socket (the backend's main function) and what a message does (session/).
-Source       PostgreSQL 18: tcop/backend_startup.c, tcop/postgres.c: SocketBackend(),
-             libpq/pqformat.c, utils/error/elog.c: send_message_to_frontend().
+Begin with startup.py for the first packets, then frontend.py, then backend.py.
+Source: PostgreSQL 18: tcop/backend_startup.c, tcop/postgres.c: SocketBackend(), libpq/pqformat.c,
+utils/error/elog.c: send_message_to_frontend().
 """
 
 from pglife_impl.protocol.backend import (

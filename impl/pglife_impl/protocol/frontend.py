@@ -1,10 +1,8 @@
-"""What a client says after its startup packet: frames, and the messages in them.
+"""The bytes of every frontend message after the startup packet: frames, then messages.
 
-Begin with   FrameReader, which cuts the byte stream, then decode().
-Owns         the layout of every frontend message, and encode() for the client's side of a test.
-Leaves out   what a message does (session/), COPY and the function call beyond their frames.
-Source       tcop/postgres.c: SocketBackend(), PostgresMain(), exec_bind_message();
-             libpq/pqcomm.c: pq_getmessage(); libpq/pqformat.c.
+Begin with FrameReader, which splits the byte stream, then decode(). encode() is the client's side.
+Source: tcop/postgres.c: SocketBackend(), PostgresMain(), exec_bind_message();
+libpq/pqcomm.c: pq_getmessage(); libpq/pqformat.c.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ LARGE_MESSAGE_LIMIT = 0x3FFF_FFFF
 
 
 class Target(Enum):
-    """What Describe and Close speak of."""
+    """What Describe and Close refer to."""
 
     STATEMENT = b"S"
     PORTAL = b"P"
@@ -38,7 +36,7 @@ class Query(Record):
 
 
 class Parse(Record):
-    """Make a prepared statement."""
+    """Create a prepared statement."""
 
     name: str
     sql: str
@@ -46,7 +44,7 @@ class Parse(Record):
 
 
 class Bind(Record):
-    """Make a portal of a prepared statement; None is a null."""
+    """Create a portal of a prepared statement; None is a null."""
 
     portal: str
     statement: str
@@ -56,14 +54,14 @@ class Bind(Record):
 
 
 class Describe(Record):
-    """Tell the columns, and for a statement the parameters."""
+    """Ask for the columns, and for the parameters of a statement."""
 
     target: Target
     name: str
 
 
 class Execute(Record):
-    """Run a portal; 0 rows means all."""
+    """Run a portal; `max_rows` 0 means all rows."""
 
     portal: str
     max_rows: int = 0
@@ -81,27 +79,27 @@ class Sync(Record):
 
 
 class Flush(Record):
-    """Send what has been answered so far."""
+    """Flush the output buffer."""
 
 
 class Terminate(Record):
-    """Goodbye."""
+    """End the session."""
 
 
 class Password(Record):
-    """A password or a SASL or GSS response: the type byte does not tell which."""
+    """A password, SASL or GSS response; they share a type byte."""
 
     data: bytes
 
 
 class FunctionCall(Record):
-    """The fast path: known by name, not taken apart."""
+    """A fast-path call; its body is not decoded."""
 
     data: bytes
 
 
 class CopyMessage(Record):
-    """CopyData, CopyDone or CopyFail outside a COPY: ignored, as PostgresMain() does."""
+    """CopyData, CopyDone or CopyFail; outside of COPY they are ignored."""
 
     code: bytes
     data: bytes
@@ -131,11 +129,11 @@ class Frame(Record):
 
 
 class InvalidLength(ImplError):
-    """The length word is impossible, so the stream is lost: the connection ends."""
+    """The length word is invalid. The stream is out of step, so the connection ends."""
 
 
 class InvalidMessageType(ImplError):
-    """The type byte is none of a client's: FATAL 08P01 (SE-47)."""
+    """The type byte is unknown: FATAL 08P01 (SE-47)."""
 
     def __init__(self, code: bytes) -> None:
         super().__init__(f"invalid frontend message type {code[0]}")
@@ -149,9 +147,9 @@ EXTENDED_PROTOCOL = frozenset((b"P", b"B", b"E", b"C", b"D", b"H"))
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, however the bytes arrive.
+    """Splits a byte stream into frames, however the bytes arrive.
 
-    A password is welcome only while one is asked for; later it is an invalid message type.
+    A password message is valid only while `authenticating`.
     """
 
     def __init__(self, *, authenticating: bool = False) -> None:
@@ -159,16 +157,11 @@ class FrameReader:
         self._small = _SMALL + _PASSWORD if authenticating else _SMALL
 
     def feed(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Append bytes of the client."""
         self._buffer += data
 
-    @property
-    def has_partial_frame(self) -> bool:
-        """Did the client begin a message that it has not finished?"""
-        return bool(self._buffer)
-
     def next_frame(self) -> Frame | None:
-        """Return the next whole frame, or None until more bytes come."""
+        """Return the next whole frame, or None if more bytes are needed."""
         buffer = self._buffer
         if not buffer:
             return None
@@ -192,7 +185,7 @@ class FrameReader:
 
 
 class _Cursor:
-    """Reads the fields of one body; complains as libpq/pqformat.c does."""
+    """Reads the fields of one body, with the errors of libpq/pqformat.c."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -232,7 +225,7 @@ class _Cursor:
 
 
 def violation(message: str) -> SqlError:
-    """Return the ERROR for a message whose inside is malformed."""
+    """Return the ERROR for a malformed message body."""
     return error(SqlState.PROTOCOL_VIOLATION, message)
 
 
@@ -248,7 +241,7 @@ def _decode_text(raw: bytes) -> str:
 
 
 def decode(frame: Frame) -> Message:
-    """Return the message in a frame; SqlError 08P01 if its inside is malformed."""
+    """Return the message in a frame; SqlError 08P01 if its body is malformed."""
     cursor = _Cursor(frame.body)
     message = _decode(frame.code, cursor)
     cursor.end()

@@ -1,9 +1,7 @@
-"""What the server tells a client that something went wrong: severity, SQLSTATE, text, fields.
+"""Errors and notices: severity, SQLSTATE, message and fields.
 
-Begin with   Report, then SqlError, which carries one through the Python code.
-Owns         the SQLSTATEs and severities in use, by PostgreSQL's names.
-Leaves out   how a report is written to the wire (backend.py) or to the log.
-Source       utils/errcodes.txt; utils/error/elog.c: errfinish().
+Begin with Report, then SqlError, the exception that carries one.
+Source: utils/errcodes.txt; utils/error/elog.c: errfinish().
 """
 
 from __future__ import annotations
@@ -15,11 +13,9 @@ from pglife_impl.base.record import Record
 
 
 class Severity(StrEnum):
-    """How bad it is. An ERROR ends the statement, a FATAL the session, a PANIC the cluster."""
+    """The severities. An ERROR ends the statement, a FATAL the session, a PANIC the cluster."""
 
-    DEBUG = "DEBUG"
     LOG = "LOG"
-    INFO = "INFO"
     NOTICE = "NOTICE"
     WARNING = "WARNING"
     ERROR = "ERROR"
@@ -28,7 +24,7 @@ class Severity(StrEnum):
 
 
 class SqlState(StrEnum):
-    """The SQLSTATEs this server speaks, under the names of errcodes.txt."""
+    """The SQLSTATEs in use, by their names in errcodes.txt."""
 
     SUCCESSFUL_COMPLETION = "00000"
     WARNING = "01000"
@@ -91,7 +87,7 @@ class SqlState(StrEnum):
 
 
 class Report(Record):
-    """One error or notice; the optional fields are left off the wire when they are empty."""
+    """One error or notice; empty optional fields are not sent."""
 
     severity: Severity
     sqlstate: str
@@ -103,7 +99,7 @@ class Report(Record):
 
 
 class SqlError(ImplError):
-    """A report on its way up: an ERROR ends at the statement loop, a FATAL ends the session."""
+    """An ERROR, which ends the statement, or a FATAL, which ends the session."""
 
     def __init__(self, report: Report) -> None:
         super().__init__(f"{report.severity}: {report.sqlstate}: {report.message}")
@@ -111,17 +107,17 @@ class SqlError(ImplError):
 
     @property
     def is_fatal(self) -> bool:
-        """Does this end the session, and not the statement alone?"""
+        """Whether this ends the session."""
         return self.report.severity in (Severity.FATAL, Severity.PANIC)
 
     def at(self, position: int | None) -> SqlError:
-        """Return the same error, pointing at a place in the query unless it has one already."""
+        """Return this error with a position in the query, unless it has one already."""
         if position is None or self.report.position is not None:
             return self
         return SqlError(self.report.replace(position=position))
 
     def within(self, where: str) -> SqlError:
-        """Return the same error with a context line."""
+        """Return this error with a CONTEXT line."""
         return SqlError(self.report.replace(where=where))
 
 

@@ -1,10 +1,8 @@
 """The packets before the first message: startup, encryption requests, cancel requests.
 
-Begin with   parse_startup(): a pure function of the bytes that have come so far.
-Owns         the checks of a startup packet and the texts of their refusals (CN-40..48).
-Leaves out   who may connect (admission.py); the answer `N` is the caller's to send.
-Source       tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket(),
-             ProcessCancelRequestPacket().
+Begin with parse_startup(), a pure function of the bytes received so far.
+Source: tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket(),
+ProcessCancelRequestPacket(); rules CN-40..48.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ _PROTOCOL_OPTION_PREFIX = "_pq_."
 
 
 class StartupKind(Enum):
-    """What the bytes at the beginning of a connection turned out to be."""
+    """The kinds of packets at the beginning of a connection."""
 
     NEED_MORE = auto()
     STARTUP = auto()
@@ -47,7 +45,7 @@ class StartupKind(Enum):
 
 
 class Replication(Enum):
-    """What the `replication` parameter asks for (CN-48)."""
+    """The values of the `replication` parameter (CN-48)."""
 
     NONE = auto()
     PHYSICAL = auto()
@@ -57,9 +55,9 @@ class Replication(Enum):
 class StartupPacket(Record):
     """One packet from the beginning of a connection.
 
-    `error` is set for BAD: severity LOG means that only the log hears of it. A BAD packet that got
-    as far as its parameters keeps them, for a NegotiateProtocolVersion still precedes the refusal;
-    `answer` is the one byte that precedes it where an encryption request went wrong.
+    `error` is set for BAD; severity LOG means that it is logged but not sent. A BAD packet keeps
+    its parameters, because a NegotiateProtocolVersion still precedes the refusal. `answer` is the
+    byte that precedes the refusal of an invalid encryption request.
     """
 
     kind: StartupKind
@@ -75,7 +73,7 @@ class StartupPacket(Record):
 
     @property
     def needs_negotiation(self) -> bool:
-        """Must a NegotiateProtocolVersion precede whatever else is answered (CN-46)?"""
+        """Whether NegotiateProtocolVersion must precede every other answer (CN-46)."""
         speaks_three = self.protocol[0] == NEWEST_PROTOCOL[0]
         return speaks_three and (
             self.protocol[1] > NEWEST_PROTOCOL[1] or bool(self.unknown_options)
@@ -83,7 +81,7 @@ class StartupPacket(Record):
 
 
 def cancel_key_length(protocol: tuple[int, int]) -> int:
-    """Return how long the key is that a client of this protocol version is given (CN-45)."""
+    """Return the length in bytes of the cancel key in this protocol version (CN-45)."""
     return LONG_KEY_LENGTH if protocol >= NEWEST_PROTOCOL else SHORT_KEY_LENGTH
 
 
@@ -92,8 +90,9 @@ def parse_startup(
 ) -> StartupPacket:
     """Return the packet at the beginning of the buffer, or NEED_MORE.
 
-    `ssl_done` and `gss_done` say that the request was answered already: it may be asked once
-    (CN-41, CN-42), and a second one is an unsupported protocol version.
+    `ssl_done` and `gss_done` say that such a request has been answered. A second one is an
+    unsupported protocol version (CN-41, CN-42). Parse as soon as bytes arrive: bytes behind an
+    SSLRequest in the same buffer were sent before the answer, which is FATAL 08P01.
     """
     if buffer[:1] == bytes([_TLS_HANDSHAKE]) and not (ssl_done or gss_done):
         return StartupPacket(StartupKind.DIRECT_TLS)
@@ -119,7 +118,7 @@ def parse_startup(
 
 
 def incomplete_startup(buffer: bytes, *, ssl_done: bool, gss_done: bool) -> Report | None:
-    """Return what to log when the client hung up with these bytes unread; None is silence."""
+    """Return the log line for a client that hung up after these bytes, or None."""
     in_length_word = len(buffer) < _WORD.size
     if not buffer or (in_length_word and (ssl_done or gss_done)):
         return None
@@ -127,7 +126,7 @@ def incomplete_startup(buffer: bytes, *, ssl_done: bool, gss_done: bool) -> Repo
 
 
 def _only_logged(message: str, consumed: int) -> StartupPacket:
-    """A packet that is not answered: the log has a line, the client sees end of file."""
+    """Return a BAD packet that is logged but not answered."""
     report = Report(Severity.LOG, SqlState.PROTOCOL_VIOLATION, message)
     return StartupPacket(StartupKind.BAD, consumed, error=report)
 
@@ -145,7 +144,7 @@ def _cancel_request(body: bytes, consumed: int) -> StartupPacket:
 def _encryption_request(
     kind: StartupKind, name: str, *, consumed: int, unread: int
 ) -> StartupPacket:
-    """The caller must parse as soon as bytes arrive: what is unread came before our answer."""
+    """Return an encryption request, BAD if more bytes follow it."""
     if not unread:
         return StartupPacket(kind, consumed)
     report = Report(
@@ -178,7 +177,7 @@ def _startup(version: tuple[int, int], body: bytes, consumed: int) -> StartupPac
             "invalid startup packet layout: expected terminator as last byte",
         )
     if problem is not None:
-        # These two are found before anything is negotiated.
+        # These two errors are found before the version is negotiated.
         return StartupPacket(
             StartupKind.BAD, consumed, min(version, NEWEST_PROTOCOL), error=problem
         )
@@ -197,7 +196,7 @@ def _startup(version: tuple[int, int], body: bytes, consumed: int) -> StartupPac
 
 
 def _pairs(body: bytes) -> tuple[list[tuple[str, str]], bool]:
-    """Return names with values, and whether the packet ends exactly with its terminator."""
+    """Return names and values, and whether the terminator ends the packet exactly."""
     pairs: list[tuple[str, str]] = []
     offset = 0
     while offset < len(body) and body[offset]:
@@ -212,7 +211,7 @@ def _pairs(body: bytes) -> tuple[list[tuple[str, str]], bool]:
 
 
 def _string_end(body: bytes, start: int) -> int:
-    """Return where the zero byte is; PostgreSQL, too, behaves as if one followed the packet."""
+    """Return the offset of the zero byte; as in PostgreSQL, one follows the packet."""
     end = body.find(b"\0", start)
     return len(body) if end < 0 else end
 
@@ -247,9 +246,9 @@ def _replication(value: str | None) -> tuple[Replication, Report | None]:
 
 
 def parse_bool(value: str) -> bool | None:
-    """Read a Boolean as utils/adt/bool.c: parse_bool() does; None if it is none.
+    """Read a Boolean as utils/adt/bool.c: parse_bool() does; None if it is invalid.
 
-    Words may be cut short as long as they stay unmistakable: `o` could be `on` or `off`.
+    Unambiguous prefixes of the words are valid; `o` is not, because of `on` and `off`.
     """
     word = value.lower()
     if not word or word == "o":

@@ -1,9 +1,7 @@
-"""What interrupts a session, and what comes of it: pure decisions over pending requests.
+"""The order and the errors of interrupts: pure decisions over pending requests.
 
-Begin with   serve().
-Owns         the order of SE-40, the texts and SQLSTATEs of sections 4.2 and 6.5.
-Leaves out   the signal handlers that set flags (backend.py), the clock (timers.py).
-Source       tcop/postgres.c: ProcessInterrupts(); libpq/be-secure.c: secure_read().
+Begin with serve().
+Source: tcop/postgres.c: ProcessInterrupts(); libpq/be-secure.c: secure_read(); rule SE-40.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from pglife_impl.protocol.report import error, fatal
 
 
 class Interrupt(Enum):
-    """Something that wants the session's attention, in the order in which it gets it (SE-40)."""
+    """The interrupts of a session, the most urgent first (SE-40)."""
 
     DIE = auto()
     CLIENT_LOST = auto()
@@ -28,19 +26,19 @@ class Interrupt(Enum):
     IDLE_SESSION_TIMEOUT = auto()
 
 
-class Verdict(Record):
-    """What to raise, if anything, and which requests are settled by it."""
+class Decision(Record):
+    """The error to raise, or None, and the interrupts that are no longer pending."""
 
     raised: SqlError | None
     settled: frozenset[Interrupt]
 
 
-def serve(pending: Collection[Interrupt], *, reading_command: bool) -> Verdict:
-    """Decide about all that is pending.
+def serve(pending: Collection[Interrupt], *, reading_command: bool) -> Decision:
+    """Choose the most urgent of the pending interrupts.
 
-    A cancel request is forgotten by a session that waits for its client, in a transaction or not
-    (SE-42); a statement timeout is not, for in the extended protocol a statement may be under way.
-    A statement timeout and a cancel are one flag in PostgreSQL: serving the one settles the other.
+    A session that waits for a command drops a cancel request, in a transaction or not (SE-42). It
+    serves a statement timeout, because in the extended protocol a statement may be under way.
+    Serving a statement timeout settles a cancel request too: PostgreSQL has one flag for both.
     """
     settled: set[Interrupt] = set()
     for interrupt in Interrupt:
@@ -51,24 +49,24 @@ def serve(pending: Collection[Interrupt], *, reading_command: bool) -> Verdict:
             continue
         if interrupt is Interrupt.STATEMENT_TIMEOUT:
             settled.add(Interrupt.CANCEL)
-        return Verdict(RAISES[interrupt](), frozenset(settled))
-    return Verdict(None, frozenset(settled))
+        return Decision(RAISES[interrupt](), frozenset(settled))
+    return Decision(None, frozenset(settled))
 
 
 def administrator_command() -> SqlError:
-    """SE-20, SE-30."""
+    """Return the FATAL after SIGTERM (SE-20, SE-30)."""
     return fatal(SqlState.ADMIN_SHUTDOWN, "terminating connection due to administrator command")
 
 
 def postmaster_exit() -> SqlError:
-    """SE-28: the postmaster died while the session waited for its client."""
+    """Return the FATAL of an idle session whose postmaster died (SE-28)."""
     return fatal(
         SqlState.ADMIN_SHUTDOWN, "terminating connection due to unexpected postmaster exit"
     )
 
 
 def client_lost() -> SqlError:
-    """SE-45."""
+    """Return the FATAL of a session whose client is lost (SE-45)."""
     return fatal(SqlState.CONNECTION_FAILURE, "connection to client lost")
 
 

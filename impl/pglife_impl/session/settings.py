@@ -1,9 +1,7 @@
-"""SET, RESET and SHOW, with what transactions do to them.
+"""SET, RESET and SHOW, within transactions and savepoints.
 
-Begin with   Settings.
-Owns         SET LOCAL, the undoing at ROLLBACK, which changes the client is told of.
-Leaves out   values and permissions (guc.py).
-Source       utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGUCOptions().
+Begin with Settings. Values and permissions are config/guc.py's.
+Source: utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGUCOptions().
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.session.transaction import Effect, Happening
 from pglife_impl.session.zones import zone_named
 
-# As 18.6 sends them: the order in which its table of settings happens to list them.
+# In the order in which 18.6 sends them, which is that of its table of settings.
 FIRST_REPORTED = (
     "in_hot_standby",
     "integer_datetimes",
@@ -41,13 +39,13 @@ HIDDEN = (
     Definition("is_superuser", "bool", Context.INTERNAL, "", 0, 0, (), "off"),
     Definition("session_authorization", "string", Context.INTERNAL, "", 0, 0, (), ""),
 )
-"""Settings that SHOW ALL and pg_settings leave out: a session's own facts."""
+"""Settings that describe the session; SHOW ALL and pg_settings do not list them."""
 
 ENCODINGS = {"utf8": "UTF8", "unicode": "UTF8", "sqlascii": "SQL_ASCII"}
 
 
 class _Level(Record):
-    """How things were when a transaction or a savepoint began."""
+    """The values at the start of a transaction or savepoint, and how many changes came before."""
 
     saved: object
     kept: int
@@ -56,9 +54,9 @@ class _Level(Record):
 class Settings:
     """The settings of one session.
 
-    What SET does outlives the transaction if it commits; what SET LOCAL does never. So the changes
-    to keep are written down: at the commit everything goes back to where the transaction began,
-    and the kept ones are made again.
+    SET outlives its transaction if that commits; SET LOCAL never does. So SET is also recorded: a
+    commit after SET LOCAL restores the values at the start of the transaction and repeats the
+    recorded changes.
     """
 
     def __init__(self, gucs: Gucs, *, superuser: bool) -> None:
@@ -84,14 +82,14 @@ class Settings:
                 hook()
 
     def show(self, name: str) -> str:
-        """Return the value as SHOW prints it."""
+        """Return the value as SHOW prints it; SqlError 42704 if the name is unknown."""
         try:
             return self.gucs.show(name)
         except GucError as problem:
             raise error_of(problem) from None
 
     def milliseconds(self, name: str) -> int:
-        """Return a timeout."""
+        """Return a timeout in milliseconds."""
         value = self.gucs.get(name)
         return int(value)
 
@@ -100,7 +98,7 @@ class Settings:
         return state if self.gucs.get("track_activities") else "disabled"
 
     def listed(self) -> list[str]:
-        """Return the names that SHOW ALL and pg_settings have."""
+        """Return the names that SHOW ALL and pg_settings list."""
         hidden = {each.name for each in HIDDEN}
         return [name for name in self.gucs.names() if name not in hidden]
 
@@ -110,7 +108,7 @@ class Settings:
         return self.gucs.canonical(name)
 
     def set(self, name: str, value: str | None, *, local: bool = False) -> None:
-        """SET, or RESET if the value is None; SqlError with PostgreSQL's words."""
+        """SET, or RESET if the value is None; SqlError if it is not allowed."""
         try:
             if value is not None:
                 value = normalize(name, value)
@@ -124,13 +122,13 @@ class Settings:
         self._call_hooks()
 
     def reset_all(self) -> None:
-        """RESET ALL: what a session may set goes back, what it may not stays."""
+        """RESET ALL: reset every setting that this session has set."""
         for name in list(self.gucs.names()):
             if self.gucs.sources.get(name.lower()) is Source.SESSION:
                 self.set(name, None)
 
     def follow(self, effect: Effect) -> None:
-        """Do what the end of a transaction or a savepoint means for settings."""
+        """Save or restore values as a transaction or savepoint begins or ends."""
         match effect.happening:
             case Happening.STARTED:
                 self._levels = [_Level(self.gucs.save(), 0)]
@@ -155,7 +153,7 @@ class Settings:
         self._call_hooks()
 
     def changed_reports(self) -> bytes:
-        """Return ParameterStatus messages for what changed since the client last heard of it."""
+        """Return ParameterStatus for each reported setting that changed since the last call."""
         messages = []
         for name in sorted(self._reported, key=str.lower):
             value = self.gucs.show(name)
@@ -166,14 +164,14 @@ class Settings:
 
 
 def define_hidden(gucs: Gucs, values: dict[str, str]) -> None:
-    """Give a session's settings its own facts."""
+    """Define the settings that describe the session."""
     for definition in HIDDEN:
         gucs.definitions.setdefault(definition.name, definition)
         gucs.put_internal(definition.name, values[definition.name])
 
 
 def normalize(name: str, value: str) -> str:
-    """Check what only a session can check; return the value as PostgreSQL keeps it."""
+    """Check time zone, encoding and date style; return the value in PostgreSQL's spelling."""
     key = name.lower()
     if key == "timezone":
         try:
@@ -191,7 +189,7 @@ def normalize(name: str, value: str) -> str:
 
 
 def _date_style(value: str) -> str:
-    """Return style and order as PostgreSQL spells them; only ISO is offered here."""
+    """Return style and order in PostgreSQL's spelling; ISO is the only style here."""
     style, order = "ISO", "MDY"
     for word in value.replace(",", " ").upper().split():
         if word in ("MDY", "DMY", "YMD"):
@@ -208,7 +206,7 @@ def _invalid(name: str, value: str) -> GucError:
 
 
 def error_of(problem: GucError) -> SqlError:
-    """Return the ERROR that a setting's error is within a session."""
+    """Return the ERROR of a session for an invalid setting."""
     return SqlError(
         Report(Severity.ERROR, problem.sqlstate, problem.message, problem.detail, problem.hint)
     )

@@ -1,10 +1,7 @@
-"""A session's deadlines.
+"""The timers of a session.
 
-Begin with   Timers.
-Owns         which timeout is armed until when.
-Leaves out   what a timeout does (interrupts.py); the clock, which is passed in.
-Source       utils/misc/timeout.c. PostgreSQL uses SIGALRM; here every wait has the nearest
-             deadline as its limit, and every check for interrupts looks at the clock.
+Source: utils/misc/timeout.c. PostgreSQL uses SIGALRM; here every wait is limited by the nearest
+deadline, and every check for interrupts reads the clock.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ MILLISECONDS = 1000.0
 
 
 class Timer(Enum):
-    """The timeouts of 6.5 that a session keeps, each with the setting that gives its length."""
+    """The timers; the value is the setting that gives the length in milliseconds."""
 
     STATEMENT = "statement_timeout"
     IDLE_IN_TRANSACTION = "idle_in_transaction_session_timeout"
@@ -27,30 +24,30 @@ class Timer(Enum):
 
 
 class Timers:
-    """The armed deadlines."""
+    """The deadlines of the timers that run."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._deadlines: dict[Timer, float] = {}
 
     def arm(self, timer: Timer, delay_ms: int) -> None:
-        """Start a timer anew; a delay of zero means that there is none."""
+        """Start or restart a timer; a delay of zero stops it."""
         if delay_ms > 0:
             self._deadlines[timer] = self._clock() + delay_ms / MILLISECONDS
         else:
             self.disarm(timer)
 
     def disarm(self, *timers: Timer) -> None:
-        """Stop timers that may be running."""
+        """Stop timers, whether they run or not."""
         for timer in timers:
             self._deadlines.pop(timer, None)
 
     def is_armed(self, timer: Timer) -> bool:
-        """Is it running?"""
+        """Return whether the timer runs."""
         return timer in self._deadlines
 
     def take_expired(self) -> list[Timer]:
-        """Return the timers whose time has come, the earliest first; they run no more."""
+        """Stop the expired timers and return them, the earliest first."""
         if not self._deadlines:
             return []
         now = self._clock()
@@ -62,7 +59,7 @@ class Timers:
         return expired
 
     def remaining_s(self) -> float | None:
-        """Return how long to sleep at most, or None for ever."""
+        """Return the seconds until the nearest deadline, or None without one."""
         if not self._deadlines:
             return None
         return max(0.0, min(self._deadlines.values()) - self._clock())

@@ -1,11 +1,8 @@
-"""A session's transaction as a pure state machine: what each statement makes of it.
+"""A session's transaction as a pure state machine.
 
-Begin with   Transaction, then control().
-Owns         block states, savepoints, the warnings about blocks that are or are not there.
-Leaves out   what begins or ends with a transaction: settings, timers, titles (core.py acts on
-             the effects that are returned).
-Source       access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock(),
-             UserAbortTransactionBlock(), BeginImplicitTransactionBlock(), DefineSavepoint().
+Begin with Transaction, then control(). The effects that it returns are applied by xact_commands.py.
+Source: access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock(),
+UserAbortTransactionBlock(), BeginImplicitTransactionBlock(), DefineSavepoint().
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from pglife_impl.protocol.report import SqlError, error, warning
 
 
 class TransactionVerb(Enum):
-    """The statements that steer a transaction; the value is the command tag."""
+    """The transaction statements; the value is the command tag."""
 
     BEGIN = "BEGIN"
     START = "START TRANSACTION"
@@ -30,7 +27,7 @@ class TransactionVerb(Enum):
 
 
 class Block(Enum):
-    """What kind of block is open. IMPLICIT: a query string of several statements."""
+    """The kind of block that is open. IMPLICIT: a query string of several statements."""
 
     NONE = auto()
     IMPLICIT = auto()
@@ -39,7 +36,7 @@ class Block(Enum):
 
 
 class Happening(Enum):
-    """What has become of transactions and subtransactions."""
+    """A change of a transaction or savepoint."""
 
     STARTED = auto()
     COMMITTED = auto()
@@ -50,14 +47,14 @@ class Happening(Enum):
 
 
 class Effect(Record):
-    """One happening; `depth` is the number of the savepoint it is about."""
+    """One change; `depth` is the number of its savepoint."""
 
     happening: Happening
     depth: int = 0
 
 
 class Outcome(Record):
-    """What a transaction statement comes to: its tag, what to do, what to warn of."""
+    """The result of a transaction statement: command tag, effects, warning."""
 
     tag: str
     effects: tuple[Effect, ...] = ()
@@ -85,7 +82,7 @@ class Transaction:
         return TransactionStatus.IN_BLOCK if self.block is Block.OPEN else TransactionStatus.IDLE
 
     def start_statement(self, *, implicit_block: bool = False) -> tuple[Effect, ...]:
-        """A statement is about to run: there must be a transaction for it."""
+        """Start a transaction for a statement, unless there is one."""
         effects = () if self.in_progress else (STARTED,)
         self.in_progress = True
         if implicit_block and self.block is Block.NONE:
@@ -93,13 +90,13 @@ class Transaction:
         return effects
 
     def finish(self) -> tuple[Effect, ...]:
-        """The last statement is done: what was opened for it alone is committed."""
+        """Commit after the last statement, unless a block is open."""
         if not self.in_progress or self.block in (Block.OPEN, Block.FAILED):
             return ()
         return self._end(COMMITTED)
 
     def fail(self) -> tuple[Effect, ...]:
-        """An ERROR: a block has failed and waits for its end, anything else is over."""
+        """After an ERROR: mark an open block as failed, or abort the transaction."""
         if self.block in (Block.OPEN, Block.FAILED):
             self.block = Block.FAILED
             return ()
@@ -112,15 +109,15 @@ class Transaction:
         return (effect,)
 
     def forbid_in_block(self, what: str) -> None:
-        """Raise if there is a block, an implicit one included."""
+        """SqlError 25001 inside a block, implicit or not."""
         if self.block is not Block.NONE:
             raise error(
                 SqlState.ACTIVE_SQL_TRANSACTION,
                 f"{what} cannot run inside a transaction block",
             )
 
-    def wants_block(self, what: str) -> Report | None:
-        """Return the warning for a statement that has no effect outside of a block."""
+    def outside_block(self, what: str) -> Report | None:
+        """Return the warning for a statement that has no effect outside a block, else None."""
         if self.block is not Block.NONE:
             return None
         message = f"{what} can only be used in transaction blocks"
@@ -129,7 +126,7 @@ class Transaction:
     def control(
         self, verb: TransactionVerb, savepoint: str = "", *, chain: bool = False
     ) -> Outcome:
-        """Run BEGIN, COMMIT and the like; SqlError where PostgreSQL refuses."""
+        """Run a transaction statement; SqlError if it is not allowed in this state."""
         match verb:
             case TransactionVerb.BEGIN | TransactionVerb.START:
                 return self._begin(verb.value)
@@ -191,7 +188,7 @@ class Transaction:
 
 
 def failed_block() -> SqlError:
-    """Return the ERROR 25P02."""
+    """Return the ERROR of a statement in a failed block."""
     return error(
         SqlState.IN_FAILED_SQL_TRANSACTION,
         "current transaction is aborted, commands ignored until end of transaction block",

@@ -24,14 +24,14 @@ def perform(statement: tree.Statement, run: Run) -> None:
     match statement:
         case tree.Set(name, value, local):
             if local:
-                session.output.notice(session.xact.transaction.wants_block("SET LOCAL"))
+                session.output.notice(session.xact.transaction.outside_block("SET LOCAL"))
             session.settings.set(name, value, local=local)
         case tree.SetTransaction(settings, for_session):
             if for_session:
                 for name, value in settings:
                     session.settings.set(f"default_{name}", value)
             else:
-                session.output.notice(session.xact.transaction.wants_block("SET TRANSACTION"))
+                session.output.notice(session.xact.transaction.outside_block("SET TRANSACTION"))
                 for name, value in settings:
                     session.settings.set(name, value, local=True)
         case tree.Reset(None):
@@ -63,7 +63,7 @@ def perform(statement: tree.Statement, run: Run) -> None:
 
 
 def show_columns(statement: tree.Show, session: SessionState) -> tuple[OutputColumn, ...]:
-    """Return the columns of SHOW; one setting is a column by its proper name."""
+    """Return the columns of SHOW; the column of one setting has its name."""
     names = ["name", "setting", "description"]
     if statement.name is not None:
         names = [session.settings.canonical(statement.name)]

@@ -1,10 +1,8 @@
-"""The extended query protocol: prepared statements and portals.
+"""The extended query protocol: prepared statements and portals, by name.
 
-Begin with   ExtendedProtocol.act().
-Owns         Parse, Bind, Describe, Execute, Close, Flush; statements and portals by name.
-Leaves out   Sync and the skipping after an error (core.py).
-Source       tcop/postgres.c: exec_parse_message(), exec_bind_message(), exec_execute_message(),
-             exec_describe_statement_message(), exec_describe_portal_message().
+Begin with ExtendedProtocol.act().
+Source: tcop/postgres.c: exec_parse_message(), exec_bind_message(), exec_execute_message(),
+exec_describe_statement_message(), exec_describe_portal_message().
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ UNSPECIFIED = 0
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared statement; an empty string has nothing to run."""
+    """A prepared statement; `ready` is None for an empty query string."""
 
     sql: str
     ready: Ready | None
@@ -66,7 +64,7 @@ class Prepared:
 
 @dataclass
 class Portal:
-    """A statement with its parameters, run as far as the client has asked."""
+    """A prepared statement with parameters, partly or fully executed."""
 
     prepared: Prepared
     parameters: Sequence[Value]
@@ -86,7 +84,7 @@ class ExtendedProtocol:
         session.xact.at_end.append(self.forget_portals)
 
     def act(self, message: Message) -> None:
-        """Act on a message of the extended protocol, but for Sync."""
+        """Act on a message of the extended protocol; the loop handles Sync."""
         match message:
             case Parse():
                 self._parse(message)
@@ -110,16 +108,16 @@ class ExtendedProtocol:
                 raise AssertionError(f"not of the extended protocol: {message}")
 
     def forget_unnamed(self) -> None:
-        """A simple query destroys the unnamed statement and portal."""
+        """Drop the unnamed statement and portal, as a simple query does."""
         self._statements.pop("", None)
         self._portals.pop("", None)
 
     def forget_portals(self) -> None:
-        """Portals do not outlive their transaction."""
+        """Drop all portals, as the end of a transaction does."""
         self._portals.clear()
 
     def deallocate(self, name: str | None) -> None:
-        """DEALLOCATE; None is ALL."""
+        """Drop a prepared statement, or all if the name is None."""
         if name is None:
             self._statements.clear()
         else:
@@ -255,7 +253,7 @@ class ExtendedProtocol:
         portal.count = 0
 
     def _send_rows(self, portal: Portal, ready: Ready, limit: int, run: Run) -> bool:
-        """Send up to `limit` rows, 0 being all; return whether those were the last."""
+        """Send up to `limit` rows, all if it is 0; return whether the portal is at its end."""
         assert portal.rows is not None
         assert ready.columns is not None
         sent = 0

@@ -1,9 +1,7 @@
-"""A statement made ready: its columns, its parameters, how to run it and what tag it earns.
+"""A checked statement: columns, parameters, how to run it, and its command tag.
 
-Begin with   make_ready().
-Owns         the one shape in which queries and utility statements are run, in both protocols.
-Leaves out   what they do (query.py, commands.py), messages (core.py, extended.py).
-Source       tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/common/printtup.c.
+Begin with make_ready(). Both protocols run queries and utility statements through it.
+Source: tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/common/printtup.c.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ TEXT_FORMAT, BINARY_FORMAT = 0, 1
 
 @dataclass
 class Ready:
-    """A checked statement. Columns are None where it returns no rows."""
+    """A checked statement; `columns` is None if it returns no rows."""
 
     statement: tree.Statement
     tag: str
@@ -37,17 +35,17 @@ class Ready:
     constants: tuple[Evaluate, ...] = ()
 
     def tag_with_rows(self, count: int) -> str:
-        """The tag of CommandComplete after so many rows."""
+        """Return the tag for CommandComplete after `count` rows."""
         return f"SELECT {count}" if self.tag == "SELECT" else self.tag
 
     def fold(self, run: Run) -> None:
-        """Compute what does not depend on rows, as planning does: its errors come first."""
+        """Evaluate the constants, as PostgreSQL's planner does: their errors come first."""
         for constant in self.constants:
             constant((), run)
 
 
 def require_working_transaction(statement: tree.Statement, session: SessionState) -> None:
-    """In a failed block only its end may run; SqlError 25P02 for anything else."""
+    """SqlError 25P02 in a failed block, unless the statement can end it."""
     failed = session.xact.transaction.status is TransactionStatus.FAILED
     if failed and not ends_failed_block(statement):
         raise failed_block()
@@ -61,7 +59,7 @@ def control_transaction(statement: tree.TransactionControl, session: SessionStat
 
 
 def ends_failed_block(statement: tree.Statement) -> bool:
-    """May this statement run in a failed block? (postgres.c: IsTransactionExitStmt())"""
+    """Return whether a statement may run in a failed block: IsTransactionExitStmt()."""
     return isinstance(statement, tree.TransactionControl) and statement.verb in (
         TransactionVerb.COMMIT,
         TransactionVerb.ROLLBACK,
@@ -74,10 +72,10 @@ def make_ready(
     session: SessionState,
     declared: Sequence[PgType | None] | None = None,
 ) -> Ready:
-    """Check a statement; SqlError if it makes no sense.
+    """Check a statement; SqlError if it is invalid.
 
-    `declared` are the types of parameters as far as the client said them; the simple protocol has
-    no parameters at all, which is what None stands for.
+    `declared` holds the parameter types that the client gave; None means that parameters are not
+    allowed, as in the simple protocol.
     """
     tag = tree.command_tag(statement)
     if isinstance(statement, tree.Select | tree.Values):
@@ -99,14 +97,14 @@ def _show(statement: tree.Show) -> Callable[[Run], Iterator[Row]]:
 
 
 def format_of(formats: Sequence[int], index: int) -> int:
-    """Return the format of one column: none given means text, one given is for all."""
+    """Return the format of a column: text if none is given; a single one applies to all."""
     if not formats:
         return TEXT_FORMAT
     return formats[0] if len(formats) == 1 else formats[index]
 
 
 def describe(columns: Sequence[OutputColumn], formats: Sequence[int] = ()) -> bytes:
-    """Return the RowDescription."""
+    """Return RowDescription for these columns."""
     return row_description(
         Column(
             column.name,
@@ -121,7 +119,7 @@ def describe(columns: Sequence[OutputColumn], formats: Sequence[int] = ()) -> by
 def encode_row(
     row: Sequence[Value], columns: Sequence[OutputColumn], formats: Sequence[int], zone: str
 ) -> bytes:
-    """Return the DataRow."""
+    """Return DataRow for one row."""
     cells: list[bytes | None] = []
     for index, (value, column) in enumerate(zip(row, columns, strict=True)):
         if value is None:
