@@ -144,5 +144,5 @@ CHECKS: tuple[Callable[[Newcomer, Facts], Report | None], ...] = (
     _database_accepts,
     _within_database_limit,
 )
-"""In the order of CN-56. Missing are checks of what does not exist here: binary upgrade, walsenders,
-invalid databases, CONNECT privileges."""
+"""In the order of CN-56. Checks of binary upgrade, walsenders, invalid databases and CONNECT
+privileges are missing, because these do not exist here."""

@@ -1,9 +1,7 @@
-"""From an expression of the tree to a typed one that can be computed.
+"""Expression analysis: from the parse tree to typed expressions that can be evaluated.
 
-Begin with   Analyzer.expression().
-Owns         names, types, implicit casts, where aggregates may stand; the errors of all that.
-Leaves out   queries as a whole (query.py), what operators and functions do.
-Source       parser/parse_expr.c, parse_relation.c, parse_coerce.c, parse_agg.c.
+Begin with Analyzer.expression(): names, types, implicit casts, placement of aggregates.
+Source: parser/parse_expr.c, parse_relation.c, parse_coerce.c, parse_agg.c.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ def _null(row: Row, run: Run) -> Value:
 
 
 class Analyzer:
-    """Types the expressions of one query level."""
+    """Analyzes the expressions of one query level."""
 
     def __init__(self, scope: Scope, parameters: Parameters, plan: SubqueryPlanner) -> None:
         self.scope = scope
@@ -53,7 +51,7 @@ class Analyzer:
         }
 
     def expression(self, node: tree.Expression) -> Typed:
-        """Type an expression. What GROUP BY names may be used whole, whatever is in it."""
+        """Analyze an expression; one that GROUP BY lists may use any column inside it."""
         if self.group is not None and not self._inside_aggregate and node in self.group:
             group, self.group = self.group, None
             try:
@@ -68,7 +66,7 @@ class Analyzer:
         return reader(node)
 
     def condition(self, node: tree.Expression, where: str) -> Typed:
-        """Type an expression that must be Boolean."""
+        """Analyze an expression that must be Boolean."""
         typed = self.expression(node)
         if typed.type not in (types.BOOL, types.UNKNOWN):
             raise error(
@@ -79,7 +77,7 @@ class Analyzer:
         return self.coerce(typed, types.BOOL)
 
     def coerce(self, typed: Typed, target: PgType) -> Typed:
-        """Make a value another type; literals are read now, so that their errors have a place."""
+        """Convert to another type; literals are read now, so that errors have their position."""
         if typed.type is target or target is functions.ANY:
             return typed
         if typed.parameter is not None and typed.type is types.UNKNOWN:
@@ -107,7 +105,7 @@ class Analyzer:
             types.read_text(text, target)
         except SqlError as problem:
             raise problem.at(typed.position) from None
-        # A moment without a zone depends on the session's.
+        # A timestamp without a zone depends on the session's TimeZone.
         return Typed(
             target,
             lambda row, run: types.read_text(text, target, run.zone),
@@ -230,7 +228,7 @@ class Analyzer:
         return Typed(aggregate.result(argument.type), evaluate, position=node.position)
 
     def _special(self, node: tree.FuncCall) -> Typed:
-        """COALESCE and its kin: grammar, not functions, because their arguments share a type."""
+        """Analyze COALESCE, NULLIF, GREATEST, LEAST, whose arguments share one type."""
         if not node.arguments or (node.name == "nullif" and len(node.arguments) != len("ab")):
             raise functions.no_such_function(node.name, ())
         arguments = self.unified(node.arguments, node.name.upper())
@@ -252,7 +250,7 @@ class Analyzer:
         return Typed(arguments[0].type, evaluate, position=node.position)
 
     def unified(self, nodes: Sequence[tree.Expression], what: str) -> list[Typed]:
-        """Type several expressions that must come to one type (parse_coerce.c)."""
+        """Analyze expressions and convert them to a common type (parse_coerce.c)."""
         typed = [self.expression(node) for node in nodes]
         common: PgType = types.UNKNOWN
         for each in typed:
@@ -429,7 +427,7 @@ def _equal(a: Value, b: Value) -> Value:
 
 
 def _any_true(values: Any) -> Value:
-    """OR over many: true if one is, else null if one is, else false."""
+    """Return the three-valued OR: true if one is, else null if one is, else false."""
     unknown = False
     for value in values:
         if value:

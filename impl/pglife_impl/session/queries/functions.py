@@ -1,9 +1,7 @@
-"""Functions: the table of those that exist, and which one a call means.
+"""The table of functions and aggregates, and the choice of an overload.
 
-Begin with   FUNCTIONS, then find().
-Owns         plain functions, aggregates, the one set-returning function.
-Leaves out   the ones that act on processes (signalling.py).
-Source       catalog/pg_proc.dat; parser/parse_func.c: ParseFuncOrColumn().
+Begin with FUNCTIONS, then find(). Functions that act on processes are in signalling.py.
+Source: catalog/pg_proc.dat; parser/parse_func.c: ParseFuncOrColumn().
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ ANY = PgType("any", 2276, 4, types.Category.OTHER, "any")
 
 @dataclass(frozen=True)
 class Function:
-    """One overload. A strict function is null as soon as an argument is."""
+    """One overload; a strict function returns null if an argument is null."""
 
     arguments: tuple[PgType, ...]
     result: PgType
@@ -40,7 +38,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One aggregate: `result` may depend on the argument's type."""
+    """One aggregate; `result` maps the argument's type to its own."""
 
     result: Callable[[PgType], PgType]
     call: Callable[[Sequence[Any]], Value]
@@ -48,7 +46,7 @@ class Aggregate:
 
 
 def find(name: str, given: Sequence[PgType]) -> Function:
-    """Return the overload that these argument types mean; SqlError 42883 if there is none."""
+    """Return the overload for these argument types; SqlError 42883 if none matches."""
     candidates = [
         function
         for function in FUNCTIONS.get(name, ())
@@ -67,7 +65,7 @@ def find(name: str, given: Sequence[PgType]) -> Function:
 
 
 def no_such_function(name: str, given: Iterable[PgType]) -> Exception:
-    """Return the ERROR 42883."""
+    """Return the ERROR of a call that matches no function."""
     signature = f"{name}({', '.join(each.shown for each in given)})"
     return error(
         SqlState.UNDEFINED_FUNCTION,
@@ -78,7 +76,7 @@ def no_such_function(name: str, given: Iterable[PgType]) -> Exception:
 
 
 def moment(epoch_seconds: float) -> Value:
-    """Return a timestamptz; null for zero, which stands for "never"."""
+    """Return a timestamptz; zero, which means "never", is null."""
     return datetime.fromtimestamp(epoch_seconds, UTC) if epoch_seconds else None
 
 
@@ -98,7 +96,7 @@ def _set_config(run: Run, name: str, value: str | None, local: bool | None) -> V
 
 
 def _generate_series(run: Run, start: int, stop: int, step: int = 1) -> Any:
-    """Return a range and not a list: a long series must be neither stored nor uninterruptible."""
+    """Return a range, not a list, so that a long series can be interrupted."""
     if step == 0:
         raise error(SqlState.INVALID_PARAMETER_VALUE, "step size cannot equal zero")
     return range(start, stop + (1 if step > 0 else -1), step)
@@ -118,7 +116,7 @@ def _timezone(run: Run, zone: str, value: datetime) -> Value:
 
 
 def _concat(run: Run, *values: Value) -> Value:
-    """Join what there is, each as its type prints it."""
+    """Concatenate the non-null values as text."""
     present = (value for value in values if value is not None)
     return "".join(types.write_text(value, types.TEXT, run.zone) for value in present)
 

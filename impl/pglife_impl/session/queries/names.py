@@ -1,9 +1,6 @@
-"""What a column is called when nobody named it.
+"""Names of result columns without an alias.
 
-Begin with   column_name().
-Owns         the rules for `?column?` and its exceptions.
-Leaves out   aliases (query.py).
-Source       parser/parse_target.c: FigureColnameInternal().
+Source: parser/parse_target.c: FigureColnameInternal().
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ def column_name(node: tree.Expression) -> str:
 
 
 def _strong_name(node: tree.Expression) -> str:
-    """A name that shines through a cast."""
+    """Return the name that a cast keeps, or None."""
     match node:
         case tree.ColumnRef(name=name) | tree.FuncCall(name=name):
             return name
@@ -38,7 +35,7 @@ def _strong_name(node: tree.Expression) -> str:
 
 
 def _weak_name(node: tree.Expression) -> str:
-    """A name that the type of a cast around it replaces."""
+    """Return the name that a cast replaces by its type's name, or None."""
     match node:
         case tree.Cast(type_name=type_name):
             return types.type_named(type_name).name

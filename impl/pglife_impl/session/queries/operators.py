@@ -1,9 +1,7 @@
-"""Operators: which one is meant by its operands' types, and what it does.
+"""Operators: resolution by operand types, and their evaluation.
 
-Begin with   resolve().
-Owns         arithmetic with PostgreSQL's overflow and division, comparison, LIKE, text joining.
-Leaves out   AND, OR, NOT, IS (analysis.py).
-Source       parser/parse_oper.c; utils/adt/int.c, numeric.c, like.c, timestamp.c.
+Begin with resolve(). AND, OR, NOT and IS are in analysis.py.
+Source: parser/parse_oper.c; utils/adt/int.c, numeric.c, like.c, timestamp.c.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ _DIGITS_IN_A_GROUP = 4
 
 @dataclass(frozen=True)
 class Operator:
-    """What was found: operand types to coerce to, the result's type, and the function."""
+    """A resolved operator: types to convert the operands to, result type, function."""
 
     left: PgType | None
     right: PgType
@@ -45,7 +43,7 @@ class Operator:
 
 
 def resolve(name: str, left: PgType | None, right: PgType) -> Operator:
-    """Return the operator for these operand types; SqlError 42883 if there is none."""
+    """Return the operator for these operand types; SqlError 42883 if none matches."""
     found = _prefix(name, right) if left is None else _binary(name, left, right)
     if found is None:
         signature = f"{name} {right}" if left is None else f"{left} {name} {right}"
@@ -84,7 +82,7 @@ def _binary(name: str, left: PgType, right: PgType) -> Operator | None:
 
 
 def common_type(left: PgType, right: PgType) -> PgType | None:
-    """Return the type both sides turn into by themselves, or None."""
+    """Return the type that both sides convert to implicitly, or None."""
     if left is types.UNKNOWN and right is types.UNKNOWN:
         return types.TEXT
     if types.coerces_implicitly(left, right):
@@ -132,7 +130,7 @@ def like_to_regex(pattern: str) -> str:
 
 def _joining(left: PgType, right: PgType) -> Operator | None:
     if Category.ARRAY in (left.category, right.category):
-        return None  # arrays are joined as arrays, which is not offered here
+        return None  # concatenation of arrays is not supported
     if any(side.category is Category.TEXT or side is types.UNKNOWN for side in (left, right)):
         return Operator(types.TEXT, types.TEXT, types.TEXT, lambda a, b: a + b)
     return None
@@ -175,7 +173,7 @@ def _scale_interval(name: str) -> Binary:
 
 
 def division_by_zero() -> SqlError:
-    """Return the ERROR 22012."""
+    """Return the ERROR of a division by zero."""
     return error(SqlState.DIVISION_BY_ZERO, "division by zero")
 
 
@@ -251,7 +249,7 @@ def _scale(number: Decimal) -> int:
 
 
 def sort_key(value: Value) -> Any:
-    """Return what to sort by; PostgreSQL's C collation orders text by its bytes."""
+    """Return the sort key of a value; the C collation orders text by its bytes."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, datetime):

@@ -26,18 +26,18 @@ from pglife_impl.session.queries import tree
 from pglife_impl.session.queries.syntax_errors import syntax_error, syntax_error_at, unterminated
 from pglife_impl.session.queries.utility_grammar import Word, parse_utility
 
-logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its opinions are not for our stderr
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # its warnings would go to the server log
 
 
 class _Dialect(Postgres):
-    """PostgreSQL's words, but each statement cut into tokens to its end."""
+    """PostgreSQL's dialect, with every statement split into tokens to its end."""
 
     class Tokenizer(Postgres.Tokenizer):
         COMMANDS: ClassVar[set[TokenType]] = set()
 
 
 class _Parser(PostgresParser):
-    """Function calls stay calls by name; sqlglot would translate them into its own notions."""
+    """Keeps function calls by name, which sqlglot would translate into classes of its own."""
 
     FUNCTIONS: ClassVar[dict[str, Callable[..., Any]]] = {}
     FUNCTION_PARSERS: ClassVar[dict[str, Callable[..., Any]]] = {
@@ -63,10 +63,9 @@ _TEXTUAL = frozenset(
 
 @lru_cache(maxsize=REMEMBERED)
 def parse_statements(sql: str) -> tuple[tree.Statement, ...]:
-    """Return the statements of a query string; SqlError 42601 if any of it is wrong.
+    """Return the statements of a query string; SqlError 42601 for a syntax error in any of them.
 
-    Statements are constants, so those of the last strings are remembered: a client that asks the
-    same thing again and again does not wait for the library each time.
+    Statements are immutable, so the results of recent strings are cached.
     """
     try:
         tokens = _DIALECT.tokenize(sql)
@@ -116,7 +115,7 @@ def _query_statement(sql: str, tokens: list[Token]) -> tree.Statement:
     except SqlError as problem:
         if problem.report.sqlstate != SqlState.FEATURE_NOT_SUPPORTED:
             raise
-        # The grammar is right, so the statement is refused in its turn and not before the others.
+        # The grammar is right, so the statement fails when it runs, after those before it.
         return tree.Unsupported("SELECT", problem.report.message)
 
 
@@ -171,7 +170,7 @@ _SELECT_PARTS = frozenset(
 
 
 class _Reader:
-    """Reads sqlglot's tree into ours."""
+    """Translates sqlglot's tree into tree.py's."""
 
     def query(self, node: Any) -> tree.Query:
         """Read a SELECT, VALUES, or either in parentheses."""
@@ -235,8 +234,8 @@ class _Reader:
 
     def _order(self, node: exp.Expression) -> tree.Order:
         descending = bool(node.args.get("desc"))
-        # Where the query does not say, PostgreSQL sorts nulls as larger than all else; sqlglot
-        # fills in its own guess, but for its PostgreSQL dialect that is the same one.
+        # By default PostgreSQL sorts nulls as larger than all values. sqlglot fills in its
+        # dialect's default, which is the same here.
         nulls_first = node.args.get("nulls_first")
         return tree.Order(
             self.expression(node.this),
@@ -352,7 +351,7 @@ class _Reader:
         return self.expression(node.this)
 
     def _read_dot(self, node: exp.Dot) -> tree.Expression:
-        # A schema in front of a function: pg_catalog is all there is.
+        # A schema in front of a function: only pg_catalog exists.
         return self.expression(node.expression)
 
     def _read_anonymous(self, node: exp.Anonymous) -> tree.Expression:

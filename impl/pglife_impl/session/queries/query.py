@@ -1,10 +1,7 @@
-"""Queries: FROM, WHERE, GROUP BY, HAVING, ORDER BY, LIMIT over rows in memory.
+"""Queries: planning and execution over rows in memory.
 
-Begin with   plan_query(), which returns a Plan.
-Owns         the shape of a result, the order in which clauses act.
-Leaves out   expressions (analysis.py), rows of the system views (relations.py).
-Source       parser/analyze.c: transformSelectStmt(), parser/parse_target.c: FigureColname(),
-             executor/.
+Begin with plan_query().
+Source: parser/analyze.c: transformSelectStmt(), parser/parse_target.c: FigureColname(), executor/.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ from pglife_impl.session.queries.scope import (
 
 
 def plan_query(query: tree.Query, parameters: Parameters) -> Plan:
-    """Check a query and return how to run it."""
+    """Check a query and return its plan."""
     if isinstance(query, tree.Values):
         return _plan_values(query, parameters)
     return _SelectPlanner(query, parameters).plan()
@@ -58,7 +55,7 @@ def _plan_values(query: tree.Values, parameters: Parameters) -> Plan:
 
 @dataclass(frozen=True)
 class _Joined:
-    """One entry of FROM, ready to run."""
+    """One entry of FROM with its plan and join condition."""
 
     plan: Plan
     kind: tree.JoinKind
@@ -79,7 +76,7 @@ class _SelectPlanner:
         return plan_query(query, self.parameters)
 
     def plan(self) -> Plan:
-        """Check everything; return how to run it."""
+        """Check all clauses and return the plan."""
         query = self.query
         for source in query.sources:
             self.sources.append(self._source(source))
@@ -190,7 +187,7 @@ class _SelectPlanner:
     def _by_position(
         self, node: tree.Expression, items: Sequence[tree.SelectItem], clause: str
     ) -> tree.Expression:
-        """A bare number means an entry of the select list, a bare name may mean an alias."""
+        """Resolve a number in the select list, or a name that is an alias there."""
         if isinstance(node, tree.Constant) and isinstance(node.value, int):
             if not 1 <= node.value <= len(items):
                 raise error(
@@ -248,7 +245,7 @@ def _evaluate_count(typed: Typed | None, run: Run, clause: str) -> int | None:
 
 
 def _joined(sources: Sequence[_Joined], run: Run) -> Iterator[Row]:
-    """Nested loops from left to right; each source is read once."""
+    """Join by nested loops from left to right; each source is read once."""
     rows: Iterable[Row] = [()]
     for source in sources:
         rows = list(_join(rows, source, run)) if len(sources) > 1 else _only(source, run)
@@ -294,7 +291,7 @@ def _projected(
 
 
 def _unrolled(values: Sequence[Any], outputs: Sequence[Typed]) -> Iterator[Row]:
-    """Set-returning functions in the select list run side by side, the short ones end in nulls."""
+    """Expand set-returning functions in parallel, padding the shorter ones with nulls."""
     is_set = [output.returns_set for output in outputs]
     longest = max(len(value) for value, each in zip(values, is_set, strict=True) if each)
     for number in range(longest):

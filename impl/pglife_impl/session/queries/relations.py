@@ -1,9 +1,7 @@
-"""The relations there are: system views over shared memory, settings and the catalogue.
+"""The system views: pg_stat_activity, pg_settings, pg_roles, pg_database.
 
-Begin with   RELATIONS.
-Owns         the columns of pg_stat_activity, pg_settings, pg_roles and pg_database, and their rows.
-Leaves out   where the facts live (shmem.py, guc.py, catalog.py).
-Source       catalog/system_views.sql; utils/adt/pgstatfuncs.c: pg_stat_get_activity().
+Begin with RELATIONS.
+Source: catalog/system_views.sql; utils/adt/pgstatfuncs.c: pg_stat_get_activity().
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from pglife_impl.session.queries.types import PgType
 
 @dataclass(frozen=True)
 class Relation:
-    """A named set of rows."""
+    """Columns of a view, and the function that yields its rows."""
 
     columns: tuple[tuple[str, PgType], ...]
     rows: Callable[[Run], Iterator[Row]]

@@ -1,9 +1,7 @@
-"""What an expression is analysed with, and what comes of it: columns, parameters, types.
+"""What the analysis of expressions works with: typed expressions, columns, parameters, plans.
 
-Begin with   Typed, then Scope.find().
-Owns         the columns in sight, the types of parameters.
-Leaves out   how an expression gets its type (analysis.py).
-Source       parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
+Begin with Typed, then Scope.find().
+Source: parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from pglife_impl.session.queries.types import PgType, Value
 
 @dataclass(frozen=True)
 class Typed:
-    """An expression that knows its type. A literal or parameter of unknown type says so."""
+    """An analyzed expression. `literal` and `parameter` are set while the type is unknown."""
 
     type: PgType
     evaluate: Evaluate
@@ -57,29 +55,29 @@ class SubqueryPlanner(Protocol):
 
 @dataclass
 class Parameters:
-    """The types of `$1`, `$2`, ...; found where they are used, unless the client said them."""
+    """The types of `$1`, `$2`, ...: given by the client, or derived from their use."""
 
     types: list[PgType | None] = field(default_factory=list)
     allowed: bool = True
 
     def use(self, number: int) -> PgType | None:
-        """Note that a parameter is used; return its type if it has one yet."""
+        """Record the use of a parameter; return its type if that is known."""
         while len(self.types) < number:
             self.types.append(None)
         return self.types[number - 1]
 
     def decide(self, number: int, of: PgType) -> None:
-        """A parameter's type is known now."""
+        """Set the type of a parameter."""
         self.types[number - 1] = of
 
     def final(self) -> list[PgType]:
-        """Return all types; what nothing decided is text, as PostgreSQL has it."""
+        """Return all types; undecided ones are text."""
         return [types.TEXT if each is None else each for each in self.types]
 
 
 @dataclass(frozen=True)
 class ScopeColumn:
-    """A column that can be named."""
+    """A column that expressions can refer to."""
 
     table: str
     name: str
@@ -89,13 +87,13 @@ class ScopeColumn:
 
 @dataclass
 class Scope:
-    """The columns in sight."""
+    """The columns and tables that expressions can refer to."""
 
     columns: list[ScopeColumn] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
 
     def find(self, reference: tree.ColumnRef) -> ScopeColumn:
-        """Return the column that is meant."""
+        """Return the column of a reference; SqlError if it is unknown or ambiguous."""
         if reference.table is not None and reference.table not in self.tables:
             raise error(
                 SqlState.UNDEFINED_TABLE,
@@ -126,5 +124,5 @@ class Scope:
 
 
 def constant(value: Value, of: PgType, position: int | None = None) -> Typed:
-    """Return an expression that is always the same."""
+    """Return a constant expression."""
     return Typed(of, lambda row, run: value, position=position, is_constant=True)

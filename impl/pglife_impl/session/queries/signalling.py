@@ -1,9 +1,7 @@
-"""Functions that act on processes: cancel, terminate, reload, sleep.
+"""Functions that act on processes: cancel, terminate, reload, rotate, sleep.
 
-Begin with   terminate_backend().
-Owns         who may signal whom (SE-43), the warnings, the waiting of pg_terminate_backend.
-Leaves out   kill(2) and the latch, which the context offers.
-Source       storage/ipc/signalfuncs.c; utils/adt/misc.c: pg_sleep().
+Begin with terminate_backend().
+Source: storage/ipc/signalfuncs.c; utils/adt/misc.c: pg_sleep(); rule SE-43.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ MILLISECONDS = 1000.0
 
 
 class Permission(Enum):
-    """What stands against signalling a process, if anything."""
+    """Whether a session may signal a process."""
 
     GRANTED = auto()
     NOT_A_BACKEND = auto()
@@ -32,14 +30,14 @@ class Permission(Enum):
 
 
 def permission_to_signal(run: Run, pid: int) -> Permission:
-    """Decide as pg_signal_backend() does. Auxiliary processes are no backends to it."""
+    """Decide as pg_signal_backend() does; auxiliary processes are not backends."""
     context = run.session.context
     target = context.activity_of(pid) if pid > 0 else None
     if target is None or info(target.kind).attached in (Attached.NO, Attached.AUXILIARY):
         return Permission.NOT_A_BACKEND
     if run.session.settings.superuser:
         return Permission.GRANTED
-    # A process without a role, like the autovacuum launcher, is a superuser's.
+    # A process without a role, like the autovacuum launcher, counts as a superuser's.
     if target.superuser or not target.user:
         return Permission.NEEDS_SUPERUSER
     catalog = context.catalog
@@ -93,7 +91,7 @@ def cancel_backend(run: Run, pid: int) -> bool:
 
 
 def terminate_backend(run: Run, pid: int, timeout_ms: int = 0) -> bool:
-    """pg_terminate_backend(pid, timeout): with a timeout, wait until the process is gone."""
+    """pg_terminate_backend(pid, timeout): with a timeout, wait until the process has exited."""
     if timeout_ms < 0:
         raise error(SqlState.NUMERIC_VALUE_OUT_OF_RANGE, '"timeout" must not be negative')
     sent = _signal(run, pid, signal.SIGTERM, _TERMINATE, "terminate processes")
@@ -115,7 +113,7 @@ def terminate_backend(run: Run, pid: int, timeout_ms: int = 0) -> bool:
 
 
 def sleep(run: Run, seconds: float) -> str:
-    """pg_sleep(seconds): until the time is over, whatever wakes us; interrupts end it."""
+    """pg_sleep(seconds): other wake-ups do not end the sleep, interrupts do."""
     session = run.session
     deadline = session.interrupts.clock() + seconds
     while True:
@@ -136,7 +134,7 @@ def reload_conf(run: Run) -> bool:
 
 
 def rotate_logfile(run: Run) -> bool:
-    """pg_rotate_logfile(): by way of the postmaster (PG-05)."""
+    """pg_rotate_logfile(): asks the postmaster (PG-05)."""
     _superuser_only(run, "pg_rotate_logfile")
     session = run.session
     if not session.settings.gucs.get("logging_collector"):

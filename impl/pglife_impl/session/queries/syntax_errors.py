@@ -1,9 +1,7 @@
-"""The text and place of a syntax error, in PostgreSQL's words.
+"""The text and position of syntax errors.
 
-Begin with   syntax_error(), which turns the library's complaint into ours.
-Owns         what stands behind `at or near`, and the three unterminated things.
-Leaves out   syntax errors of utility statements (utility.py knows its place itself).
-Source       parser/scan.l: scanner_yyerror().
+Begin with syntax_error(), which translates sqlglot's error.
+Source: parser/scan.l: scanner_yyerror().
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ def syntax_error_at(sql: str, token: Token) -> SqlError:
 
 
 def syntax_error(sql: str, tokens: Sequence[Token], problem: ParseError) -> SqlError:
-    """Find the token that sqlglot stumbled over; it names the last one when it ran out of them."""
+    """Return the error for sqlglot's; at the end of input sqlglot names the last token."""
     at_end = error(
         SqlState.SYNTAX_ERROR, "syntax error at end of input", position=len(sql.rstrip()) + 1
     )
@@ -41,7 +39,7 @@ def syntax_error(sql: str, tokens: Sequence[Token], problem: ParseError) -> SqlE
 
 
 def unterminated(sql: str) -> SqlError:
-    """Find which quote or comment never ends, by dropping what is complete from the left."""
+    """Return the error for a quote or comment without an end."""
     kinds = (("'", "quoted string"), ('"', "quoted identifier"), ("/*", "/* comment"))
     offset = 0
     while offset < len(sql):

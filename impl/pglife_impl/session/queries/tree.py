@@ -1,9 +1,7 @@
-"""Statements and expressions as plain data: what the parser makes and the rest reads.
+"""Statements and expressions as plain data, from the parser.
 
-Begin with   Statement, at the end.
-Owns         our own small tree, so that the SQL library is named in one module only (parser.py).
-Leaves out   types and meaning (analysis.py, execute.py).
-Source       parser/gram.y, as far as this server goes.
+Begin with Statement, at the end.
+Source: parser/gram.y, the part that this server supports.
 """
 
 from __future__ import annotations
@@ -17,14 +15,14 @@ from pglife_impl.session.transaction import TransactionVerb
 
 @dataclass(frozen=True)
 class Node:
-    """Anything with a place in the query string; 1-based, as the client is told it."""
+    """A node with a position in the query string, in characters from 1."""
 
     position: int | None = field(default=None, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True)
 class Constant(Node):
-    """A literal. A string is of unknown type until its surroundings say more."""
+    """A literal; the type of a string is unknown until the context decides it."""
 
     value: int | Decimal | str | bool | None
 
@@ -53,7 +51,7 @@ class Star(Node):
 
 @dataclass(frozen=True)
 class FuncCall(Node):
-    """A function call; `current_user` and its like are calls without arguments."""
+    """A function call; `current_user` and the like are calls without arguments."""
 
     name: str
     arguments: tuple[Expression, ...] = ()
@@ -64,7 +62,7 @@ class FuncCall(Node):
 
 @dataclass(frozen=True)
 class Operation(Node):
-    """An operator by its name, `~~` for LIKE included; prefix if there is no left side."""
+    """An operator by its name, `~~` for LIKE; a prefix operator has no left side."""
 
     operator: str
     left: Expression | None
@@ -242,7 +240,7 @@ Query = Select | Values
 
 @dataclass(frozen=True)
 class TransactionControl(Node):
-    """BEGIN and its kin. Settings are transaction_isolation and the like, with their values."""
+    """A transaction statement; `settings` are transaction_isolation and the like."""
 
     verb: TransactionVerb
     savepoint: str = ""
@@ -301,14 +299,14 @@ class Deallocate(Node):
 
 
 class ObjectKind(Enum):
-    """What the catalogue knows."""
+    """The kinds of objects in the catalog."""
 
     ROLE = "ROLE"
     DATABASE = "DATABASE"
 
 
 class Change(Enum):
-    """What is done to it."""
+    """The change of an object."""
 
     CREATE = "CREATE"
     ALTER = "ALTER"
@@ -337,7 +335,7 @@ class GrantRole(Node):
 
 @dataclass(frozen=True)
 class WriteTable(Node):
-    """INSERT, UPDATE or DELETE of a table, which no server without tables has."""
+    """INSERT, UPDATE or DELETE; the server has no tables, so it always fails."""
 
     tag: str
     table: str
@@ -345,7 +343,7 @@ class WriteTable(Node):
 
 @dataclass(frozen=True)
 class Unsupported(Node):
-    """A statement that PostgreSQL has and this server has not: 0A000, when it would run."""
+    """A statement that this server does not support: error 0A000 when it runs."""
 
     tag: str
     message: str = ""
@@ -370,7 +368,7 @@ Statement = (
 
 
 def command_tag(statement: Statement) -> str:
-    """Return the tag for the title and, rows aside, for CommandComplete (utility.c)."""
+    """Return the tag for the title and for CommandComplete, without the row count."""
     match statement:
         case Select() | Values():
             return "SELECT"

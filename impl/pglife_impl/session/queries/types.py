@@ -1,9 +1,7 @@
-"""The SQL types this server knows: names, oids, reading and writing of values.
+"""The SQL types: names, oids, input and output of values, casts.
 
-Begin with   PgType and BY_NAME, then coerce().
-Owns         input and output in text and in binary, and which type turns into which by itself.
-Leaves out   operators and functions (functions.py).
-Source       catalog/pg_type.dat, pg_cast.dat; utils/adt/int.c, float.c, bool.c, timestamp.c.
+Begin with PgType and BY_NAME, then coerce().
+Source: catalog/pg_type.dat, pg_cast.dat; utils/adt/int.c, float.c, bool.c, timestamp.c.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ Value = bool | int | float | Decimal | str | datetime | date | timedelta | list[
 
 
 class Category(Enum):
-    """Types of one category turn into one another by themselves."""
+    """The categories of types; within one, values convert implicitly."""
 
     BOOLEAN = auto()
     NUMBER = auto()
@@ -34,7 +32,7 @@ class Category(Enum):
 
 
 class PgType(Record):
-    """One row of pg_type. `rank` orders numbers by how much they hold."""
+    """One row of pg_type; `rank` orders numeric types by range."""
 
     name: str
     oid: int
@@ -86,7 +84,7 @@ _INTEGER_BITS = {INT2: 16, INT4: 32, INT8: 64}
 
 
 def type_named(name: str) -> PgType:
-    """Return the type a cast names; types with a length are refused, for it would be ignored."""
+    """Return the type that a cast names; types with a length are not supported."""
     if "(" in name:
         raise error(SqlState.FEATURE_NOT_SUPPORTED, f"type {name} is not supported by this server")
     known = BY_NAME.get(name)
@@ -96,7 +94,7 @@ def type_named(name: str) -> PgType:
 
 
 def coerces_implicitly(source: PgType, target: PgType) -> bool:
-    """May a value of one type stand where the other is wanted, without being asked?"""
+    """Return whether a value converts to the other type without a cast."""
     if source in (target, UNKNOWN):
         return True
     if source.category is not target.category or source.category is Category.OTHER:
@@ -109,7 +107,7 @@ def coerces_implicitly(source: PgType, target: PgType) -> bool:
 
 
 def can_be_cast(source: PgType, target: PgType) -> bool:
-    """Is there a cast at all, asked for or not? Text turns into everything and back."""
+    """Return whether a cast exists; text can be cast to and from every type."""
     same = source.category is target.category and source.category is not Category.OTHER
     textual = Category.TEXT in (source.category, target.category)
     to_bool = {source.category, target.category} == {Category.NUMBER, Category.BOOLEAN}
@@ -119,7 +117,7 @@ def can_be_cast(source: PgType, target: PgType) -> bool:
 
 
 def check_integer(value: int, target: PgType) -> int:
-    """Return the value, or complain that the type cannot hold it."""
+    """Return the value; SqlError 22003 if it is out of range for the type."""
     if target is OID:
         fits = 0 <= value < 1 << 32
     else:
@@ -131,7 +129,7 @@ def check_integer(value: int, target: PgType) -> int:
 
 
 def coerce(value: Value, source: PgType, target: PgType, zone: str = "UTC") -> Value:
-    """Return the value as the other type has it, by an explicit cast if need be."""
+    """Cast a value to another type."""
     if value is None or source is target:
         return value
     if isinstance(value, str) and target.category is not Category.TEXT:
@@ -142,7 +140,7 @@ def coerce(value: Value, source: PgType, target: PgType, zone: str = "UTC") -> V
         return write_text(value, source, zone)
     if target in _INTEGER_BITS or target is OID:
         if isinstance(value, (float, Decimal)):
-            # Halves go away from zero in numeric, to the even neighbour in floats.
+            # numeric rounds halves away from zero, floats round them to even.
             exact = isinstance(value, Decimal)
             value = int(value.quantize(Decimal(1), ROUND_HALF_UP)) if exact else round(value)  # type: ignore[union-attr]
         if isinstance(value, int):
@@ -171,7 +169,7 @@ def _bad_input(text: str, target: PgType) -> SqlError:
 
 
 def read_text(text: str, target: PgType, zone: str = "UTC") -> Value:
-    """Return the value that a text stands for in a type; SqlError 22P02 if none."""
+    """Read a value in text format; SqlError 22P02 if it is invalid."""
     stripped = text.strip()
     try:
         if target in _INTEGER_BITS or target in (OID, XID):
@@ -242,7 +240,7 @@ _UNITS: dict[str, timedelta] = {
 
 
 def _read_interval(text: str) -> timedelta:
-    """Read `1 day 02:03:04.5` and `5 min`; months have no fixed length and are refused."""
+    """Read an interval like `1 day 02:03:04.5`; months are not supported."""
     total = timedelta()
     words = text.lower().split()
     if not words:
@@ -281,7 +279,7 @@ def _read_array(text: str, target: PgType, zone: str) -> list[object]:
 
 
 def write_text(value: Value, of: PgType, zone: str = "UTC") -> str:
-    """Return a value, not a null, as a client reads it."""
+    """Write a non-null value in text format."""
     if isinstance(value, bool):
         return "t" if value else "f"
     if isinstance(value, float):
@@ -337,8 +335,8 @@ def _write_moment(moment: datetime) -> str:
 def _write_interval(span: timedelta) -> str:
     microseconds = span // timedelta(microseconds=1)
     sign = -1 if microseconds < 0 else 1
-    # Days and the clock are kept apart in PostgreSQL; a difference of two moments has days only
-    # where it exceeds 24 hours, with the sign on both.
+    # PostgreSQL keeps days and time apart; a difference of two timestamps has days only beyond
+    # 24 hours, and both parts carry the sign.
     days, rest = divmod(abs(microseconds), 86_400_000_000)
     seconds, fraction = divmod(rest, 1_000_000)
     parts = []
@@ -366,7 +364,7 @@ _PACKED: dict[PgType, struct.Struct] = {
 
 
 def write_binary(value: Value, of: PgType, zone: str = "UTC") -> bytes:
-    """Return a value, not a null, in the binary format."""
+    """Write a non-null value in binary format."""
     packed = _PACKED.get(of)
     if packed is not None:
         return packed.pack(value)
@@ -390,7 +388,7 @@ _NUMERIC_NEGATIVE = 0x4000
 
 
 def _write_binary_numeric(value: Decimal) -> bytes:
-    """Digits to the base 10000, with the weight of the first and the number of decimals."""
+    """Write digits to the base 10000, the weight of the first, and the display scale."""
     whole, _, decimals = format(abs(value), "f").partition(".")
     padded = whole.rjust(-(-len(whole) // 4) * 4, "0") + decimals.ljust(
         -(-len(decimals) // 4) * 4, "0"
@@ -408,7 +406,7 @@ def _write_binary_numeric(value: Decimal) -> bytes:
 
 
 def read_binary(raw: bytes, target: PgType) -> Value:
-    """Return the value of a parameter in the binary format."""
+    """Read a value in binary format."""
     packed = _PACKED.get(target)
     if packed is not None:
         if len(raw) < packed.size:

@@ -1,10 +1,8 @@
-"""The statements that are no queries, read from the library's tokens by recursive descent.
+"""The grammar of all statements but queries, by recursive descent over sqlglot's tokens.
 
-Begin with   parse_utility(), then the table READERS.
-Owns         the grammar of transaction control, SET and SHOW, roles, databases and the small rest.
-Leaves out   tokens and queries (parser.py). sqlglot knows most of these statements only as
-             "some command", which is why they are read here.
-Source       parser/gram.y.
+Begin with parse_utility(), then the table READERS. sqlglot itself parses most of these statements
+only as an opaque command.
+Source: parser/gram.y.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pglife_impl.session.transaction import TransactionVerb
 
 @dataclass(frozen=True)
 class Word:
-    """One token: its meaning, and how and where it was written."""
+    """One token: its meaning, its text in the query, its position."""
 
     text: str
     source: str
@@ -29,7 +27,7 @@ class Word:
 
     @property
     def keyword(self) -> str:
-        """The word in lower case; nothing if it is quoted, for then it is no keyword."""
+        """The word in lower case, or "" if it is quoted and so no keyword."""
         return "" if self.is_string or self.is_quoted_name else self.text.lower()
 
 
@@ -42,21 +40,21 @@ class Words:
         self._end_position = end_position
 
     def peek(self) -> str:
-        """Return the next keyword without taking it; nothing at the end."""
+        """Return the next keyword without consuming it; "" at the end."""
         return self._words[self._next].keyword if self._next < len(self._words) else ""
 
     @property
     def position(self) -> int:
-        """Where the next word stands in the query."""
+        """The position of the next word in the query."""
         return self._end_position if self.at_end else self._words[self._next].position
 
     @property
     def at_end(self) -> bool:
-        """Has everything been read?"""
+        """Whether all words are consumed."""
         return self._next >= len(self._words)
 
     def accept(self, *keywords: str) -> str:
-        """Take the next word if it is one of these; else return nothing."""
+        """Consume the next word if it is one of these; else return ""."""
         keyword = self.peek()
         if keyword and keyword in keywords:
             self._next += 1
@@ -64,21 +62,21 @@ class Words:
         return ""
 
     def expect(self, *keywords: str) -> str:
-        """Take the next word, which must be one of these."""
+        """Consume the next word, which must be one of these."""
         keyword = self.accept(*keywords)
         if not keyword:
             raise self.syntax_error()
         return keyword
 
     def take(self) -> Word:
-        """Take the next word, whatever it is."""
+        """Consume and return the next word."""
         if self.at_end:
             raise self.syntax_error()
         self._next += 1
         return self._words[self._next - 1]
 
     def name(self) -> str:
-        """Take an identifier, folded as PostgreSQL folds it."""
+        """Consume an identifier; unquoted ones are folded to lower case."""
         if self.at_end:
             raise self.syntax_error()
         word = self._words[self._next]
@@ -91,12 +89,12 @@ class Words:
         return word.text.lower()
 
     def end(self) -> None:
-        """There must be no more words."""
+        """SqlError 42601 if words remain."""
         if not self.at_end:
             raise self.syntax_error()
 
     def skip_rest(self) -> None:
-        """What follows does not matter to us."""
+        """Consume all words."""
         self._next = len(self._words)
 
     def syntax_error(self) -> SqlError:
@@ -114,7 +112,7 @@ Reader = Callable[[Words], tree.Statement]
 
 
 def parse_utility(words: Sequence[Word], *, end_position: int) -> tree.Statement:
-    """Return the statement; SqlError 42601 if it is none."""
+    """Return the statement of these words; SqlError 42601 for a syntax error."""
     stream = Words(words, end_position)
     keyword = stream.peek()
     reader = READERS.get(keyword)
@@ -138,7 +136,7 @@ UNSUPPORTED = frozenset((
     "unlisten", "vacuum",
 ))
 # fmt: on
-"""Statements that are PostgreSQL's and not ours; anything else is a syntax error."""
+"""Statements that PostgreSQL has and this server does not support."""
 
 
 def _transaction_settings(words: Words) -> tuple[tuple[str, str], ...]:
@@ -224,7 +222,7 @@ def _setting_name(words: Words) -> str:
 
 
 def _setting_value(words: Words) -> str | None:
-    """Return the value as text: a list is joined as PostgreSQL stores it; DEFAULT is None."""
+    """Return the value as text, a list joined by commas; DEFAULT is None."""
     if words.accept("default"):
         return None
     parts = []
@@ -262,7 +260,7 @@ def _set(words: Words) -> tree.Statement:
 
 
 def _special_setting(words: Words) -> str | None:
-    """Read the names that are written in several words."""
+    """Consume a setting whose name is written in several words, or return None."""
     if words.accept("time"):
         words.expect("zone")
         return "timezone"
@@ -413,7 +411,7 @@ def _grant(revoke: bool) -> Reader:
 
 
 def _table_writer(tag: str, preposition: str) -> Reader:
-    """INSERT, UPDATE, DELETE: there are no tables, so the statement ends at the table's name."""
+    """Return a reader of INSERT, UPDATE or DELETE up to the table's name."""
 
     def read(words: Words) -> tree.Statement:
         if preposition:
