@@ -11,6 +11,7 @@ under one configuration, which runs. What to do with them:
 - `simulate`, `replay`, `read_itf`, `write_itf`: runs as traces;
 - `state_graph`, `life_graph`, `signal_graph`: states, the life of a process, and who signals whom
   as networkx graphs; `to_graphml`, `to_json` export them, `to_svg` draws a life;
+- `rules`: the numbered rules that actions, claims and scenarios cite: `rules.rule("SH-04")`;
 - `actions`: the declared actions; `outside`: what each step shows to a client or an operator;
   `schedule`: one iteration of the postmaster's event loop.
 
@@ -23,6 +24,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pglife_spec import rules
 from pglife_spec.explore import check_property, explore
 from pglife_spec.lang.expr import LanguageError, Value
 from pglife_spec.lang.machine import Action, Actor, Config, Machine
@@ -135,6 +137,7 @@ __all__ = [
     "prove_each",
     "read_itf",
     "replay",
+    "rules",
     "schedule",
     "signal_graph",
     "simulate",

@@ -84,7 +84,15 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
     )
 
 
-@claim("CN-12", "PG-02", source="postmaster.c: process_pm_pmsignal()", needs=STANDBY, since=18)
+@claim(
+    "CN-12",
+    "PG-02",
+    "RC-05",
+    "PG-03",
+    source="postmaster.c: process_pm_pmsignal()",
+    needs=STANDBY,
+    since=18,
+)
 @settings(**AS_AT_INITDB)
 @NO_STANDBY
 def test_refusal_before_the_snapshot(cluster: Cluster) -> None:

@@ -54,7 +54,7 @@ def another_directory(cluster: Cluster, name: str = "t") -> Path:
     return path
 
 
-@claim("ST-06", "SH-40", source=MAIN)
+@claim("ST-06", "SH-40", "SH-46", source=MAIN)
 @pytest.mark.unmonitored("the model has one socket")
 def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
     """Each directory gets a socket; line 5 of the pid file names the first."""
@@ -106,7 +106,7 @@ def test_no_unix_socket_where_none_is_wanted(make_cluster: MakeCluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("ST-06", "SH-40", source=MAIN, needs=[Need.TCP])
+@claim("ST-06", "SH-40", "SH-46", source=MAIN, needs=[Need.TCP])
 def test_all_addresses(make_cluster: MakeCluster) -> None:
     """With * it listens everywhere, and line 6 is *."""
     cluster = make_cluster(listen_addresses="*")

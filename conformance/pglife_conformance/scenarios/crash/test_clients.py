@@ -42,7 +42,7 @@ def let_its_client_go(pin: Pin) -> None:
         pin.client.disconnect()
 
 
-@claim("SE-33", "SV-25", "INV-40", source=ACCEPT, needs=CRASH)
+@claim("SE-33", "SV-25", "INV-40", "SL-08", source=ACCEPT, needs=CRASH)
 def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
     cluster: Cluster,
 ) -> None:

@@ -68,7 +68,7 @@ def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
     then.expect_ready()
 
 
-@claim("CR-22", "INV-70", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@claim("CR-22", "INV-70", "TR18-34", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
 @settings(restart_after_crash="off")
 @pytest.mark.parametrize("kind", [Kind.WALWRITER, Kind.CHECKPOINTER], ids=str)
 def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None:

@@ -84,7 +84,13 @@ def test_an_ordinary_end_beside_a_crash_changes_nothing(cluster: Cluster) -> Non
     before.expect_crash_restart(killed_line(cluster, victim))
 
 
-@claim("RP-01", "PR-23", source="postmaster.c: LaunchMissingBackgroundProcesses()", needs=CRASH)
+@claim(
+    "RP-01",
+    "PR-23",
+    "INV-30",
+    source="postmaster.c: LaunchMissingBackgroundProcesses()",
+    needs=CRASH,
+)
 def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> None:
     """Several background processes that exit 0 together are each replaced once."""
     kinds = (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER)
@@ -170,7 +176,7 @@ def test_crashes_one_after_the_other(cluster: Cluster) -> None:
 # During a shutdown.
 
 
-@claim("CR-30", "INV-72", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@claim("CR-30", "INV-72", "TR18-31", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
 def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """With a smart shutdown pending a crash ends the server with 1 and no restart."""
     session = cluster.session()
@@ -379,7 +385,9 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
     assert first.key not in {kid.key for kid in cluster.children()}
 
 
-@claim("PR-20", "CR-49", "INV-16", "RP-10", source=SM, needs=[*CRASH, Need.RESTORE_COMMAND])
+@claim(
+    "PR-20", "CR-49", "INV-16", "RP-10", "TR18-33", source=SM, needs=[*CRASH, Need.RESTORE_COMMAND]
+)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_death_of_the_startup_process_ends_the_server(
     stopped_cluster: Cluster, number: signal.Signals
@@ -401,7 +409,9 @@ def test_death_of_the_startup_process_ends_the_server(
     assert cluster.children() == []
 
 
-@claim("CR-38", "CN-04", "SH-41", source="postmaster.c: canAcceptConnections()", needs=CRASH)
+@claim(
+    "CR-38", "CN-04", "SH-41", "MM-15", source="postmaster.c: canAcceptConnections()", needs=CRASH
+)
 def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash clients hear `in recovery mode`; then they are let in."""
     then = cluster.since()

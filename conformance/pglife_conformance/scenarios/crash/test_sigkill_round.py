@@ -208,6 +208,7 @@ def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
 @claim(
     "SL-05",
     "SL-04",
+    "CR-11",
     source="postmaster.c: DetermineSleepTime()",
     needs=CRASH,
     since=16,

@@ -258,7 +258,7 @@ def _clock(record: LogRecord) -> float:
     return datetime.strptime(record.time, "%Y-%m-%d %H:%M:%S.%f %Z").timestamp()
 
 
-@claim("SL-09", source=LOOP)
+@claim("SL-09", "SL-10", source=LOOP)
 def test_sockets_are_not_touched_in_the_first_hour(cluster: Cluster) -> None:
     """The socket and its lock file keep their times, whatever wakes the postmaster."""
 

@@ -141,7 +141,7 @@ def test_files_are_as_open_as_the_directory(
         assert session.query("show data_directory_mode") == [(f"{directory:04o}",)]
 
 
-@claim("SH-40", source="miscinit.c: CreateLockFile()")
+@claim("SH-40", "SH-46", source="miscinit.c: CreateLockFile()")
 def test_lock_file_of_the_socket(cluster: Cluster) -> None:
     """The socket's lock file has the first five lines of the other one and no more."""
     cluster.wait_for("ready", lambda: cluster.pid_file_status() is PidFileStatus.READY)

@@ -161,7 +161,7 @@ def test_reload_signals_and_says_no_more(cluster: Cluster, is_good: bool) -> Non
     assert len(said) == 1
 
 
-@claim("CT-13", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CONTROL_FILE])
+@claim("CT-13", "RC-13", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CONTROL_FILE])
 def test_primary_cannot_be_promoted(cluster: Cluster) -> None:
     """pg_ctl promote on a primary exits 1, writes no file and sends no signal."""
     then = cluster.since()

@@ -196,7 +196,7 @@ def test_standby_that_takes_no_sessions_has_started(stopped_cluster: Cluster) ->
     assert cluster.pid_file_status() is PidFileStatus.STANDBY
 
 
-@claim("CT-13", "TF-01", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.STANDBY])
+@claim("CT-13", "TF-01", "INV-105", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.STANDBY])
 @pytest.mark.unmonitored("standbys are beyond the model")
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "not waiting"])
 def test_promotion(stopped_cluster: Cluster, waits: bool) -> None:

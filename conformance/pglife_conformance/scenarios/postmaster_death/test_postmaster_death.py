@@ -89,7 +89,7 @@ def _is_stopped(cluster: Cluster, child: Child) -> bool:
     )
 
 
-@claim("CR-41", "CR-52", "SG-07", source=PIPE, needs=DEATH)
+@claim("CR-41", "CR-52", "SG-07", "INV-102", source=PIPE, needs=DEATH)
 @UNMONITORED
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name

@@ -85,6 +85,7 @@ def expect_slot_free(cluster: Cluster, session: Session) -> None:
 @claim(
     "BG-26",
     "SG-23",
+    "PR-15",
     source="launcher.c: ApplyLauncherMain()",
     needs=[*SQL, Need.WALSENDER],
 )

@@ -39,7 +39,9 @@ def is_streaming(session: Session) -> bool:
     return session.query("select status from pg_stat_wal_receiver") == [("streaming",)]
 
 
-@claim("PR-41", "PR-45", "RC-23", source="walsender.c: WalSndDone()", needs=STREAMS)
+@claim(
+    "PR-41", "PR-45", "RC-23", "SH-20", "PR-44", source="walsender.c: WalSndDone()", needs=STREAMS
+)
 def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
     """A fast shutdown ends when the standby has all WAL; that lives on, and streams again."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
@@ -66,7 +68,7 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
     assert standby.is_running()
 
 
-@claim("PR-41", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
+@claim("PR-41", "TO-09", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
 def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
     """A receiver that does not answer for wal_sender_timeout is hung up on, and comes back."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
@@ -87,7 +89,7 @@ def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
     primary.expect_no_log("terminating any other active server processes")
 
 
-@claim("PR-45", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
+@claim("PR-45", "TO-10", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
 def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
     """A sender that says nothing for wal_receiver_timeout is given up: FATAL, exit 1, no crash."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")

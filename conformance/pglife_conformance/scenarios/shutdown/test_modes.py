@@ -90,7 +90,9 @@ def rest(cluster: Cluster) -> None:
 # Whole stories.
 
 
-@claim("SH-02", "SH-10", "SH-11", "SH-13", "SH-27", source=SOURCE, needs=[Need.CONTROL_FILE])
+@claim(
+    "SH-02", "SH-10", "SH-11", "SH-13", "SH-27", "TR18-32", source=SOURCE, needs=[Need.CONTROL_FILE]
+)
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None:
     """Each kind of shutdown tells its whole story once, exits 0, and leaves its control state."""
@@ -122,7 +124,7 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: Shutdow
     assert texts[2].startswith("checkpoint complete: ")
 
 
-@claim("SH-03", "SH-01", "SH-09", source=SOURCE, needs=[Need.OS_SIGNALS])
+@claim("SH-03", "SH-01", "SH-09", "INV-01", source=SOURCE, needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize(
     "requests",
     [
@@ -308,7 +310,14 @@ def test_life_goes_on_after_each_shutdown(cluster: Cluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("PM-01", "PM-03", source="postmaster.c: UpdatePMState()", needs=[Need.PMSTATE_LOG], since=18)
+@claim(
+    "PM-01",
+    "PM-03",
+    "PM-04",
+    source="postmaster.c: UpdatePMState()",
+    needs=[Need.PMSTATE_LOG],
+    since=18,
+)
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: ShutdownMode) -> None:
     """From birth to the end the steps of pmState are one chain, and it ends in no children."""

@@ -107,7 +107,16 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
         cluster.expect_exit(code=0)
 
 
-@claim("SM-03", "TR18-21", "TR18-10", source=MACHINE, needs=CRASH, since=18, why=NOT_WAITED_FOR)
+@claim(
+    "SM-03",
+    "TR18-21",
+    "TR18-10",
+    "SM-04",
+    source=MACHINE,
+    needs=CRASH,
+    since=18,
+    why=NOT_WAITED_FOR,
+)
 @CAUSES
 @pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.IO_WORKER], ids=str)
 def test_everybody_quits_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cause: str) -> None:
@@ -160,7 +169,15 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
         assert cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
 
 
-@claim("SM-07", "TR18-24", "TR18-26", "SM-21", source=MACHINE, needs=[*SIGNALS, Need.WALSENDER])
+@claim(
+    "SM-07",
+    "TR18-24",
+    "TR18-26",
+    "SM-21",
+    "SH-20",
+    source=MACHINE,
+    needs=[*SIGNALS, Need.WALSENDER],
+)
 @OUT_OF_MODEL
 @SENDERS
 @pytest.mark.parametrize("mode", [SMART, FAST])
@@ -195,7 +212,14 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     cluster.expect_exit(code=0)
 
 
-@claim("SM-20", "SE-46", source="walsender.c: InitWalSender()", needs=[*SIGNALS, Need.WALSENDER])
+@claim(
+    "SM-20",
+    "SE-46",
+    "PG-10",
+    "MM-05",
+    source="walsender.c: InitWalSender()",
+    needs=[*SIGNALS, Need.WALSENDER],
+)
 @OUT_OF_MODEL
 def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster: Cluster) -> None:
     """A client on its way in holds a smart shutdown as a session does, until it says that it is

@@ -158,7 +158,7 @@ def expect_dispositions(cluster: Cluster, wanted: set[Kind]) -> None:
     )
 
 
-@claim("SG-11", "SG-15", "SG-20", source="pqsignal() in each process", needs=PRIMARY)
+@claim("SG-11", "SG-15", "SG-20", "SG-45", source="pqsignal() in each process", needs=PRIMARY)
 @pytest.mark.unmonitored("the model has no such processes")
 @EVERYBODY
 def test_what_each_process_does_with_each_signal(cluster: Cluster) -> None:

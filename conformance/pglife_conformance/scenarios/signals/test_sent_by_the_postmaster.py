@@ -276,7 +276,7 @@ def test_shutdown_tells_the_checkpointer_last(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("TR18-18", "TR15-15", "SM-23", source="postmaster.c: TerminateChildren()", needs=SIGNALS)
+@claim("TR18-18", "TR17-15", "SM-23", source="postmaster.c: TerminateChildren()", needs=SIGNALS)
 @settings(logging_collector="on")
 def test_immediate_shutdown_tells_everybody_to_quit(cluster: Cluster) -> None:
     """QUIT goes to every child but the logger; until 17 not to dead-end ones."""

@@ -156,6 +156,7 @@ def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
     "SM-21",
     "BG-19",
     "INV-39",
+    "AR-09",
     source=MACHINE,
     needs=PRIMARY,
 )
@@ -172,7 +173,7 @@ def test_ordered_shutdown_tells_the_term_set_of_a_full_house(
     cluster.expect_exit(code=0)
 
 
-@claim("TR18-18", "TR15-15", "SH-09", source=TERMINATE, needs=PRIMARY)
+@claim("TR18-18", "TR17-15", "SH-09", source=TERMINATE, needs=PRIMARY)
 @EVERYBODY
 def test_immediate_shutdown_tells_a_full_house_to_quit(cluster: Cluster) -> None:
     """QUIT to everybody but the logger, archiver and walsender included."""
@@ -253,7 +254,7 @@ def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: Shut
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
 
-@claim("TR18-18", "TR15-15", source=TERMINATE, needs=STANDBY)
+@claim("TR18-18", "TR17-15", source=TERMINATE, needs=STANDBY)
 def test_immediate_shutdown_tells_a_standby_to_quit(pair: Pair) -> None:
     """QUIT to everybody of a standby."""
     with standby_stopped(pair, clients=True) as pins:
@@ -262,7 +263,7 @@ def test_immediate_shutdown_tells_a_standby_to_quit(pair: Pair) -> None:
     pair.standby.expect_exit(code=0)
 
 
-@claim("CR-02", "TR18-10", source=FATAL, needs=[*STANDBY, Need.CRASH_INJECTION])
+@claim("CR-02", "TR18-10", "CR-27", source=FATAL, needs=[*STANDBY, Need.CRASH_INJECTION])
 def test_crash_tells_a_standby_to_quit(pair: Pair) -> None:
     """QUIT to everybody of a standby, and then it starts anew as a standby."""
     standby = pair.standby

@@ -216,7 +216,7 @@ def _faults_of_reaped(cluster: Cluster) -> int:
     return int(stat.rpartition(")")[2].split()[8])
 
 
-@claim("PR-08", "RC-15", source=LAUNCH, needs=STANDBY)
+@claim("PR-08", "RC-15", "PG-08", source=LAUNCH, needs=STANDBY)
 def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None:
     """Whoever wakes the postmaster, a walreceiver comes only when the startup process asks."""
     standby = start_pair(make_cluster, wal_retrieve_retry_interval="1h").standby

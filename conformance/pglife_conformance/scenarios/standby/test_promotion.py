@@ -33,7 +33,7 @@ def promote(cluster: Cluster) -> None:
     cluster.signal_postmaster(signal.SIGUSR1)
 
 
-@claim("PG-11", "PG-25", source=SOURCE, needs=SIGNALS)
+@claim("PG-11", "PG-25", "RC-13", source=SOURCE, needs=SIGNALS)
 def test_file_of_a_promotion_means_nothing_to_a_primary(cluster: Cluster) -> None:
     """In PM_RUN the file `promote` is left where it is, and nobody is told anything."""
     kids = {kid.key for kid in cluster.children()}

@@ -223,7 +223,7 @@ def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) 
 # Promotion.
 
 
-@claim("TF-05", "RC-12", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
+@claim("TF-05", "RC-12", "INV-81", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
 def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) -> None:
     """With both files a server is a standby, which waits for more. A promotion removes the file
     that was obeyed, so that the next start obeys the other one, until its end."""

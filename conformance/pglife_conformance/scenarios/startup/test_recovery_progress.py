@@ -1,6 +1,6 @@
 """What a startup process says of its progress, and when it says nothing.
 
-Source       rules RC-01, ST-12; postmaster/startup.c: has_startup_progress_timeout_expired(),
+Source       rules RC-01, RC-22; postmaster/startup.c: has_startup_progress_timeout_expired(),
              begin_startup_progress_phase().
 """
 
@@ -21,6 +21,7 @@ ANY = "elapsed time: "
 
 @claim(
     "RC-01",
+    "RC-22",
     source="startup.c: has_startup_progress_timeout_expired()",
     needs=[Need.FULL_SQL],
     since=15,

@@ -50,7 +50,7 @@ def in_order_of_birth(cluster: Cluster) -> list[Kind]:
     return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
-@claim("SH-40", source=PID_FILE)
+@claim("SH-40", "SH-46", source=PID_FILE)
 def test_pid_file_tells_who_where_and_ready(stopped_cluster: Cluster) -> None:
     """A server that is ready has a pid file of eight lines that name it and say `ready`."""
     cluster = stopped_cluster
@@ -72,7 +72,7 @@ def test_pid_file_tells_who_where_and_ready(stopped_cluster: Cluster) -> None:
     assert pid_file.lines[7] == "ready   "
 
 
-@claim("SH-40", "SH-45", source=PID_FILE, needs=[Need.SYSV_SHM])
+@claim("SH-40", "SH-45", "SH-46", source=PID_FILE, needs=[Need.SYSV_SHM])
 def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     """Line 7 is the id of the System V segment that the postmaster made."""
     pid_file = cluster.pid_file()
@@ -81,7 +81,7 @@ def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     assert int((pid_file.shared_memory or "").split()[1]) == segment.shmid
 
 
-@claim("SH-40", source=PID_FILE, needs=[Need.TCP])
+@claim("SH-40", "SH-46", source=PID_FILE, needs=[Need.TCP])
 def test_pid_file_names_the_address(make_cluster: MakeCluster) -> None:
     """With a TCP socket line 6 is its address as configured and line 4 its port."""
     cluster = make_cluster(listen_addresses="127.0.0.1")
@@ -155,7 +155,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     assert not [line for line in lines if line.startswith("redo") or "recovery" in line]
 
 
-@claim("ST-08", "TR-90", "CR-23", "SH-07", source="xlog.c: StartupXLOG()")
+@claim("ST-08", "TR-90", "CR-23", "SH-07", "TR-91", source="xlog.c: StartupXLOG()")
 def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     """It says it was interrupted and not properly shut down; PM_RECOVERY lies in between."""
     cluster.request_shutdown(IMMEDIATE)

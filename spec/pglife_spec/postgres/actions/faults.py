@@ -118,7 +118,7 @@ def checkpointer_gets_stray_sigint() -> Step:
     )
 
 
-@action(Actor.FAULT, "any", "MM-16", "F6")
+@action(Actor.FAULT, "any", "MM-16")
 def fork_begins_to_fail() -> Step:
     """The system runs out of processes."""
     return Step(when=[FORK_FAULTS, ~FORK_FAILS], then=[FORK_FAILS.becomes(True)])
@@ -130,7 +130,7 @@ def processes_become_scarce() -> Step:
     return Step(when=[FORK_FAULTS, ~SCARCE], then=[SCARCE.becomes(True)])
 
 
-@action(Actor.FAULT, "any", "MM-16", "F6")
+@action(Actor.FAULT, "any", "MM-16")
 def fork_works_again() -> Step:
     """The system has processes again."""
     return Step(

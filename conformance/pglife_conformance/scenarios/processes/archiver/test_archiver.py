@@ -275,7 +275,7 @@ NOT_NAMES = sorted(["short", "Z" * 24])
 # Its end.
 
 
-@claim("AR-05", "SG-17", "SH-17", source=MAIN_LOOP, needs=NEEDS)
+@claim("AR-05", "SG-17", "SH-17", "SH-21", "INV-109", source=MAIN_LOOP, needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**LISTING)
 def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:

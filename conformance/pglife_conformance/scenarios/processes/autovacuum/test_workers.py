@@ -127,6 +127,7 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
     "SV-40",
     "AV-01",
     "PG-07",
+    "AV-12",
     source="postmaster.c: StartChildProcess()",
     needs=[*SQL, Need.AUTOVACUUM_WORKER],
     since=18,
@@ -225,7 +226,7 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
         then.expect_no_log(CRASH)
 
 
-@claim("AV-10", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
+@claim("AV-10", "AV-03", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:

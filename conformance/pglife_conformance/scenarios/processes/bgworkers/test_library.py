@@ -190,7 +190,7 @@ def with_extension(cluster: Cluster) -> Session:
     return cluster.session()
 
 
-@claim("BG-10", "BG-11", source=WAITS, needs=NEEDS)
+@claim("BG-10", "BG-11", "INV-100", source=WAITS, needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:

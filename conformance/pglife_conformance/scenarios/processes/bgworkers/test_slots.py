@@ -76,7 +76,7 @@ def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> Non
         expect_one_and_no_other(cluster, session)
 
 
-@claim("BG-16", "SH-03", source=CHANGE, needs=SQL)
+@claim("BG-16", "SH-03", "INV-100", source=CHANGE, needs=SQL)
 @OUT_OF_MODEL
 def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None:
     """A worker of which the postmaster hears after a fast request is not started, and whoever

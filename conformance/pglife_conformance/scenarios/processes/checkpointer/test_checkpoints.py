@@ -260,7 +260,15 @@ def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
     before.expect_undisturbed()
 
 
-@claim("CK-06", "CR-32", source=MAIN, needs=SQL, since=18, why="before, another crash: exit 1 too")
+@claim(
+    "CK-06",
+    "CR-32",
+    "SH-23",
+    source=MAIN,
+    needs=SQL,
+    since=18,
+    why="before, another crash: exit 1 too",
+)
 @pytest.mark.unmonitored("the model's checkpointer does not fail by itself")
 def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
     """If the last checkpoint fails, the checkpointer exits 1, and the server does so too."""

@@ -60,7 +60,7 @@ def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, cou
     cluster.expect_still("no other", lambda: len(workers(cluster)) == count, 0.1)
 
 
-@claim("IO-02", "TI-34", source=ADJUST, needs=NEEDS)
+@claim("IO-02", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="1")
 def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
     """A reload that asks for more adds as many, with the next numbers; the old one stays."""
@@ -72,7 +72,7 @@ def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
     before.expect_undisturbed(said=said)
 
 
-@claim("IO-04", "TI-34", source=ADJUST, needs=NEEDS)
+@claim("IO-04", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="5")
 def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
     """A reload that asks for fewer ends the surplus one by one; the others stay as they are."""

@@ -157,7 +157,7 @@ def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
     before.expect_undisturbed()
 
 
-@claim("TF-04", source="postmaster.c: PostmasterMain()")
+@claim("TF-04", "RC-13", source="postmaster.c: PostmasterMain()")
 def test_leftover_trigger_files_are_removed_at_birth(stopped_cluster: Cluster) -> None:
     """Files `logrotate` and `promote` of an earlier life are gone after a start."""
     cluster = stopped_cluster

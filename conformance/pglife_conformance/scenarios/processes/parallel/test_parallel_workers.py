@@ -83,7 +83,7 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
         expect_a_worker(cluster, other)
 
 
-@claim("BG-15", "BG-12", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
+@claim("BG-15", "BG-12", "SG-43", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:

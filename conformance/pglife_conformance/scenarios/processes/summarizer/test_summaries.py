@@ -240,7 +240,7 @@ SUMMARIZER_MS = 200
 """MS_PER_SLEEP_QUANTUM (walsummarizer.c)."""
 
 
-@claim("WS-02", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
+@claim("WS-02", "WS-04", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
 @settings(summarize_wal="on")
 def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None:
     """Each sleep after which there was no WAL is followed by one of twice its length; after much
