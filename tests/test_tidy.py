@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import pglife_spec
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "pglife_spec": ROOT / "spec" / "pglife_spec",
@@ -101,6 +103,39 @@ def test_only_the_prover_imports_z3() -> None:
         if "z3" in roots(imports(path)) and not provers & set(path.parents)
     ]
     assert not wrong
+
+
+def test_the_suite_asks_the_spec_through_its_public_face() -> None:
+    """No module of the suite imports a submodule of pglife_spec."""
+    wrong = [
+        f"{said(path)} imports {name}"
+        for path in modules("pglife_conformance")
+        for name in imports(path)
+        if name.startswith("pglife_spec.")
+    ]
+    assert not wrong
+
+
+def test_the_suite_names_no_action_in_a_string() -> None:
+    """Actions are objects of `pglife_spec.actions`: a renamed one fails in the type checker.
+
+    A declared name of one word (`begin`) is also a word of SQL, and is not looked for.
+    """
+    names = {action.family for action in pglife_spec.machine().actions if "_" in action.family}
+    wrong = [
+        f"{said(path)}:{node.lineno}: {node.value!r}"
+        for path in modules("pglife_conformance")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node.value.split("(")[0] in names
+    ]
+    assert not wrong
+
+
+def test_every_declared_action_is_on_the_public_face() -> None:
+    """`pglife_spec.actions` has each declared action under its name."""
+    declared = {action.family for action in pglife_spec.machine().actions}
+    assert declared <= set(vars(pglife_spec.actions))
 
 
 def test_the_plugin_is_light() -> None:
