@@ -41,6 +41,7 @@ from pglife_conformance.pytest.claims import Defect, claim, settings
 from pglife_conformance.events import FAST
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
+from pglife_spec import actions
 """
 
 

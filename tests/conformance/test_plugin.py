@@ -121,7 +121,7 @@ def test_defect(cluster):
     """It is known to fail."""
     assert False
 
-@claim("A-5", source="nowhere", spec="some_action")
+@claim("A-5", source="nowhere", spec=actions.admit_client)
 def test_fails(cluster):
     """One is two."""
     assert 1 == 2
@@ -142,7 +142,7 @@ def test_verdicts(runner: Runner, workers: list[str]) -> None:
     assert "NOT OF THIS VERSION A-1 holds until 1: long ago: test_old" in out
     assert "XFAIL F-9: a known defect: test_defect" in out
     assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 5 s" in out
-    assert "look at   spec action some_action; nowhere" in out
+    assert "look at   spec action admit_client; nowhere" in out
     assert "  replay    pytest " in out
     assert "test_inner.py::test_fails --target " in out
     assert "postmaster" in out

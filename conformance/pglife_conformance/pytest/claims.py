@@ -8,7 +8,7 @@ Source       STYLE section 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ from pglife_conformance.base.needs import Need
 
 if TYPE_CHECKING:
     from pglife_conformance.targets.base import Target
+    from pglife_spec import Action
 
 Scenario = TypeVar("Scenario", bound=Callable[..., Any])
 
@@ -52,7 +53,8 @@ class Claim:
     until: int = 9999
     why: str = ""
     defects: tuple[Defect, ...] = ()
-    spec: str = ""
+    spec: Sequence[Action] = ()
+    """The cases of the declared action that the scenario is about."""
 
     def version_reason(self, major: int) -> str | None:
         """Why the claim is not about this version, or None if it is."""
@@ -78,7 +80,7 @@ def claim(
     until: int = 9999,
     why: str = "",
     defects: Iterable[Defect] = (),
-    spec: str = "",
+    spec: Sequence[Action] = (),
 ) -> Callable[[Scenario], Scenario]:
     """Mark a scenario with the rules it is about.
 

@@ -62,7 +62,7 @@ def failure_text(
     if isinstance(problem, Expectation):
         lines.append(f"  expected  {problem.expected}")
         lines.append(f"  observed  {problem.observed}")
-    places = [f"spec action {claim.spec}"] if claim.spec else []
+    places = [f"spec action {claim.spec[0].family}"] if claim.spec else []
     lines.append(f"  look at   {'; '.join([*places, claim.source])}")
     lines.append(f"  replay    {replay}")
     if not isinstance(problem, Expectation):

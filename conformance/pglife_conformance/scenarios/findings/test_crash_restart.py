@@ -39,6 +39,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, RunState, read_stat
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import Defect, claim
+from pglife_spec import actions
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 REQUEST = "postmaster.c: process_pm_shutdown_request()"
@@ -155,7 +156,7 @@ def expect_end(cluster: Cluster, code: int, *, but_for: frozenset[Kind]) -> None
     source=REQUEST,
     needs=CRASH,
     defects=[finding("F01", "startup_shutdown_after_crash_quits")],
-    spec="process_shutdown_request",
+    spec=actions.process_shutdown_request,
 )
 @pytest.mark.parametrize("mode", [FAST, SMART])
 def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: ShutdownMode) -> None:
@@ -178,7 +179,7 @@ def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: Shutd
     source=HANDLER,
     needs=CRASH,
     defects=[finding("F02", "crash_during_fatal_error_in_startup")],
-    spec="reap_startup",
+    spec=actions.reap_startup,
 )
 def test_startup_process_dies_while_a_crashed_server_starts_up(cluster: Cluster) -> None:
     """A startup process that dies in the PM_STARTUP after a crash is named, everybody is told to
@@ -200,7 +201,7 @@ def test_startup_process_dies_while_a_crashed_server_starts_up(cluster: Cluster)
     source=HANDLER,
     needs=CRASH,
     defects=[finding("F03", "crash_during_fatal_error_in_startup")],
-    spec="reap_background_process",
+    spec=actions.reap_background_process,
 )
 @pytest.mark.parametrize("kind", [Kind.BACKGROUND_WRITER, Kind.CHECKPOINTER], ids=str)
 def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) -> None:
@@ -230,7 +231,7 @@ def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) ->
     source="postmaster.c: process_pm_pmsignal()",
     needs=CRASH,
     defects=[finding("F07", "crash_during_fatal_error_in_startup", since=18)],
-    spec="process_pmsignal",
+    spec=actions.process_pmsignal,
 )
 def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) -> None:
     """A startup process whose death comes to the postmaster together with its message that redo
@@ -259,7 +260,7 @@ def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) ->
     since=18,
     why="INT to the checkpointer does nothing before",
     defects=[finding("F08", "xlog_shutdown_in_crash_startup_is_crash", since=18)],
-    spec="process_pmsignal",
+    spec=actions.process_pmsignal,
 )
 def test_checkpointer_shuts_wal_down_while_a_crashed_server_starts_up(cluster: Cluster) -> None:
     """A checkpointer that has been sent INT in the PM_STARTUP after a crash, and so serves nobody
@@ -290,7 +291,7 @@ def test_checkpointer_shuts_wal_down_while_a_crashed_server_starts_up(cluster: C
     source=REAPER,
     needs=CRASH,
     defects=[finding("F04", "startup_exit_in_crash_not_run")],
-    spec="reap_startup",
+    spec=actions.reap_startup,
 )
 def test_startup_process_ends_beside_a_crash(stopped_cluster: Cluster) -> None:
     """A startup process that exits 0 after a crash has been handled does not open the server:
@@ -325,7 +326,7 @@ def test_startup_process_ends_beside_a_crash(stopped_cluster: Cluster) -> None:
     source=CLOCK,
     needs=CRASH,
     defects=[finding("F06", "sigkill_reaches_dead_end", until=17)],
-    spec="issue_sigkill",
+    spec=actions.issue_sigkill,
 )
 def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
     """A dead-end child that cannot take QUIT is killed with the others after five seconds, and the
@@ -354,7 +355,7 @@ def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
     source=CLOCK,
     needs=CRASH,
     defects=[finding("F06", "sigkill_reaches_dead_end")],
-    spec="issue_sigkill",
+    spec=actions.issue_sigkill,
 )
 def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> None:
     """A dead-end child that was forked after the round of SIGKILL and cannot take QUIT does not
@@ -380,7 +381,7 @@ def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> Non
     source=CLOCK,
     needs=[*CRASH, Need.PMSTATE_LOG, Need.IO_WORKERS],
     defects=[finding("F10", "no_accept_after_wait_dead_end", since=18)],
-    spec="serve_last_client",
+    spec=actions.serve_last_client,
 )
 def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
     """A client that connects while the postmaster has the end of the checkpointer to handle is not

@@ -27,6 +27,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.findings.test_crash_restart import CRASH, REST_S, finding, is_busy
+from pglife_spec import actions
 
 STARTER = "postmaster.c: StartChildProcess()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"
@@ -80,7 +81,7 @@ def _is_over(pid: int) -> bool:
     source=STARTER,
     needs=COUNTED,
     defects=[finding("F09", "startup_fork_failure_is_crash")],
-    spec="begin",
+    spec=actions.begin,
 )
 def test_the_startup_process_of_a_start_cannot_be_forked(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork its startup process ends with 1, after whoever it has forked
@@ -105,7 +106,7 @@ def test_the_startup_process_of_a_start_cannot_be_forked(counted_cluster: Cluste
     source=STARTER,
     needs=COUNTED,
     defects=[finding("F09", "startup_fork_failure_is_crash", since=18)],
-    spec="end_reaping",
+    spec=actions.end_reaping,
 )
 def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Cluster) -> None:
     """The same at the restart after a crash, when the io workers are there again."""
@@ -192,7 +193,7 @@ def expect_end_alone(cluster: Cluster, mark: int) -> None:
     source=MACHINE,
     needs=GATED,
     defects=[finding("F05", "checkpointer_fork_failure_advances", since=18)],
-    spec="process_shutdown_request",
+    spec=actions.process_shutdown_request,
 )
 @QUIET
 def test_no_checkpointer_can_be_forked_and_nobody_is_left(counted_cluster: Cluster) -> None:

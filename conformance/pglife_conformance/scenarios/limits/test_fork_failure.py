@@ -34,6 +34,7 @@ from pglife_conformance.scenarios.findings.test_fork_failure import (
     Orphans,
     io_workers,
 )
+from pglife_spec import actions
 
 ACCEPTER = "postmaster.c: BackendStartup()"
 
@@ -80,7 +81,7 @@ FORK_FAILED = f"E{NO_PROCESS}\n\0".encode()
     "CN-10",
     source="postmaster.c: report_fork_failure_to_client()",
     needs=[Need.OS_SIGNALS],
-    spec="client_meets_fork_failure",
+    spec=actions.client_meets_fork_failure,
 )
 def test_a_client_is_told_that_it_could_not_be_given_a_process(cluster: Cluster) -> None:
     """A client for whom no process can be forked hears it from the postmaster itself, in the words
@@ -121,7 +122,7 @@ _FEW = {
     "CN-30",
     source=ACCEPTER,
     needs=[Need.OS_SIGNALS],
-    spec="client_meets_fork_failure",
+    spec=actions.client_meets_fork_failure,
 )
 @pytest.mark.unmonitored("so many clients are too many ways for the model to go on")
 @settings(**_FEW, max_logical_replication_workers=0)
@@ -135,7 +136,13 @@ def test_a_fork_that_failed_gives_its_slot_back(cluster: Cluster) -> None:
         session.close()
 
 
-@claim("SE-34", "SH-04", source=ACCEPTER, needs=[Need.OS_SIGNALS], spec="client_meets_fork_failure")
+@claim(
+    "SE-34",
+    "SH-04",
+    source=ACCEPTER,
+    needs=[Need.OS_SIGNALS],
+    spec=actions.client_meets_fork_failure,
+)
 def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -> None:
     """A client that a smart shutdown refuses is told of the fork that failed and not of the
     shutdown, which ends as it would have."""
@@ -169,7 +176,7 @@ def opened_alone(cluster: Cluster, barrier: StartupBarrier) -> list[LogRecord]:
     "PR-24",
     source=LAUNCHES,
     needs=[*CRASH, Need.STARTUP_BARRIER],
-    spec="launch_helper",
+    spec=actions.launch_in_run,
 )
 def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Cluster) -> None:
     """A server whose walwriter and autovacuum launcher could not be forked is open without them,
@@ -188,7 +195,7 @@ def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Clus
     "INV-99",
     source="postmaster.c: StartBackgroundWorker()",
     needs=[*CRASH, Need.STARTUP_BARRIER],
-    spec="start_background_worker",
+    spec=actions.launch_logical_replication_launcher,
 )
 def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: Cluster) -> None:
     """A background worker that could not be forked counts as crashed: it is tried again when its
@@ -202,7 +209,9 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
     assert again.moment - failed.moment >= RESTART_INTERVAL_S
 
 
-@claim("ST-07", "CR-20", "CR-23", "INV-94", source=LAUNCHES, needs=GATED, spec="launch_writer")
+@claim(
+    "ST-07", "CR-20", "CR-23", "INV-94", source=LAUNCHES, needs=GATED, spec=actions.launch_writer
+)
 def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster) -> None:
     """A restart after a crash whose checkpointer and background writer cannot be forked waits for
     them, and ends with the whole family when they can."""
@@ -233,7 +242,7 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
     needs=[*CRASH, Need.IO_WORKERS],
     since=18,
     why="there are none before",
-    spec="launch_io_worker",
+    spec=actions.launch_io_worker,
 )
 def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster) -> None:
     """An io worker that has ended and cannot be replaced is missing, which is no crash, and the
@@ -304,7 +313,7 @@ def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> N
     then.expect_log(f"^{NO_PROCESS}$")
 
 
-@claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec="begin")
+@claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec=actions.begin)
 def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork at all ends with 1 and takes its lock file with it."""
     cluster = counted_cluster
