@@ -67,15 +67,15 @@ def test_states_of_a_shutdown(cluster: Cluster, pin_state: PinState, name: str) 
 
 @pytest.mark.parametrize(("pin_state", "name"), CRASHES)
 def test_states_of_a_crash(cluster: Cluster, pin_state: PinState, name: str) -> None:
-    mark = cluster.mark()
+    then = cluster.since()
     try:
         with pin_state(cluster):
             cluster.expect_pmstate(name)
     except AssertionError:
-        if cluster.find_log("^issuing SIGKILL to recalcitrant children$", since=mark):
+        if then.find_log("^issuing SIGKILL to recalcitrant children$"):
             pytest.skip("the clock of a crash (SL-05) had run out before the state was looked at")
         raise
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 def test_a_pin_is_released_once(cluster: Cluster) -> None:
@@ -142,8 +142,8 @@ def test_a_smart_shutdown_is_pending(cluster: Cluster) -> None:
 
 
 def test_forks_fail_at_will(cluster: Cluster) -> None:
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_fork_failure(cluster):
         assert cluster.attempt().outcome is not Outcome.ADMITTED
-        cluster.expect_log("could not fork new process for connection", since=mark)
+        then.expect_log("could not fork new process for connection")
     cluster.session().close()

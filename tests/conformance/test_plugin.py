@@ -187,7 +187,7 @@ def test_leaves(cluster):
     if maker == 0:
         os._exit(0 if ctypes.CDLL(None).shmget(0, 56, 0o1600) >= 0 else 1)
     assert os.waitpid(maker, 0)[1] == 0
-    cluster.postmaster_pids.add(maker)
+    cluster.watcher.postmaster_pids.add(maker)
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 ''')

@@ -13,7 +13,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import SupportsIndex
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import ProgramTooSlow
@@ -163,12 +162,6 @@ class Cluster(Clients):
         self.run.note_postmaster(postmaster.pid)
         self.watcher.attach(postmaster)
 
-    def expect_ready(
-        self, *, since: SupportsIndex = 0, within: float = deadlines.CRASH_RESTART_LIMIT
-    ) -> LogRecord:
-        """`then.expect_ready()`."""
-        return Since(self, since.__index__()).expect_ready(within)
-
     def expect_complete(self, extra: Counter[Kind] | None = None) -> None:
         """Wait until exactly the background processes of a primary in PM_RUN live, and `extra`."""
         expect_complete(self, extra)
@@ -283,9 +276,16 @@ class Cluster(Clients):
 
     # The log and the control file.
 
-    def since(self) -> Since:
-        """What happens from now on: `with cluster.since() as then: ...`, `then.expect_log()`."""
-        return Since(self)
+    def since(self, record: LogRecord | None = None) -> Since:
+        """What happens from now on, or since this record, which is the excerpt's first.
+
+        `with cluster.since() as then: cluster.reload()`, then `then.expect_log(...)`.
+        """
+        return Since(self, None if record is None else record.index)
+
+    def after(self, record: LogRecord) -> Since:
+        """What happens after this record."""
+        return Since(self, record.index + 1)
 
     def all_log(self) -> Since:
         """The whole log."""
@@ -313,45 +313,27 @@ class Cluster(Clients):
         self.watcher.continue_stopped()
         self._disconnect_all()
 
-    # The older verbs, by a mark in the log; scenarios are moving to since().
+    # The whole log: the commonest readings of all_log().
 
-    release_everything = release_everything
+    def log(self) -> list[LogRecord]:
+        """All records."""
+        return self.all_log().log()
 
-    @property
-    def postmaster_pids(self) -> set[int]:
-        """`watcher.postmaster_pids`."""
-        return self.watcher.postmaster_pids
+    def find_log(self, pattern: str) -> LogRecord | None:
+        """The first record whose message matches (re.search), if there is one."""
+        return self.all_log().find_log(pattern)
 
-    @property
-    def made_at(self) -> float:
-        """`watcher.made_at`."""
-        return self.watcher.made_at
+    def expect_log(self, pattern: str, within: float = deadlines.REACTION_LIMIT) -> LogRecord:
+        """Wait for a record whose message matches (re.search), and return it."""
+        return self.all_log().expect_log(pattern, within)
 
-    def mark(self) -> int:
-        """Where the log ends now."""
-        return self.since().mark
+    def expect_no_log(self, pattern: str) -> None:
+        """No record so far matches (re.search)."""
+        self.all_log().expect_no_log(pattern)
 
-    def log(self, since: SupportsIndex = 0) -> list[LogRecord]:
-        """`then.log()`."""
-        return Since(self, since.__index__()).log()
-
-    def find_log(self, pattern: str, since: SupportsIndex = 0) -> LogRecord | None:
-        """`then.find_log()`."""
-        return Since(self, since.__index__()).find_log(pattern)
-
-    def expect_log(
-        self, pattern: str, since: SupportsIndex = 0, within: float = deadlines.REACTION_LIMIT
-    ) -> LogRecord:
-        """`then.expect_log()`."""
-        return Since(self, since.__index__()).expect_log(pattern, within)
-
-    def expect_no_log(self, pattern: str, since: SupportsIndex = 0) -> None:
-        """`then.expect_no_log()`."""
-        Since(self, since.__index__()).expect_no_log(pattern)
-
-    def pmstates(self, since: SupportsIndex = 0) -> list[tuple[str, str]]:
-        """`then.pmstates()`."""
-        return Since(self, since.__index__()).pmstates()
+    def expect_ready(self, within: float = deadlines.CRASH_RESTART_LIMIT) -> LogRecord:
+        """Wait until the server is ready, or has been since its first start, with all children."""
+        return self.all_log().expect_ready(within)
 
     def pmstate(self) -> str | None:
         """The present pmState according to the log (18)."""
@@ -366,6 +348,10 @@ class Cluster(Clients):
             within,
             describe=lambda: f"pmState {self.pmstate()}",
         )
+
+
+MakeCluster = Callable[..., Cluster]
+"""The fixture of this name: a function that makes clusters, not started, with these settings."""
 
 
 def _word(value: object) -> str:

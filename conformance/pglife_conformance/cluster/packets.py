@@ -1,9 +1,8 @@
-"""First words of a client, byte by byte, and what the child forked for it makes of them.
+"""What a client sends first, byte by byte, and what the child forked for it makes of that.
 
-Begin with   exchange(), then the packets.
-Owns         one connection from its first byte to the exit status of the child that served it.
-Leaves out   sessions (session.py), messages (client.py).
-Source       rules CN-40 to CN-48, CN-23; tcop/backend_startup.c: ProcessStartupPacket().
+Begin with exchange(): one connection from its first byte to the exit status of its child.
+
+Source: rules CN-23, CN-40 to CN-48; tcop/backend_startup.c: ProcessStartupPacket().
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from pglife_conformance.cluster.client import Client, ServerMessage, Special, Tag
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.excerpt import Excerpt
 from pglife_conformance.observation.log import LogRecord
 
 SSL_REQUEST = struct.pack("!ii", 8, Special.SSL)
@@ -25,14 +25,14 @@ _FORKED = re.compile(r"forked new .*, pid=(\d+) ")
 
 @dataclass(frozen=True)
 class Exchange:
-    """What became of it."""
+    """One connection, from its first byte to the exit of its child."""
 
-    child_pid: int
+    child_pid: int | None
     answer: bytes
-    """Everything that the server said until it hung up."""
+    """Everything that the client received until the end of the connection."""
     exit_code: int
     said: list[tuple[str, str]]
-    """Level and message of what the child logged."""
+    """Level and message of what the child has logged, without DEBUG."""
 
     @property
     def error(self) -> ServerMessage:
@@ -42,13 +42,13 @@ class Exchange:
             (length,) = struct.unpack_from("!i", rest, 1)
             tag = Tag(rest[:1]) if rest[:1] in (b"E", b"v", b"R") else Tag.OTHER
             found, rest = ServerMessage(tag, rest[5 : 1 + length]), rest[1 + length :]
-        assert found is not None, "the server hung up without a word"
+        assert found is not None, "the connection has ended without a message"
         assert found.tag is Tag.ERROR, found
         return found
 
 
 def packet(protocol: int, body: bytes = b"") -> bytes:
-    """A packet with its length in front."""
+    """A packet: its length, the protocol version or request code, the body."""
     return struct.pack("!ii", 8 + len(body), protocol) + body
 
 
@@ -58,24 +58,27 @@ def cancel_request(pid: int, key: bytes) -> bytes:
 
 
 def shut_down_writing(client: Client) -> None:
-    """Close our half of the connection; the server's is still heard."""
+    """Close the client's half of the connection; it can still receive."""
     with socket.socket(fileno=os.dup(client.fileno())) as same:
         same.shutdown(socket.SHUT_WR)
 
 
-def exchange(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = False) -> Exchange:
-    """Connect, say this, and listen to the end; with `last` nothing more can come from us.
+def exchange(cluster: Cluster, *sent: bytes, last: bool = False, tcp: bool = False) -> Exchange:
+    """Connect, send these bytes, receive until the end of the connection.
 
-    Before each further piece one byte of answer is waited for.
+    Args:
+        cluster: the cluster.
+        sent: the pieces to send; one byte of answer is received between two of them.
+        last: whether to shut down writing after the last piece.
+        tcp: whether to connect by TCP.
     """
-    mark = cluster.mark()
-    # Lines about children of others may still be to come; those have been born already. The same
-    # look as the mark's: it asks for children first, and whoever is reaped by then has his lines
-    # before the mark.
+    then = cluster.since()
+    # Lines about children of earlier clients may still follow, but those children live already: a
+    # look reads children before the log, so one that is reaped by now has its lines before `then`.
     others = {kid.pid for kid in cluster.watcher.kids}
     session = cluster.silent_client(tcp=tcp, wait_for_child=False)
     client, answer = session.client, b""
-    for number, piece in enumerate(said):
+    for number, piece in enumerate(sent):
         if number:
             answer += client.receive_byte()
         client.send_bytes(piece)
@@ -85,19 +88,17 @@ def exchange(cluster: Cluster, *said: bytes, last: bool = False, tcp: bool = Fal
     session.disconnect()
 
     def exit_line() -> LogRecord | None:
-        pid = _child_pid(cluster, mark, others)
-        return cluster.find_log(rf"\(PID {pid}\) exited with exit code", since=mark)
+        return then.find_log(rf"\(PID {_child_pid(then, others)}\) exited with exit code")
 
     record = cluster.wait_for("the exit of the child that was forked for a client", exit_line)
-    pid = _child_pid(cluster, mark, others)
-    own = [(entry.level, entry.message) for entry in cluster.log(mark) if entry.pid == pid]
-    heard = [(level, message) for level, message in own if level != "DEBUG"]
-    return Exchange(pid, answer, int(record.message.rpartition(" ")[2]), heard)
+    pid = _child_pid(then, others)
+    said = [(entry.level, entry.message) for entry in then.log(pid=pid) if entry.level != "DEBUG"]
+    return Exchange(pid, answer, int(record.message.rpartition(" ")[2]), said)
 
 
-def _child_pid(cluster: Cluster, mark: int, others: set[int]) -> int:
-    for record in cluster.log(mark):
+def _child_pid(then: Excerpt, others: set[int]) -> int | None:
+    for record in then.log():
         found = _FORKED.match(record.message)
         if found is not None and int(found[1]) not in others:
             return int(found[1])
-    return 0
+    return None

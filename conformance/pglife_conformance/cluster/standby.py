@@ -1,10 +1,9 @@
-"""A primary and its standby, both from the one template, with everybody that can be there.
+"""A primary and its standby, both copied from the one template.
 
-Begin with   Pair, then everybody_on_primary() and Pair.fill().
-Owns         the settings by which a standby follows; who is in a full family.
-Leaves out   what is done to them (scenarios).
-Source       section 9; RC-05, RC-07, RC-15, WS-20: two copies of one initdb are the same system,
-             so a standby needs no base backup.
+Begin with start_pair(). Two copies of one initdb have the same system identifier, so the standby
+needs no base backup.
+
+Source: rules RC-05, RC-07, RC-15, WS-20.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 READ_ONLY_LINE = "database system is ready to accept read-only connections"
 SLOT = "pglife"
@@ -37,7 +35,7 @@ class Pair:
     standby: Cluster
 
     def walreceiver(self) -> Child:
-        """The standby's."""
+        """Wait for the standby's walreceiver, and return it."""
         return self.standby.child(Kind.WALRECEIVER, deadlines.START_LIMIT)
 
 
@@ -49,7 +47,15 @@ def start_pair(
     summarize: bool = False,
     **settings: object,
 ) -> Pair:
-    """Start both; the standby with these settings. It streams, and if it is hot it is open."""
+    """Start a primary, and a standby that streams from it and, if it is hot, accepts sessions.
+
+    Args:
+        make_cluster: the fixture.
+        hot: the standby's hot_standby.
+        slotsync: the standby's sync_replication_slots (17).
+        summarize: the standby's summarize_wal (17).
+        settings: more settings of the standby.
+    """
     primary = make_cluster(wal_level="logical")
     primary.start()
     with primary.session() as session:
@@ -76,7 +82,7 @@ def start_pair(
 
 
 def walsender(cluster: Cluster) -> Session:
-    """A client that has asked for replication and is idle."""
+    """Connect a client that asks for replication; its walsender is idle."""
     session = cluster.session(parameters={"replication": "true"})
     session.query("IDENTIFY_SYSTEM")
     assert session.child.kind is Kind.WALSENDER
@@ -84,23 +90,26 @@ def walsender(cluster: Cluster) -> Session:
 
 
 def unconfirming_receiver(cluster: Cluster) -> Session:
-    """A client that streams WAL and never confirms any, so that its walsender may not end.
+    """A client that streams WAL and never confirms any, so that its walsender does not exit.
 
-    Its cluster has wal_sender_timeout = 0. Unlike a stopped walsender this one hears what the
-    checkpointer tells it before the shutdown checkpoint.
+    Its cluster has wal_sender_timeout = 0. Unlike a stopped walsender this one takes the signal
+    of the checkpointer before the shutdown checkpoint.
     """
     session = walsender(cluster)
     (identified,) = session.query("IDENTIFY_SYSTEM")
-    mark = cluster.mark()
-    session.send_query(f"START_REPLICATION PHYSICAL {identified[2]}")
-    session.receive()
-    cluster.expect_log("has now caught up with upstream server$", since=mark)
+    with cluster.since() as then:
+        session.send_query(f"START_REPLICATION PHYSICAL {identified[2]}")
+        session.receive()
+    then.expect_log("has now caught up with upstream server$")
     return session
 
 
 def stop(*clusters: Cluster) -> None:
-    """End servers in order: whoever is told to quit while it makes dynamic shared memory, as
-    processes that have just been started do, leaves some behind."""
+    """Shut servers down in order, each by a fast shutdown.
+
+    An immediate one may leave dynamic shared memory behind: a process that receives SIGQUIT while
+    it makes a segment, as processes do at their start, does not remove it.
+    """
     for cluster in clusters:
         cluster.request_shutdown(FAST)
         cluster.expect_exit(code=0)

@@ -113,9 +113,6 @@ class Excerpt:
     def __exit__(self, *_: object) -> None:
         """Do nothing: the excerpt goes on."""
 
-    def __index__(self) -> int:
-        return self.mark
-
     @property
     def major(self) -> int:
         """The server's major version."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import SupportsIndex
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
@@ -51,14 +50,14 @@ class StartupBarrier:
         self._writer = -1
         cluster.at_end += [self._close, self.open]
 
-    def wait_for_startup(self, since: SupportsIndex) -> Child:
+    def wait_for_startup(self, then: Excerpt | None = None) -> Child:
         """Wait until a startup process waits at the barrier, and return it.
 
         Args:
-            since: the moment (`cluster.since()`) after which it must have logged its arrival.
+            then: since when it must have logged its arrival; by default ever.
         """
         child = self._cluster.child(Kind.STARTUP, within=deadlines.START_LIMIT)
-        log = Excerpt(self._cluster, since.__index__())
+        log = self._cluster.all_log() if then is None else then
 
         def waits() -> bool:
             # It logs its arrival a moment before; what blocks it is open(2), in which it sleeps.

@@ -26,7 +26,7 @@ from pglife_conformance.base.refusals import (
     STARTING_UP,
 )
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.log_lines import Line, in_version, same_story, story_of
+from pglife_conformance.expect.excerpt import Excerpt, Line, in_version, same_lines
 from pglife_conformance.hold.frozen import Frozen
 from pglife_conformance.matrix.events import Event
 from pglife_conformance.matrix.finale import Finale, finale_of
@@ -84,14 +84,14 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
         with Frozen(cluster) as frozen:
             scene = Scene(held, frozen)
             _expect_already_told(scene, state, standing.major)
-            mark = cluster.mark()
+            then = cluster.since()
             event.by_rules(standing)
             scene.acted_at = time.monotonic()
             event.happen(scene)
             if standing.pm != "PM_NO_CHILDREN":
-                _expect_held(scene, state, standing, mark)
+                _expect_held(scene, state, standing, then)
             cluster.release_everything()
-    _expect_finale(scene, state, standing, mark)
+    _expect_finale(scene, state, standing, then)
     if not cluster.is_running() and Need.CONTROL_FILE in cluster.target.capabilities:
         _expect_control_state(cluster, control_by_rules(state, event, standing))
 
@@ -109,7 +109,7 @@ def _expect_already_told(scene: Scene, state: State, major: int) -> None:
     )
 
 
-def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> None:
+def _expect_held(scene: Scene, state: State, standing: Standing, then: Excerpt) -> None:
     cluster = scene.cluster
     lines = in_version(standing.lines, standing.major)
     told = _told_by_rules(standing, scene.signals_before())
@@ -117,7 +117,7 @@ def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> N
 
     def as_expected() -> bool:
         return (
-            same_story(story_of(cluster, mark, scene.names), lines)
+            same_lines(then.exact_lines(scene.names), lines)
             and scene.told() == told
             and _crew_is_right(scene, standing)
             and rest.is_idle()
@@ -127,7 +127,7 @@ def _expect_held(scene: Scene, state: State, standing: Standing, mark: int) -> N
         f"lines {lines}; told {_words(told)}; children {_crew(standing)}",
         as_expected,
         describe=lambda: (
-            f"lines {story_of(cluster, mark, scene.names)}; told {_words(scene.told())}; "
+            f"lines {then.exact_lines(scene.names)}; told {_words(scene.told())}; "
             f"children {_crew_of(scene.held.crew())}"
         ),
     )
@@ -148,9 +148,9 @@ def _may_be_back(scene: Scene, standing: Standing) -> Counter[Role]:
     return Counter([launcher] if has_ended and is_time else [])
 
 
-def _story_of(scene: Scene, standing: Standing, mark: int) -> list[str]:
+def _story_of(scene: Scene, standing: Standing, then: Excerpt) -> list[str]:
     """What the postmaster has told; the end of a launcher that may have come back is no matter."""
-    told = story_of(scene.cluster, mark, scene.names)
+    told = then.exact_lines(scene.names)
     if _may_be_back(scene, standing):
         return [line for line in told if not _LAUNCHER_ENDED.fullmatch(line)]
     return told
@@ -232,7 +232,7 @@ def expect_no_answer(cluster: Cluster) -> None:
 # After they have been let go.
 
 
-def _expect_finale(scene: Scene, state: State, standing: Standing, mark: int) -> None:
+def _expect_finale(scene: Scene, state: State, standing: Standing, then: Excerpt) -> None:
     cluster = scene.cluster
     is_asked = state is STARTUP_CRASH and Level.NO < standing.level < Level.IMMEDIATE
     if is_asked and not standing.quits_in_crash_startup:
@@ -241,11 +241,11 @@ def _expect_finale(scene: Scene, state: State, standing: Standing, mark: int) ->
     finale = finale_of(standing, is_standby=state.is_standby)
     lines: Sequence[Line] = in_version([*standing.lines, *finale.lines], standing.major)
     if finale.exit_code is None:
-        _expect_life(scene, state, standing, finale, mark, lines)
+        _expect_life(scene, state, standing, finale, then, lines)
         return
     cluster.expect_exit(code=finale.exit_code, within=deadlines.SHUTDOWN_LIMIT)
-    told = _story_of(scene, standing, mark)
-    if not same_story(told, lines):
+    told = _story_of(scene, standing, then)
+    if not same_lines(told, lines):
         raise cluster.watcher.failure(f"the whole story: {[str(x) for x in lines]}", str(told))
     if cluster.pid_file() is not None:
         raise cluster.watcher.failure("no postmaster.pid after the end", "it is there")
@@ -256,27 +256,27 @@ def _expect_life(
     state: State,
     standing: Standing,
     finale: Finale,
-    mark: int,
+    then: Excerpt,
     lines: Sequence[Line],
 ) -> None:
     """It lives on, and has told exactly this."""
     cluster = scene.cluster
 
     def as_expected() -> bool:
-        told = story_of(cluster, mark, scene.names)
+        told = then.exact_lines(scene.names)
         if state.is_standby and finale.lines:
-            return same_story(told[: len(lines)], lines)
-        return same_story(told, lines)
+            return same_lines(told[: len(lines)], lines)
+        return same_lines(told, lines)
 
     cluster.wait_for(
         f"the whole story: {[str(line) for line in lines]}",
         as_expected,
         deadlines.CRASH_RESTART_LIMIT,
-        describe=lambda: str(story_of(cluster, mark, scene.names)),
+        describe=lambda: str(then.exact_lines(scene.names)),
     )
     if state.is_standby:
         return
-    cluster.expect_ready(since=mark if finale.lines else 0)
+    (then if finale.lines else cluster.all_log()).expect_ready()
     with cluster.session() as session:
         if session.query("select 1") != [("1",)]:
             raise cluster.watcher.failure("a new session works", "it does not")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from pglife_conformance.expect.log_lines import Line, OneOf, step
+from pglife_conformance.expect.excerpt import Line, OneOf, step
 from pglife_conformance.matrix.roles import Role, name_in_log
 from pglife_conformance.matrix.rules import OPEN, Level, Standing
 

@@ -18,7 +18,7 @@ from enum import IntEnum
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals, strsignal
 
 from pglife_conformance.events import ShutdownMode
-from pglife_conformance.expect.log_lines import step
+from pglife_conformance.expect.excerpt import step
 from pglife_conformance.matrix.roles import (
     CLIENTS,
     GOOD_ENDS,

@@ -139,9 +139,7 @@ def _connected(cluster: Cluster) -> Iterator[Held]:
 @contextlib.contextmanager
 def _smart_pending(cluster: Cluster) -> Iterator[Held]:
     session = cluster.session()
-    mark = cluster.mark()
-    cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$", since=mark)
+    cluster.request_shutdown(SMART, logged=True)
     yield Held(cluster, Role.DEAD_END, [session, cluster.silent_client()])
 
 

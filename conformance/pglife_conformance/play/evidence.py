@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.excerpt import Excerpt
 from pglife_conformance.monitor.binding import SHOWN_KIND
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import RunState
@@ -59,11 +60,11 @@ class Expected:
             view.exit_code(after),
         )
 
-    def differences(self, cluster: Cluster, since: int) -> list[tuple[str, str]]:
+    def differences(self, cluster: Cluster, then: Excerpt) -> list[tuple[str, str]]:
         """Pairs of what is expected and what is seen instead."""
         seen = cluster.watcher.look()
         found: list[tuple[str, str]] = []
-        lines = _lines_written(cluster, since)
+        lines = _lines_written(cluster, then)
         if lines != self.lines:
             found.append((_words(self.lines), _words(lines)))
         if seen.exit_code != self.exit_code:
@@ -106,10 +107,10 @@ class Expected:
         ]
 
 
-def _lines_written(cluster: Cluster, since: int) -> tuple[outside.Line, ...]:
-    """The postmaster's lines since this mark, without those that no step of the model writes."""
+def _lines_written(cluster: Cluster, then: Excerpt) -> tuple[outside.Line, ...]:
+    """The postmaster's lines since then, without those that no step of the model writes."""
     lines: list[outside.Line] = []
-    for record in cluster.log(since):
+    for record in then.log():
         try:
             is_own = record.pid == cluster.pid
             line = outside.line_of(record.level, record.message) if is_own else None

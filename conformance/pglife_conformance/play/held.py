@@ -12,6 +12,7 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
+from pglife_conformance.expect.excerpt import Excerpt
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.monitor.binding import SHOWN_KIND
@@ -137,10 +138,10 @@ class HeldServer:
             self._barrier.open()
             self._barrier = None
 
-    def wait_for_blocked_startup(self, since: int) -> None:
+    def wait_for_blocked_startup(self, then: Excerpt) -> None:
         """Wait until the startup process blocks."""
         if self._barrier is not None:
-            self._barrier.wait_for_startup(since)
+            self._barrier.wait_for_startup(then)
 
     # Clients.
 

@@ -15,7 +15,8 @@ from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, ServerError
 from pglife_conformance.events import IMMEDIATE
-from pglife_conformance.expect.crash import SIGKILL_ROUND
+from pglife_conformance.expect.excerpt import Excerpt
+from pglife_conformance.expect.lines import SIGKILL_ROUND
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.steps import TooManyCandidates
 from pglife_conformance.observation.idle import IdleProbe
@@ -110,7 +111,7 @@ class _Player:
 
     def _iterate(self, planned: PlannedIteration) -> None:
         self.at, self.current = self._step(planned.index, planned.action), planned
-        server, mark = self.server, self.cluster.mark()
+        server, then = self.server, self.cluster.since()
         server.stop_kinds(planned.stopped)
         forks_startup = Kind.STARTUP in planned.steps.forked
         if forks_startup:
@@ -121,9 +122,9 @@ class _Player:
         if planned.client is not None:
             self._connect(planned.client)
         expected = Expected.of(self.program, planned)
-        self._wait(expected, mark, needs_timer=planned.needs_timer)
+        self._wait(expected, then, needs_timer=planned.needs_timer)
         if forks_startup and not server.has_exited():
-            server.wait_for_blocked_startup(mark)
+            server.wait_for_blocked_startup(then)
         server.note_refused()
         self._wait_until_idle()
         server.stop_postmaster()
@@ -140,23 +141,23 @@ class _Player:
 
     # Waiting.
 
-    def _wait(self, expected: Expected, mark: int, *, needs_timer: bool) -> None:
+    def _wait(self, expected: Expected, then: Excerpt, *, needs_timer: bool) -> None:
         """Until everything expected is seen, or something else and nothing moves any more."""
         limit = deadlines.START_LIMIT + (deadlines.SIGKILL_LATEST if needs_timer else 0)
         still = _Stillness(self.cluster)
         patience = deadlines.SIGKILL_LATEST if needs_timer else IDLE_S
 
         def over() -> bool:
-            if not expected.differences(self.cluster, mark):
+            if not expected.differences(self.cluster, then):
                 return True
             return still.seconds() >= patience * self.cluster.scale
 
         with contextlib.suppress(Expectation):
             self.cluster.wait_for("the end of an iteration", over, limit)
-        different = expected.differences(self.cluster, mark)
+        different = expected.differences(self.cluster, then)
         if different:
             self._judge()
-            late = not needs_timer and self.cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark)
+            late = not needs_timer and then.find_log(f"^{SIGKILL_ROUND}$")
             raise self._other_way(
                 "; ".join(wanted for wanted, _ in different),
                 "; ".join(found for _, found in different)

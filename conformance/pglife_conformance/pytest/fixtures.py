@@ -8,20 +8,18 @@ Source       STYLE section 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from pglife_conformance.base.failures import SuiteError
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.teardown import end_cluster
 from pglife_conformance.cluster.template import Template
 from pglife_conformance.pytest.selftest import prove_that_deaths_are_seen
 from pglife_conformance.pytest.state import SuiteState, suite_state
 from pglife_conformance.system.privilege import adopt_orphans, counted_user
 from pglife_conformance.targets.base import Target
-
-MakeCluster = Callable[..., Cluster]
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,10 @@ def prove_that_deaths_are_seen(state: SuiteState, template: Template) -> None:
         cluster.start()
         if Need.CRASH_INJECTION in state.target.capabilities:
             session = cluster.session()
-            mark = cluster.mark()
+            then = cluster.since()
             victim = cluster.crash(session.child)
-            cluster.expect_log(rf"\(PID {victim.pid}\) was terminated by signal 9", since=mark)
-            cluster.expect_ready(since=mark)
+            then.expect_log(rf"\(PID {victim.pid}\) was terminated by signal 9")
+            then.expect_ready()
             if any(child.key == victim.key for child in cluster.children()):
                 raise cluster.watcher.failure("a killed backend is gone", str(victim))
         cluster.request_shutdown(FAST)

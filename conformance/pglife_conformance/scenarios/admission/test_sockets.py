@@ -14,9 +14,8 @@ import pytest
 from pglife_conformance.base.deadlines import ANSWER_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Client
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 MAIN = "postmaster.c: PostmasterMain()"
 

@@ -16,12 +16,7 @@ from pglife_conformance.base.refusals import (
     TERMINATED_BY_CRASH,
 )
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import (
-    SHUT_DOWN,
-    TERMINATING,
-    killed_line,
-    quoted,
-)
+from pglife_conformance.expect.lines import SHUT_DOWN, TERMINATING, killed_line, quoted
 from pglife_conformance.hold.pin import pin_wait_backends_after_crash
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind

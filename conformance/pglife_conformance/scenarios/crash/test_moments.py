@@ -17,10 +17,11 @@ from pglife_conformance.base.refusals import (
     SHUTTING_DOWN,
     STARTING_UP,
 )
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
     ABNORMAL,
+    READY_LINE,
     REINITIALIZING,
     SHUT_DOWN,
     SIGKILL_ROUND,

@@ -18,9 +18,10 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
+    READY_LINE,
     REINITIALIZING,
     SHUT_DOWN,
     SIGKILL_ROUND,

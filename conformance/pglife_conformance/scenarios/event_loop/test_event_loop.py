@@ -23,11 +23,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import stop
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
-    SIGKILL_ROUND,
-    TERMINATING,
-    exited_line,
-)
+from pglife_conformance.expect.lines import SIGKILL_ROUND, TERMINATING, exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_limit import lift_limit
 from pglife_conformance.hold.parallel import run_in_parallel

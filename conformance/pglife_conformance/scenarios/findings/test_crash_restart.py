@@ -20,16 +20,16 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
     ABNORMAL,
+    READY_LINE,
     REINITIALIZING,
     SHUT_DOWN,
     SIGKILL_ROUND,
     STARTUP_FAILED,
     TERMINATING,
-    expect_postmaster_lines,
     killed_line,
 )
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster, pin_wait_checkpointer
@@ -70,10 +70,10 @@ def startup_held_after_crash(
 ) -> Iterator[tuple[StartupBarrier, Child]]:
     """PM_STARTUP after a crash, FatalError set; the helpers are there too (OB-02)."""
     barrier = StartupBarrier(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.crash(victim)
-    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    startup = barrier.wait_for_startup(mark)
+    then.expect_line(REINITIALIZING)
+    startup = barrier.wait_for_startup(then)
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
     yield barrier, startup
@@ -161,12 +161,12 @@ def expect_end(cluster: Cluster, code: int, *, but_for: frozenset[Kind]) -> None
 @pytest.mark.parametrize("mode", [FAST, SMART])
 def test_shutdown_while_a_crashed_server_starts_up(cluster: Cluster, mode: ShutdownMode) -> None:
     """A shutdown requested in the PM_STARTUP after a crash ends the server."""
-    mark = cluster.mark()
+    then = cluster.since()
     with startup_held_after_crash(cluster):
         cluster.request_shutdown(mode)
-        cluster.expect_log(f"^received {mode} shutdown request$", since=mark)
+        then.expect_log(f"^received {mode} shutdown request$")
     expect_end(cluster, 1, but_for=frozenset({Kind.CHECKPOINTER, Kind.IO_WORKER}))
-    cluster.expect_log(f"^{ABNORMAL}$", since=mark)
+    then.expect_line(ABNORMAL)
     assert cluster.pid_file() is None
 
 
@@ -185,12 +185,12 @@ def test_startup_process_dies_while_a_crashed_server_starts_up(cluster: Cluster)
     """A startup process that dies in the PM_STARTUP after a crash is named, everybody is told to
     quit, and the postmaster exits 1."""
     with startup_held_after_crash(cluster) as (_, startup):
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.crash(startup)
         expect_reaped(cluster, startup)
         expect_end(cluster, 1, but_for=HELPERS)
     told = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
-    expect_postmaster_lines(cluster, told, mark)
+    then.expect_postmaster_lines(told)
 
 
 @claim(
@@ -208,18 +208,18 @@ def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) ->
     """A child that crashes in the PM_STARTUP after a crash is a new crash: shared memory is made
     anew once more before the server opens."""
     with startup_held_after_crash(cluster):
-        mark = cluster.mark()
+        then = cluster.since()
         victim = cluster.crash(kind)
         expect_reaped(cluster, victim)
         ask_whether_it_is_over(cluster)
-        found = cluster.find_log(f"^{TERMINATING}$", since=mark)
+        found = then.find_log(f"^{TERMINATING}$")
         if found is None:
             raise cluster.watcher.failure(
                 f"the crash of {victim} is handled", "it was reaped, and nobody was told to quit"
             )
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     told = [killed_line(cluster, victim), TERMINATING, REINITIALIZING, READY_LINE]
-    expect_postmaster_lines(cluster, told, mark)
+    then.expect_postmaster_lines(told)
 
 
 @claim(
@@ -239,15 +239,15 @@ def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) ->
     with startup_held_after_crash(cluster) as (barrier, startup):
         # After redo the startup process waits for a checkpoint, so that it can be killed there.
         with Pin(cluster, Kind.CHECKPOINTER):
-            mark = cluster.mark()
+            then = cluster.since()
             with StoppedPostmaster(cluster):
                 barrier.open()
-                cluster.expect_log("^redo (starts at|is not required)", since=mark)
+                then.expect_log("^redo (starts at|is not required)")
                 cluster.crash(startup)
             expect_reaped(cluster, startup)
         expect_end(cluster, 1, but_for=HELPERS)
     told = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
-    expect_postmaster_lines(cluster, told, mark)
+    then.expect_postmaster_lines(told)
 
 
 @claim(
@@ -266,18 +266,18 @@ def test_checkpointer_shuts_wal_down_while_a_crashed_server_starts_up(cluster: C
     """A checkpointer that has been sent INT in the PM_STARTUP after a crash, and so serves nobody
     any more, does not hold the restart: it is a new crash."""
     with startup_held_after_crash(cluster):
-        mark = cluster.mark()
+        then = cluster.since()
         checkpointer = cluster.signal_child(Kind.CHECKPOINTER, signal.SIGINT)
-        cluster.expect_log("^postmaster received pmsignal signal$", since=mark)
+        then.expect_log("^postmaster received pmsignal signal$")
         ask_whether_it_is_over(cluster)
-        found = cluster.find_log("^WAL was shut down unexpectedly$", since=mark)
+        found = then.find_log("^WAL was shut down unexpectedly$")
         if found is None:
             raise cluster.watcher.failure(
                 "a new crash", f"the message that {checkpointer} is out of service went unheard"
             )
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
     told = ["WAL was shut down unexpectedly", REINITIALIZING, READY_LINE]
-    expect_postmaster_lines(cluster, told, mark)
+    then.expect_postmaster_lines(told)
 
 
 # The others.
@@ -299,23 +299,23 @@ def test_startup_process_ends_beside_a_crash(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     barrier = StartupBarrier(cluster)
     cluster.start(wait=False)
-    startup = barrier.wait_for_startup(0)
+    startup = barrier.wait_for_startup()
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
     with StoppedPostmaster(cluster):
         barrier.open()
         expect_zombie(cluster, startup)
         # All others too: nobody is left whose death by QUIT would be a second crash.
-        mark = cluster.mark()
+        then = cluster.since()
         for child in cluster.children():
             cluster.crash(child)
-    cluster.expect_log(f"^{READY_LINE}$", since=mark, within=deadlines.CRASH_RESTART_LIMIT)
-    cluster.expect_log(f"^{TERMINATING}$", since=mark)
-    if cluster.find_log(f"^{REINITIALIZING}$", since=mark) is None:
+    then.expect_line(READY_LINE, within=deadlines.CRASH_RESTART_LIMIT)
+    then.expect_line(TERMINATING)
+    if then.find_log(f"^{REINITIALIZING}$") is None:
         raise cluster.watcher.failure(
             "shared memory is made anew after a crash", "the server has opened without"
         )
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim(
@@ -332,19 +332,19 @@ def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
     """A dead-end child that cannot take QUIT is killed with the others after five seconds, and the
     restart goes on."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child) as held:
         cluster.crash(Kind.WALWRITER)
-        cluster.expect_log(f"^{TERMINATING}$", since=mark)
+        then.expect_line(TERMINATING)
         # It comes now, so that the postmaster sets out anew to sleep until its clock (SL-06).
         refused = cluster.silent_client()
         with Pin(cluster, refused.child) as pin:
-            if cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None:
+            if then.find_log(f"^{SIGKILL_ROUND}$") is not None:
                 raise Inconclusive("a dead-end child before the round", "the five seconds are over")
-            cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
+            then.expect_line(SIGKILL_ROUND)
             cluster.expect_death(held.child)
             cluster.expect_death(pin.child)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim(
@@ -361,17 +361,17 @@ def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> Non
     """A dead-end child that was forked after the round of SIGKILL and cannot take QUIT does not
     hold the restart either: another round reaches it."""
     session = cluster.session()
-    mark = cluster.mark()
+    then = cluster.since()
     with Pin(cluster, session.child) as held:
         with Traced(cluster, held.child):
             cluster.crash(Kind.WALWRITER)
-            cluster.expect_log(f"^{SIGKILL_ROUND}$", since=mark)
+            then.expect_line(SIGKILL_ROUND)
             cluster.expect_death(held.child)
             refused = cluster.silent_client()
             pin = Pin(cluster, refused.child)
         expect_reaped(cluster, held.child)
         cluster.expect_death(pin.child, ANOTHER_ROUND_S)
-    cluster.expect_ready(since=mark)
+    then.expect_ready()
 
 
 @claim(
@@ -386,7 +386,7 @@ def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> Non
 def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
     """A client that connects while the postmaster has the end of the checkpointer to handle is not
     given a child in PM_WAIT_DEAD_END, and does not hold the shutdown."""
-    mark = cluster.mark()
+    then = cluster.since()
     with pin_wait_checkpointer(cluster) as checkpointer:
         first = cluster.silent_client()
         with Pin(cluster, first.child):
@@ -394,7 +394,7 @@ def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
                 checkpointer.release()
                 expect_zombie(cluster, checkpointer.child)
                 late = cluster.silent_client(wait_for_child=False)
-            cluster.expect_log("from PM_WAIT_CHECKPOINTER to PM_WAIT_DEAD_END", since=mark)
+            then.expect_log("from PM_WAIT_CHECKPOINTER to PM_WAIT_DEAD_END")
         cluster.expect_death(first.child)
         expect_end(cluster, 0, but_for=frozenset({Kind.UNKNOWN}))
     late.disconnect()

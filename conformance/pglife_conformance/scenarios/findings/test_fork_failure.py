@@ -15,10 +15,17 @@ from functools import partial
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.children import children_when_running
-from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING, SHUT_DOWN, SIGKILL_ROUND
+from pglife_conformance.expect.lines import (
+    ABNORMAL,
+    READY_LINE,
+    REINITIALIZING,
+    SHUT_DOWN,
+    SIGKILL_ROUND,
+)
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.fork_limit import limit_children, start_with_limit
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.hold.startup_barrier import StartupBarrier
@@ -55,7 +62,7 @@ class Orphans:
 
     def expect_none(self) -> None:
         """Nobody was left behind; whoever was is waited for, and taken off the list."""
-        left = set(children_of(os.getpid())) - self._others - self._cluster.postmaster_pids
+        left = set(children_of(os.getpid())) - self._others - self._cluster.watcher.postmaster_pids
         for pid in left:
             self._cluster.wait_for(f"the end of orphan {pid}", partial(_is_over, pid))
         if left:
@@ -113,14 +120,14 @@ def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Clu
     cluster = counted_cluster
     cluster.start()
     orphans = Orphans(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         limit_children(cluster, io_workers(cluster))
         cluster.crash(Kind.CHECKPOINTER)
     cluster.expect_exit(1, within=deadlines.CRASH_RESTART_LIMIT)
-    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    cluster.expect_log(NO_STARTUP, since=mark)
-    cluster.expect_log(f"^{SHUT_DOWN}$", since=mark)
+    then.expect_line(REINITIALIZING)
+    then.expect_log(NO_STARTUP)
+    then.expect_line(SHUT_DOWN)
     assert cluster.pid_file() is None
     orphans.expect_none()
 
@@ -137,18 +144,18 @@ def open_without_checkpointer(cluster: Cluster) -> None:
     """
     barrier = StartupBarrier(cluster)
     cluster.start(wait=False)
-    barrier.wait_for_startup(0)
+    barrier.wait_for_startup()
     cluster.child(Kind.CHECKPOINTER)
     cluster.child(Kind.BACKGROUND_WRITER)
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         limit_children(cluster, io_workers(cluster) + 1)
         cluster.crash(Kind.CHECKPOINTER)
-    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
-    startup = barrier.wait_for_startup(mark)
+    then.expect_line(REINITIALIZING)
+    startup = barrier.wait_for_startup(then)
     limit_children(cluster, 0)
     barrier.open()
-    cluster.expect_log(f"^{READY_LINE}$", since=mark)
+    then.expect_line(READY_LINE)
     cluster.expect_death(startup)
     cluster.wait_for(
         "nobody but io workers",
@@ -158,7 +165,7 @@ def open_without_checkpointer(cluster: Cluster) -> None:
     cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
 
 
-def expect_end_alone(cluster: Cluster, mark: int) -> None:
+def expect_end_alone(cluster: Cluster, then: Since) -> None:
     """The postmaster exits with 1; it is not waited for in vain.
 
     When its clock has run out and it has no child, nothing is left that could wake it.
@@ -171,7 +178,7 @@ def expect_end_alone(cluster: Cluster, mark: int) -> None:
         assert seen is not None
         if seen.exit_code is not None:
             return "exit"
-        is_over = cluster.find_log(f"^{SIGKILL_ROUND}$", since=mark) is not None
+        is_over = then.find_log(f"^{SIGKILL_ROUND}$") is not None
         if seen.kids or not is_over or is_busy(cluster.pid):
             rest = time.monotonic()
         return "rest" if time.monotonic() - rest >= REST_S * cluster.scale else None
@@ -203,11 +210,11 @@ def test_no_checkpointer_can_be_forked_and_nobody_is_left(counted_cluster: Clust
     if cluster.target.version.major >= 18:
         cluster.configure(io_method="sync")
     open_without_checkpointer(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
-    cluster.expect_log(NO_CHECKPOINTER, since=mark)
-    expect_end_alone(cluster, mark)
-    cluster.expect_log(f"^{ABNORMAL}$", since=mark)
+    then.expect_log(NO_CHECKPOINTER)
+    expect_end_alone(cluster, then)
+    then.expect_line(ABNORMAL)
     assert cluster.pid_file() is None
 
 
@@ -228,10 +235,10 @@ def test_no_checkpointer_can_be_forked_and_io_workers_are_left(counted_cluster: 
     open_without_checkpointer(cluster)
     workers = cluster.children(Kind.IO_WORKER)
     assert len(workers) == io_workers(cluster)
-    mark = cluster.mark()
+    then = cluster.since()
     cluster.request_shutdown(FAST)
-    cluster.expect_log(NO_CHECKPOINTER, since=mark)
+    then.expect_log(NO_CHECKPOINTER)
     cluster.expect_exit(1)
-    cluster.expect_log(f"^{ABNORMAL}$", since=mark)
-    cluster.expect_no_log(f"^{SIGKILL_ROUND}$", since=mark)
+    then.expect_line(ABNORMAL)
+    then.expect_no_log(f"^{SIGKILL_ROUND}$")
     assert cluster.pid_file() is None

@@ -20,7 +20,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome
 from pglife_conformance.events import FAST, SMART
-from pglife_conformance.expect.crash import ABNORMAL, REINITIALIZING
+from pglife_conformance.expect.lines import ABNORMAL, REINITIALIZING
 from pglife_conformance.hold.fork_limit import limit_children
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
@@ -72,9 +72,9 @@ def test_the_startup_process_ends_during_a_smart_shutdown(
     cluster.expect_log(f"^{READ_ONLY}$", within=deadlines.START_LIMIT)
     startup = cluster.child(Kind.STARTUP)
     with cluster.session():
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.request_shutdown(SMART)
-        cluster.expect_log("^received smart shutdown request$", since=mark)
+        then.expect_log("^received smart shutdown request$")
         if how == "promotion":
             cluster.write_file("promote")
             cluster.signal_postmaster(signal.SIGUSR1)
@@ -115,12 +115,12 @@ def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster:
         raise Inconclusive("a walsender and no checkpointer", f"{client.outcome}")
     with Pin(cluster, Kind.WALSENDER) as walsender:
         limit_children(cluster, 0)
-        mark = cluster.mark()
+        then = cluster.since()
         cluster.request_shutdown(FAST)
-        cluster.expect_log(NO_CHECKPOINTER, since=mark)
+        then.expect_log(NO_CHECKPOINTER)
         cluster.expect_death(walsender.child, ANOTHER_ROUND_S)
     cluster.expect_exit(1)
-    cluster.expect_log(f"^{ABNORMAL}$", since=mark)
+    then.expect_line(ABNORMAL)
 
 
 # W3.
@@ -165,16 +165,16 @@ def test_fast_shutdown_right_behind_the_reinitialisation(cluster: Cluster) -> No
     # The first start has logged its settings. Without anything to redo the startup process does not
     # look whether it has been told to end.
     cluster.restart()
-    mark = cluster.mark()
+    then = cluster.since()
     with StoppedPostmaster(cluster):
         barrier = ReinitialisationBarrier(cluster)
         cluster.crash(Kind.WALWRITER)
-    cluster.expect_log(f"^{REINITIALIZING}$", since=mark)
+    then.expect_line(REINITIALIZING)
     # Not taken before the handler of the deaths has returned, and that waits at the barrier.
     cluster.request_shutdown(FAST)
     barrier.open()
-    cluster.expect_log("^received fast shutdown request$", since=mark)
-    redo = cluster.expect_log("^redo (starts at|is not required)", since=mark)
+    then.expect_log("^received fast shutdown request$")
+    redo = then.expect_log("^redo (starts at|is not required)")
     if redo.message != "redo is not required":
         raise Inconclusive("nothing to redo", redo.message)
     expect_end(cluster, 1, but_for=frozenset({Kind.STARTUP}))

@@ -16,10 +16,9 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.children import children_when_running
-from pglife_conformance.expect.crash import REINITIALIZING, SHUT_DOWN, TERMINATING
-from pglife_conformance.expect.since import Since
+from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING, SHUT_DOWN, TERMINATING
 from pglife_conformance.hold.fork_limit import lift_limit, limit_children, start_with_limit
 from pglife_conformance.hold.pin import StoppedPostmaster, pin_fork_failure, pin_smart_pending
 from pglife_conformance.hold.startup_barrier import StartupBarrier
@@ -155,7 +154,7 @@ def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -
 def opened_alone(cluster: Cluster, barrier: StartupBarrier) -> list[LogRecord]:
     """Start; let no fork succeed from the end of recovery on; gives the lines since then."""
     cluster.start(wait=False)
-    barrier.wait_for_startup(0)
+    barrier.wait_for_startup()
     cluster.child(Kind.BACKGROUND_WRITER)
     then = cluster.since()
     with pin_fork_failure(cluster):
@@ -205,7 +204,7 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
     failed = [record for record in lines if re.search(NO_WORKER, record.message)][-1]
     cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER, within=deadlines.CRASH_RESTART_LIMIT)
     starting = '^starting background worker process "logical'
-    again = Since(cluster, failed.index + 1).expect_log(starting)
+    again = cluster.after(failed).expect_log(starting)
     assert again.moment - failed.moment >= RESTART_INTERVAL_S
 
 
@@ -273,12 +272,12 @@ def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: C
     then = cluster.since()
     with pin_fork_failure(cluster):
         first = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
-        then = Since(cluster, first.index + 1)
+        then = cluster.after(first)
         for _ in range(2):
             record = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
-            then = Since(cluster, record.index + 1)
+            then = cluster.after(record)
         # Only until here: one that has been forked may well be slow.
-        Since(cluster, first.index).expect_no_log("took too long to start; canceled")
+        cluster.since(first).expect_no_log("took too long to start; canceled")
     then.expect_log("^autovacuum: processing database", deadlines.START_LIMIT)
     # It has stopped to ask: whoever comes besides has no place to take.
     needless, late = "^autovacuum worker started without a worker entry$", "took too long to start"

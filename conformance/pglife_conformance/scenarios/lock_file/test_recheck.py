@@ -10,10 +10,9 @@ import time
 
 import pytest
 
-from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import SHUT_DOWN
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
+from pglife_conformance.expect.lines import SHUT_DOWN
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 RECHECKED_EVERY_S = 60.0
 AT_LATEST_S = 150.0

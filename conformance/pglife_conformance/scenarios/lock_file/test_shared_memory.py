@@ -20,11 +20,10 @@ from itertools import count
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.events import FAST
 from pglife_conformance.observation.leftovers import SysvSegment, processes_in
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.lock_file.test_contents import NO_SOCKET, try_to_start
 
 SYSV = [Need.SYSV_SHM, Need.OS_SIGNALS]

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.hold.parallel import parallel_setting, run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 
 @dataclass(frozen=True)

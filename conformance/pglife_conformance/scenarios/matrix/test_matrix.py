@@ -15,11 +15,11 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import MakeCluster
 from pglife_conformance.matrix.cell import TooSlow, play
 from pglife_conformance.matrix.events import Event, Request, events_in
 from pglife_conformance.matrix.states import RUN, RUN_SMART, STATES, State, cluster_settings
 from pglife_conformance.pytest.claims import Claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.targets.base import Target
 
 SOURCE = "postmaster.c: PostmasterStateMachine(), process_pm_child_exit(), HandleChildCrash()"

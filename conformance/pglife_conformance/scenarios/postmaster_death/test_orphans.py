@@ -14,9 +14,9 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Ending, Tag
+from pglife_conformance.cluster.cluster import MakeCluster
 from pglife_conformance.hold.ptrace import CaughtFork
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 
 @claim(

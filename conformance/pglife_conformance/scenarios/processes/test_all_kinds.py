@@ -14,7 +14,6 @@ import pytest
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.reload import expect_each_to_reload
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
@@ -23,6 +22,7 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import (
     start_with_everybody,
 )
+from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 

@@ -13,12 +13,9 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
-from pglife_conformance.expect.crash import (
-    REINITIALIZING,
-)
-from pglife_conformance.expect.since import Since
+from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING
 from pglife_conformance.hold.pin import pin_wait_backends
 from pglife_conformance.hold.startup_barrier import pin_startup_after_crash
 from pglife_conformance.observation.kinds import Kind
@@ -217,7 +214,7 @@ def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> Non
     # No clock is asked, for a loaded machine has its own: who comes after the line is served when
     # the postmaster has started whoever may start (SL-01).
     with cluster.session():
-        started = Since(cluster, reinitialized.index).find_log(
+        started = cluster.since(reinitialized).find_log(
             '^starting background worker process "logical replication launcher"$'
         )
         if started is None:

@@ -7,9 +7,7 @@ import time
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.expect.crash import (
-    exited_line,
-)
+from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.sleeping import (

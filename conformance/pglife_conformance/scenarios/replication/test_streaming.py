@@ -15,6 +15,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair
 from pglife_conformance.events import FAST
@@ -22,7 +23,6 @@ from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
 

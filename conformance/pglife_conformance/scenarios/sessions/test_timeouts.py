@@ -17,7 +17,7 @@ from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import SendQuery
-from pglife_conformance.expect.crash import exited_line
+from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.pytest.claims import claim
 

@@ -15,7 +15,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.log_lines import in_version, same_story, step
+from pglife_conformance.expect.excerpt import in_version, same_lines, step
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import (
     Pin,
@@ -76,7 +76,7 @@ def expect_end(
     cluster.expect_exit(code=code)
     wanted = in_version(story, cluster.target.version.major)
     told = then.exact_lines(names)
-    if not same_story(told, wanted):
+    if not same_lines(told, wanted):
         raise cluster.watcher.failure(f"the story {[str(line) for line in wanted]}", str(told))
     assert cluster.log()[-1].message == SHUT_DOWN
     assert cluster.pid_file() is None
@@ -323,7 +323,7 @@ def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: Shutd
     """From birth to the end the steps of pmState are one chain, and it ends in no children."""
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
-    steps = cluster.pmstates()
+    steps = cluster.all_log().pmstates()
     assert steps[0][0] == "PM_INIT"
     assert steps[-1][1] == "PM_NO_CHILDREN"
     assert all(before[1] == after[0] for before, after in pairwise(steps))

@@ -18,10 +18,11 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import stop, unconfirming_receiver, walsender
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
+    READY_LINE,
     REINITIALIZING,
     SIGKILL_ROUND,
     TERMINATING,

@@ -15,14 +15,13 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import start_pair, stop
 from pglife_conformance.hold.ptrace import WATCHED, Blocked, FollowedChild
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.signals.test_targets import (
     EVERYBODY,
     PRIMARY,

@@ -15,10 +15,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
-from pglife_conformance.expect.crash import (
-    exited_line,
-    killed_line,
-)
+from pglife_conformance.expect.lines import exited_line, killed_line
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S

@@ -24,9 +24,7 @@ from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError
 from pglife_conformance.expect.children import io_worker_number
-from pglife_conformance.expect.crash import (
-    exited_line,
-)
+from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import Pin

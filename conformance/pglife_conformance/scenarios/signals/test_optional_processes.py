@@ -20,10 +20,11 @@ from pglife_conformance.base.refusals import (
     QUERY_CANCELED,
     TERMINATED_BY_ADMINISTRATOR,
 )
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import IMMEDIATE
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
+    READY_LINE,
     SHUT_DOWN,
     STARTUP_FAILED,
     TERMINATING,

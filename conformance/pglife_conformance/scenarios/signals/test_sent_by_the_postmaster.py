@@ -22,7 +22,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
+from pglife_conformance.expect.lines import SHUT_DOWN, SIGKILL_ROUND, TERMINATING
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import Pin

@@ -18,7 +18,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.standby import (
     ARCHIVES_ALWAYS,
     READ_ONLY_LINE,
@@ -28,13 +28,12 @@ from pglife_conformance.cluster.standby import (
     walsender,
 )
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import TERMINATING
+from pglife_conformance.expect.lines import TERMINATING
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 from pglife_conformance.scenarios.signals.test_optional_processes import (
     autovacuum_worker,

@@ -16,11 +16,11 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.reload import expect_each_to_reload
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
 INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.STANDBY, Need.FULL_SQL]

@@ -13,12 +13,11 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Ending
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import Pair, start_pair
 from pglife_conformance.expect.since import Since
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 CONFLICT = "postgres.c: ProcessRecoveryConflictInterrupt()"
 NEEDS = [Need.STANDBY, Need.FULL_SQL, Need.OS_SIGNALS]

@@ -17,7 +17,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
 from pglife_conformance.events import FAST
@@ -28,7 +28,6 @@ from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file
 from pglife_conformance.scenarios.pg_ctl.test_start_details import is_alive
 

@@ -18,7 +18,7 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import (
     ALONE,
     ARCHIVES_ALWAYS,
@@ -29,7 +29,7 @@ from pglife_conformance.cluster.standby import (
     walsender,
 )
 from pglife_conformance.events import FAST, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
     REINITIALIZING,
     SHUT_DOWN,
     TERMINATING,
@@ -44,7 +44,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
 
 REAPER = "postmaster.c: process_pm_child_exit()"

@@ -8,7 +8,8 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.lines import READY_LINE
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.pid_file import PidFileStatus

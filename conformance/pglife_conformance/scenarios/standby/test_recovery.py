@@ -14,22 +14,20 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
-from pglife_conformance.expect.crash import (
+from pglife_conformance.expect.lines import (
     SHUT_DOWN,
     STARTUP_FAILED,
     TERMINATING,
     exited_line,
     killed_line,
 )
-from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
 
@@ -304,4 +302,4 @@ def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> N
         STARTUP_FAILED,
         SHUT_DOWN,
     ]
-    Since(cluster, told.index).expect_postmaster_lines(lines)
+    cluster.since(told).expect_postmaster_lines(lines)

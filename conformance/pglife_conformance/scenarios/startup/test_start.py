@@ -14,10 +14,10 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.children import children_when_running
-from pglife_conformance.expect.log_lines import step
+from pglife_conformance.expect.excerpt import step
 from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.matrix.finale import READY
 from pglife_conformance.observation.control_file import ControlState
@@ -26,7 +26,6 @@ from pglife_conformance.observation.leftovers import sysv_segments_of
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 BIRTH = "postmaster.c: PostmasterMain()"
 PID_FILE = "miscinit.c: CreateLockFile(), AddToDataDirLockFile()"
@@ -77,7 +76,7 @@ def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     """Line 7 is the id of the System V segment that the postmaster made."""
     pid_file = cluster.pid_file()
     assert pid_file is not None
-    (segment,) = sysv_segments_of({cluster.pid}, cluster.made_at)
+    (segment,) = sysv_segments_of({cluster.pid}, cluster.watcher.made_at)
     assert int((pid_file.shared_memory or "").split()[1]) == segment.shmid
 
 

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.pg_ctl.test_commands import pid_of_nobody
 from pglife_conformance.targets.base import Finished
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import MakeCluster
 from pglife_conformance.play.player import play
 from pglife_conformance.play.script import read_script, settings_of
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.targets.base import Target
 
 PLAYABLE = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES, Need.STARTUP_BARRIER]

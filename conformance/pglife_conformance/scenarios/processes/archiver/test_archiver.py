@@ -16,7 +16,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import exited_line, quoted
+from pglife_conformance.expect.lines import exited_line, quoted
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe

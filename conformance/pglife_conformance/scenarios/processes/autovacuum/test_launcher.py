@@ -6,13 +6,12 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import SMART
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
 

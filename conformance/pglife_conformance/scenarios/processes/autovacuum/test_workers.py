@@ -10,7 +10,6 @@ from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
-from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.ptrace import CaughtFork, HeldZombie
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
@@ -238,5 +237,5 @@ def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> 
         caught.wait_for_fork()
         told = then.expect_log(TOO_LONG)
         assert (told.pid, told.level) == (launcher.pid, "WARNING")
-    Since(cluster, told.index + 1).expect_log("^autovacuum: processing database ")
+    cluster.after(told).expect_log("^autovacuum: processing database ")
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key

@@ -18,23 +18,16 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import READY_LINE, Cluster
+from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
-from pglife_conformance.expect.crash import (
-    REINITIALIZING,
-    TERMINATING,
-    exited_line,
-    killed_line,
-)
-from pglife_conformance.expect.since import Since
+from pglife_conformance.expect.lines import REINITIALIZING, TERMINATING, exited_line, killed_line
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 SHOULD = "postmaster.c: bgworker_should_start_now()"
 CLEANUP = "postmaster.c: CleanupBackend()"
@@ -160,7 +153,7 @@ def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
     standby.start(wait=False)
     line = READ_ONLY_LINE if hot else "entering standby mode"
     first = standby.expect_log(f"^{line}$", within=deadlines.START_LIMIT)
-    then = Since(standby, first.index)
+    then = standby.since(first)
     if hot:
         child = leader(standby)
     else:

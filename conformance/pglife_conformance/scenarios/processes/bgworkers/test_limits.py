@@ -7,12 +7,11 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
 from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.support.parallel_workers import PARALLEL, launched, make_table
 
 START = "postmaster.c: maybe_start_bgworkers()"

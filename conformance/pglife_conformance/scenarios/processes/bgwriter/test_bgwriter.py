@@ -8,13 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.processes.test_inherited import files_of
 from pglife_conformance.scenarios.support.all_processes import run_counts
 from pglife_conformance.scenarios.support.sleeping import pinned_asleep

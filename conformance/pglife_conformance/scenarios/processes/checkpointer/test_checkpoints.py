@@ -19,10 +19,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.crash import (
-    TERMINATING,
-    exited_line,
-)
+from pglife_conformance.expect.lines import TERMINATING, exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind

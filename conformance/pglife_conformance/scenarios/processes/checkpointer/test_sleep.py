@@ -14,7 +14,7 @@ import pytest
 
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST
 from pglife_conformance.observation.idle import IdleProbe
@@ -24,7 +24,6 @@ from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 from pglife_conformance.scenarios.processes.checkpointer.test_checkpoints import (
     counts,
     spread_checkpoint,

@@ -13,7 +13,7 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import COLLECTED_LOG, Cluster
-from pglife_conformance.expect.crash import killed_line
+from pglife_conformance.expect.lines import killed_line
 from pglife_conformance.hold.pin import pin_wait_backends, pin_wait_backends_after_crash
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind

@@ -7,9 +7,7 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.expect.crash import (
-    exited_line,
-)
+from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.kinds import Kind

@@ -17,7 +17,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair, stop
 from pglife_conformance.hold.pin import Pin
@@ -25,7 +25,6 @@ from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.pytest.fixtures import MakeCluster
 
 HISTORIC = r"^timeline 1 became historic, can read up to [0-9A-F]+/[0-9A-F]+$"
 
