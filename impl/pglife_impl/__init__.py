@@ -1,9 +1,7 @@
-"""The bundled server: PostgreSQL 18's process architecture, small, real and forked.
+"""The bundled server: PostgreSQL 18's process architecture as a small server of real processes.
 
-Begin with   postgres.py (the command), then postmaster.py (the loop) and pm_*.py (the decisions).
-Owns         the version it reports and the base of the package's exceptions.
-Leaves out   what a database does beyond living and dying; see README.md.
-Source       PostgreSQL 18.6, as retold in docs by numbered rules.
+Begin with commands/postgres.py (the program), postmaster/loop.py (the server loop) and
+postmaster/decide.py (its decisions). impl/README.md is the map.
 """
 
 SERVER_VERSION = "18.6 (pglife)"

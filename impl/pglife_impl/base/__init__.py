@@ -1,1 +1,1 @@
-"""What every part of the server uses: kinds of process, records, words, repairs."""
+"""Shared by all other folders: kinds of process, ids, records, levels, exits, repairs."""

@@ -1,11 +1,8 @@
-"""Records: classes of named and typed fields that never change, cheap to define.
+"""Record: immutable classes of typed fields that are cheap to define.
 
-Begin with   Record.
-Owns         what a record does: made by place or by name, compared by type and values, matched,
-             shown, copied with changes.
-Rejected     dataclasses and NamedTuple, which compile source for each class: of the processor time
-             that the postmaster takes to load its fifty, and all else, it was a half and a third.
-             msgspec makes classes as fast as this, but takes as long to be imported itself.
+Rejected: dataclasses and NamedTuple, which compile source for each class. For the 50 classes that
+the postmaster imports, that was a half (dataclasses) or a third (NamedTuple) of the processor time
+of its start. msgspec defines classes as fast as this, but its own import takes as long.
 """
 
 from __future__ import annotations
@@ -15,12 +12,12 @@ from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
 
 @dataclass_transform(frozen_default=True)
 class RecordType(type):
-    """Makes slots of the annotations; what a field is set to in the class is its default."""
+    """Turns annotations into slots, and values in the class body into defaults."""
 
     def __new__(
         cls, name: str, bases: tuple[type, ...], space: dict[str, Any], **options: Any
     ) -> RecordType:
-        """A class of records; its fields are its own annotations, in their order."""
+        """Make the class. TypeError if it inherits from another record."""
         if bases and bases != (Record,):
             raise TypeError(f"{name} would lose the fields of what it inherits from")
         fields = tuple(space.get("__annotations__", ())) if bases else ()
@@ -30,20 +27,20 @@ class RecordType(type):
 
 
 class Record(metaclass=RecordType):
-    """The base of all records; a class of records is not inherited from."""
+    """Base of records: compared by type and values, matched by position, copied by replace()."""
 
     fields: ClassVar[tuple[str, ...]]
     defaults: ClassVar[dict[str, Any]]
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        """Fields by place, then by name. TypeError if one is missing, unknown or given twice."""
-        by_place = dict(zip(self.fields, values, strict=False))
-        given = {**self.defaults, **by_place, **named}
-        wrong = len(values) > len(self.fields) or by_place.keys() & named.keys()
+        """Set the fields, by position or name. TypeError if one is missing, unknown or doubled."""
+        positional = dict(zip(self.fields, values, strict=False))
+        given = {**self.defaults, **positional, **named}
+        wrong = len(values) > len(self.fields) or positional.keys() & named.keys()
         if wrong or given.keys() != set(self.fields):
             raise TypeError(
                 f"{type(self).__name__} takes {', '.join(self.fields) or 'nothing'};"
-                f" got {len(values)} by place and {', '.join(named) or 'none'} by name"
+                f" got {len(values)} by position and {', '.join(named) or 'none'} by name"
             )
         for field in self.fields:
             object.__setattr__(self, field, given[field])
@@ -52,14 +49,14 @@ class Record(metaclass=RecordType):
         raise AttributeError(f"{type(self).__name__}.{name} never changes")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__}.{name} never goes")
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted")
 
     def as_dict(self) -> dict[str, Any]:
         """The values by name."""
         return {field: getattr(self, field) for field in self.fields}
 
     def replace(self, **changes: Any) -> Self:
-        """The same with other values for some fields."""
+        """A copy with other values for some fields."""
         return type(self)(**{**self.as_dict(), **changes})
 
     def __eq__(self, other: object) -> bool:

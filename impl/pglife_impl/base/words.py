@@ -1,9 +1,6 @@
-"""Words that the programs of this server share with each other.
+"""Message levels and the states in postmaster.pid, shared by the server and pg_ctl.
 
-Begin with   Level, PidStatus.
-Owns         levels of messages, and what line 8 of postmaster.pid may say.
-Leaves out   who says them when (elog.py, perform.py). Imports nothing heavy: pg_ctl needs them too.
-Source       utils/elog.h; utils/pidfile.h; rule SH-40.
+Source: utils/elog.h; utils/pidfile.h; rule SH-40.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A child process: what it inherits, its first steps, the loop of a background process."""
+"""A child process: what it inherits, its first steps, the skeleton of a background process."""

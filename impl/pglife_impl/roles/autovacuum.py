@@ -1,9 +1,6 @@
-"""The autovacuum launcher.
+"""The autovacuum launcher. There are no tables yet, so it requests no workers.
 
-Begin with   AutovacuumLauncher.
-Owns         its signal table and its rhythm.
-Leaves out   workers: with no tables there is nothing to vacuum, so it asks for none yet.
-Source       postmaster/autovacuum.c: AutoVacLauncherMain(); rules AV-01, AV-13..17, SG-15.
+Source: postmaster/autovacuum.c: AutoVacLauncherMain(); rules AV-01, AV-13..17, SG-15.
 """
 
 from __future__ import annotations
@@ -20,12 +17,12 @@ from pglife_impl.process.role import Reaction, Role, Seconds
 
 @register
 class AutovacuumLauncher(Role):
-    """See to it that every database is vacuumed once in autovacuum_naptime.
+    """Vacuums every database once in autovacuum_naptime.
 
     Started      by the postmaster, in PM_RUN while autovacuum and track_counts are on.
-    Ends         on SIGTERM, or when autovacuum is switched off by reload, with exit code 0.
-    Aborts       on SIGQUIT, at once, with exit code 2.
-    If it dies   otherwise, the postmaster treats it as a crash and restarts the cluster.
+    Exits        with 0 on SIGTERM, or when a reload switches autovacuum off.
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any other exit.
     """
 
     kind = Kind.AUTOVAC_LAUNCHER
@@ -34,27 +31,27 @@ class AutovacuumLauncher(Role):
         signal.SIGINT: Reaction.SERVE,
         signal.SIGTERM: Reaction.STOP,
         signal.SIGQUIT: Reaction.ABORT,
-        signal.SIGUSR2: Reaction.WAKE,  # a worker started, ended or failed: it asks for none yet
+        signal.SIGUSR2: Reaction.WAKE,  # a worker has started, exited or failed
     }
 
     def begin(self) -> None:
-        """AV-17; AV-14: started against a switched-off autovacuum it makes one round only."""
+        """Log the start; exit at once if autovacuum is off (AV-14, AV-17)."""
         elog.log(Level.DEBUG1, "autovacuum launcher started")
         self.reloaded()
 
     def reloaded(self) -> None:
-        """AV-13."""
+        """Exit if autovacuum has been switched off (AV-13)."""
         if not (self.gucs.boolean("autovacuum") and self.gucs.boolean("track_counts")):
             raise ProcExit(EXIT_DONE)
 
     def turn(self) -> Seconds:
-        """Nothing to vacuum; look again in a while. SIGINT cancels what it does (SG-15)."""
+        """There is nothing to vacuum; SIGINT cancels it nevertheless (SG-15)."""
         if Reaction.SERVE in self.pending:
             self.pending.discard(Reaction.SERVE)
             elog.log(Level.ERROR, "canceling statement due to user request")
         return float(self.gucs.integer("autovacuum_naptime"))
 
     def before_exit(self, code: int) -> None:
-        """AV-17."""
+        """Log an exit with code 0 (AV-17)."""
         if code == 0:
             elog.log(Level.DEBUG1, "autovacuum launcher shutting down")

@@ -1,10 +1,7 @@
-"""The checkpointer.
+"""The checkpointer. There are no buffers and no WAL yet: a checkpoint writes the control file only.
 
-Begin with   Checkpointer.turn().
-Owns         the control file's state at checkpoints and at the end.
-Leaves out   buffers and WAL: a checkpoint writes the control file and nothing else yet.
-Source       postmaster/checkpointer.c: CheckpointerMain(); access/transam/xlog.c: ShutdownXLOG(),
-             CreateCheckPoint(); rules CK-01..10, SG-11, SH-13..16, RC-18.
+Source: postmaster/checkpointer.c: CheckpointerMain(); access/transam/xlog.c: ShutdownXLOG(),
+CreateCheckPoint(); rules CK-01..10, SG-11, SH-13..16, RC-18.
 """
 
 from __future__ import annotations
@@ -26,18 +23,19 @@ from pglife_impl.process.role import Reaction, Role, Seconds
 from pglife_impl.shmem.checkpoint import CheckpointFlag, describe
 from pglife_impl.shmem.segment import Lock
 
-RECORD_SIZE = 120  # how far a checkpoint record moves the end of WAL in PostgreSQL
+RECORD_SIZE = 120  # bytes that a checkpoint record adds to WAL in PostgreSQL
 
 
 @register
 class Checkpointer(Role):
-    """Make checkpoints; write the last one of all at shutdown.
+    """Makes checkpoints, the last of them at shutdown.
 
-    Started      by the postmaster, before recovery; once more if it is missing at shutdown.
-    Ends         on SIGUSR2 with exit code 0, and the postmaster sends that last of all. SIGTERM is
-                 ignored (CK-05). SIGINT: write the shutdown checkpoint, tell the postmaster, wait.
-    Aborts       on SIGQUIT, at once, with exit code 2.
-    If it dies   in any other way or at any other time, that is a crash.
+    Started      by the postmaster, before recovery; again if none runs at a shutdown.
+    Exits        with 0 on SIGUSR2, which the postmaster sends in PM_WAIT_CHECKPOINTER. SIGTERM is
+                 ignored (CK-05). On SIGINT it writes the shutdown checkpoint and sends
+                 XLOG_IS_SHUTDOWN to the postmaster.
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any other exit, and any exit in another state.
     """
 
     kind = Kind.CHECKPOINTER
@@ -50,7 +48,7 @@ class Checkpointer(Role):
     }
 
     def begin(self) -> None:
-        """Nothing is due yet."""
+        """No shutdown checkpoint has been written."""
         self.xlog_is_shut_down = False
 
     def turn(self) -> Seconds | None:
@@ -60,14 +58,14 @@ class Checkpointer(Role):
             self.xlog_is_shut_down = True
             self.world.signal_postmaster(PmSignal.XLOG_IS_SHUTDOWN)
         if Reaction.SERVE in self.pending:
-            raise ProcExit(EXIT_DONE)  # CK-07
+            raise ProcExit(EXIT_DONE)  # CK-07: even without a shutdown checkpoint
         if self.xlog_is_shut_down:
-            return None  # CK-06
+            return None  # CK-06: serve no requests after the shutdown checkpoint
         self.serve_requests()
         return float(self.gucs.integer("checkpoint_timeout"))
 
     def serve_requests(self) -> None:
-        """Make the checkpoint that somebody asked for."""
+        """Make the checkpoint that is requested, if one is."""
         with self.shmem.locked(Lock.CHECKPOINT):
             counters = self.shmem.checkpoint_counters()
             flags = CheckpointFlag(counters.requested)
@@ -92,21 +90,23 @@ class Checkpointer(Role):
             self.wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Whoever asked sleeps on its latch. We do not keep a list: a wake too many is harmless,
-        and checkpoints are rare."""
+        """Wake every process that may wait for a checkpoint: it sleeps on its latch.
+
+        No list of requesters is kept: to wake one too many is harmless, and checkpoints are rare.
+        """
         for row in self.shmem.activities():
             if row.kind in (Kind.STARTUP, Kind.BACKEND):
                 try:
                     os.kill(row.pid, signal.SIGURG)
                 except OSError:
-                    continue  # it has just gone
+                    continue  # it has just exited
 
     def shut_xlog_down(self) -> None:
-        """SH-13..16: the last checkpoint; after it nobody writes WAL."""
+        """Write the shutdown checkpoint; no process writes WAL after it (SH-13..16)."""
         elog.log(Level.LOG, "shutting down")
         titles.activity("performing shutdown checkpoint")
         now = time.time()
-        if self.shmem.in_recovery:  # RC-18: recovery is not done, so this is no clean end
+        if self.shmem.in_recovery:  # RC-18: not a clean shutdown
             self._write(control.read(".").with_state(DbState.SHUTDOWNED_IN_RECOVERY, now))
         else:
             self._write(control.read(".").with_state(DbState.SHUTDOWNING, now))
@@ -114,7 +114,7 @@ class Checkpointer(Role):
         titles.activity("")
 
     def checkpoint(self, flags: CheckpointFlag, state: DbState | None) -> None:
-        """Write a checkpoint into the control file, and say so."""
+        """Write a checkpoint into the control file, and log it if log_checkpoints is on."""
         started = time.monotonic()
         if self.gucs.boolean("log_checkpoints"):
             elog.log(Level.LOG, f"checkpoint starting: {describe(flags)}")

@@ -1,9 +1,6 @@
-"""An io worker: reads on behalf of others.
+"""An io worker. There is no buffer pool yet, so it has nothing to read.
 
-Begin with   IoWorker.
-Owns         its signal table and its number.
-Leaves out   the reads, which come with the buffer pool of a later issue.
-Source       storage/aio/method_worker.c; rules IO-01..10, SG-20, TI-12, TI-34.
+Source: storage/aio/method_worker.c; rules IO-01..10, SG-20, TI-12, TI-34.
 """
 
 from __future__ import annotations
@@ -18,13 +15,13 @@ from pglife_impl.process.role import Reaction, Role
 
 @register
 class IoWorker(Role):
-    """Carry out reads that others have queued.
+    """Performs reads that other processes have queued.
 
-    Started      by the postmaster, before everybody who might need I/O, up to io_workers of them.
-    Ends         on SIGUSR2 (the postmaster's way) or SIGINT with exit code 0. SIGTERM is ignored,
-                 so that it outlives everybody who needs it (IO-06).
-    Aborts       on SIGQUIT, at once, with exit code 2.
-    If it dies   by anything but exit 0 or 1, that is a crash.
+    Started      by the postmaster, before any process that may need I/O, up to io_workers of them.
+    Exits        with 0 on SIGUSR2, which the postmaster sends, or SIGINT. SIGTERM is ignored, so
+                 that it outlives every process that may need it (IO-06).
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any exit but 0 and 1.
     """
 
     kind = Kind.IO_WORKER
@@ -37,10 +34,10 @@ class IoWorker(Role):
     }
 
     def begin(self) -> None:
-        """`io worker N`, N being the lowest number that was free (TI-34). To PostgreSQL the number
-        is the activity, so update_process_title = off hides it."""
+        """Show `io worker N`, with the lowest free number (TI-34). To PostgreSQL the number is the
+        activity, so update_process_title = off hides it."""
         assert self.proc is not None
         titles.activity(str(self.shmem.io_worker_number(self.proc)))
 
     def turn(self) -> None:
-        """The queue is empty: sleep until woken."""
+        """The queue is empty: sleep until the latch is set."""

@@ -1,10 +1,6 @@
-"""The logging collector.
+"""The logging collector. It knows neither csvlog nor jsonlog.
 
-Begin with   Logger.turn().
-Owns         log files: names, rotation, current_logfiles.
-Leaves out   csvlog and jsonlog.
-Source       postmaster/syslogger.c: SysLoggerMain(), logfile_rotate(); rules LG-01..06, SG-21,
-             CR-54.
+Source: postmaster/syslogger.c: SysLoggerMain(), logfile_rotate(); rules LG-01..06, SG-21, CR-54.
 """
 
 from __future__ import annotations
@@ -29,13 +25,13 @@ MINUTE_S = 60
 
 @register
 class Logger(Role):
-    """Collect what everybody writes to stderr, and put it into files.
+    """Writes what all other processes write to stderr into log files.
 
-    Started      by the postmaster, before everybody else, if logging_collector is on.
-    Ends         at end of file on its pipe: when nobody is left who could log. It does not watch
-                 the postmaster, and ignores SIGINT, SIGTERM, SIGQUIT and SIGUSR2 (LG-03).
+    Started      by the postmaster, before all other children, if logging_collector is on.
+    Exits        with 0 at end of file on its pipe: when no process is left that could log. It does
+                 not watch the postmaster, and ignores SIGINT, SIGTERM, SIGQUIT and SIGUSR2 (LG-03).
     Rotates      on SIGUSR1, by age and by size.
-    If it dies   it is replaced, and nothing else happens: it is not attached to shared memory.
+    Crash        none: it is replaced, because it is not attached to shared memory.
     """
 
     kind = Kind.LOGGER
@@ -61,8 +57,8 @@ class Logger(Role):
         self.pattern = self.gucs.text("log_filename")
 
     def attach(self) -> None:
-        """Let go of what would keep us, or others, from noticing an end: our own stderr is the
-        pipe's writing end, and shared memory and its lock are not for us (LG-02)."""
+        """Close the pipe's write end, which is stderr too, so that the end of file arrives; detach
+        from shared memory and its lock, so that a new postmaster may start (LG-02)."""
         super().attach()
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
@@ -74,7 +70,7 @@ class Logger(Role):
         self.shmem.destroy()
 
     def turn(self) -> Seconds | None:
-        """Take what is in the pipe; rotate if it is time."""
+        """Copy what is in the pipe; rotate if a signal, age or size requires it."""
         if Reaction.ROTATE in self.pending:
             self.pending.discard(Reaction.ROTATE)
             self.rotate()
@@ -92,7 +88,7 @@ class Logger(Role):
         return left
 
     def drain(self) -> None:
-        """Copy the pipe into the file; end at end of file."""
+        """Copy the pipe into the file; exit at end of file."""
         while True:
             try:
                 data = os.read(self.pipe, READ_SIZE)
@@ -104,14 +100,14 @@ class Logger(Role):
                 data = data[os.write(self.file, data) :]
 
     def reloaded(self) -> None:
-        """Directory or name pattern changed: that is a rotation."""
+        """Rotate if log_directory or log_filename changed."""
         new = (self.gucs.text("log_directory"), self.gucs.text("log_filename"))
         if new != (self.directory, self.pattern):
             self.directory, self.pattern = new
             self.rotate()
 
     def rotate(self) -> None:
-        """LG-06: go on in the file that is due now, if it is another one."""
+        """Open the file that log_filename names now (LG-06)."""
         self.since = time.time()
         try:
             path, file = open_log_file(self.gucs, self.since)
@@ -122,12 +118,12 @@ class Logger(Role):
         self.path, self.file = path, file
 
     def sleep(self, delay: Seconds | None) -> None:
-        """The postmaster's death is no reason to leave."""
+        """Sleep; the exit of the postmaster does not end the logger."""
         self.wait_set.wait(delay)
         self.latch.reset()
 
     def before_exit(self, code: int) -> None:
-        """PostgreSQL's line; our stderr is nowhere, so it goes into the file."""
+        """Log the exit into the file: stderr is /dev/null."""
         if elog.interesting(Level.DEBUG1):
             line = elog.prefix("00000") + "DEBUG:  logger shutting down\n"
             os.write(self.file, line.encode())

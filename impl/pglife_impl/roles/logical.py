@@ -1,9 +1,6 @@
-"""The logical replication launcher, a background worker.
+"""The logical replication launcher, a background worker. There are no subscriptions.
 
-Begin with   LogicalReplicationLauncher.
-Owns         its signal table.
-Leaves out   subscriptions, of which there are none.
-Source       replication/logical/launcher.c: ApplyLauncherMain(); rules BG-18, BG-25, SG-22, SH-27.
+Source: replication/logical/launcher.c: ApplyLauncherMain(); rules BG-18, BG-25, SG-22, SH-27.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ NAPTIME_S = 180.0
 
 @register
 class LogicalReplicationLauncher(Role):
-    """Start an apply worker for each subscription.
+    """Starts an apply worker for each subscription.
 
     Started      by the postmaster, in PM_RUN, if max_logical_replication_workers > 0.
-    Ends         on SIGTERM or SIGINT with exit code 1, because a background worker that exits 0 is
-                 never started again; after 1 it is, 5 s later (BG-12, BG-13).
-    Aborts       on SIGQUIT, at once, with exit code 2.
-    If it dies   by anything but exit 0 or 1, that is a crash.
+    Exits        with 1 on SIGTERM or SIGINT: after 1 a background worker is restarted, 5 s later;
+                 after 0 it never is (BG-12, BG-13).
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any exit but 0 and 1.
     """
 
     kind = Kind.BG_WORKER
@@ -40,14 +37,14 @@ class LogicalReplicationLauncher(Role):
     }
 
     def begin(self) -> None:
-        """The line that tells it is there."""
+        """Log the start."""
         elog.log(Level.DEBUG1, "logical replication launcher started")
 
     def turn(self) -> Seconds:
-        """No subscriptions; look again in a while."""
+        """There are no subscriptions; sleep."""
         return NAPTIME_S
 
     def before_exit(self, code: int) -> None:
-        """The line that tells it goes because it was told to."""
+        """Log an exit that SIGTERM or SIGINT requested."""
         if Reaction.GIVE_UP in self.pending:
             elog.log(Level.DEBUG1, "logical replication launcher shutting down")

@@ -1,10 +1,7 @@
-"""The startup process: from what the control file says to a server that may open.
+"""The startup process. There is no WAL yet, so recovery finds nothing to redo.
 
-Begin with   Startup.turn().
-Owns         the judgement "clean or not"; the control file's state until PM_RUN.
-Leaves out   redo itself: there is no WAL yet, so recovery finds nothing to do.
-Source       postmaster/startup.c, access/transam/xlog.c: StartupXLOG(); rules ST-08, TR-90, CR-23,
-             CK-04, SG-10, RC-02, RC-18.
+Source: postmaster/startup.c, access/transam/xlog.c: StartupXLOG(); rules ST-08, TR-90, CR-23,
+CK-04, SG-10, RC-02, RC-18.
 """
 
 from __future__ import annotations
@@ -45,12 +42,12 @@ SEGMENT_SIZE = 16 * 1024 * 1024
 
 @register
 class Startup(Role):
-    """Bring the database to a consistent state, then end.
+    """Brings the database to a consistent state, then exits.
 
-    Started      by the postmaster, once in each life of shared memory, on entering PM_STARTUP.
-    Ends         with exit code 0 when the server may open; on SIGTERM with exit code 1.
-    Aborts       on SIGQUIT, at once, with exit code 2.
-    If it dies   otherwise, the cluster gives up (PR-20).
+    Started      by the postmaster in PM_STARTUP, once for each generation of shared memory.
+    Exits        with 0 when the server may accept connections; with 1 on SIGTERM.
+    Aborts       with 2 on SIGQUIT, at once.
+    Failure      any other exit ends the server (PR-20).
     """
 
     kind = Kind.STARTUP
@@ -63,32 +60,32 @@ class Startup(Role):
     }
 
     def turn(self) -> None:
-        """All of it: one straight line, with a look at signals wherever it waits."""
+        """All of recovery, in one iteration; signals are served between its steps."""
         try:
             found = control.read(".")
         except ControlError as e:
             elog.log(Level.PANIC, str(e))
             raise ProcExit(EXIT_FATAL) from e
-        titles.activity(f"recovering {segment_name(found.redo)}")  # it reads that (TI-35)
+        titles.activity(f"recovering {segment_name(found.redo)}")  # TI-35
         self.shmem.in_recovery = found.state is not DbState.SHUTDOWNED
-        self.tell(found)
+        self.log_state(found)
         self.read_replication_origins()
         self.serve()
         if self.shmem.in_recovery:
             self.recover(found)
         self.serve()
-        self.open_for_business()
+        self.set_in_production()
         raise ProcExit(EXIT_DONE)
 
-    def tell(self, found: Control) -> None:
-        """ST-08."""
+    def log_state(self, found: Control) -> None:
+        """Log how the database was shut down (ST-08)."""
         when = elog.timestamp(found.time, milliseconds=False)
         hint = RECOVERY_HINT if found.state is DbState.IN_CRASH_RECOVERY else ""
         elog.log(Level.LOG, WORDS[found.state].format(when), hint=hint)
 
     def read_replication_origins(self) -> None:
-        """The file of replication origins, which no checkpoint of ours writes: if somebody has
-        put one there it must at least be one (origin.c: StartupReplicationOrigin())."""
+        """Check the file of replication origins, if there is one. Our checkpoints write none
+        (origin.c: StartupReplicationOrigin())."""
         elog.log(Level.DEBUG2, "starting up replication origin progress state")
         try:
             with open(REPLICATION_ORIGINS, "rb") as file:
@@ -101,7 +98,7 @@ class Startup(Role):
             raise ProcExit(EXIT_FATAL)
 
     def recover(self, found: Control) -> None:
-        """TR-90, CR-23: any recovery tells the postmaster that it begins, even to find nothing."""
+        """Recover: RECOVERY_STARTED is sent even if there is nothing to redo (TR-90, CR-23)."""
         elog.log(
             Level.LOG,
             "database system was not properly shut down; automatic recovery in progress",
@@ -117,12 +114,12 @@ class Startup(Role):
         )
 
     def nap(self, delay: float) -> None:
-        """Wait a little for somebody else, but not beyond a request to go."""
+        """Sleep, and serve signals."""
         self.sleep(delay)
         self.serve()
 
-    def open_for_business(self) -> None:
-        """The control file says so before anybody is let in."""
+    def set_in_production(self) -> None:
+        """Write `in production` into the control file, before the postmaster admits any client."""
         self._write(control.read(".").with_state(DbState.IN_PRODUCTION, time.time()))
         self.shmem.in_recovery = False
 

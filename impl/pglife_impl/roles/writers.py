@@ -1,9 +1,6 @@
-"""Background writer and walwriter.
+"""Background writer and walwriter. There are no buffers and no WAL yet: they have nothing to write.
 
-Begin with   BackgroundWriter, WalWriter.
-Owns         their signal tables and their rhythm.
-Leaves out   buffers and WAL, which a later issue brings: until then there is nothing to write.
-Source       postmaster/bgwriter.c, walwriter.c; rules BW-01..05, SG-12, SG-13, PR-03, PR-04.
+Source: postmaster/bgwriter.c, walwriter.c; rules BW-01..05, SG-12, SG-13, PR-03, PR-04.
 """
 
 from __future__ import annotations
@@ -20,12 +17,12 @@ WALWRITER_HIBERNATE_FACTOR = 25
 
 @register
 class BackgroundWriter(Role):
-    """Write dirty buffers ahead of those who need clean ones.
+    """Writes dirty buffers before a backend needs clean ones.
 
     Started      by the postmaster, in PM_STARTUP, PM_RECOVERY, PM_HOT_STANDBY and PM_RUN.
-    Ends         on SIGTERM, before its next turn, with exit code 0. SIGINT is ignored.
-    Aborts       on SIGQUIT, at once, with exit code 2; shared memory is left as it is.
-    If it dies   otherwise, the postmaster treats it as a crash and restarts the cluster.
+    Exits        with 0 on SIGTERM, before its next iteration. SIGINT is ignored.
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any other exit.
     """
 
     kind = Kind.BG_WRITER
@@ -38,18 +35,18 @@ class BackgroundWriter(Role):
     }
 
     def turn(self) -> Seconds:
-        """There are no buffers yet, so every round is one without work: it hibernates."""
+        """Nothing to write: hibernate."""
         return self.gucs.integer("bgwriter_delay") / 1000 * BGWRITER_HIBERNATE_FACTOR
 
 
 @register
 class WalWriter(Role):
-    """Write out WAL that asynchronous commits left in the buffers.
+    """Writes WAL that asynchronous commits left in the buffers.
 
     Started      by the postmaster, in PM_RUN.
-    Ends         on SIGTERM or SIGINT, before its next turn, with exit code 0.
-    Aborts       on SIGQUIT, at once, with exit code 2; shared memory is left as it is.
-    If it dies   otherwise, the postmaster treats it as a crash and restarts the cluster.
+    Exits        with 0 on SIGTERM or SIGINT, before its next iteration.
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any other exit.
     """
 
     kind = Kind.WAL_WRITER
@@ -62,5 +59,5 @@ class WalWriter(Role):
     }
 
     def turn(self) -> Seconds:
-        """There is no WAL yet, so it hibernates."""
+        """Nothing to write: hibernate."""
         return self.gucs.integer("wal_writer_delay") / 1000 * WALWRITER_HIBERNATE_FACTOR
