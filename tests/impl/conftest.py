@@ -1,4 +1,4 @@
-"""Puts the helpers of these tests on the path, and makes short-lived servers."""
+"""Fixtures for short-lived servers; puts the helpers of these tests on the path."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from pm_server import Cluster, make_template
 
-# How long an example takes is the machine's business, and says nothing of what it is about.
+# The time of an example depends on the machine, and is no failure.
 settings.register_profile(
     "patient",
     parent=settings.default,
@@ -23,13 +23,13 @@ settings.load_profile("patient")
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory to copy from, made once."""
+    """A data directory to copy, made once a session."""
     return make_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
 def cluster(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A data directory of its own; whatever runs on it at the end is killed."""
+    """A data directory without a server; processes left at the end are killed."""
     made = Cluster(template, tmp_path_factory.mktemp("c"))
     yield made
     made.destroy()

@@ -1,9 +1,4 @@
-"""A bundled server under test: started as an ordinary user, watched from outside.
-
-Begin with   Cluster.
-Owns         copying the template, starting and killing, the condition waits and their deadline.
-Leaves out   what is asserted.
-"""
+"""A bundled server under test, started as an ordinary user. Begin with Cluster and Client."""
 
 from __future__ import annotations
 
@@ -22,9 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 IMPL = str(ROOT / "impl")
 SERVER_UID = 65534
-DEADLINE_S = 60.0  # for a machine with much else to do; alone it is a second or two
+DEADLINE_S = 60.0  # enough on a busy machine; on an idle one waits take a second or two
 LOOK_AGAIN_S = 0.01
-PORT = 5432  # of the Unix socket only; the directory is the cluster's own
+PORT = 5432  # only names the Unix socket, in a directory of the cluster's own
 SETTINGS = f"""
 port = {PORT}
 listen_addresses = ''
@@ -35,8 +30,10 @@ shared_preload_libraries = ''
 
 
 def as_server_user(command: list[str]) -> list[str]:
-    """Servers refuse root. The interpreter may lie where only root can read, so the other user
-    keeps the right to read, and nothing else."""
+    """Wrap a command so that it runs as the servers' user if we are root, which servers refuse.
+
+    The interpreter may be readable by root only, so that user keeps the capability to read.
+    """
     if os.geteuid() != 0:
         return command
     keep = "+dac_read_search"
@@ -52,7 +49,7 @@ def as_server_user(command: list[str]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """PYTHONPATH for the program, and nothing of the user's own PostgreSQL settings."""
+    """The environment for programs: with PYTHONPATH, without the user's PG* variables."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
     return {**kept, "PYTHONPATH": IMPL, "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -63,7 +60,7 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def run(name: str, *arguments: str, as_root: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run one of the programs to its end."""
+    """Run one of the programs until it exits."""
     command = module(name, *arguments)
     return subprocess.run(
         command if as_root else as_server_user(command),
@@ -88,7 +85,7 @@ def make_template(directory: Path) -> Path:
 
 
 def open_to_server(directory: Path) -> None:
-    """Give a directory to the server's user, and let him reach it."""
+    """Make the servers' user the owner of a directory, and its parents searchable."""
     if os.geteuid() == 0:
         os.chown(directory, SERVER_UID, SERVER_UID)
         for parent in directory.parents:
@@ -122,7 +119,7 @@ class Cluster:
             conf.writelines(f"{line}\n" for line in lines)
 
     def start(self, *options: str, until_ready: bool = True) -> Cluster:
-        """Start the postmaster and wait until its family is complete."""
+        """Start the postmaster, and wait until it accepts connections and all helpers run."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 as_server_user(module("postgres", "-D", str(self.data), *options)),
@@ -138,13 +135,13 @@ class Cluster:
         return self
 
     def wait_ready(self, times: int = 1) -> None:
-        """Wait until the server has opened that many times and all helpers are there."""
+        """Wait until the server has become ready that many times and all helpers run."""
         line = "database system is ready to accept connections"
         self.wait(lambda: self.log().count(line) >= times, f"{times} times: {line}")
-        self.wait(lambda: "walwriter " in self.family(), "walwriter is there")
-        # Forked last of all: now everybody has been forked.
-        self.wait(lambda: "logical replication launcher " in self.family(), "launcher is there")
-        self.wait(self.everybody_has_a_title, "everybody has a title")
+        self.wait(lambda: "walwriter " in self.children(), "the walwriter runs")
+        # Forked last: when it runs, all others do.
+        self.wait(lambda: "logical replication launcher " in self.children(), "the launcher runs")
+        self.wait(self.every_child_has_a_title, "every child has a title")
 
     @property
     def pid(self) -> int:
@@ -163,36 +160,38 @@ class Cluster:
         return pid
 
     def child(self, title: str) -> int:
-        """The pid of the child with that title. A child that has been forked may not have it yet;
-        one whose title is complete may still lack its handlers, but keeps what it is sent."""
+        """Wait for a child with that title; return its pid.
+
+        Its handlers may not be installed yet, but signals are blocked until then, not lost.
+        """
         pid = 0
 
-        def is_there() -> bool:
+        def found() -> bool:
             nonlocal pid
-            pid = self.family().get(title, 0)
+            pid = self.children().get(title, 0)
             return pid != 0
 
-        self.wait(is_there, f"a child with the title {title!r}")
+        self.wait(found, f"a child with the title {title!r}")
         return pid
 
-    def has_ended(self) -> bool:
-        """Whether the postmaster is gone."""
+    def has_exited(self) -> bool:
+        """Whether the postmaster has exited."""
         return self.process is not None and self.process.poll() is not None
 
     def exit_code(self) -> int:
-        """Wait for the postmaster's end."""
+        """Wait until the postmaster exits; return its exit code."""
         assert self.process is not None
         try:
             return self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"postmaster did not end; log:\n{self.log()}") from None
+            raise AssertionError(f"postmaster did not exit; log:\n{self.log()}") from None
 
     def destroy(self) -> None:
-        """End everything that was ever seen here, by pid and only if it is still ours."""
-        self.family()
+        """Kill every process that was seen here, if its pid still belongs to this cluster."""
+        self.children()
         for pid in {*self.seen, *([self.process.pid] if self.process else [])}:
             if self._is_ours(pid):
-                # Children leave by themselves when the postmaster has gone, perhaps just now.
+                # Children exit by themselves after the postmaster, perhaps at this moment.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         if self.process is not None:
@@ -204,8 +203,10 @@ class Cluster:
         return bool(command) and ("postgres: " in command or str(self.data) in command)
 
     def forbid_forks(self, forbidden: bool = True) -> None:
-        """Lower the postmaster's RLIMIT_NPROC, or raise it again (OB-13). By a program of the
-        server's own user: root may lack the privilege."""
+        """Make the postmaster's forks fail, or succeed again, by its RLIMIT_NPROC (OB-13).
+
+        prlimit runs as the servers' user: root may lack the capability.
+        """
         if forbidden:
             with open(f"/proc/{self.pid}/limits", encoding="ascii") as file:
                 line = next(line for line in file if line.startswith("Max processes"))
@@ -214,15 +215,17 @@ class Cluster:
         command = ["prlimit", f"--pid={self.pid}", f"--nproc={soft}:"]
         subprocess.run(as_server_user(command), check=True)
 
-    # --- looking ----------------------------------------------------------------------------
+    # --- observing ----------------------------------------------------------------------------
 
-    def family(self) -> dict[str, int]:
-        """Title to pid of the living children; the part after `postgres: `, as ps shows it. Of
-        several with the same title there is the last only; titles() has them all."""
+    def children(self) -> dict[str, int]:
+        """The pids of running children by title, as ps shows it after `postgres: `.
+
+        Of several children with the same title only the last is in it; titles() has all.
+        """
         return {title: pid for pid, title in self.titles().items()}
 
     def titles(self) -> dict[int, str]:
-        """Pid to title of the living children."""
+        """The titles of running children by pid."""
         if self.process is None:
             return {}
         try:
@@ -238,25 +241,25 @@ class Cluster:
                 found[pid] = command.removeprefix("postgres: ")
         return found
 
-    def everybody_has_a_title(self) -> bool:
-        """Nobody shows the postmaster's command line, as a child does that was just forked, or
-        an io worker that waits for its number."""
+    def every_child_has_a_title(self) -> bool:
+        """Whether every child has set its title: a new one shows the postmaster's command line,
+        and an io worker first has no number."""
         return not any(
             str(self.data) in title or title == "io worker " for title in self.titles().values()
         )
 
-    def everybody_has_gone(self) -> bool:
-        """No child that was ever seen is left. They outlive a postmaster that was killed, for as
-        long as it takes them to notice."""
+    def every_child_has_exited(self) -> bool:
+        """Whether every child that was ever seen has exited. Children outlive a postmaster that is
+        killed until they notice it."""
         return all(is_zombie(pid) for pid in self.seen)
 
     def log(self) -> str:
-        """All whole lines that the server has written: a reader may come in the middle of one."""
+        """The complete lines that the server has written: the last one may be half written."""
         text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
         return text[: text.rfind("\n") + 1]
 
     def states(self) -> list[str]:
-        """The postmaster's states, in order, as its DEBUG1 lines tell them (PM-01)."""
+        """The states that the postmaster has entered, in order, from its DEBUG1 lines (PM-01)."""
         found = []
         for line in self.log().splitlines():
             _, sign, rest = line.partition("updating PMState from ")
@@ -265,7 +268,7 @@ class Cluster:
         return found
 
     def pid_line(self, number: int) -> str:
-        """One line of postmaster.pid, "" if there is none."""
+        """One line of postmaster.pid; "" if it is missing."""
         try:
             lines = (self.data / "postmaster.pid").read_text().split("\n")
         except FileNotFoundError:
@@ -273,7 +276,7 @@ class Cluster:
         return lines[number - 1] if len(lines) >= number else ""
 
     def control_state(self) -> str:
-        """The Database cluster state line."""
+        """The database cluster state that pg_controldata prints."""
         shown = run("pg_controldata", str(self.data)).stdout
         for line in shown.splitlines():
             if line.startswith("Database cluster state:"):
@@ -281,7 +284,7 @@ class Cluster:
         raise AssertionError(shown)
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
-        """Until the condition holds; the deadline has the condition's name."""
+        """Wait until a condition is true. `what` names it in the failure."""
         until = time.monotonic() + DEADLINE_S
         while not condition():
             if time.monotonic() > until:
@@ -291,7 +294,7 @@ class Cluster:
     # --- clients ----------------------------------------------------------------------------
 
     def connect(self, *, silent: bool = False) -> Client:
-        """A raw connection; silent ones send no startup packet."""
+        """Connect; unless `silent`, send a startup packet."""
         client = Client(str(self.home / f".s.PGSQL.{PORT}"))
         if not silent:
             client.startup("postgres", "postgres")
@@ -299,7 +302,7 @@ class Cluster:
 
 
 def command_line(pid: int) -> str:
-    """What ps shows; "" if the process is gone."""
+    """The command line that ps shows; "" if the process does not exist."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             data = file.read()
@@ -309,7 +312,7 @@ def command_line(pid: int) -> str:
 
 
 def is_zombie(pid: int) -> bool:
-    """Dead and not yet reaped."""
+    """Whether a process has exited, reaped or not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] == "Z"
@@ -318,7 +321,7 @@ def is_zombie(pid: int) -> bool:
 
 
 class Client:
-    """The wire protocol by hand: enough to see what is said, in which order."""
+    """A client that speaks the wire protocol, and returns messages as they arrive."""
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -337,7 +340,7 @@ class Client:
         self.socket.sendall(struct.pack("!I", len(body) + 4) + body)
 
     def query(self, text: str) -> None:
-        """A simple query; the answer is read by until()."""
+        """Send a simple query; until() reads the answer."""
         body = text.encode() + b"\0"
         self.socket.sendall(b"Q" + struct.pack("!I", len(body) + 4) + body)
 
@@ -361,7 +364,7 @@ class Client:
             self.buffer += data
 
     def until(self, kind: str) -> list[tuple[str, bytes]]:
-        """Messages up to and with the first of that kind, or to the end of file."""
+        """Messages up to and including the first of that kind, or up to end of file."""
         found = []
         while (message := self.message()) is not None:
             found.append(message)
@@ -376,7 +379,7 @@ class Client:
         return self
 
     def report(self) -> dict[str, str]:
-        """The fields of the next error or notice, everything else skipped; {} at end of file."""
+        """The fields of the next error or notice; {} at end of file. Other messages are skipped."""
         while (message := self.message()) is not None:
             if message[0] in "EN":
                 fields = [f.decode() for f in message[1].split(b"\0") if f]
@@ -384,5 +387,5 @@ class Client:
         return {}
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.socket.close()

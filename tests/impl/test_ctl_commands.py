@@ -126,7 +126,7 @@ def test_a_stale_pid_file_stops_nobody(cluster: Cluster) -> None:
     assert run("pg_ctl", "-D", str(cluster.data), "status").returncode == 3
     stop = run("pg_ctl", "-D", str(cluster.data), "stop")
     assert stop.stderr == f"pg_ctl: could not send stop signal (PID: {stale}): No such process\n"
-    cluster.wait(cluster.everybody_has_gone, "the children have noticed, too")
+    cluster.wait(cluster.every_child_has_exited, "the children have noticed, too")
     cluster.start(until_ready=False)
     cluster.wait_ready(times=2)
     assert "database system was interrupted; last known up at" in cluster.log()

@@ -1,4 +1,4 @@
-"""What a start costs: modules that the programs load before they are of use."""
+"""Which modules each program imports: they are the cost of its start."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SQL = {
     "pglife_impl.session.queries.tree",
     "pglife_impl.session.queries.query",
 }
-# Each compiles source at import, or brings half of the standard library along.
+# Each compiles source at import, or imports much of the standard library.
 HEAVY = {"dataclasses", "inspect", "logging", "asyncio", "random"}
 
 
 def loaded_by(code: str) -> set[str]:
-    """The modules of a fresh interpreter that has run this."""
-    told = f"import sys; {code}; print(*sys.modules)"
+    """The modules of a new interpreter that has run this code."""
+    command = f"import sys; {code}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True, timeout=60
     )
     return set(done.stdout.split())
 
 
-def test_the_postmaster_loads_all_roles_but_no_sql() -> None:
+def test_the_postmaster_imports_all_roles_but_no_sql() -> None:
     modules = loaded_by(ALL_ROLES)
     assert "pglife_impl.backend.main" in modules
     assert not modules & (SQL | HEAVY)
@@ -43,13 +43,13 @@ def test_the_postmaster_registers_a_role_for_every_kind() -> None:
 
 
 @pytest.mark.parametrize("program", ["pg_ctl.__main__", "postgres", "pg_controldata"])
-def test_a_program_loads_no_server(program: str) -> None:
+def test_a_program_imports_no_server(program: str) -> None:
     modules = loaded_by(f"import pglife_impl.commands.{program}")
     assert not modules & (
         SQL | HEAVY | {"pglife_impl.postmaster.loop", "pglife_impl.postmaster.events"}
     )
 
 
-def test_the_first_statement_loads_what_understands_sql() -> None:
+def test_the_first_statement_imports_the_parser() -> None:
     modules = loaded_by(f"{ALL_ROLES}; import pglife_impl.session.protocol.simple")
     assert modules >= SQL

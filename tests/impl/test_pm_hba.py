@@ -1,4 +1,4 @@
-"""pg_hba.conf: who may come in, line by line."""
+"""pg_hba.conf: which line decides about a client."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("host", "user", "database", "number"), CASES)
-def test_the_first_line_that_fits_decides(
+def test_the_first_matching_line_decides(
     tmp_path: Path, host: str, user: str, database: str, number: int | None
 ) -> None:
     path = tmp_path / "hba"
@@ -53,7 +53,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("text", "words"), BAD)
-def test_what_cannot_be_read(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "hba"
     path.write_text(text + "\n")
     with pytest.raises(hba.HbaError, match=words):

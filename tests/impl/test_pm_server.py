@@ -1,4 +1,4 @@
-"""The server's family for real: births, deaths, signals, files. Each test starts its own."""
+"""The postmaster with real processes: starts, exits, signals, files."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CRASH_RESTART = ["WAIT_BACKENDS", "WAIT_DEAD_END", "NO_CHILDREN", "STARTUP", "RU
 
 
 def without_recovery(states: list[str]) -> list[str]:
-    """A startup process that is done before its flag is looked at skips RECOVERY (PG-21)."""
+    """States without RECOVERY, which is skipped if the startup process exits first (PG-21)."""
     return [state for state in states if state != "RECOVERY"]
 
 
-def test_a_start_makes_the_whole_family(cluster: Cluster) -> None:
+def test_a_start_launches_all_helpers(cluster: Cluster) -> None:
     cluster.start()
-    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
+    cluster.wait(lambda: set(cluster.children()) == HELPERS, "all helpers")
     assert cluster.states() == ["STARTUP", "RUN"]
     assert cluster.control_state() == "in production"
     lines = [cluster.pid_line(n) for n in range(1, 9)]
@@ -61,7 +61,7 @@ def test_a_start_makes_the_whole_family(cluster: Cluster) -> None:
         (signal.SIGQUIT, ["WAIT_BACKENDS", "WAIT_DEAD_END", "NO_CHILDREN"], "in production"),
     ],
 )
-def test_each_shutdown_ends_with_0(
+def test_each_shutdown_exits_with_0(
     cluster: Cluster, signum: int, states: list[str], control: str
 ) -> None:
     cluster.start()
@@ -77,13 +77,13 @@ def test_each_shutdown_ends_with_0(
 @pytest.mark.parametrize("title", sorted(HELPERS))
 def test_a_killed_child_restarts_the_cluster(cluster: Cluster, title: str) -> None:
     cluster.start()
-    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
-    before = cluster.family()
+    cluster.wait(lambda: set(cluster.children()) == HELPERS, "all helpers")
+    before = cluster.children()
     cluster.kill(title, signal.SIGKILL)
     cluster.wait_ready(times=2)
     assert without_recovery(cluster.states()[2:]) == CRASH_RESTART
-    cluster.wait(lambda: set(cluster.family()) == HELPERS, "the whole family")
-    assert not set(before.values()) & set(cluster.family().values())
+    cluster.wait(lambda: set(cluster.children()) == HELPERS, "all helpers")
+    assert not set(before.values()) & set(cluster.children().values())
     assert "was terminated by signal 9: Killed" in cluster.log()
     assert cluster.pid_line(8) == "ready   "
     assert cluster.pid_line(7).split()[1] == "1"  # a new generation of shared memory
@@ -92,14 +92,14 @@ def test_a_killed_child_restarts_the_cluster(cluster: Cluster, title: str) -> No
 
 
 @pytest.mark.parametrize("title", ["walwriter ", "background writer ", "autovacuum launcher "])
-def test_a_child_told_to_stop_is_replaced_without_a_crash(cluster: Cluster, title: str) -> None:
+def test_a_child_that_exits_on_sigterm_is_replaced(cluster: Cluster, title: str) -> None:
     cluster.start()
     old = cluster.kill(title, signal.SIGTERM)
-    cluster.wait(lambda: cluster.family().get(title, old) != old, f"another {title}")
+    cluster.wait(lambda: cluster.children().get(title, old) != old, f"another {title}")
     assert cluster.states() == ["STARTUP", "RUN"]
 
 
-def test_without_restart_after_crash_the_server_ends(cluster: Cluster) -> None:
+def test_without_restart_after_crash_the_server_exits(cluster: Cluster) -> None:
     cluster.configure("restart_after_crash = off")
     cluster.start()
     cluster.kill("walwriter ", signal.SIGKILL)
@@ -107,18 +107,18 @@ def test_without_restart_after_crash_the_server_ends(cluster: Cluster) -> None:
     assert 'shutting down because "restart_after_crash" is off' in cluster.log()
 
 
-def test_two_deaths_make_one_crash(cluster: Cluster) -> None:
+def test_two_killed_children_are_one_crash(cluster: Cluster) -> None:
     cluster.start()
     os.kill(cluster.pid, signal.SIGSTOP)
     dead = [cluster.kill(title, signal.SIGKILL) for title in ("walwriter ", "background writer ")]
-    cluster.wait(lambda: all(is_zombie(pid) for pid in dead), "both are dead")
+    cluster.wait(lambda: all(is_zombie(pid) for pid in dead), "both are killed")
     os.kill(cluster.pid, signal.SIGCONT)
     cluster.wait_ready(times=2)
     assert cluster.log().count("terminating any other active server processes") == 1
     assert without_recovery(cluster.states()[2:]) == CRASH_RESTART
 
 
-def test_a_child_that_does_not_die_is_killed_after_five_seconds(cluster: Cluster) -> None:
+def test_a_child_that_does_not_quit_is_killed_after_five_seconds(cluster: Cluster) -> None:
     cluster.start()
     cluster.kill("io worker 1", signal.SIGSTOP)
     cluster.signal(signal.SIGQUIT)
@@ -126,7 +126,7 @@ def test_a_child_that_does_not_die_is_killed_after_five_seconds(cluster: Cluster
     assert "issuing SIGKILL to recalcitrant children" in cluster.log()
 
 
-def test_the_checkpointer_hears_sigint_outside_a_shutdown(cluster: Cluster) -> None:
+def test_sigint_to_the_checkpointer_outside_a_shutdown_is_a_crash(cluster: Cluster) -> None:
     cluster.start()
     cluster.kill("checkpointer ", signal.SIGINT)
     cluster.wait_ready(times=2)
@@ -137,25 +137,25 @@ def test_a_reload_changes_the_number_of_io_workers(cluster: Cluster) -> None:
     cluster.start()
     cluster.configure("io_workers = 5")
     cluster.signal(signal.SIGHUP)
-    cluster.wait(lambda: "io worker 4" in cluster.family(), "five io workers")
+    cluster.wait(lambda: "io worker 4" in cluster.children(), "five io workers")
     cluster.configure("io_workers = 1", "autovacuum = off")
     cluster.signal(signal.SIGHUP)
 
     def shrunk() -> bool:
-        titles = set(cluster.family())
+        titles = set(cluster.children())
         return sum(t.startswith("io worker") for t in titles) == 1
 
     cluster.wait(shrunk, "one io worker")
-    cluster.wait(lambda: "autovacuum launcher " not in cluster.family(), "no launcher")
+    cluster.wait(lambda: "autovacuum launcher " not in cluster.children(), "no launcher")
     assert 'parameter "io_workers" changed to "1"' in cluster.log()
 
 
 # --- the startup process --------------------------------------------------------------------
 
 
-def hold_startup_after_a_crash(cluster: Cluster) -> int:
-    """Crash the server and hold the next startup process before it has done anything, by a FIFO
-    in place of the control file: it waits where it opens that."""
+def block_startup_after_a_crash(cluster: Cluster) -> int:
+    """Crash the server and block the next startup process before it does anything: a FIFO stands
+    in place of the control file, and open() waits. Return its pid."""
     cluster.start()
     control = cluster.data / "global" / "pg_control"
     saved = control.read_bytes()
@@ -165,22 +165,24 @@ def hold_startup_after_a_crash(cluster: Cluster) -> int:
         os.chown(control, 65534, 65534)
     control.with_name("saved").write_bytes(saved)
     cluster.kill("walwriter ", signal.SIGKILL)
-    held = cluster.child("startup ")
+    blocked = cluster.child("startup ")
     others = {"checkpointer ", "background writer ", "io worker 0", "io worker 1"}
-    cluster.wait(lambda: others <= set(cluster.family()), "the others are there")
-    return held
+    cluster.wait(lambda: others <= set(cluster.children()), "the others run")
+    return blocked
 
 
-def give_control_file_back(cluster: Cluster) -> None:
-    """For the next startup process: the one that waits goes on waiting at the FIFO. At one blow,
-    for there is no moment in which the next one may not look."""
+def restore_control_file(cluster: Cluster) -> None:
+    """Put the control file back for the next startup process; the blocked one stays blocked.
+
+    By rename: the next one may open the file at any moment.
+    """
     control = cluster.data / "global" / "pg_control"
     control.with_name("saved").rename(control)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_a_shutdown_during_the_restart_after_a_crash_ends(cluster: Cluster, signum: int) -> None:
-    hold_startup_after_a_crash(cluster)
+def test_a_shutdown_during_a_crash_restart_completes(cluster: Cluster, signum: int) -> None:
+    block_startup_after_a_crash(cluster)
     cluster.signal(signum)
     assert cluster.exit_code() == 1  # FatalError is left over: "abnormal"
     assert "abnormal database system shutdown" in cluster.log()
@@ -190,18 +192,18 @@ def test_a_shutdown_during_the_restart_after_a_crash_ends(cluster: Cluster, sign
 def test_a_crash_during_the_restart_after_a_crash_restarts_again(
     cluster: Cluster, title: str
 ) -> None:
-    held = hold_startup_after_a_crash(cluster)
-    give_control_file_back(cluster)
+    blocked = block_startup_after_a_crash(cluster)
+    restore_control_file(cluster)
     cluster.kill(title, signal.SIGKILL)
-    cluster.wait(lambda: held not in cluster.family().values(), "the held one has gone")
+    cluster.wait(lambda: blocked not in cluster.children().values(), "the blocked one has exited")
     cluster.wait_ready(times=2)
     assert cluster.states().count("STARTUP") == 3
     cluster.signal(signal.SIGINT)
     assert cluster.exit_code() == 0
 
 
-def test_a_startup_process_that_fails_ends_the_server(cluster: Cluster) -> None:
-    os.kill(hold_startup_after_a_crash(cluster), signal.SIGKILL)
+def test_a_failing_startup_process_ends_the_server(cluster: Cluster) -> None:
+    os.kill(block_startup_after_a_crash(cluster), signal.SIGKILL)
     assert cluster.exit_code() == 1
     assert "startup process (PID" in cluster.log()
     assert "shutting down due to startup process failure" in cluster.log()
@@ -232,19 +234,19 @@ def test_orphans_keep_a_new_postmaster_out(cluster: Cluster, pid_file: str) -> N
     assert "pre-existing shared memory block (key " in refused.stderr
     assert (cluster.data / "postmaster.pid").exists() == (pid_file == "kept")
     os.kill(orphan, signal.SIGKILL)
-    cluster.wait(cluster.everybody_has_gone, "the orphan is gone, and who was leaving by itself")
+    cluster.wait(cluster.every_child_has_exited, "the orphan and all other children have exited")
     cluster.start(until_ready=False)
     cluster.wait_ready(times=2)
 
 
-def test_children_leave_when_the_postmaster_dies(cluster: Cluster) -> None:
+def test_children_exit_when_the_postmaster_is_killed(cluster: Cluster) -> None:
     cluster.start()
     client = cluster.connect().ready()
-    cluster.family()  # the session is seen
+    cluster.children()  # records the pid of the session
     cluster.signal(signal.SIGKILL)
     report = client.report()
     assert report["M"] == "terminating connection due to unexpected postmaster exit"
-    cluster.wait(cluster.everybody_has_gone, "everybody has left")
+    cluster.wait(cluster.every_child_has_exited, "every child has exited")
 
 
 # --- clients --------------------------------------------------------------------------------
@@ -253,16 +255,16 @@ def test_children_leave_when_the_postmaster_dies(cluster: Cluster) -> None:
 def test_titles_follow_the_session(cluster: Cluster) -> None:
     cluster.start()
     silent = cluster.connect(silent=True)
-    cluster.wait(lambda: any("-D" in t for t in cluster.family()), "the postmaster's title")
+    cluster.wait(lambda: any("-D" in t for t in cluster.children()), "the postmaster's title")
     client = cluster.connect().ready()
-    assert "postgres postgres [local] idle" in cluster.family()
+    assert "postgres postgres [local] idle" in cluster.children()
     client.close()
     silent.close()
-    cluster.wait(lambda: set(cluster.family()) == HELPERS, "both are gone")
+    cluster.wait(lambda: set(cluster.children()) == HELPERS, "both have exited")
     assert cluster.states() == ["STARTUP", "RUN"]
 
 
-def test_a_query_may_come_in_one_piece_with_the_startup_packet(cluster: Cluster) -> None:
+def test_a_query_may_arrive_with_the_startup_packet(cluster: Cluster) -> None:
     cluster.start()
     client = cluster.connect(silent=True)
     pairs = b"user\0postgres\0\0"
@@ -273,7 +275,7 @@ def test_a_query_may_come_in_one_piece_with_the_startup_packet(cluster: Cluster)
     assert [kind for kind, _ in client.until("Z")] == ["T", "D", "C", "Z"]
 
 
-PARTINGS = [
+LAST_REPORTS = [
     (signal.SIGINT, "FATAL", "57P01", "terminating connection due to administrator command"),
     (
         signal.SIGQUIT,
@@ -284,33 +286,33 @@ PARTINGS = [
 ]
 
 
-def last_words(cluster: Cluster, client: Client) -> dict[str, str]:
-    """What a session says that is told to quit; a machine that keeps it from saying anything for
-    four seconds lets the SIGKILL round come first (SL-05), and then there is nothing to judge."""
+def last_report(cluster: Cluster, client: Client) -> dict[str, str]:
+    """The report of a session that is asked to exit. On a machine that delays it for five seconds
+    SIGKILL comes first (SL-05), and the test is skipped."""
     report = client.report()
     if not report and "issuing SIGKILL to recalcitrant children" in cluster.log():
-        pytest.skip("killed before it could speak")
+        pytest.skip("SIGKILL came before the report")
     return report
 
 
-@pytest.mark.parametrize(("signum", "severity", "sqlstate", "text"), PARTINGS)
-def test_what_a_session_hears_of_a_shutdown(
+@pytest.mark.parametrize(("signum", "severity", "sqlstate", "text"), LAST_REPORTS)
+def test_a_session_gets_the_report_of_a_shutdown(
     cluster: Cluster, signum: int, severity: str, sqlstate: str, text: str
 ) -> None:
     cluster.start()
     client = cluster.connect().ready()
     cluster.signal(signum)
-    report = last_words(cluster, client)
+    report = last_report(cluster, client)
     assert (report["S"], report["C"], report["M"]) == (severity, sqlstate, text)
     assert client.message() is None
     assert cluster.exit_code() == 0
 
 
-def test_what_a_session_hears_of_a_crash(cluster: Cluster) -> None:
+def test_a_session_gets_a_warning_after_a_crash(cluster: Cluster) -> None:
     cluster.start()
     client = cluster.connect().ready()
     cluster.kill("walwriter ", signal.SIGKILL)
-    report = last_words(cluster, client)
+    report = last_report(cluster, client)
     assert (report["S"], report["C"]) == ("WARNING", "57P02")
     assert report["H"].startswith("In a moment")
     assert client.message() is None
@@ -320,7 +322,7 @@ def test_a_smart_shutdown_waits_for_the_session_and_refuses_others(cluster: Clus
     cluster.start()
     client = cluster.connect().ready()
     cluster.signal(signal.SIGTERM)
-    cluster.wait(lambda: cluster.pid_line(8) == "stopping", "the request is taken")
+    cluster.wait(lambda: cluster.pid_line(8) == "stopping", "the request is served")
     refused = cluster.connect().report()
     assert (refused["C"], refused["M"]) == ("57P03", "the database system is shutting down")
     assert cluster.states() == ["STARTUP", "RUN"]
@@ -332,28 +334,28 @@ def test_a_dead_end_child_that_is_killed_is_a_crash(cluster: Cluster) -> None:
     cluster.start()
     cluster.kill("checkpointer ", signal.SIGSTOP)
     cluster.signal(signal.SIGINT)
-    cluster.wait(lambda: cluster.states()[-1] == "WAIT_XLOG_SHUTDOWN", "it waits")
+    cluster.wait(lambda: cluster.states()[-1] == "WAIT_XLOG_SHUTDOWN", "the state waits")
     silent = cluster.connect(silent=True)
-    cluster.wait(lambda: any("-D" in t for t in cluster.family()), "a dead-end child")
-    title = next(t for t in cluster.family() if "-D" in t)
+    cluster.wait(lambda: any("-D" in t for t in cluster.children()), "a dead-end child")
+    title = next(t for t in cluster.children() if "-D" in t)
     cluster.kill(title, signal.SIGKILL)
-    cluster.wait(lambda: "dead-end client backend (PID" in cluster.log(), "its death is a crash")
+    cluster.wait(lambda: "dead-end client backend (PID" in cluster.log(), "its exit is a crash")
     assert silent.message() is None
     assert cluster.exit_code() == 1
 
 
-def test_one_client_too_many(cluster: Cluster) -> None:
+def test_one_client_too_many_is_refused(cluster: Cluster) -> None:
     cluster.configure("max_connections = 2", "superuser_reserved_connections = 0")
     cluster.start()
-    held = [cluster.connect().ready() for _ in range(2)]
+    clients = [cluster.connect().ready() for _ in range(2)]
     report = cluster.connect().report()
     assert (report["C"], report["M"]) == ("53300", "sorry, too many clients already")
-    held.pop().close()
+    clients.pop().close()
 
     def sessions() -> int:
         return sum("[local]" in title for title in cluster.titles().values())
 
-    cluster.wait(lambda: sessions() == 1, "one has left, and the one that was refused")
+    cluster.wait(lambda: sessions() == 1, "one session and the refused one have exited")
     cluster.connect().ready()
 
 
@@ -365,18 +367,21 @@ def test_a_cancel_request_needs_the_right_key(cluster: Cluster) -> None:
         other = cluster.connect(silent=True)
         other.send_packet(struct.pack("!II", 80877102, pid) + wrong)
         assert other.message() is None
-    cluster.wait(lambda: f"wrong key in cancel request for process {pid}" in cluster.log(), "said")
+    cluster.wait(
+        lambda: f"wrong key in cancel request for process {pid}" in cluster.log(),
+        "the line about the wrong key",
+    )
     assert cluster.log().count("wrong key") == 1
 
 
-def test_a_client_that_says_nothing_is_dropped(cluster: Cluster) -> None:
+def test_a_client_that_sends_nothing_is_disconnected(cluster: Cluster) -> None:
     cluster.start("-c", "authentication_timeout=1")
     silent = cluster.connect(silent=True)
     assert silent.message() is None
     assert cluster.states() == ["STARTUP", "RUN"]
 
 
-def test_a_fork_failure_is_told_in_the_old_protocol(cluster: Cluster) -> None:
+def test_a_fork_failure_is_reported_in_protocol_2(cluster: Cluster) -> None:
     cluster.start()
     cluster.forbid_forks()
     client = cluster.connect(silent=True)
@@ -400,24 +405,24 @@ def test_a_startup_process_that_cannot_be_forked_ends_the_server(cluster: Cluste
 def test_the_logging_collector_survives_a_crash(cluster: Cluster) -> None:
     cluster.configure("logging_collector = on", "log_filename = 'x.log'")
     cluster.start(until_ready=False)
-    cluster.wait(lambda: "logger " in cluster.family(), "the logger")
-    logger = cluster.family()["logger "]
+    cluster.wait(lambda: "logger " in cluster.children(), "the logger")
+    logger = cluster.children()["logger "]
     file = cluster.data / "log" / "x.log"
 
     def opened(times: int) -> bool:
         return file.exists() and file.read_text().count("ready to accept") >= times
 
     cluster.wait(lambda: opened(1), "ready, in the file")
-    cluster.wait(lambda: "walwriter " in cluster.family(), "walwriter is there")
+    cluster.wait(lambda: "walwriter " in cluster.children(), "walwriter is there")
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR2):
         os.kill(logger, signum)
     cluster.kill("walwriter ", signal.SIGKILL)
     cluster.wait(lambda: opened(2), "ready again")
-    assert cluster.family()["logger "] == logger
+    assert cluster.children()["logger "] == logger
     assert "redirecting log output to logging collector process" in cluster.log()
     os.kill(logger, signal.SIGKILL)
-    cluster.wait(lambda: cluster.family().get("logger ", logger) != logger, "a new logger")
-    cluster.wait(lambda: "system logger process (PID" in file.read_text(), "its death is told")
+    cluster.wait(lambda: cluster.children().get("logger ", logger) != logger, "a new logger")
+    cluster.wait(lambda: "system logger process (PID" in file.read_text(), "the line of its exit")
     cluster.signal(signal.SIGINT)
     assert cluster.exit_code() == 0
     cluster.wait(lambda: "database system is shut down" in file.read_text(), "the last line")
@@ -425,16 +430,16 @@ def test_the_logging_collector_survives_a_crash(cluster: Cluster) -> None:
 
 
 def start_with_tcp(cluster: Cluster) -> int:
-    """Start it on a port that is free; on another one if somebody was quicker to take that."""
+    """Start the server on a free TCP port; on another one if that is taken meanwhile. Return it."""
     for _ in range(5):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
         cluster.start("-h", "127.0.0.1", "-p", str(port), until_ready=False)
         cluster.wait(
-            lambda: cluster.has_ended() or "ready to accept" in cluster.log(), "ready, or ended"
+            lambda: cluster.has_exited() or "ready to accept" in cluster.log(), "ready, or exited"
         )
-        if not cluster.has_ended():
+        if not cluster.has_exited():
             cluster.wait_ready()
             return port
         assert "Address already in use" in cluster.log()
@@ -449,7 +454,7 @@ def test_tcp_clients_are_served_and_named(cluster: Cluster) -> None:
         ours = link.pgconn.socket
         mine = socket.socket(fileno=os.dup(ours)).getsockname()[1]
         title = f"postgres postgres 127.0.0.1({mine}) idle in transaction"
-        cluster.wait(lambda: title in cluster.family(), title)
+        cluster.wait(lambda: title in cluster.children(), title)
 
 
 @pytest.mark.parametrize("preload", ["", "pglife_sql"])
@@ -461,7 +466,7 @@ def test_the_sql_parser_may_be_preloaded(cluster: Cluster, preload: str) -> None
     assert row.endswith(b"42")
 
 
-def test_a_library_that_is_not_there_is_refused(cluster: Cluster) -> None:
+def test_a_missing_library_is_refused(cluster: Cluster) -> None:
     cluster.start("-c", "shared_preload_libraries=nosuch", until_ready=False)
     assert cluster.exit_code() == 1
     assert 'FATAL:  could not access file "nosuch": No such file or directory' in cluster.log()
@@ -469,10 +474,10 @@ def test_a_library_that_is_not_there_is_refused(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("how", ["deleted", "overwritten"])
-def test_a_postmaster_that_lost_its_pid_file_ends(
+def test_a_postmaster_without_its_pid_file_shuts_down(
     cluster: Cluster, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SL-09 with its minute made a second: by a module of the test, put before the server's."""
+    """SL-09, with one second instead of a minute: a sitecustomize module changes the constants."""
     hurry = cluster.home / "hurry"
     hurry.mkdir()
     (hurry / "sitecustomize.py").write_text(

@@ -1,4 +1,4 @@
-"""What records promise to the rest of the server."""
+"""Records: construction, comparison, immutability."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pair(Record):
     y: int = 2
 
 
-def test_fields_are_given_by_place_or_by_name() -> None:
+def test_fields_are_given_by_position_or_name() -> None:
     assert Point(1) == Point(1, 2) == Point(x=1, y=2) == Point(1, y=2)
     assert (Point(1).x, Point(1).y, Point(1).sum) == (1, 2, 3)
 
@@ -73,7 +73,7 @@ def test_a_record_never_changes() -> None:
     assert point == Point(1)
 
 
-def test_a_copy_may_differ() -> None:
+def test_replace_copies_with_changes() -> None:
     point = Point(1)
     assert point.replace(y=5) == Point(1, 5)
     assert point == Point(1)
@@ -82,7 +82,7 @@ def test_a_copy_may_differ() -> None:
     assert point.as_dict() == {"x": 1, "y": 2}
 
 
-def test_a_record_is_matched_and_shown() -> None:
+def test_a_record_is_matched_by_position_and_has_a_repr() -> None:
     match Point(1):
         case Pair():
             raise AssertionError("it is a Point")
@@ -97,5 +97,5 @@ def test_a_record_is_not_inherited_from() -> None:
         type(Point)("Further", (Point,), {})
 
 
-def test_an_empty_record_is_something() -> None:
+def test_an_empty_record_is_true() -> None:
     assert Empty()

@@ -1,4 +1,4 @@
-"""What the postmaster and its children say to each other through single bytes of shared memory.
+"""Reasons and flags that the postmaster and its children share as single bytes of memory.
 
 Source: storage/ipc/pmsignal.c, storage/pmsignal.h.
 """

@@ -52,7 +52,7 @@ def initialized(step: Step) -> Deciding[None]:
 
 
 def iteration_ended(step: Step) -> Deciding[None]:
-    """Start what is missing, then look at the SIGKILL timeout (SL-01)."""
+    """Start what is missing, then check the SIGKILL timeout (SL-01)."""
     yield from launch_missing(step, EACH_ITERATION)
     crash.kill_recalcitrant_children(step)
 

@@ -127,7 +127,7 @@ class Performer:
                 elog.log(Level.DEBUG3, f"kill({target},{int(signum)}) failed: {e.strerror}")
 
     def fork(self, request: Fork) -> ForkOutcome:
-        """Fork a child. A fork that fails leaves its slot unused."""
+        """Fork a child. If fork() fails, its slot is unused again."""
         world, kind, slot = self.world, request.kind, request.slot
         birth = Birth(slot, request.cac, request.client, time.time())
         if kind is Kind.LOGGER and world.logger_pipe is None:

@@ -63,7 +63,7 @@ class ForkFailure(Record):
 
 
 class ReportForkFailure(Record):
-    """Tell a client that it gets no process (SE-34)."""
+    """Send a client the error of a failed fork (SE-34)."""
 
     client: socket.socket
     error: str

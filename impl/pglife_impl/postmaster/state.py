@@ -132,7 +132,7 @@ class Worker(Variables):
 
 
 class PmState(Variables):
-    """Everything that a decision may look at: the postmaster before its first child.
+    """Everything that a decision may read. A new one is a postmaster before its first child.
 
     Only Step.advance_to() assigns `state`.
     """
