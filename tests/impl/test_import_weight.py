@@ -53,3 +53,10 @@ def test_a_program_imports_no_server(program: str) -> None:
 def test_the_first_statement_imports_the_parser() -> None:
     modules = loaded_by(f"{ALL_ROLES}; import pglife_impl.session.protocol.simple")
     assert modules >= SQL
+
+
+def test_decisions_import_base_only() -> None:
+    modules = {name for name in loaded_by("import pglife_impl.postmaster.decide") if "." in name}
+    ours = {name.split(".")[1] for name in modules if name.startswith("pglife_impl.")}
+    assert ours == {"base", "postmaster"}
+    assert not modules & {f"pglife_impl.postmaster.{name}" for name in ("loop", "perform")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from pglife_impl.base.cac import Cac
 from pglife_impl.base.kinds import Kind
 from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.base.words import PidStatus
+from pglife_impl.postmaster import state
 from pglife_impl.postmaster.admit import can_accept_connections
 from pglife_impl.postmaster.events import (
     ConnectionArrived,
@@ -343,3 +346,15 @@ def test_one_client_too_many_gets_a_dead_end_child() -> None:
     before = postmaster("RUN", "backend*2", config=config)
     driver = Driver(before, config).handle(ConnectionArrived(CLIENT))
     assert [(r.kind, r.cac) for r in driver.of(Fork)] == [(Kind.DEAD_END_BACKEND, Cac.TOO_MANY)]
+
+
+def test_only_advance_to_assigns_the_state() -> None:
+    folder = Path(state.__file__).parent
+    assigned = {
+        path.name: len(re.findall(r"\.state = ", path.read_text(encoding="utf-8")))
+        for path in folder.glob("*.py")
+    }
+    assert {name: count for name, count in assigned.items() if count} == {
+        "state.py": 1,  # a new postmaster
+        "step.py": 1,
+    }
