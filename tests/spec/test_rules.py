@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from pglife_spec import rules
+from pglife_spec.postgres.build import build
 from pglife_spec.rules import RulesError, UnknownRuleError, read_chapter
+from pglife_spec.rules.citations import of_machine, of_suite, suite_folder, together
+from pglife_spec.rules.coverage import coverage, read_reasons
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +82,98 @@ def test_search_takes_several_words_in_any_case() -> None:
 def test_ranges_are_spelt_out() -> None:
     assert rules.cited("rules SG-08..11 and CN-01") == ["SG-08", "SG-10", "SG-11", "CN-01"]
     assert rules.cited("TR18-34..36") == ["TR18-34", "TR18-35", "TR18-36"]
+
+
+PREFIXES = {id_.rpartition("-")[0] for id_ in rules.rules()}
+
+
+def texts() -> dict[str, str]:
+    """Every Python, Markdown and TOML file of the tree but the tests of the rules, by path."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.toml"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    paths = [ROOT / name for name in listed.stdout.split()]
+    return {
+        str(path.relative_to(ROOT)): path.read_text("utf-8")
+        for path in paths
+        if path.exists() and not path.name.startswith("test_rules")
+    }
+
+
+def test_every_id_that_is_cited_exists() -> None:
+    """Ids and the two ends of ranges, in code, pages and rules."""
+    unknown = {
+        (path, id_)
+        for path, text in texts().items()
+        for id_ in rules.cited(text)
+        if id_.rpartition("-")[0] in PREFIXES and id_ not in rules.rules()
+    }
+    assert unknown == set()
+
+
+def test_every_rule_is_cited_or_has_its_reason() -> None:
+    """A rule is cited by a scenario or by the model, or listed in uncovered.toml: never both."""
+    suite = suite_folder()
+    assert suite is not None
+    rows = coverage(together(of_machine(build()), of_suite(suite)))
+    cited = {row.rule.id for row in rows if row.scenarios or row.declarations}
+    listed = {row.rule.id for row in rows if row.reason}
+    assert {row.rule.id for row in rows} - cited - listed == set()
+    assert cited & listed == set()
+
+
+REFERENCE = re.compile(r"(section|table|page|chapter|issue|figure) \d|§|\bDESIGN\b|\bSTYLE\b")
+
+
+def test_no_rule_refers_to_a_numbered_section_or_page() -> None:
+    for path, text in texts().items():
+        if path.startswith("spec/pglife_spec/rules/"):
+            assert REFERENCE.findall(text) == [], path
+
+
+DIALECT = re.compile(
+    r"\b(told|hears?|whoever|nobody|somebody|everybody|is none|to be had|lest|besides|come off"
+    r"|farewell|deeds?|crew|story|stories|knock|the family)\b",
+    re.IGNORECASE,
+)
+
+
+def test_rules_are_in_plain_words() -> None:
+    """Outside of quoted messages no statement has a word of the old dialect."""
+    for rule in rules.rules().values():
+        text = " ".join((rule.statement, rule.observable, *rule.details.values()))
+        assert DIALECT.findall(re.sub("`[^`]*`", "", text)) == [], rule.id
+
+
+def test_a_reason_is_given_once_and_for_a_rule_that_exists() -> None:
+    table = '[[reason]]\nkind = "wanted"\nrules = "{}"\nwhy = "w"\n'
+    assert set(read_reasons(table.format("SL-01..02"))) == {"SL-01", "SL-02"}
+    for wrong in ("SL-01, SL-01", "SL-99"):
+        with pytest.raises(RulesError):
+            read_reasons(table.format(wrong))
+
+
+def test_the_suite_is_read_as_text(tmp_path: Path) -> None:
+    """Markers on functions, and `rules` of classes and objects, without any import."""
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "test_a.py").write_text(
+        'import missing\n@claim("SL-01", "SL-02", source="a.c")\ndef test_x():\n    """It."""\n'
+    )
+    (tmp_path / "events.py").write_text(
+        'class Event:\n    rules = ("SL-03",)\nSTATE = State("run", rules=("SL-04", "no id"))\n'
+    )
+    found = of_suite(tmp_path)
+    assert {id_: [c.name for c in citations] for id_, citations in found.items()} == {
+        "SL-01": ["test_a.py::test_x"],
+        "SL-02": ["test_a.py::test_x"],
+        "SL-03": ["events.py::Event"],
+        "SL-04": ["events.py::STATE"],
+    }
+    assert found["SL-01"][0].statement == "It."
 
 
 def test_the_wheel_carries_the_rules(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pglife_spec.cli import draw, explore, prove, report, trace
+from pglife_spec.cli import draw, explore, prove, report, rules, trace
 from pglife_spec.cli.subject import STATUSES, MisuseError, Status
 from pglife_spec.lang.expr import LanguageError
 from pglife_spec.traces.trace import TraceError
@@ -32,6 +32,13 @@ for name, command, examples, short in (
     ("replay", trace.replay_, trace.REPLAY_EXAMPLES, "Play a trace on the model and explain it."),
     ("graph", draw.graph, draw.EXAMPLES, "Draw the postmaster, or the life of a child."),
     ("report", report.report, report.EXAMPLES, "Write each claim with its evidence."),
+    ("rule", rules.rule, rules.RULE_EXAMPLES, "Print rules and what cites them."),
+    (
+        "coverage",
+        rules.coverage_,
+        rules.COVERAGE_EXAMPLES,
+        "List each rule with its scenarios, or why it has none.",
+    ),
     ("configs", explore.configs, "", "List the named configurations."),
 ):
     app.command(name, epilog=examples, short_help=short)(command)

@@ -92,8 +92,19 @@ def rule(id_: str) -> Rule:
     """
     found = rules().get(id_)
     if found is None:
-        raise UnknownRuleError(id_, tuple(difflib.get_close_matches(id_, rules(), n=4)))
+        raise UnknownRuleError(id_, _nearest(id_))
     return found
+
+
+def _nearest(id_: str) -> tuple[str, ...]:
+    """The rules of the same chapter that have the nearest numbers, or else of similar ids."""
+    prefix, _, number = id_.rpartition("-")
+    same = [known for known in rules() if known.rpartition("-")[0] == prefix]
+    if not same or not number.isdecimal():
+        return tuple(difflib.get_close_matches(id_, rules(), n=4))
+    return tuple(
+        sorted(same, key=lambda known: abs(int(known.rpartition("-")[2]) - int(number)))[:4]
+    )
 
 
 @cache

@@ -35,7 +35,7 @@ class Citation:
     """Something that cites a rule.
 
     Args:
-        name: of the declaration, or `folder/file.py::function` below the suite's package.
+        name: of the declaration, or `folder/file.py::function` below the suite's scenarios.
         statement: what it claims, in words.
     """
 
@@ -82,7 +82,7 @@ def of_suite(folder: Path) -> Citations:
         tree = ast.parse(path.read_text("utf-8"))
         for node in ast.walk(tree):
             for name, ids in _citing(node):
-                where = f"{path.relative_to(folder).as_posix()}::{name}"
+                where = f"{path.relative_to(folder).as_posix()}::{name}".removeprefix("scenarios/")
                 said = ast.get_docstring(node) if isinstance(node, _DOCUMENTED) else None
                 statement = " ".join((said or "").split())
                 for id_ in dict.fromkeys(ids):
