@@ -1,4 +1,4 @@
-"""pg_ctl, initdb, postgres and pg_controldata: PostgreSQL's words and exit codes."""
+"""pg_ctl, initdb, postgres and pg_controldata: messages and exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pm_server import Cluster, run
 
-# What is typed, the exit code, the first line of stderr; {d} is a data directory without server.
+# Arguments, exit code, first line of stderr; {d} is a data directory without a server.
 REFUSALS: list[tuple[str, int, str]] = [
     ("", 1, "pg_ctl: no operation specified"),
     ("frob -D {d}", 1, 'pg_ctl: unrecognized operation mode "frob"'),
@@ -88,7 +88,7 @@ def test_start_on_a_running_server_fails(cluster: Cluster) -> None:
     ]
 
 
-def test_a_smart_stop_that_takes_too_long_hints_at_fast(cluster: Cluster) -> None:
+def test_a_smart_stop_that_times_out_hints_at_fast(cluster: Cluster) -> None:
     cluster.start()
     cluster.connect().ready()
     client = cluster.connect().ready()
@@ -97,13 +97,13 @@ def test_a_smart_stop_that_takes_too_long_hints_at_fast(cluster: Cluster) -> Non
     assert done.stdout.endswith(" failed\n")
     assert done.stderr.split("\n")[0] == "pg_ctl: server does not shut down"
     assert done.stderr.split("\n")[1].startswith('HINT: The "-m fast" option')
-    # The request stays in force; pg_ctl may have given up before the postmaster heard of it.
+    # The request stays in force; the postmaster may receive it after pg_ctl has timed out.
     cluster.wait(lambda: cluster.pid_line(8) == "stopping", "the request is taken")
     client.close()
     assert cluster.exit_code() == 0
 
 
-def test_no_wait_does_not_wait(cluster: Cluster) -> None:
+def test_stop_without_wait_returns_at_once(cluster: Cluster) -> None:
     cluster.start()
     done = run("pg_ctl", "-D", str(cluster.data), "-W", "stop")
     assert (done.returncode, done.stdout) == (0, "server shutting down\n")
@@ -118,7 +118,7 @@ def test_promote_needs_a_standby(cluster: Cluster) -> None:
     assert not (cluster.data / "promote").exists()
 
 
-def test_a_stale_pid_file_stops_nobody(cluster: Cluster) -> None:
+def test_stop_with_a_stale_pid_file_fails(cluster: Cluster) -> None:
     cluster.start()
     cluster.signal(signal.SIGKILL)
     cluster.exit_code()
@@ -134,7 +134,7 @@ def test_a_stale_pid_file_stops_nobody(cluster: Cluster) -> None:
 
 # --- postgres -------------------------------------------------------------------------------
 
-# Options, exit code, the line that must be there.
+# Options, exit code, a line of stderr.
 BAD_SETTINGS: list[tuple[str, int, str]] = [
     ("-c foo=1", 1, 'FATAL:  unrecognized configuration parameter "foo"'),
     ("-c port=abc", 1, 'FATAL:  invalid value for parameter "port": "abc"'),
@@ -184,7 +184,9 @@ BAD_SETTINGS: list[tuple[str, int, str]] = [
 
 
 @pytest.mark.parametrize(("typed", "code", "line"), BAD_SETTINGS, ids=lambda v: str(v)[:40])
-def test_settings_that_postgres_refuses(cluster: Cluster, typed: str, code: int, line: str) -> None:
+def test_postgres_refuses_invalid_settings(
+    cluster: Cluster, typed: str, code: int, line: str
+) -> None:
     done = run("postgres", "-D", str(cluster.data), *typed.split())
     assert done.returncode == code
     assert any(said.endswith(line) for said in done.stderr.splitlines()), done.stderr
@@ -203,7 +205,7 @@ BAD_FILES: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "line"), BAD_FILES, ids=lambda v: str(v)[:30])
-def test_files_that_postgres_refuses(cluster: Cluster, text: str, line: str) -> None:
+def test_postgres_refuses_invalid_files(cluster: Cluster, text: str, line: str) -> None:
     conf = cluster.data / "postgresql.conf"
     number = len(conf.read_text().splitlines()) + 1
     cluster.configure(text)
@@ -248,7 +250,7 @@ def test_a_damaged_data_directory_is_refused(cluster: Cluster, damage: str, word
     assert words in done.stderr
 
 
-def test_no_socket_no_server(cluster: Cluster) -> None:
+def test_without_a_socket_the_server_does_not_start(cluster: Cluster) -> None:
     done = run("postgres", "-D", str(cluster.data), "-k", str(cluster.home / "missing"))
     assert done.returncode == 1
     assert "FATAL:" in done.stderr
@@ -256,7 +258,7 @@ def test_no_socket_no_server(cluster: Cluster) -> None:
     assert not (cluster.data / "postmaster.pid").exists()
 
 
-def test_a_taken_tcp_port(cluster: Cluster) -> None:
+def test_a_tcp_port_in_use_is_reported(cluster: Cluster) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -274,7 +276,7 @@ def test_a_taken_tcp_port(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"), [("port", "5432"), ("fsync", "off"), ("max_connections", "100")]
 )
-def test_a_setting_is_printed(cluster: Cluster, name: str, shown: str) -> None:
+def test_option_capital_c_prints_a_setting(cluster: Cluster, name: str, shown: str) -> None:
     done = run("postgres", "-D", str(cluster.data), "-C", name)
     assert (done.returncode, done.stdout) == (0, f"{shown}\n")
 
@@ -289,18 +291,18 @@ def test_root_is_refused(program: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["postgres", "pg_ctl", "initdb", "pg_controldata"])
-def test_versions(program: str) -> None:
+def test_programs_print_their_version(program: str) -> None:
     done = run(program, "--version")
     assert (done.returncode, done.stdout) == (0, f"{program} (PostgreSQL) 18.6 (pglife)\n")
 
 
-def test_initdb_wants_an_empty_directory(cluster: Cluster) -> None:
+def test_initdb_needs_an_empty_directory(cluster: Cluster) -> None:
     done = run("initdb", "-D", str(cluster.data))
     assert done.returncode == 1
     assert f'directory "{cluster.data}" exists but is not empty' in done.stderr
 
 
-def test_controldata_aligns_its_values(cluster: Cluster) -> None:
+def test_pg_controldata_aligns_its_values(cluster: Cluster) -> None:
     done = run("pg_controldata", str(cluster.data))
     assert done.returncode == 0
     assert "Database cluster state:               shut down\n" in done.stdout

@@ -1,4 +1,4 @@
-"""Messages: whatever way the bytes are cut, the same messages come out, as they were put in."""
+"""Messages: encoding, decoding, and splitting of the byte stream."""
 
 import struct
 
@@ -128,8 +128,8 @@ def test_an_unknown_type_byte_is_refused_before_its_length(code: bytes) -> None:
 @pytest.mark.parametrize(
     ("code", "length"), [(b"Q", 3), (b"Q", -1), (b"S", 10_001), (b"Q", 0x7FFF_FFFF)]
 )
-def test_an_impossible_length_loses_the_stream(code: bytes, length: int) -> None:
-    """pqcomm.c: pq_getmessage()."""
+def test_an_invalid_length_is_an_error(code: bytes, length: int) -> None:
+    """The stream cannot be read any further (pqcomm.c: pq_getmessage())."""
     reader = FrameReader()
     reader.feed(code + struct.pack("!i", length))
     with pytest.raises(InvalidLength):

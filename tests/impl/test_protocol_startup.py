@@ -1,4 +1,4 @@
-"""The first packets: what they are read as, and what a client hears about bad ones."""
+"""Startup, encryption and cancel packets, and the refusals of invalid ones."""
 
 import struct
 
@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import parse_report
 
+from pglife_impl.base.texts import parse_bool
 from pglife_impl.protocol import (
     Replication,
     Severity,
     StartupKind,
     cancel_key_length,
     incomplete_startup,
-    parse_bool,
     parse_startup,
     startup_refusal,
 )
@@ -46,8 +46,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_bad_packet_is_refused_with_the_words_of_postgresql(name: str) -> None:
-    """CN-41, CN-46, CN-47, CN-48."""
+def test_an_invalid_packet_is_refused_with_postgresqls_message(name: str) -> None:
+    """FATAL with SQLSTATE and text (CN-41, CN-46, CN-47, CN-48)."""
     data, sqlstate, beginning = REFUSED[name]
     found = parse_startup(data)
     assert found.kind is StartupKind.BAD
@@ -55,9 +55,9 @@ def test_a_bad_packet_is_refused_with_the_words_of_postgresql(name: str) -> None
     assert found.error.severity is Severity.FATAL
     assert found.error.sqlstate == sqlstate
     assert found.error.message.startswith(beginning)
-    told = startup_refusal(found)
-    assert told[:1] == (b"N" if name.startswith("bytes before") else b"E")
-    report = told.removeprefix(b"N")[HEADER_LENGTH:]
+    answer = startup_refusal(found)
+    assert answer[:1] == (b"N" if name.startswith("bytes before") else b"E")
+    report = answer.removeprefix(b"N")[HEADER_LENGTH:]
     assert parse_report(report) == found.error
 
 
@@ -77,8 +77,8 @@ ONLY_LOGGED = {
 
 
 @pytest.mark.parametrize("name", ONLY_LOGGED)
-def test_some_refusals_reach_only_the_log(name: str) -> None:
-    """CN-40, CN-44."""
+def test_some_refusals_are_only_logged(name: str) -> None:
+    """The client gets no answer (CN-40, CN-44)."""
     data, message = ONLY_LOGGED[name]
     found = parse_startup(data)
     assert found.error is not None
@@ -86,19 +86,19 @@ def test_some_refusals_reach_only_the_log(name: str) -> None:
     assert startup_refusal(found) == b""
 
 
-def test_the_longest_packet_is_still_waited_for() -> None:
-    """CN-40: 10000 bytes of body are allowed."""
+def test_a_packet_of_the_greatest_length_is_accepted() -> None:
+    """10000 bytes of body are allowed (CN-40)."""
     assert parse_startup(struct.pack("!I", 10004)).kind is StartupKind.NEED_MORE
 
 
-def test_an_old_client_is_answered_in_its_own_form() -> None:
-    """CN-46: protocol 2 knows no fields."""
-    told = startup_refusal(parse_startup(packet(2, 0, bytes(20))))
-    assert told == b"EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0"
+def test_a_protocol_2_client_gets_a_protocol_2_error() -> None:
+    """The message has no length and no fields (CN-46)."""
+    answer = startup_refusal(parse_startup(packet(2, 0, bytes(20))))
+    assert answer == b"EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.2\n\0"
 
 
-def test_encryption_may_be_asked_for_once_each() -> None:
-    """CN-41, CN-42: a second request is an unsupported protocol."""
+def test_each_encryption_request_may_come_once() -> None:
+    """A second one is an unsupported protocol version (CN-41, CN-42)."""
     assert parse_startup(SSL).kind is StartupKind.SSL_REQUEST
     assert parse_startup(GSS, ssl_done=True).kind is StartupKind.GSSENC_REQUEST
     again = parse_startup(SSL, ssl_done=True)
@@ -106,13 +106,13 @@ def test_encryption_may_be_asked_for_once_each() -> None:
     assert again.error.message.startswith("unsupported frontend protocol 1234.5679")
 
 
-def test_direct_tls_is_told_by_its_first_byte() -> None:
-    """CN-43."""
+def test_direct_tls_is_recognized_by_its_first_byte() -> None:
+    """0x16 begins a TLS handshake (CN-43)."""
     assert parse_startup(b"\x16").kind is StartupKind.DIRECT_TLS
 
 
 def test_defaults_of_a_startup_packet() -> None:
-    """CN-47: the database is the user's name; names are cut to 63 bytes."""
+    """The database defaults to the user; names are truncated to 63 bytes (CN-47)."""
     long = "n" * 70
     found = parse_startup(startup("user", long, "application_name", "x"))
     assert found.kind is StartupKind.STARTUP
@@ -127,8 +127,8 @@ def test_defaults_of_a_startup_packet() -> None:
         ("f", Replication.NONE),
     ],
 )
-def test_replication_makes_a_walsender(value: str, expected: Replication) -> None:
-    """CN-48: without a database unless one is asked for."""
+def test_the_replication_parameter_selects_a_walsender(value: str, expected: Replication) -> None:
+    """A physical walsender has no database (CN-48)."""
     found = parse_startup(startup("user", "a", "replication", value))
     assert found.replication is expected
     assert found.parameters["database"] == ("" if expected is Replication.PHYSICAL else "a")
@@ -138,8 +138,10 @@ def test_replication_makes_a_walsender(value: str, expected: Replication) -> Non
     ("minor", "options", "negotiates"),
     [(0, (), False), (2, (), False), (3, (), True), (0, ("_pq_.x", "1"), True)],
 )
-def test_what_must_be_negotiated(minor: int, options: tuple[str, ...], negotiates: bool) -> None:
-    """CN-46: a newer minor version, or an option that nobody knows."""
+def test_newer_versions_and_unknown_options_are_negotiated(
+    minor: int, options: tuple[str, ...], negotiates: bool
+) -> None:
+    """A known version without unknown options needs no negotiation (CN-46)."""
     found = parse_startup(startup("user", "a", *options, minor=minor))
     assert found.kind is StartupKind.STARTUP
     assert found.needs_negotiation is negotiates
@@ -147,14 +149,14 @@ def test_what_must_be_negotiated(minor: int, options: tuple[str, ...], negotiate
 
 
 @pytest.mark.parametrize(("minor", "length"), [(0, 4), (1, 4), (2, 32), (9, 32)])
-def test_the_key_is_as_long_as_the_protocol_wants(minor: int, length: int) -> None:
-    """CN-45."""
+def test_the_cancel_key_length_depends_on_the_protocol(minor: int, length: int) -> None:
+    """4 bytes up to protocol 3.1, 32 from 3.2 on (CN-45)."""
     assert cancel_key_length((3, minor)) == length
 
 
 @given(st.integers(0, 2**32 - 1), st.binary(min_size=1, max_size=256))
-def test_every_cancel_request_is_read(pid: int, key: bytes) -> None:
-    """CN-44: keys of 1 to 256 bytes."""
+def test_cancel_requests_are_decoded(pid: int, key: bytes) -> None:
+    """Keys have 1 to 256 bytes (CN-44)."""
     found = parse_startup(packet(1234, 5678, struct.pack("!I", pid) + key))
     assert (found.kind, found.cancel_pid, found.cancel_key) == (StartupKind.CANCEL, pid, key)
 
@@ -164,7 +166,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1
 
 @given(st.dictionaries(TEXT, TEXT, max_size=4), st.integers(0, 2))
 def test_a_startup_packet_is_read_whole_or_not_at_all(settings: dict[str, str], minor: int) -> None:
-    """Every beginning of a packet asks for more; the whole of it gives what was put in."""
+    """Every proper prefix needs more bytes; the whole packet gives back its parameters."""
     settings = {k: v for k, v in settings.items() if not k.startswith("_pq_.")}
     settings |= {"user": "u", "database": "d", "replication": "off"}
     data = startup(*(text for pair in settings.items() for text in pair), minor=minor)
@@ -178,8 +180,10 @@ def test_a_startup_packet_is_read_whole_or_not_at_all(settings: dict[str, str], 
 
 
 @given(st.binary(max_size=64), st.booleans(), st.booleans())
-def test_no_bytes_whatever_break_the_reader(data: bytes, ssl_done: bool, gss_done: bool) -> None:
-    """Whatever comes has a kind, and what is refused has a reason."""
+def test_arbitrary_bytes_do_not_break_the_parser(
+    data: bytes, ssl_done: bool, gss_done: bool
+) -> None:
+    """Every input has a kind, and an error exactly if it is BAD."""
     found = parse_startup(data, ssl_done=ssl_done, gss_done=gss_done)
     assert (found.kind is StartupKind.BAD) == (found.error is not None)
 
@@ -188,10 +192,10 @@ def test_no_bytes_whatever_break_the_reader(data: bytes, ssl_done: bool, gss_don
     ("buffer", "ssl_done", "logged"),
     [(b"", False, False), (b"\0", False, True), (b"\0", True, False), (b"\0\0\0\x20", True, True)],
 )
-def test_who_hangs_up_early_is_logged_only_if_it_began(
+def test_an_incomplete_startup_packet_is_logged(
     buffer: bytes, ssl_done: bool, logged: bool
 ) -> None:
-    """CN-40: no byte at all is silence, so is part of a length word after negotiation."""
+    """Not logged: no byte at all, and part of a length word after negotiation (CN-40)."""
     report = incomplete_startup(buffer, ssl_done=ssl_done, gss_done=False)
     assert (report is not None) == logged
 
@@ -212,6 +216,6 @@ def test_who_hangs_up_early_is_logged_only_if_it_began(
         ("onn", None),
     ],
 )
-def test_booleans_may_be_cut_short_while_unmistakable(text: str, value: bool | None) -> None:
-    """utils/adt/bool.c: parse_bool()."""
+def test_booleans_may_be_abbreviated_unambiguously(text: str, value: bool | None) -> None:
+    """As in utils/adt/bool.c: parse_bool()."""
     assert parse_bool(text) is value

@@ -1,7 +1,7 @@
-"""Real clients on a real server: psql and psycopg, sessions that see and signal one another.
+"""Sessions of psql and psycopg on a running server.
 
-What a session does by itself is tested without a process (test_session_loop.py); here is what
-needs one: libpq's view of the protocol, signals, titles, two sessions at a time.
+test_session_loop.py tests a session without a process; these tests need one: libpq's view of the
+protocol, signals, titles, two sessions at a time.
 """
 
 import os
@@ -22,7 +22,7 @@ PSQL = shutil.which("psql")
 
 @pytest.fixture(scope="module")
 def server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """One server for all tests here; it has the SQL parser loaded, as initdb sets it up."""
+    """One server for all tests here, with the SQL parser preloaded as initdb configures it."""
     made = Cluster(template, tmp_path_factory.mktemp("s"))
     made.configure("shared_preload_libraries = 'pglife_sql'", "max_connections = 20")
     try:
@@ -36,7 +36,7 @@ Connect = Callable[..., psycopg.Connection]
 
 @pytest.fixture
 def connect(server: Cluster) -> Iterator[Connect]:
-    """Opens sessions and closes them again."""
+    """Open sessions; they are closed after the test."""
     opened: list[psycopg.Connection] = []
 
     def open_one(**parameters: str) -> psycopg.Connection:
@@ -65,7 +65,7 @@ def state_of(watcher: psycopg.Connection, pid: int) -> tuple[str, str] | None:
 
 
 def in_background(connection: psycopg.Connection, query: str) -> tuple[threading.Thread, list[str]]:
-    """Run a query in a thread; the list has its SQLSTATE when it has failed."""
+    """Run a query in a thread; the list receives its SQLSTATE."""
     outcome: list[str] = []
 
     def run() -> None:
@@ -88,14 +88,14 @@ def in_background(connection: psycopg.Connection, query: str) -> tuple[threading
         (["-Atc", "select 1", "-c", "show server_version_num"], 0, "1\n180006\n", ""),
         (["-c", "select nope"], 1, "", 'ERROR:  column "nope" does not exist\nLINE 1: select nope'),
         (["-c", "select 1 as a, null as b"], 0, " a | b \n---+---\n 1 | \n(1 row)\n\n", ""),
-        (["-U", "nobody", "-c", ""], 2, "", 'FATAL:  role "nobody" does not exist'),
+        (["-U", "mallory", "-c", ""], 2, "", 'FATAL:  role "mallory" does not exist'),
         (["-d", "nowhere", "-c", ""], 2, "", 'FATAL:  database "nowhere" does not exist'),
     ],
 )
-def test_psql_takes_it_for_postgresql(
+def test_psql_works_as_with_postgresql(
     server: Cluster, arguments: list[str], code: int, output: str, complaint: str
 ) -> None:
-    """Results, errors with their place, exit codes."""
+    """Results, errors with their position, exit codes."""
     where = ["-X", "-h", str(server.home), "-p", str(PORT), "-U", "postgres", "-d", "postgres"]
     done = subprocess.run(
         [str(PSQL), *where, *arguments],
@@ -109,21 +109,21 @@ def test_psql_takes_it_for_postgresql(
     assert bool(complaint) == bool(done.stderr)
 
 
-def test_values_go_both_ways_in_every_binding(connect: Connect) -> None:
-    """Client-side, server-side, prepared and binary."""
+def test_values_survive_every_kind_of_binding(connect: Connect) -> None:
+    """Client-side, server-side, prepared and binary parameters."""
     connection = connect()
     values = (1, "a'b", 2.5, None, True)
     query = "select %s::int, %s::text, %s::float8, %s::text, %s::bool"
     assert psycopg.ClientCursor(connection).execute(query, values).fetchone() == values
-    for _ in range(8):  # psycopg prepares by name from the sixth on
+    for _ in range(8):  # psycopg uses a named statement from the sixth on
         assert connection.execute(query, values).fetchone() == values
     assert connection.execute(query, values, binary=True).fetchone() == values
     found = connection.execute("select g from generate_series(1, 5) g where g = any(%s)", ([2, 9],))
     assert found.fetchall() == [(2,)]
 
 
-def test_transactions_as_psycopg_uses_them(connect: Connect) -> None:
-    """Blocks within blocks are savepoints."""
+def test_nested_psycopg_transactions_are_savepoints(connect: Connect) -> None:
+    """An error in an inner block rolls back only that block."""
     connection = connect()
     with connection.transaction():
         with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
@@ -133,7 +133,7 @@ def test_transactions_as_psycopg_uses_them(connect: Connect) -> None:
 
 
 def test_a_pipeline_ends_at_its_first_error(connect: Connect) -> None:
-    """Everything up to Sync is skipped."""
+    """The rest of the pipeline is skipped up to Sync."""
     connection = connect()
 
     def pipeline() -> None:
@@ -154,7 +154,7 @@ def test_a_pipeline_ends_at_its_first_error(connect: Connect) -> None:
     ],
 )
 def test_a_cancel_request_ends_a_statement(connect: Connect, query: str) -> None:
-    """SE-31: sleeping or computing; the session goes on."""
+    """A sleeping or computing statement ends with 57014; the session continues (SE-31)."""
     connection, watcher = connect(), connect()
     pid = connection.info.backend_pid
     thread, outcome = in_background(connection, query)
@@ -166,7 +166,7 @@ def test_a_cancel_request_ends_a_statement(connect: Connect, query: str) -> None
 
 
 def test_a_cancel_request_with_a_wrong_key_does_nothing(server: Cluster, connect: Connect) -> None:
-    """CN-44: nothing but a line in the log."""
+    """It is only logged (CN-44)."""
     connection = connect()
     pid = connection.info.backend_pid
     thread, outcome = in_background(connection, "select pg_sleep(0.3)")
@@ -181,14 +181,14 @@ def test_a_cancel_request_with_a_wrong_key_does_nothing(server: Cluster, connect
 
 @pytest.mark.parametrize("how", ["pg_terminate_backend", "SIGTERM"])
 @pytest.mark.parametrize("query", ["select pg_sleep(60)", None])
-def test_a_terminated_session_is_told_and_gone(
+def test_a_terminated_session_gets_57p01_and_disappears(
     connect: Connect, how: str, query: str | None
 ) -> None:
-    """SE-20, SE-30, SE-49: busy or idle; its row goes with it."""
+    """Busy or idle; its row of pg_stat_activity disappears (SE-20, SE-30, SE-49)."""
     connection, watcher = connect(), connect()
     pid = connection.info.backend_pid
     if query is None:
-        # Not in the background: before its first statement, too, a session is idle.
+        # Not in a thread: the session is idle before its first statement too.
         connection.execute("select 1")
         assert state_of(watcher, pid) == ("idle", "select 1")
     else:
@@ -208,8 +208,8 @@ def test_a_terminated_session_is_told_and_gone(
         assert outcome == ["57P01"]
 
 
-def test_titles_and_states_go_together(connect: Connect) -> None:
-    """TI-20, TI-32, SE-03..06."""
+def test_title_and_state_agree(connect: Connect) -> None:
+    """Both show idle, in transaction, aborted and active (TI-20, TI-32, SE-03..06)."""
     connection, watcher = connect(), connect()
     pid = connection.info.backend_pid
     for query, state in (
@@ -229,7 +229,7 @@ def test_titles_and_states_go_together(connect: Connect) -> None:
 
 
 def test_background_processes_are_listed_without_a_state(connect: Connect) -> None:
-    """SE-02, TI-02..14."""
+    """pg_stat_activity has a row for each (SE-02, TI-02..14)."""
     rows = (
         connect()
         .execute(
@@ -245,10 +245,10 @@ def test_background_processes_are_listed_without_a_state(connect: Connect) -> No
     assert all(command_line(row[2]).startswith("postgres: ") for row in rows)
 
 
-def test_roles_and_their_limits(connect: Connect) -> None:
-    """CN-35..37, SE-43: made by one session, seen by the next."""
-    boss = connect()
-    boss.execute("create user bob connection limit 1")
+def test_a_new_role_and_its_limits_apply_to_other_sessions(connect: Connect) -> None:
+    """Connection limit, privileges and NOLOGIN (CN-35..37, SE-43)."""
+    admin = connect()
+    admin.execute("create user bob connection limit 1")
     try:
         bob = connect(user="bob")
         assert bob.execute("select current_user").fetchone() == ("bob",)
@@ -256,17 +256,17 @@ def test_roles_and_their_limits(connect: Connect) -> None:
         with pytest.raises(psycopg.OperationalError, match='too many connections for role "bob"'):
             connect(user="bob")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            bob.execute("select pg_terminate_backend(%s)", (boss.info.backend_pid,))
+            bob.execute("select pg_terminate_backend(%s)", (admin.info.backend_pid,))
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             bob.execute("select pg_reload_conf()")
     finally:
-        boss.execute("alter role bob nologin")
+        admin.execute("alter role bob nologin")
     with pytest.raises(psycopg.OperationalError, match='role "bob" is not permitted to log in'):
         connect(user="bob")
 
 
-def test_a_reload_reaches_the_sessions(server: Cluster, connect: Connect) -> None:
-    """SG-28: when a session is idle next."""
+def test_a_reload_changes_settings_of_sessions(server: Cluster, connect: Connect) -> None:
+    """The new value applies when the session is next idle (SG-28)."""
     connection = connect()
     server.configure("work_mem = '6MB'")
     assert connection.execute("select pg_reload_conf()").fetchone() == (True,)
@@ -274,7 +274,7 @@ def test_a_reload_reaches_the_sessions(server: Cluster, connect: Connect) -> Non
 
 
 def test_options_of_the_startup_packet(connect: Connect) -> None:
-    """process_startup_options(): settings of the session, or no session."""
+    """Valid ones set session values, invalid ones refuse it (process_startup_options())."""
     connection = connect(options="-c statement_timeout=77077 --work-mem=1MB")
     shown = connection.execute(
         "select current_setting('statement_timeout'), current_setting('work_mem')"
@@ -289,8 +289,8 @@ def test_options_of_the_startup_packet(connect: Connect) -> None:
             connect(options=options)
 
 
-def test_a_client_that_vanishes_in_mid_statement(connect: Connect) -> None:
-    """SE-45, TO-07: noticed only if somebody looks."""
+def test_a_client_lost_during_a_statement_ends_the_session(connect: Connect) -> None:
+    """client_connection_check_interval detects the loss (SE-45, TO-07)."""
     connection, watcher = connect(), connect()
     pid = connection.info.backend_pid
     connection.execute("set client_connection_check_interval = '50ms'")

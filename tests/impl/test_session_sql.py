@@ -1,7 +1,7 @@
-"""Statements, against what PostgreSQL 18.6 answered to the same ones.
+"""Statements and their answers, compared with PostgreSQL 18.6.
 
-The transcript `testdata/sql_answers.txt` was recorded from 18.6, each block in a session of its
-own. Nothing in it was written by hand, so a difference is ours; rewrite it from a real server only.
+The transcript `testdata/sql_answers.txt` was recorded from 18.6, each block in its own session.
+Never edit it by hand; record it again from a real server.
 """
 
 import struct
@@ -18,7 +18,7 @@ BLOCKS = TRANSCRIPT.read_text(encoding="utf-8").split("\n====\n")
 
 
 def entries(block: str) -> list[tuple[str, list[str]]]:
-    """Each query of a block with its answer."""
+    """Return the queries of a block with their answers."""
     found: list[tuple[str, list[str]]] = []
     for paragraph in block.strip("\n").split("\n\n"):
         lines = [line for line in paragraph.split("\n") if not line.startswith("# ")]
@@ -49,7 +49,7 @@ def cells(body: bytes) -> str:
 
 
 def answers(messages: list[tuple[str, bytes]]) -> list[list[str]]:
-    """Show what came between one ReadyForQuery and the next, as the transcript does."""
+    """Return the messages between ReadyForQuery messages in the transcript's format."""
     found: list[list[str]] = [[]]
     for code, body in messages:
         match code:
@@ -75,15 +75,15 @@ def answers(messages: list[tuple[str, bytes]]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().split("\n")[0][2:])
-def test_statements_are_answered_as_by_18_6(block: str) -> None:
-    """Columns with their types, rows, tags, errors with detail and hint, the status byte."""
-    told = entries(block)
-    heard = converse(*(query for query, _ in told))
-    given = answers(heard.messages)[1:]
-    assert heard.code == 0
-    for (query, expected), answer in zip(told, given, strict=False):
+def test_statements_are_answered_as_in_18_6(block: str) -> None:
+    """Columns, types, rows, tags, errors with detail and hint, and status are the same."""
+    expected_entries = entries(block)
+    result = converse(*(query for query, _ in expected_entries))
+    given = answers(result.messages)[1:]
+    assert result.code == 0
+    for (query, expected), answer in zip(expected_entries, given, strict=False):
         assert (query, answer) == (query, expected)
-    assert len(given) == len(told) + 1
+    assert len(given) == len(expected_entries) + 1
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_statements_are_answered_as_by_18_6(block: str) -> None:
         ("select pg_sleep('x')", 17),
     ],
 )
-def test_errors_point_at_their_place(query: str, position: int) -> None:
-    """Field P, counted in characters from 1, as 18.6 counts."""
-    heard = converse(query)
-    reports = [parse_report(body) for code, body in heard.messages if code == "E"]
+def test_errors_have_their_position(query: str, position: int) -> None:
+    """Field P counts characters from 1, as in 18.6."""
+    result = converse(query)
+    reports = [parse_report(body) for code, body in result.messages if code == "E"]
     assert [report.position for report in reports] == [position]
 
 
@@ -110,14 +110,14 @@ def test_errors_point_at_their_place(query: str, position: int) -> None:
     "query",
     ["vacuum", "listen x", "select 1 union select 2", "with a as (select 1) select * from a"],
 )
-def test_what_this_server_has_not_is_told_in_its_turn(query: str) -> None:
-    """0A000, after the statements before it, and 25P02 in a failed block."""
-    heard = converse(f"select 1; {query}", "begin; select 1/0", query)
-    assert [report[1] for report in heard.reports] == ["0A000", "22012", "25P02"]
-    assert heard.tags == ["SELECT 1", "BEGIN"]
+def test_an_unsupported_statement_fails_when_it_runs(query: str) -> None:
+    """0A000 after the statements before it have run; 25P02 in a failed block."""
+    result = converse(f"select 1; {query}", "begin; select 1/0", query)
+    assert [report[1] for report in result.reports] == ["0A000", "22012", "25P02"]
+    assert result.tags == ["SELECT 1", "BEGIN"]
 
 
-def test_a_string_is_parsed_whole_before_any_of_it_runs() -> None:
-    """A syntax error at the end leaves nothing done."""
+def test_a_string_is_parsed_whole_before_it_runs() -> None:
+    """With a syntax error at the end no statement runs."""
     assert converse("begin; selec").status == "II"
     assert len(parse_statements("select 1;; ;select 2;")) == 2

@@ -1,10 +1,8 @@
-"""The command `python -m pglife_impl.commands.initdb`: make a data directory.
+"""The command `python -m pglife_impl.commands.initdb`: create a data directory.
 
-Begin with   main().
-Owns         what lies in a new cluster.
-Leaves out   locales, encodings, authentication methods other than trust; PostgreSQL's options for
-             them are taken and have no effect.
-Source       src/bin/initdb/initdb.c: main(), initialize_data_directory().
+Locales, encodings and authentication methods other than trust are not supported; PostgreSQL's
+options for them are accepted and have no effect.
+Source: src/bin/initdb/initdb.c: main(), initialize_data_directory().
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from pglife_impl import MAJOR_VERSION, SERVER_VERSION, ImplError
 from pglife_impl.data_directory.catalog import Catalog
 from pglife_impl.data_directory.control import Control, DbState
 
-FIRST_CHECKPOINT = 0x16EF458  # as low in the first segment as PostgreSQL's own
+FIRST_CHECKPOINT = 0x16EF458  # as early in the first segment as PostgreSQL's
 DIRECTORIES = (
     "global",
     "base",
@@ -56,7 +54,7 @@ local   all             all                                     trust
 host    all             all             127.0.0.1/32            trust
 host    all             all             ::1/128                 trust
 """
-# Taken for compatibility; each with whether it has a value.
+# Accepted without effect; the value says whether the option takes an argument.
 IGNORED = {
     "--auth-host": True,
     "--auth-local": True,
@@ -90,11 +88,11 @@ SHORT_IGNORED = {"-E": True, "-T": True, "-X": True, "-g": False, "-k": False, "
 
 
 class InitdbError(ImplError):
-    """The cluster cannot be made."""
+    """The cluster cannot be created; the message goes to stderr."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="initdb", description="initdb initializes a PostgreSQL database cluster."
     )
@@ -116,7 +114,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """The whole command; the exit code."""
+    """Run the command; return the exit code."""
     given = parser().parse_args(arguments)
     directory = given.pgdata or given.directory or os.environ.get("PGDATA")
     try:
@@ -157,7 +155,7 @@ def main(arguments: list[str]) -> int:
 
 
 def user_name() -> str:
-    """Who we are to the operating system."""
+    """Return the name of the operating-system user."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError as e:
@@ -165,7 +163,7 @@ def user_name() -> str:
 
 
 def make_cluster(directory: str, superuser: str, settings: list[str]) -> None:
-    """Create everything; the directory must be missing or empty."""
+    """Create the cluster; InitdbError unless the directory is missing or empty."""
     say = sys.stdout.write
     say(
         f'The files belonging to this database system will be owned by user "{user_name()}".\n'
@@ -196,7 +194,7 @@ def make_cluster(directory: str, superuser: str, settings: list[str]) -> None:
     put(directory, "pg_ident.conf", "# MAPNAME       SYSTEM-USERNAME         PG-USERNAME\n")
     say("ok\nwriting control file and catalog ... ")
     now = time.time()
-    # As PostgreSQL: seconds, microseconds and our pid, so that no two clusters are alike.
+    # As in PostgreSQL the identifier is made of the time and the pid, so that it is unique.
     identifier = (int(now) << 32) | (int(now * 1e6) % 1000000 << 12) | (os.getpid() & 0xFFF)
     Control(identifier, DbState.SHUTDOWNED, now, now, FIRST_CHECKPOINT, FIRST_CHECKPOINT).write(
         directory, sync=False
@@ -206,7 +204,7 @@ def make_cluster(directory: str, superuser: str, settings: list[str]) -> None:
 
 
 def setting_line(text: str) -> str:
-    """-c name=value as a line of postgresql.conf."""
+    """Return `-c name=value` as a line of postgresql.conf."""
     name, equals, value = text.partition("=")
     if not equals:
         raise InitdbError(f"-c {text} requires a value")
@@ -215,12 +213,12 @@ def setting_line(text: str) -> str:
 
 
 def zone_name() -> str:
-    """The time zone for the log and for sessions."""
+    """Return the time zone for the log and for sessions."""
     return os.environ.get("TZ", "").lstrip(":") or "Etc/UTC"
 
 
 def put(directory: str, name: str, text: str) -> None:
-    """Write one file, closed to others."""
+    """Write a file that only its owner may access."""
     path = os.path.join(directory, name)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

@@ -1,9 +1,8 @@
 """The command `python -m pglife_impl.commands.pg_controldata`: print the control file.
 
-Begin with   main().
-Owns         the alignment that scripts rely on.
-Leaves out   lines about what this server does not have.
-Source       src/bin/pg_controldata/pg_controldata.c; rule CT-20.
+Lines about features that this server does not have are missing; the alignment is PostgreSQL's,
+because scripts rely on it.
+Source: src/bin/pg_controldata/pg_controldata.c; rule CT-20.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ Options:
 
 
 def main(arguments: list[str]) -> int:
-    """The whole command; the exit code."""
+    """Run the command; return the exit code."""
     try:
         options, words = getopt.gnu_getopt(arguments, "D:V?", ["pgdata=", "version", "help"])
     except getopt.GetoptError as e:
@@ -77,7 +76,7 @@ def main(arguments: list[str]) -> int:
 
 
 def rows(control: Control) -> list[tuple[str, str]]:
-    """What is printed, in PostgreSQL's order."""
+    """Return the labels and values in PostgreSQL's order."""
     return [
         ("pg_control version number", str(VERSION)),
         ("Catalog version number", str(CATALOG_VERSION)),
@@ -97,7 +96,7 @@ def rows(control: Control) -> list[tuple[str, str]]:
 
 
 def when(moment: float) -> str:
-    """As C's %c in the C locale."""
+    """Return a time as C's %c prints it in the C locale."""
     return time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(moment))
 
 

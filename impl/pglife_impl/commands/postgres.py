@@ -1,10 +1,8 @@
 """The command `python -m pglife_impl.commands.postgres`: options, settings, then the postmaster.
 
-Begin with   main().
-Owns         the command line; the checks that come before the pid file (ST-01, ST-02).
-Leaves out   everything after them (postmaster.py).
-Source       main/main.c, postmaster.c: PostmasterMain(); utils/misc/guc.c: SelectConfigFiles();
-             utils/init/miscinit.c: checkDataDir(), ValidatePgVersion(); rules ST-01, ST-02.
+Begin with main(). The checks here precede postmaster.pid.
+Source: main/main.c, postmaster.c: PostmasterMain(); utils/misc/guc.c: SelectConfigFiles();
+utils/init/miscinit.c: checkDataDir(), ValidatePgVersion(); rules ST-01, ST-02.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from pglife_impl.data_directory.control import ControlError
 from pglife_impl.log import elog
 
 EXIT_BAD = 1
-EXIT_UNREADABLE = 2  # configuration or control file (ST-02)
+EXIT_UNREADABLE = 2  # an error in the configuration or control file (ST-02)
 
 ROOT = """"root" execution of the PostgreSQL server is not permitted.
 The server must be started under an unprivileged user ID to prevent
@@ -53,7 +51,7 @@ Options:
   -V, --version      output version information, then exit
   -?, --help         show this help, then exit
 """
-# Options that stand for a setting.
+# Options that set a setting.
 SETTINGS = {
     "B": "shared_buffers",
     "h": "listen_addresses",
@@ -68,7 +66,7 @@ FLAGS = {"F": ("fsync", "off"), "i": ("listen_addresses", "*"), "l": ("ssl", "on
 
 
 class Refused(ImplError):
-    """The server does not start. `text` goes to stderr as it is, or as a log line if `level`."""
+    """The server cannot start. `text` is printed to stderr, or logged if `fatal`."""
 
     def __init__(
         self,
@@ -88,7 +86,7 @@ class Refused(ImplError):
 
 
 class Options:
-    """What the command line says."""
+    """The parsed command line."""
 
     def __init__(self) -> None:
         self.data_directory = os.environ.get("PGDATA", "")
@@ -97,7 +95,7 @@ class Options:
 
 
 def main(arguments: list[str]) -> int:
-    """The whole command; the exit code."""
+    """Run the command; return the exit code."""
     if arguments[:1] in (["--help"], ["-?"]):
         sys.stdout.write(USAGE)
         return 0
@@ -108,7 +106,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write("".join(f"{name}\n" for name in REPAIRS))
         return 0
     try:
-        # PostgreSQL lets root ask for a setting, for that does no harm.
+        # As in PostgreSQL root may print a setting, which is harmless.
         if os.geteuid() == 0 and "-C" not in arguments:
             raise Refused(ROOT)
         gucs = Gucs()
@@ -123,16 +121,16 @@ def main(arguments: list[str]) -> int:
         else:
             elog.write(refused.text)
         return refused.code
-    # What is imported stays, so the collector has nothing to look for. The postmaster never needs
-    # it; a child that does turns it on.
+    # Imported modules are never freed, so the collector need not scan them. The postmaster runs
+    # without it; each child turns it on.
     gc.disable()
-    from pglife_impl.postmaster.loop import run  # nothing before this line needs a server's modules
+    from pglife_impl.postmaster.loop import run  # the server's modules, which only this path needs
 
     return run(gucs, data_directory, arguments)
 
 
 def parse(arguments: list[str]) -> Options:
-    """Read the command line as getopt does: -p1 and -p 1, -F joined with others."""
+    """Parse the command line as getopt does: -p1 and -p 1, joined flags."""
     options = Options()
     rest = list(arguments)
     while rest:
@@ -150,7 +148,7 @@ def parse(arguments: list[str]) -> Options:
 
 
 def add_long(options: Options, text: str) -> None:
-    """--name=value."""
+    """Parse `--name=value`."""
     name, equals, value = text.partition("=")
     if not equals:
         raise Refused(f"--{text} requires a value", fatal=True)
@@ -158,7 +156,7 @@ def add_long(options: Options, text: str) -> None:
 
 
 def add_short(options: Options, letters: str, rest: list[str]) -> None:
-    """One word of short options."""
+    """Parse one word of short options."""
     while letters:
         letter, letters = letters[0], letters[1:]
         if letter in FLAGS:
@@ -180,7 +178,7 @@ def add_short(options: Options, letters: str, rest: list[str]) -> None:
 
 
 def add_with_value(options: Options, letter: str, value: str) -> None:
-    """A short option that takes a value."""
+    """Apply a short option that takes a value."""
     match letter:
         case "D":
             options.data_directory = value
@@ -199,7 +197,7 @@ def add_with_value(options: Options, letter: str, value: str) -> None:
 
 
 def configure(gucs: Gucs, options: Options) -> str:
-    """Command line first, for it may name the files; then the files. The data directory."""
+    """Apply the command line, then the files that it may name; return the data directory."""
     try:
         for name, value in options.settings:
             gucs.put_from_command_line(name, value)
@@ -217,7 +215,7 @@ def configure(gucs: Gucs, options: Options) -> str:
 
 
 def find_configuration(gucs: Gucs, data_directory: str) -> str:
-    """SelectConfigFiles: without a readable file there is nothing to be done (ST-02)."""
+    """Find the configuration file; Refused if it is missing (SelectConfigFiles(), ST-02)."""
     file = gucs.text("config_file")
     if not data_directory and not file:
         raise Refused(
@@ -254,7 +252,7 @@ def find_configuration(gucs: Gucs, data_directory: str) -> str:
 
 
 def print_setting(gucs: Gucs, name: str) -> int:
-    """-C name: the bare value, as GetConfigOption gives it."""
+    """Print the value of a setting as GetConfigOption() returns it (-C)."""
     try:
         definition = gucs.definition(name)
     except GucError as e:
@@ -266,7 +264,7 @@ def print_setting(gucs: Gucs, name: str) -> int:
 
 
 def check(gucs: Gucs, directory: str) -> None:
-    """ST-01, ST-02: data directory, its version, the control file, contradictory settings."""
+    """Check data directory, version, control file and settings (ST-01, ST-02)."""
     check_directory(directory)
     path = os.path.join(directory, control.PATH)
     try:
@@ -292,7 +290,7 @@ def check(gucs: Gucs, directory: str) -> None:
 
 
 def check_directory(directory: str) -> None:
-    """Ours, closed to others, and of our version."""
+    """Refused unless the directory is this user's, private, and of this version."""
     status = os.stat(directory)
     if not stat.S_ISDIR(status.st_mode):
         raise Refused(f'specified data directory "{directory}" is not a directory', fatal=True)

@@ -27,25 +27,6 @@ from pglife_impl.config.value import (
 
 __all__ = ["Context", "GucError", "Gucs", "Source", "Value"]
 
-# Sent as ParameterStatus at session start and after each change.
-REPORTED = (
-    "application_name",
-    "client_encoding",
-    "DateStyle",
-    "default_transaction_read_only",
-    "in_hot_standby",
-    "integer_datetimes",
-    "IntervalStyle",
-    "is_superuser",
-    "scram_iterations",
-    "search_path",
-    "server_encoding",
-    "server_version",
-    "session_authorization",
-    "standard_conforming_strings",
-    "TimeZone",
-)
-REPORTED_NAMES = frozenset(name.lower() for name in REPORTED)
 CUSTOM_NAME = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+\Z")
 
 
@@ -124,10 +105,6 @@ class Gucs:
     def names(self) -> Iterable[str]:
         """Return all names in alphabetical order, ignoring case."""
         return [self.definitions[key].name for key in sorted(self.definitions)]
-
-    def is_reported(self, name: str) -> bool:
-        """Is a client told of its changes?"""
-        return name.lower() in REPORTED_NAMES
 
     # --- start and reload -------------------------------------------------------------
 

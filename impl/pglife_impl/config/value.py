@@ -13,6 +13,7 @@ from enum import Enum
 
 from pglife_impl import SERVER_VERSION, SERVER_VERSION_NUM, ImplError
 from pglife_impl.base.record import Record
+from pglife_impl.base.texts import parse_bool
 
 Value = bool | int | float | str
 
@@ -82,7 +83,7 @@ class Definition(Record):
                 return self._string(text)
 
     def _bool(self, text: str) -> bool:
-        value = parse_bool(text)
+        value = parse_bool(text.strip())
         if value is None:
             raise GucError(
                 INVALID_PARAMETER_VALUE, f'parameter "{self.name}" requires a Boolean value'
@@ -153,7 +154,7 @@ class Definition(Record):
         for choice in self.choices:
             if choice.lower() == text.lower():
                 return choice
-        if "on" in self.choices and (value := parse_bool(text)) is not None:
+        if "on" in self.choices and (value := parse_bool(text.strip())) is not None:
             return "on" if value else "off"
         raise self._invalid(text, hint=f"Available values: {', '.join(self.choices)}.")
 
@@ -205,18 +206,6 @@ def base_unit(unit: str) -> tuple[dict[str, int], int] | None:
     match = re.fullmatch(r"(\d*)(B|kB|MB)", unit)
     if match:
         return MEMORY_UNITS, int(match[1] or 1) * MEMORY_UNITS[match[2]]
-    return None
-
-
-def parse_bool(text: str) -> bool | None:
-    """Read on, off, true, false, yes, no, 1, 0, or an unambiguous prefix of one."""
-    word = text.strip().lower()
-    if word in ("on", "1") or (word and ("true".startswith(word) or "yes".startswith(word))):
-        return True
-    if word in ("of", "off", "0"):
-        return False
-    if word and ("false".startswith(word) or "no".startswith(word)):
-        return False
     return None
 
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import time
 from enum import IntEnum
 
 from pglife_impl import ImplError
+from pglife_impl.base.texts import atoi
 from pglife_impl.base.words import Level
 from pglife_impl.log.elog import log
 
@@ -112,7 +112,7 @@ class LockFiles:
                 "Either another server is starting, or the lock file is the remnant of a"
                 " previous server startup crash.",
             )
-        other = _leading_number(lines[0])
+        other = atoi(lines[0])
         if other == 0:
             content = "\n".join(lines)
             raise LockError(f'bogus data in lock file "{shown}": "{content}"')
@@ -190,7 +190,7 @@ class LockFiles:
             return True
         finally:
             os.close(fd)
-        found = _leading_number(text)
+        found = atoi(text)
         if found != os.getpid():
             problem = f"contains wrong PID: {found} instead of {os.getpid()}"
             log(Level.LOG, f'lock file "{PID_FILE}" {problem}')
@@ -229,12 +229,6 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _leading_number(text: str) -> int:
-    """Read a number as atoi() does: 0 if there is none."""
-    match = re.match(r"\s*([+-]?\d+)", text)
-    return int(match[1]) if match else 0
 
 
 def _own_pids() -> set[int]:

@@ -25,7 +25,6 @@ from pglife_impl.protocol.startup import (
     StartupPacket,
     cancel_key_length,
     incomplete_startup,
-    parse_bool,
     parse_startup,
 )
 
@@ -48,7 +47,6 @@ __all__ = [
     "negotiate_protocol_version",
     "notice_response",
     "parameter_status",
-    "parse_bool",
     "parse_startup",
     "ready_for_query",
     "startup_refusal",

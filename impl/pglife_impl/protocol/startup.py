@@ -13,6 +13,7 @@ from enum import Enum, auto
 from types import MappingProxyType
 
 from pglife_impl.base.record import Record
+from pglife_impl.base.texts import parse_bool
 from pglife_impl.protocol.report import Report, Severity, SqlState
 
 NEWEST_PROTOCOL = (3, 2)
@@ -243,18 +244,3 @@ def _replication(value: str | None) -> tuple[Replication, Report | None]:
         hint='Valid values are: "false", 0, "true", 1, "database".',
     )
     return Replication.NONE, report
-
-
-def parse_bool(value: str) -> bool | None:
-    """Read a Boolean as utils/adt/bool.c: parse_bool() does; None if it is invalid.
-
-    Unambiguous prefixes of the words are valid; `o` is not, because of `on` and `off`.
-    """
-    word = value.lower()
-    if not word or word == "o":
-        return None
-    if any(full.startswith(word) for full in ("true", "yes", "on", "1")):
-        return True
-    if any(full.startswith(word) for full in ("false", "no", "off", "0")):
-        return False
-    return None

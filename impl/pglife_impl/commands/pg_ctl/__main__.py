@@ -1,9 +1,7 @@
-"""The command `python -m pglife_impl.commands.pg_ctl`: start, stop and ask a server.
+"""The command `python -m pglife_impl.commands.pg_ctl`: start, stop and query a server.
 
-Begin with   main().
-Owns         PostgreSQL's words and exit codes for these (CT-01..18).
-Leaves out   Windows services.
-Source       src/bin/pg_ctl/pg_ctl.c; rules CT-01..18.
+Begin with main().
+Source: src/bin/pg_ctl/pg_ctl.c, without Windows services; rules CT-01..18.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import sys
 from typing import NoReturn
 
 from pglife_impl import SERVER_VERSION
+from pglife_impl.base.texts import atoi
 from pglife_impl.commands.pg_ctl import start
 from pglife_impl.commands.pg_ctl.start import PgCtlError, say, warn
 from pglife_impl.data_directory.control import BrokenControl, ControlError, DbState
@@ -63,36 +62,35 @@ If the -D option is omitted, the environment variable PGDATA is used.
 
 
 class Call:
-    """What the command line asks for."""
+    """The parsed command line."""
 
     command: str = ""
     data_directory: str = ""
-    data_option: str = ""  # as it is handed to postgres
+    data_option: str = ""  # as passed to postgres
     log_file: str = ""
     options: str | None = None
     mode: str = "fast"
     wait: bool = True
     timeout_s: int = DEFAULT_WAIT_S
-    timeout_given: bool = False
     program: str = ""
     kill_signal: signal.Signals = signal.SIGTERM
     kill_pid: int = 0
 
     @property
     def pid_file(self) -> str:
-        """postmaster.pid, as it is named in messages."""
+        """The path of postmaster.pid, as messages show it."""
         return os.path.join(self.data_directory, "postmaster.pid")
 
 
 class BadUsage(PgCtlError):
-    """The command line makes no sense; the advice follows."""
+    """The command line is invalid; a hint to --help follows the message."""
 
     def __init__(self, text: str) -> None:
         super().__init__(f"{text}\n{ADVICE}")
 
 
 def main(arguments: list[str]) -> int:
-    """The whole command; the exit code."""
+    """Run the command; return the exit code."""
     if arguments[:1] in (["--help"], ["-?"]):
         sys.stdout.write(HELP)
         return 0
@@ -116,11 +114,11 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> Call:
-    """Read the command line; BadUsage with PostgreSQL's words."""
+    """Parse the command line; BadUsage if it is invalid."""
     call = Call()
     timeout = os.environ.get("PGCTLTIMEOUT", "")
     if timeout:
-        call.timeout_s = number(timeout)
+        call.timeout_s = atoi(timeout)
     try:
         options, words = getopt.gnu_getopt(arguments, SHORT, LONG)
     except getopt.GetoptError as e:
@@ -133,7 +131,7 @@ def parse(arguments: list[str]) -> Call:
 
 
 def getopt_words(e: getopt.GetoptError) -> str:
-    """As the C library says it."""
+    """Return the C library's message for a getopt error."""
     missing = "requires argument" in e.msg
     if len(e.opt) == 1:
         text = "option requires an argument" if missing else "invalid option"
@@ -143,7 +141,7 @@ def getopt_words(e: getopt.GetoptError) -> str:
 
 
 def take_option(call: Call, name: str, value: str) -> None:
-    """One option."""
+    """Apply one option."""
     match name:
         case "-D" | "--pgdata":
             call.data_directory = value
@@ -159,7 +157,7 @@ def take_option(call: Call, name: str, value: str) -> None:
         case "-s" | "--silent":
             start.silent = True
         case "-t" | "--timeout":
-            call.timeout_s = number(value)
+            call.timeout_s = atoi(value)
         case "-w" | "--wait":
             call.wait = True
         case "-W" | "--no-wait":
@@ -167,19 +165,11 @@ def take_option(call: Call, name: str, value: str) -> None:
         case "-S":
             raise PgCtlError("pg_ctl: -S option not supported on this platform")
         case _:
-            return  # -c, -e, -N, -P, -U: taken, and of no use here
-
-
-def number(text: str) -> int:
-    """As atoi reads it: what is no number is 0."""
-    try:
-        return int(text)
-    except ValueError:
-        return 0
+            return  # -c, -e, -N, -P, -U are accepted without effect
 
 
 def shutdown_mode(text: str) -> str:
-    """CT-03: smart, fast, immediate, or a first letter."""
+    """Return the mode of smart, fast, immediate or a first letter (CT-03)."""
     for mode in MODES:
         if text in (mode, mode[0]):
             return mode
@@ -187,7 +177,7 @@ def shutdown_mode(text: str) -> str:
 
 
 def take_words(call: Call, words: list[str]) -> None:
-    """CT-01: the command and, for kill, its arguments."""
+    """Apply the command and the arguments of kill (CT-01)."""
     if not words:
         raise BadUsage("pg_ctl: no operation specified")
     call.command = words.pop(0)
@@ -200,13 +190,13 @@ def take_words(call: Call, words: list[str]) -> None:
         if name not in SIGNALS:
             raise BadUsage(f'pg_ctl: unrecognized signal name "{name}"')
         call.kill_signal = signal.Signals[f"SIG{name}"]
-        call.kill_pid = number(pid)
+        call.kill_pid = atoi(pid)
     if words:
         raise BadUsage(f'pg_ctl: too many command-line arguments (first is "{words[0]}")')
 
 
 def find_data_directory(call: Call) -> None:
-    """-D, else PGDATA."""
+    """Return the directory of -D, else of PGDATA."""
     if call.data_directory:
         os.environ["PGDATA"] = call.data_directory
     call.data_directory = os.environ.get("PGDATA", "")
@@ -217,11 +207,11 @@ def find_data_directory(call: Call) -> None:
     call.data_directory = os.path.normpath(call.data_directory) if call.data_directory else ""
 
 
-# --- who is there ---------------------------------------------------------------------------
+# --- the running server ---------------------------------------------------------------------------
 
 
 def recorded_pid(call: Call, *, for_status: bool = False) -> int:
-    """The pid in the pid file; 0 without one, negative for a single-user server (get_pgpid)."""
+    """Return the pid in the pid file, 0 without a file, negative for a single-user server."""
     directory = call.data_directory
     code = RC_NO_DATA_DIRECTORY if for_status else RC_FAILED
     try:
@@ -252,7 +242,7 @@ def recorded_pid(call: Call, *, for_status: bool = False) -> int:
 
 
 def alive(pid: int) -> bool:
-    """Is that a process, and neither we nor our parent (postmaster_is_alive)?"""
+    """Return whether a process exists and is neither this one nor its parent."""
     if pid in (os.getpid(), os.getppid()):
         return False
     try:
@@ -263,12 +253,12 @@ def alive(pid: int) -> bool:
 
 
 def no_pid_file(call: Call) -> NoReturn:
-    """CT-08."""
+    """Return the error without a pid file (CT-08)."""
     raise PgCtlError(f'pg_ctl: PID file "{call.pid_file}" does not exist\nIs server running?')
 
 
 def server_pid(call: Call, verb: str) -> int:
-    """The pid of a postmaster, or the end of this command."""
+    """Return the pid of the postmaster; PgCtlError without one."""
     pid = recorded_pid(call)
     if pid == 0:
         no_pid_file(call)
@@ -278,7 +268,7 @@ def server_pid(call: Call, verb: str) -> int:
 
 
 def send(pid: int, signum: int, what: str) -> None:
-    """kill(), or the end of this command."""
+    """Send a signal; PgCtlError if that fails."""
     try:
         os.kill(pid, signum)
     except OSError as e:
@@ -289,7 +279,7 @@ def send(pid: int, signum: int, what: str) -> None:
 
 
 def do_start(call: Call) -> None:
-    """CT-05, CT-06, CT-07."""
+    """Run `start` (CT-05..07)."""
     if call.command != "restart" and recorded_pid(call) != 0:
         warn("pg_ctl: another server might be running; trying to start server anyway")
     start.start(
@@ -307,7 +297,7 @@ def do_start(call: Call) -> None:
 
 
 def do_stop(call: Call) -> None:
-    """CT-08, CT-09, CT-10."""
+    """Run `stop` (CT-08..10)."""
     pid = server_pid(call, "stop server")
     send(pid, MODES[call.mode], "stop")
     if not call.wait:
@@ -317,7 +307,7 @@ def do_stop(call: Call) -> None:
 
 
 def wait_for_stop(call: Call, pid: int) -> None:
-    """Until the pid file is gone; the process without it is no success."""
+    """Wait until the pid file is removed; the end of the process alone does not count."""
 
     def gone() -> bool | None:
         if recorded_pid(call) == 0:
@@ -335,7 +325,7 @@ def wait_for_stop(call: Call, pid: int) -> None:
 
 
 def do_restart(call: Call) -> None:
-    """CT-11."""
+    """Run `restart` (CT-11)."""
     pid = recorded_pid(call)
     if pid == 0:
         warn(
@@ -357,13 +347,13 @@ def do_restart(call: Call) -> None:
 
 
 def do_reload(call: Call) -> None:
-    """CT-12."""
+    """Run `reload` (CT-12)."""
     send(server_pid(call, "reload server"), signal.SIGHUP, "reload")
     say("server signaled\n")
 
 
 def do_status(call: Call) -> None:
-    """CT-15."""
+    """Run `status` (CT-15)."""
     pid = recorded_pid(call, for_status=True)
     if pid < 0 and alive(-pid):
         sys.stdout.write(f"pg_ctl: single-user server is running (PID: {-pid})\n")
@@ -383,7 +373,7 @@ def do_status(call: Call) -> None:
 
 
 def do_kill(call: Call) -> None:
-    """CT-16."""
+    """Run `kill` (CT-16)."""
     try:
         os.kill(call.kill_pid, call.kill_signal)
     except OSError as e:
@@ -394,7 +384,7 @@ def do_kill(call: Call) -> None:
 
 
 def write_trigger(call: Call, name: str, what: str) -> str:
-    """An empty file that asks the postmaster for something (7.3)."""
+    """Create an empty signal file for the postmaster."""
     path = os.path.join(call.data_directory, name)
     try:
         with open(path, "w", encoding="utf-8"):
@@ -407,7 +397,7 @@ def write_trigger(call: Call, name: str, what: str) -> str:
 
 
 def do_promote(call: Call) -> None:
-    """CT-13; this server is never in archive recovery yet, so it always refuses."""
+    """Run `promote`, which always fails: there is no archive recovery here (CT-13)."""
     pid = server_pid(call, "promote server")
     if control_state(call) is not DbState.IN_ARCHIVE_RECOVERY:
         raise PgCtlError("pg_ctl: cannot promote server; server is not in standby mode")
@@ -428,7 +418,7 @@ def do_promote(call: Call) -> None:
 
 
 def control_state(call: Call) -> DbState:
-    """What the control file says; the end of this command if it cannot be read."""
+    """Return the state in the control file; PgCtlError if it cannot be read."""
     try:
         return read_control(call.data_directory).state
     except BrokenControl:
@@ -438,7 +428,7 @@ def control_state(call: Call) -> DbState:
 
 
 def do_logrotate(call: Call) -> None:
-    """CT-14."""
+    """Run `logrotate` (CT-14)."""
     pid = server_pid(call, "rotate log file")
     path = write_trigger(call, "logrotate", "log rotation")
     try:
@@ -450,7 +440,7 @@ def do_logrotate(call: Call) -> None:
 
 
 def do_init(call: Call) -> None:
-    """initdb, with our -D and -o."""
+    """Run `init`: initdb with this -D and -o."""
     if start.run_initdb(call.data_option, call.options or "") != 0:
         raise PgCtlError("pg_ctl: database system initialization failed")
 

@@ -1,10 +1,8 @@
-"""What pg_ctl does to start a server and to wait for one.
+"""How pg_ctl starts a server and waits for it.
 
-Begin with   start().
-Owns         the command line of the postmaster, the waiting and its dots.
-Leaves out   the commands themselves (pg_ctl.py).
-Source       src/bin/pg_ctl/pg_ctl.c: start_postmaster(), wait_for_postmaster_start(),
-             read_post_opts(); rules CT-02, CT-05, CT-06, CT-07, CT-11, CT-18.
+Begin with start().
+Source: src/bin/pg_ctl/pg_ctl.c: start_postmaster(), wait_for_postmaster_start(), read_post_opts();
+rules CT-02, CT-05..07, CT-11, CT-18.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ silent = False
 
 
 class PgCtlError(ImplError):
-    """The command fails: this on stderr, and this exit code."""
+    """The command fails with this message on stderr and this exit code."""
 
     def __init__(self, text: str, code: int = 1) -> None:
         super().__init__(text)
@@ -42,7 +40,7 @@ class PgCtlError(ImplError):
 
 
 class Start(Record):
-    """How a server is to be started."""
+    """The options of a start."""
 
     data_directory: str
     data_option: str
@@ -55,14 +53,14 @@ class Start(Record):
 
 
 def say(text: str) -> None:
-    """Progress, unless -s was given."""
+    """Print progress, unless -s was given."""
     if not silent:
         sys.stdout.write(text)
         sys.stdout.flush()
 
 
 def warn(text: str) -> None:
-    """Something for stderr."""
+    """Print to stderr."""
     if text:
         sys.stdout.flush()
         sys.stderr.write(f"{text}\n")
@@ -70,7 +68,7 @@ def warn(text: str) -> None:
 
 
 def wait_until(done: Callable[[], bool | None], timeout_s: int) -> bool:
-    """Look ten times a second, a dot each second; None means: go on waiting (CT-02)."""
+    """Poll ten times a second, printing a dot each second, while the result is None (CT-02)."""
     for look in range(timeout_s * WAITS_PER_S):
         outcome = done()
         if outcome is not None:
@@ -82,7 +80,7 @@ def wait_until(done: Callable[[], bool | None], timeout_s: int) -> bool:
 
 
 def start(how: Start) -> None:
-    """CT-05..07: start it and, if asked, wait until it is ready or gone."""
+    """Start the server and, with -w, wait until it is ready or has exited (CT-05..07)."""
     program, options = command_of(how)
     os.environ["PG_GRANDPARENT_PID"] = str(os.getppid())
     since = int(time.time())
@@ -90,7 +88,7 @@ def start(how: Start) -> None:
     if not how.wait:
         say("server starting\n")
         return
-    # CT-18: whoever interrupts us while we wait means the server.
+    # CT-18: an interrupt during the wait is meant for the server.
     install({signal.SIGINT: lambda: os.kill(postmaster.pid, signal.SIGINT)})
     say("waiting for server to start...")
 
@@ -112,7 +110,7 @@ def start(how: Start) -> None:
 
 
 def command_of(how: Start) -> tuple[str, str]:
-    """The program and its options; a restart takes both from postmaster.opts (CT-11)."""
+    """Return the program and its options; a restart reads postmaster.opts (CT-11)."""
     program = how.program or shlex.join([sys.executable, "-m", "pglife_impl.commands.postgres"])
     if how.options is not None or not how.use_old_options:
         if how.use_old_options:
@@ -131,8 +129,10 @@ def command_of(how: Start) -> tuple[str, str]:
 
 
 def launch(program: str, data_option: str, options: str, log_file: str) -> subprocess.Popen[bytes]:
-    """Start the postmaster in a session of its own, by way of a shell as PostgreSQL does, so that
-    -o may use the shell's quoting."""
+    """Start the postmaster in its own session.
+
+    As in PostgreSQL a shell runs it, so that -o may use the shell's quoting.
+    """
     command = f"exec {program} {data_option}{options} < /dev/null"
     if log_file:
         check_log_file(log_file)
@@ -144,7 +144,7 @@ def launch(program: str, data_option: str, options: str, log_file: str) -> subpr
 
 
 def check_log_file(path: str) -> None:
-    """A log file that cannot be written is said before a server is started in vain."""
+    """PgCtlError if the log file cannot be written, before a server is started."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     except OSError as e:
@@ -152,7 +152,7 @@ def check_log_file(path: str) -> None:
 
 
 def is_ready(data_directory: str, pid: int, since: int) -> bool:
-    """CT-05: our child's pid file, from this start, with the status of an open server."""
+    """Return whether the pid file is of this start and says that the server is open (CT-05)."""
     path = os.path.join(data_directory, "postmaster.pid")
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -169,7 +169,7 @@ def is_ready(data_directory: str, pid: int, since: int) -> bool:
 
 
 def ended_in_recovery(data_directory: str) -> bool:
-    """CT-07: it ended because it was told to stop at a recovery target."""
+    """Return whether the server shut down at its recovery target (CT-07)."""
     try:
         return read_control(data_directory).state is DbState.SHUTDOWNED_IN_RECOVERY
     except ControlError:
@@ -177,7 +177,7 @@ def ended_in_recovery(data_directory: str) -> bool:
 
 
 def run_initdb(data_option: str, options: str) -> int:
-    """initdb as a program of its own; its exit status."""
+    """Run initdb as a separate program; return its exit status."""
     program = shlex.join([sys.executable, "-m", "pglife_impl.commands.initdb"])
     command = f"{program} {data_option}{options}"
     if silent:

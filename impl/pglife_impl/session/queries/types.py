@@ -12,7 +12,8 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from enum import Enum, auto
 
 from pglife_impl.base.record import Record
-from pglife_impl.protocol import SqlError, SqlState, parse_bool
+from pglife_impl.base.texts import parse_bool
+from pglife_impl.protocol import SqlError, SqlState
 from pglife_impl.protocol.report import error
 from pglife_impl.session.zones import zone_named
 
