@@ -22,7 +22,7 @@ from importlib import import_module
 import pglife_impl.backend.main
 import pglife_impl.roles  # noqa: F401
 from pglife_impl import SERVER_VERSION, ImplError
-from pglife_impl.base.exits import ProcExit
+from pglife_impl.base.exits import EXIT_FATAL, ProcExit
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.lockfile import Line, LockError, LockFiles, shmem_key
@@ -55,7 +55,6 @@ from pglife_impl.shmem.segment import Shmem
 RECHECK_LOCK_FILE_S = 60
 TOUCH_SOCKETS_S = 58 * 60
 PAUSE_AFTER_ACCEPT_FAILURE_S = 0.1
-EXIT_FAILED_START = 1
 SQL_LIBRARY = "pglife_sql"
 
 
@@ -78,7 +77,7 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
     except LockError as e:
         elog.log(Level.FATAL, e.message, hint=e.hint)
         clean_up(locks, None)
-        return EXIT_FAILED_START
+        return EXIT_FATAL
     port = gucs.integer("port")
     locks.put_line(Line.PORT, str(port))
     sockets = Sockets(port, data_directory, locks)
@@ -90,9 +89,12 @@ def run(gucs: Gucs, data_directory: str, arguments: list[str]) -> int:
             postmaster.run_once()
     except ProcExit as end:
         return end.code
-    except (LockError, NoSockets, StartError) as e:
-        elog.log(Level.FATAL, str(e), hint=getattr(e, "hint", ""))
-        return EXIT_FAILED_START
+    except LockError as e:
+        elog.log(Level.FATAL, e.message, hint=e.hint)
+        return EXIT_FATAL
+    except (NoSockets, StartError) as e:
+        elog.log(Level.FATAL, str(e))
+        return EXIT_FATAL
     finally:
         clean_up(locks, sockets)
 
@@ -213,22 +215,22 @@ class Postmaster:
         signals.unblock_all()
 
     def note_shutdown(self, mode: Shutdown) -> None:
-        """SIGTERM, SIGINT or SIGQUIT; of several pending ones the strongest counts (SG-08)."""
+        """SIGTERM, SIGINT or SIGQUIT arrived; the strongest pending one counts (SG-08)."""
         self.pending_shutdown = max(self.pending_shutdown, mode)
         self.world.latch.set()
 
     def note_reload(self) -> None:
-        """SIGHUP."""
+        """SIGHUP arrived."""
         self.pending_reload = True
         self.world.latch.set()
 
     def note_child_exit(self) -> None:
-        """SIGCHLD."""
+        """SIGCHLD arrived."""
         self.pending_child_exit = True
         self.world.latch.set()
 
     def note_pmsignal(self) -> None:
-        """SIGUSR1."""
+        """SIGUSR1 arrived."""
         self.pending_pmsignal = True
         self.world.latch.set()
 
