@@ -1,10 +1,10 @@
-"""Kinds by title: every row of the rules' table 3.2 that a title can tell."""
+"""Kinds by title: each title that PostgreSQL writes; names in the log."""
 
 from __future__ import annotations
 
 import pytest
 
-from pglife_conformance.observation.kinds import Kind, as_kind, kind_of_title
+from pglife_conformance.observation.kinds import FACTS, Kind, as_kind, kind_of_title
 
 TITLES = [
     ("postgres: startup ", Kind.STARTUP),
@@ -45,8 +45,35 @@ def test_cluster_name_stands_between() -> None:
     assert kind_of_title("postgres: main: walwriter ", "main") is Kind.WALWRITER
 
 
-def test_every_kind_has_a_title() -> None:
-    assert {kind for _, kind in TITLES} == set(Kind)
+def test_every_kind_has_a_title_but_those_that_only_a_client_can_tell() -> None:
+    assert {kind for _, kind in TITLES} == set(Kind) - {Kind.UNAUTHENTICATED, Kind.DEAD_END}
+
+
+def test_every_kind_has_a_row() -> None:
+    assert set(FACTS) == set(Kind)
+
+
+def test_no_two_kinds_are_one_kind_of_the_model() -> None:
+    models = [kind.model for kind in Kind if kind.model is not None]
+    assert len(models) == len(set(models)) == 9
+
+
+@pytest.mark.parametrize(
+    ("kind", "now", "before_18"),
+    [
+        (Kind.WALWRITER, "WAL writer process", "WAL writer process"),
+        (Kind.CLIENT_BACKEND, "client backend", "server process"),
+        (Kind.DEAD_END, "dead-end client backend", "server process"),
+        (Kind.AUTOVACUUM_WORKER, "autovacuum worker", "server process"),
+        (
+            Kind.PARALLEL_WORKER,
+            'background worker "parallel worker"',
+            'background worker "parallel worker"',
+        ),
+    ],
+)
+def test_name_in_log(kind: Kind, now: str, before_18: str) -> None:
+    assert (kind.name_in_log(18), kind.name_in_log(17)) == (now, before_18)
 
 
 def test_a_kind_is_known_by_its_name() -> None:

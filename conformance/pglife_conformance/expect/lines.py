@@ -19,35 +19,6 @@ SHUT_DOWN = "database system is shut down"
 STARTUP_FAILED = "shutting down due to startup process failure"
 SIGKILL_ROUND = "issuing SIGKILL to recalcitrant children"
 
-DEAD_END = "dead-end client backend"
-"""What 18 calls a dead-end child; its title is that of any child before its startup packet."""
-_DEAD_END_17 = "server process"
-
-_NAMES: dict[Kind, str] = {
-    Kind.STARTUP: "startup process",
-    Kind.BACKGROUND_WRITER: "background writer process",
-    Kind.CHECKPOINTER: "checkpointer process",
-    Kind.WALWRITER: "WAL writer process",
-    Kind.WALRECEIVER: "WAL receiver process",
-    Kind.WALSUMMARIZER: "WAL summarizer process",
-    Kind.AUTOVACUUM_LAUNCHER: "autovacuum launcher process",
-    Kind.ARCHIVER: "archiver process",
-    Kind.LOGGER: "system logger process",
-    Kind.SLOTSYNC_WORKER: "slot sync worker process",
-    Kind.IO_WORKER: "io worker",
-    Kind.LOGICAL_REPLICATION_LAUNCHER: 'background worker "logical replication launcher"',
-    Kind.PARALLEL_WORKER: 'background worker "parallel worker"',
-    Kind.AUTOPREWARM_LEADER: 'background worker "autoprewarm leader"',
-    Kind.AUTOPREWARM_WORKER: 'background worker "autoprewarm worker"',
-}
-_NAMES_18: dict[Kind, str] = {
-    Kind.CLIENT_BACKEND: "client backend",
-    Kind.UNKNOWN: "client backend",
-    Kind.WALSENDER: "client backend",
-    Kind.AUTOVACUUM_WORKER: "autovacuum worker",
-}
-_SERVER_PROCESS = "server process"
-
 _SIGNAL_TEXTS: dict[signal.Signals, str] = {
     signal.SIGKILL: "Killed",
     signal.SIGABRT: "Aborted",
@@ -69,11 +40,7 @@ class HasMajor(Protocol):
 
 def name_in_log(server: HasMajor, child: Child, *, dead_end: bool = False) -> str:
     """What the postmaster calls a child when it logs the child's death (RP-10 to RP-27)."""
-    if dead_end:
-        return DEAD_END if server.major >= 18 else _DEAD_END_17
-    if child.kind in _NAMES:
-        return _NAMES[child.kind]
-    return _NAMES_18[child.kind] if server.major >= 18 else _SERVER_PROCESS
+    return (Kind.DEAD_END if dead_end else child.kind).name_in_log(server.major)
 
 
 def killed_line(

@@ -30,12 +30,12 @@ from pglife_conformance.expect.excerpt import Excerpt, Line, in_version, same_li
 from pglife_conformance.hold.frozen import Frozen
 from pglife_conformance.matrix.events import Event
 from pglife_conformance.matrix.finale import Finale, finale_of
-from pglife_conformance.matrix.roles import IGNORES, Role
 from pglife_conformance.matrix.rules import OPEN, Level, Standing
 from pglife_conformance.matrix.scene import Scene, Told
 from pglife_conformance.matrix.states import RECOVERY, STARTUP_CRASH, State
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.idle import IdleProbe
+from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 
 NOT_ACCEPTING = "the database system is not accepting connections"
@@ -140,9 +140,9 @@ def _crew_is_right(scene: Scene, standing: Standing) -> bool:
     return crew in (+standing.crew, standing.crew + _may_be_back(scene, standing))
 
 
-def _may_be_back(scene: Scene, standing: Standing) -> Counter[Role]:
+def _may_be_back(scene: Scene, standing: Standing) -> Counter[Kind]:
     """BG-12: a launcher that ended by itself comes again, but no sooner than after five seconds."""
-    launcher = Role.LOGICAL_REPLICATION_LAUNCHER
+    launcher = Kind.LOGICAL_REPLICATION_LAUNCHER
     has_ended = standing.pm in OPEN and launcher in standing.crew and not standing.crew[launcher]
     is_time = time.monotonic() - scene.acted_at >= _LAUNCHER_COMES_BACK_S
     return Counter([launcher] if has_ended and is_time else [])
@@ -158,12 +158,12 @@ def _story_of(scene: Scene, standing: Standing, then: Excerpt) -> list[str]:
 
 def _told_by_rules(standing: Standing, already: Told) -> Told:
     found = {
-        role: frozenset(int(number) for number in numbers - IGNORES.get(role, frozenset()))
-        - already.get(role, frozenset())
-        for role, numbers in standing.told.items()
-        if standing.crew[role] - standing.born[role] > 0
+        kind: frozenset(int(number) for number in numbers - kind.ignores)
+        - already.get(kind, frozenset())
+        for kind, numbers in standing.told.items()
+        if standing.crew[kind] - standing.born[kind] > 0
     }
-    return {role: numbers for role, numbers in found.items() if numbers}
+    return {kind: numbers for kind, numbers in found.items() if numbers}
 
 
 def _expect_pid_file(cluster: Cluster, state: State, standing: Standing) -> None:
@@ -304,13 +304,13 @@ def _crew(standing: Standing) -> str:
     return _crew_of(+standing.crew)
 
 
-def _crew_of(crew: dict[Role, int]) -> str:
-    return ", ".join(f"{number} {role}" for role, number in sorted(crew.items(), key=_by_name))
+def _crew_of(crew: dict[Kind, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(crew.items(), key=_by_name))
 
 
-def _by_name(item: tuple[Role, int]) -> str:
+def _by_name(item: tuple[Kind, int]) -> str:
     return item[0].value
 
 
 def _words(told: Told) -> str:
-    return str({str(role): sorted(numbers) for role, numbers in told.items()})
+    return str({str(kind): sorted(numbers) for kind, numbers in told.items()})

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pglife_conformance.matrix import states
-from pglife_conformance.matrix.roles import Role
 from pglife_conformance.matrix.rules import Level, Standing
 from pglife_conformance.matrix.scene import Scene
+from pglife_conformance.observation.kinds import Kind
 
 INT, QUIT, TERM, USR2 = signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR2
 _HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
@@ -105,53 +105,53 @@ class Harmless(Event):
 class Kill(Event):
     """SIGKILL to a child."""
 
-    role: Role
+    kind: Kind
     rules = ("CR-01", "CR-02", "RP-02")
 
     def __str__(self) -> str:
-        return f"kill_{self.role}".replace(" ", "_")
+        return f"kill_{self.kind}".replace(" ", "_")
 
     @property
     def since(self) -> int:
-        return 18 if self.role is Role.IO_WORKER else 0
+        return 18 if self.kind is Kind.IO_WORKER else 0
 
     def happen(self, scene: Scene) -> None:
-        child = scene.child(self.role)
+        child = scene.child(self.kind)
         scene.cluster.signal_child(child, signal.SIGKILL)
         scene.has_gone(child)
 
     def by_rules(self, standing: Standing) -> None:
-        standing.killed(self.role, signal.SIGKILL)
+        standing.killed(self.kind, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
 class Ends(Event):
     """A child ends by itself, on a signal that somebody sends to it."""
 
-    role: Role
+    kind: Kind
     signal: signal.Signals
     code: int
     rules = ("SG-40", "SG-41", "SM-22")
 
     def __str__(self) -> str:
-        return f"{self.role}_on_{self.signal.name}".replace(" ", "_")
+        return f"{self.kind}_on_{self.signal.name}".replace(" ", "_")
 
     @property
     def since(self) -> int:
-        return 18 if self.role is Role.IO_WORKER else 0
+        return 18 if self.kind is Kind.IO_WORKER else 0
 
     def writes_shutdown_checkpoint(self, major: int) -> bool:
         # SG-11: USR2 is what orders it there; in 18 it orders the exit.
-        return self.role is Role.CHECKPOINTER and self.signal is USR2 and major < 18
+        return self.kind is Kind.CHECKPOINTER and self.signal is USR2 and major < 18
 
     def happen(self, scene: Scene) -> None:
-        child = scene.child(self.role)
+        child = scene.child(self.kind)
         scene.cluster.signal_child(child, self.signal)
         scene.frozen.release_child(child)
         scene.has_gone(child)
 
     def by_rules(self, standing: Standing) -> None:
-        standing.exits(self.role, self.code)
+        standing.exits(self.kind, self.code)
 
 
 @dataclass(frozen=True)
@@ -171,44 +171,44 @@ class UnaskedShutdownCheckpoint(Event):
         return "checkpointer_on_SIGINT"
 
     def happen(self, scene: Scene) -> None:
-        child = scene.child(Role.CHECKPOINTER)
+        child = scene.child(Kind.CHECKPOINTER)
         scene.cluster.signal_child(child, signal.SIGINT)
         scene.frozen.release_child(child)
         scene.has_gone(child)
 
     def by_rules(self, standing: Standing) -> None:
         standing.wal_shut_down_unexpectedly()
-        standing.told.pop(Role.CHECKPOINTER)
-        standing.crew[Role.CHECKPOINTER] = 0
+        standing.told.pop(Kind.CHECKPOINTER)
+        standing.crew[Kind.CHECKPOINTER] = 0
 
 
 ENDS = (
-    Ends(Role.BACKGROUND_WRITER, TERM, 0),
-    Ends(Role.BACKGROUND_WRITER, QUIT, 2),
-    Ends(Role.WALWRITER, TERM, 0),
-    Ends(Role.WALWRITER, INT, 0),
-    Ends(Role.AUTOVACUUM_LAUNCHER, TERM, 0),
-    Ends(Role.LOGICAL_REPLICATION_LAUNCHER, TERM, 1),
-    Ends(Role.LOGICAL_REPLICATION_LAUNCHER, QUIT, 2),
-    Ends(Role.IO_WORKER, INT, 0),
-    Ends(Role.IO_WORKER, USR2, 0),
-    Ends(Role.BACKEND, TERM, 1),
-    Ends(Role.BACKEND, QUIT, 2),
-    Ends(Role.SILENT, TERM, 1),
-    Ends(Role.SILENT, QUIT, 2),
-    Ends(Role.DEAD_END, TERM, 1),
-    Ends(Role.DEAD_END, QUIT, 2),
-    Ends(Role.CHECKPOINTER, USR2, 0),
-    Ends(Role.CHECKPOINTER, QUIT, 2),
+    Ends(Kind.BACKGROUND_WRITER, TERM, 0),
+    Ends(Kind.BACKGROUND_WRITER, QUIT, 2),
+    Ends(Kind.WALWRITER, TERM, 0),
+    Ends(Kind.WALWRITER, INT, 0),
+    Ends(Kind.AUTOVACUUM_LAUNCHER, TERM, 0),
+    Ends(Kind.LOGICAL_REPLICATION_LAUNCHER, TERM, 1),
+    Ends(Kind.LOGICAL_REPLICATION_LAUNCHER, QUIT, 2),
+    Ends(Kind.IO_WORKER, INT, 0),
+    Ends(Kind.IO_WORKER, USR2, 0),
+    Ends(Kind.CLIENT_BACKEND, TERM, 1),
+    Ends(Kind.CLIENT_BACKEND, QUIT, 2),
+    Ends(Kind.UNAUTHENTICATED, TERM, 1),
+    Ends(Kind.UNAUTHENTICATED, QUIT, 2),
+    Ends(Kind.DEAD_END, TERM, 1),
+    Ends(Kind.DEAD_END, QUIT, 2),
+    Ends(Kind.CHECKPOINTER, USR2, 0),
+    Ends(Kind.CHECKPOINTER, QUIT, 2),
 )
 """Section 3.3, by signals whose effect nobody else has a part in."""
 
 _IN_SHUTDOWN = (
-    Ends(Role.IO_WORKER, INT, 0),
-    Ends(Role.DEAD_END, TERM, 1),
-    Ends(Role.DEAD_END, QUIT, 2),
-    Ends(Role.CHECKPOINTER, QUIT, 2),
-    Ends(Role.IO_WORKER, QUIT, 2),
+    Ends(Kind.IO_WORKER, INT, 0),
+    Ends(Kind.DEAD_END, TERM, 1),
+    Ends(Kind.DEAD_END, QUIT, 2),
+    Ends(Kind.CHECKPOINTER, QUIT, 2),
+    Ends(Kind.IO_WORKER, QUIT, 2),
 )
 _STILL_RUNNING = (states.RUN, states.RUN_SMART)
 
@@ -225,9 +225,9 @@ def events_in(state: states.State) -> Iterator[Event]:
     if state is states.STARTUP_CRASH:
         # Further crashes there meet defects of real releases, which have scenarios of their own.
         return
-    for role in Role:
-        if role in state.crew:
-            yield Kill(role)
+    for kind in Kind:
+        if kind in state.crew:
+            yield Kill(kind)
     yield from _ends_in(state)
 
 
@@ -236,8 +236,8 @@ def _ends_in(state: states.State) -> Iterator[Event]:
         yield UnaskedShutdownCheckpoint()
     if state.pm in ("PM_RUN", "PM_HOT_STANDBY", "PM_RECOVERY", "PM_STARTUP"):
         ends = ENDS if state in _STILL_RUNNING else ENDS[:1]
-        yield from (end for end in ends if end.role in state.crew)
+        yield from (end for end in ends if end.kind in state.crew)
     elif not state.fatal:
         # Whoever has been told to end already would hear two signals at once.
         hearing = state.crew - set(state.pending)
-        yield from (end for end in _IN_SHUTDOWN if end.role in hearing)
+        yield from (end for end in _IN_SHUTDOWN if end.kind in hearing)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pglife_conformance.expect.excerpt import Line, OneOf, step
-from pglife_conformance.matrix.roles import Role, name_in_log
 from pglife_conformance.matrix.rules import OPEN, Level, Standing
+from pglife_conformance.observation.kinds import Kind
 
 READY = "database system is ready to accept connections"
 READY_READ_ONLY = "database system is ready to accept read-only connections"
@@ -78,10 +78,10 @@ def _normal(standing: Standing) -> Finale:
 def _goodbyes(standing: Standing) -> list[Line]:
     """Who is heard of while sessions end: SH-27, TR18-05."""
     lines: list[Line] = []
-    if standing.crew[Role.LOGICAL_REPLICATION_LAUNCHER]:
-        role = Role.LOGICAL_REPLICATION_LAUNCHER
-        lines.append(f"{name_in_log(role, standing.major)} ({role}) exited with exit code 1")
-    if standing.crew[Role.STARTUP]:
+    if standing.crew[Kind.LOGICAL_REPLICATION_LAUNCHER]:
+        kind = Kind.LOGICAL_REPLICATION_LAUNCHER
+        lines.append(f"{kind.name_in_log(standing.major)} ({kind}) exited with exit code 1")
+    if standing.crew[Kind.STARTUP]:
         lines.append(step("PM_WAIT_BACKENDS", "PM_WAIT_BACKENDS"))
     return lines
 

@@ -19,17 +19,11 @@ from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals, strsignal
 
 from pglife_conformance.events import ShutdownMode
 from pglife_conformance.expect.excerpt import step
-from pglife_conformance.matrix.roles import (
-    CLIENTS,
-    GOOD_ENDS,
-    HEARS_RELOAD,
-    TARGETS,
-    Role,
-    name_in_log,
-)
+from pglife_conformance.matrix.kinds import ALL, CLIENTS, HEARS_RELOAD, TARGETS
+from pglife_conformance.observation.kinds import Kind
 
 TERMINATING = "terminating any other active server processes"
-EVERYBODY = frozenset(Role)
+EVERYBODY = ALL
 
 
 class Level(IntEnum):
@@ -64,15 +58,15 @@ class Standing:
     pm: str
     level: Level
     fatal: bool
-    crew: Counter[Role]
+    crew: Counter[Kind]
     io_workers: int = 0
     doors_closed: bool = False
     startup_crashed: bool = False
     quits_in_crash_startup: bool = False
     """A repair that a target may declare: startup_shutdown_after_crash_quits."""
     lines: list[str] = field(default_factory=list)
-    told: dict[Role, set[Signals]] = field(default_factory=dict)
-    born: Counter[Role] = field(default_factory=Counter)
+    told: dict[Kind, set[Signals]] = field(default_factory=dict)
+    born: Counter[Kind] = field(default_factory=Counter)
 
     def copy(self) -> Standing:
         """To play an event on."""
@@ -80,7 +74,7 @@ class Standing:
             self,
             crew=Counter(self.crew),
             lines=list(self.lines),
-            told={role: set(numbers) for role, numbers in self.told.items()},
+            told={kind: set(numbers) for kind, numbers in self.told.items()},
             born=Counter(self.born),
         )
 
@@ -93,13 +87,13 @@ class Standing:
         self._say(step(self.pm, pm))
         self.pm = pm
 
-    def _tell(self, number: Signals, roles: Iterable[Role]) -> None:
-        for role in roles:
-            if self.crew[role]:
-                self.told.setdefault(role, set()).add(number)
+    def _tell(self, number: Signals, kinds: Iterable[Kind]) -> None:
+        for kind in kinds:
+            if self.crew[kind]:
+                self.told.setdefault(kind, set()).add(number)
 
-    def _any(self, roles: Iterable[Role]) -> bool:
-        return any(self.crew[role] for role in roles)
+    def _any(self, kinds: Iterable[Kind]) -> bool:
+        return any(self.crew[kind] for kind in kinds)
 
     @property
     def _is_dying(self) -> bool:
@@ -115,7 +109,7 @@ class Standing:
         self._say(f"received {level.mode} shutdown request")
         if level is Level.IMMEDIATE:
             # SM-23: the dead-end children only since 18.
-            spared = set() if self.major >= 18 else {Role.DEAD_END}
+            spared = set() if self.major >= 18 else {Kind.DEAD_END}
             self._tell(SIGQUIT, EVERYBODY - spared)
             self._to("PM_WAIT_BACKENDS")
         elif self.pm in STARTING and self.fatal and self.quits_in_crash_startup:
@@ -135,29 +129,29 @@ class Standing:
         if self.level > Level.SMART:
             return
         self._say("received SIGHUP, reloading configuration files")
-        for role, numbers in HEARS_RELOAD.items():
+        for kind, numbers in HEARS_RELOAD.items():
             for number in numbers:
-                self._tell(number, [role])
+                self._tell(number, [kind])
 
-    def exits(self, role: Role, code: int) -> None:
+    def exits(self, kind: Kind, code: int) -> None:
         """A child ends by itself; table 3.4."""
-        self.crew[role] -= 1
-        if role is Role.CHECKPOINTER and code == 0 and self.pm == "PM_WAIT_CHECKPOINTER":
+        self.crew[kind] -= 1
+        if kind is Kind.CHECKPOINTER and code == 0 and self.pm == "PM_WAIT_CHECKPOINTER":
             self._to("PM_WAIT_DEAD_END")
             self._tell(SIGTERM, EVERYBODY)
-        elif role is Role.LOGICAL_REPLICATION_LAUNCHER and code == 1:
-            self._say(f"{self._name(role)} exited with exit code {code}")
-        elif code not in GOOD_ENDS.get(role, frozenset()):
-            self._crash(role, f"exited with exit code {code}")
+        elif kind is Kind.LOGICAL_REPLICATION_LAUNCHER and code == 1:
+            self._say(f"{self._name(kind)} exited with exit code {code}")
+        elif code not in kind.fine_exits:
+            self._crash(kind, f"exited with exit code {code}")
         self._advance()
         self._launch()
 
-    def killed(self, role: Role, number: Signals) -> None:
+    def killed(self, kind: Kind, number: Signals) -> None:
         """A child is ended by a deadly signal."""
-        self.crew[role] -= 1
-        if role is Role.STARTUP:
+        self.crew[kind] -= 1
+        if kind is Kind.STARTUP:
             self.startup_crashed = True
-        self._crash(role, f"was terminated by signal {int(number)}: {strsignal(number)}")
+        self._crash(kind, f"was terminated by signal {int(number)}: {strsignal(number)}")
         self._advance()
         self._launch()
 
@@ -169,14 +163,14 @@ class Standing:
 
     # How they are carried out.
 
-    def _name(self, role: Role) -> str:
-        return f"{name_in_log(role, self.major)} ({role})"
+    def _name(self, kind: Kind) -> str:
+        return f"{kind.name_in_log(self.major)} ({kind})"
 
-    def _crash(self, role: Role, how: str) -> None:
+    def _crash(self, kind: Kind, how: str) -> None:
         """CR-02, CR-03, TR18-09 to TR18-13."""
         if self._is_dying:
             return
-        self._say(f"{self._name(role)} {how}")
+        self._say(f"{self._name(kind)} {how}")
         self._say(TERMINATING)
         self._fatal_error()
 
@@ -199,49 +193,49 @@ class Standing:
             if self._is_dying:
                 self._to("PM_WAIT_DEAD_END")
                 if self.major >= 18:
-                    self._tell(SIGQUIT, [Role.DEAD_END])
+                    self._tell(SIGQUIT, [Kind.DEAD_END])
             else:
-                self._tell(SIGINT if self.major >= 18 else SIGUSR2, [Role.CHECKPOINTER])
+                self._tell(SIGINT if self.major >= 18 else SIGUSR2, [Kind.CHECKPOINTER])
                 self._to("PM_WAIT_XLOG_SHUTDOWN")
         if self.major < 18:
             self._advance_17()
             return
-        if self.pm == "PM_WAIT_XLOG_ARCHIVAL" and not self._any([Role.ARCHIVER]):
+        if self.pm == "PM_WAIT_XLOG_ARCHIVAL" and not self._any([Kind.ARCHIVER]):
             self._to("PM_WAIT_IO_WORKERS")
-            self._tell(SIGUSR2, [Role.IO_WORKER])
-        if self.pm == "PM_WAIT_IO_WORKERS" and not self._any([Role.IO_WORKER]):
+            self._tell(SIGUSR2, [Kind.IO_WORKER])
+        if self.pm == "PM_WAIT_IO_WORKERS" and not self._any([Kind.IO_WORKER]):
             self._to("PM_WAIT_CHECKPOINTER")
-            self._tell(SIGUSR2, [Role.CHECKPOINTER])
+            self._tell(SIGUSR2, [Kind.CHECKPOINTER])
         if self.pm == "PM_WAIT_DEAD_END" and not self._any(EVERYBODY):
             self._to("PM_NO_CHILDREN")
 
     def _advance_17(self) -> None:
-        if self.pm == "PM_WAIT_XLOG_ARCHIVAL" and not self._any([Role.ARCHIVER]):
+        if self.pm == "PM_WAIT_XLOG_ARCHIVAL" and not self._any([Kind.ARCHIVER]):
             self._to("PM_WAIT_DEAD_END")
-        if self.pm == "PM_WAIT_DEAD_END" and not self._any(EVERYBODY - {Role.CHECKPOINTER}):
+        if self.pm == "PM_WAIT_DEAD_END" and not self._any(EVERYBODY - {Kind.CHECKPOINTER}):
             self._to("PM_NO_CHILDREN")
 
-    def _targets(self) -> frozenset[Role]:
+    def _targets(self) -> frozenset[Kind]:
         """SM-02, SM-03: what is waited for, and in 18 told too."""
         if not self._is_dying:
             return TARGETS
         if self.major >= 18:
-            return TARGETS | {Role.CHECKPOINTER, Role.ARCHIVER, Role.IO_WORKER}
-        return TARGETS | {Role.CHECKPOINTER}
+            return TARGETS | {Kind.CHECKPOINTER, Kind.ARCHIVER, Kind.IO_WORKER}
+        return TARGETS | {Kind.CHECKPOINTER}
 
     def _launch(self) -> None:
         """SL-03: who is missing and may be there (the archiver's throttle is ten seconds)."""
         if self.pm in OPEN | STARTING:
-            self._fill(Role.CHECKPOINTER)
-            self._fill(Role.BACKGROUND_WRITER)
+            self._fill(Kind.CHECKPOINTER)
+            self._fill(Kind.BACKGROUND_WRITER)
         if self.pm == "PM_RUN":
-            self._fill(Role.WALWRITER)
-            self._fill(Role.AUTOVACUUM_LAUNCHER)
+            self._fill(Kind.WALWRITER)
+            self._fill(Kind.AUTOVACUUM_LAUNCHER)
         if self.pm in BEFORE_IO_WORKERS_END and not self._is_dying:
-            self._fill(Role.IO_WORKER, self.io_workers)
+            self._fill(Kind.IO_WORKER, self.io_workers)
 
-    def _fill(self, role: Role, number: int = 1) -> None:
-        missing = number - self.crew[role]
+    def _fill(self, kind: Kind, number: int = 1) -> None:
+        missing = number - self.crew[kind]
         if missing > 0:
-            self.crew[role] += missing
-            self.born[role] += missing
+            self.crew[kind] += missing
+            self.born[kind] += missing

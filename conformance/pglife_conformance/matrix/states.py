@@ -31,7 +31,6 @@ from pglife_conformance.hold.pin import (
     pin_wait_xlog_shutdown,
 )
 from pglife_conformance.hold.startup_barrier import pin_startup_after_crash, pin_startup_at_birth
-from pglife_conformance.matrix.roles import BY_KIND, Role
 from pglife_conformance.matrix.rules import Level, Standing
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
@@ -45,17 +44,17 @@ class Held:
     """A cluster in a state, and what is known of its clients."""
 
     cluster: Cluster
-    unknown: Role = Role.DEAD_END
+    unknown: Kind = Kind.DEAD_END
     """What a child is that has not said its name."""
     sessions: list[Session] = field(default_factory=list)
 
-    def role_of(self, child: Child) -> Role:
+    def kind_of(self, child: Child) -> Kind:
         """Who this child is."""
-        return BY_KIND.get(child.kind, self.unknown)
+        return self.unknown if child.kind is Kind.UNKNOWN else child.kind
 
-    def crew(self) -> Counter[Role]:
+    def crew(self) -> Counter[Kind]:
         """Who lives now."""
-        return Counter(self.role_of(child) for child in self.cluster.children())
+        return Counter(self.kind_of(child) for child in self.cluster.children())
 
     def clients_leave(self) -> None:
         """Every client says goodbye or hangs up."""
@@ -73,7 +72,7 @@ class State:
     name: str
     pm: str
     enter: Enter
-    crew: frozenset[Role]
+    crew: frozenset[Kind]
     level: Level = Level.NO
     fatal: bool = False
     control: ControlState = ControlState.IN_PRODUCTION
@@ -81,11 +80,11 @@ class State:
     settings: dict[str, str] = field(default_factory=dict)
     needs: tuple[Need, ...] = ()
     since: int = 0
-    gone_in_17: frozenset[Role] = frozenset()
+    gone_in_17: frozenset[Kind] = frozenset()
     rules: tuple[str, ...] = ()
-    pending: dict[Role, Signals] = field(default_factory=dict)
+    pending: dict[Kind, Signals] = field(default_factory=dict)
     """What whoever holds the state has been told and cannot hear."""
-    pending_17: dict[Role, Signals] | None = None
+    pending_17: dict[Kind, Signals] | None = None
     """The same before 18, where it differs."""
     starts_running: bool = True
     is_standby: bool = False
@@ -93,18 +92,18 @@ class State:
     def __str__(self) -> str:
         return self.name
 
-    def signals_before(self, major: int) -> dict[Role, frozenset[int]]:
-        """Pending signals by role, on entry."""
+    def signals_before(self, major: int) -> dict[Kind, frozenset[int]]:
+        """Pending signals by kind, on entry."""
         told = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
-        return {role: frozenset({int(number)}) for role, number in told.items()}
+        return {kind: frozenset({int(number)}) for kind, number in told.items()}
 
     def standing(self, major: int) -> Standing:
         """The postmaster's variables here."""
         crew = Counter(dict.fromkeys(self.crew, 1))
         if major < 18:
-            crew -= Counter(dict.fromkeys({Role.IO_WORKER, *self.gone_in_17}, 1))
-        elif Role.IO_WORKER in self.crew:
-            crew[Role.IO_WORKER] = self.io_workers
+            crew -= Counter(dict.fromkeys({Kind.IO_WORKER, *self.gone_in_17}, 1))
+        elif Kind.IO_WORKER in self.crew:
+            crew[Kind.IO_WORKER] = self.io_workers
         return Standing(
             major=major,
             pm=self.pm,
@@ -133,14 +132,14 @@ def _nobody_connected(cluster: Cluster) -> Iterator[Held]:
 @contextlib.contextmanager
 def _connected(cluster: Cluster) -> Iterator[Held]:
     sessions = [cluster.session(), cluster.silent_client()]
-    yield Held(cluster, Role.SILENT, sessions)
+    yield Held(cluster, Kind.UNAUTHENTICATED, sessions)
 
 
 @contextlib.contextmanager
 def _smart_pending(cluster: Cluster) -> Iterator[Held]:
     session = cluster.session()
     cluster.request_shutdown(SMART, logged=True)
-    yield Held(cluster, Role.DEAD_END, [session, cluster.silent_client()])
+    yield Held(cluster, Kind.DEAD_END, [session, cluster.silent_client()])
 
 
 def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
@@ -148,7 +147,7 @@ def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) ->
     def enter(cluster: Cluster) -> Iterator[Held]:
         expect_all_idle(cluster, cluster.children())
         with pin(cluster):
-            yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
+            yield Held(cluster, Kind.DEAD_END, [cluster.silent_client()])
 
     return enter
 
@@ -158,7 +157,7 @@ def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManag
     def enter(cluster: Cluster) -> Iterator[Held]:
         expect_all_idle(cluster, cluster.children())
         with pin(cluster):
-            yield Held(cluster, Role.DEAD_END)
+            yield Held(cluster, Kind.DEAD_END)
 
     return enter
 
@@ -209,7 +208,7 @@ def _recovery(cluster: Cluster) -> Iterator[Held]:
         lambda: _pid_file_line_8(cluster) == "standby ",
         deadlines.START_LIMIT,
     )
-    yield Held(cluster, Role.DEAD_END, [cluster.silent_client()])
+    yield Held(cluster, Kind.DEAD_END, [cluster.silent_client()])
 
 
 @contextlib.contextmanager
@@ -219,7 +218,7 @@ def _hot_standby(cluster: Cluster) -> Iterator[Held]:
     cluster.expect_log(
         "^database system is ready to accept read-only connections$", within=deadlines.START_LIMIT
     )
-    yield Held(cluster, Role.SILENT, [cluster.session(), cluster.silent_client()])
+    yield Held(cluster, Kind.UNAUTHENTICATED, [cluster.session(), cluster.silent_client()])
 
 
 def _pid_file_line_8(cluster: Cluster) -> str:
@@ -231,19 +230,19 @@ def _pid_file_line_8(cluster: Cluster) -> str:
 
 _HELPERS = frozenset(
     {
-        Role.CHECKPOINTER,
-        Role.BACKGROUND_WRITER,
-        Role.WALWRITER,
-        Role.AUTOVACUUM_LAUNCHER,
-        Role.LOGICAL_REPLICATION_LAUNCHER,
-        Role.IO_WORKER,
+        Kind.CHECKPOINTER,
+        Kind.BACKGROUND_WRITER,
+        Kind.WALWRITER,
+        Kind.AUTOVACUUM_LAUNCHER,
+        Kind.LOGICAL_REPLICATION_LAUNCHER,
+        Kind.IO_WORKER,
     }
 )
 _EARLY = frozenset(
-    {Role.STARTUP, Role.CHECKPOINTER, Role.BACKGROUND_WRITER, Role.IO_WORKER, Role.DEAD_END}
+    {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.IO_WORKER, Kind.DEAD_END}
 )
-_LATE = frozenset({Role.CHECKPOINTER, Role.IO_WORKER, Role.DEAD_END})
-_DEAD_END = frozenset({Role.DEAD_END})
+_LATE = frozenset({Kind.CHECKPOINTER, Kind.IO_WORKER, Kind.DEAD_END})
+_DEAD_END = frozenset({Kind.DEAD_END})
 _AS_AT_INITDB = {"max_connections": "100"}
 """RC-07: what a standby needs at least."""
 
@@ -280,7 +279,7 @@ HOT_STANDBY = State(
     "HOT_STANDBY",
     "PM_HOT_STANDBY",
     _hot_standby,
-    frozenset({*_EARLY - _DEAD_END, Role.BACKEND, Role.SILENT}),
+    frozenset({*_EARLY - _DEAD_END, Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED}),
     control=ControlState.IN_ARCHIVE_RECOVERY,
     settings=_AS_AT_INITDB,
     needs=(Need.STANDBY,),
@@ -288,13 +287,13 @@ HOT_STANDBY = State(
     starts_running=False,
     is_standby=True,
 )
-RUN = State("RUN", "PM_RUN", _connected, _HELPERS | {Role.BACKEND, Role.SILENT})
+RUN = State("RUN", "PM_RUN", _connected, _HELPERS | {Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED})
 RUN_ALONE = State("RUN_nobody_connected", "PM_RUN", _nobody_connected, _HELPERS)
 RUN_SMART = State(
     "RUN_smart",
     "PM_RUN",
     _smart_pending,
-    _HELPERS | {Role.BACKEND, Role.DEAD_END},
+    _HELPERS | {Kind.CLIENT_BACKEND, Kind.DEAD_END},
     level=Level.SMART,
     rules=("OB-05", "SM-22"),
 )
@@ -302,27 +301,27 @@ WAIT_BACKENDS = State(
     "WAIT_BACKENDS",
     "PM_WAIT_BACKENDS",
     _pinned(pin_wait_backends),
-    _LATE | {Role.BACKEND},
+    _LATE | {Kind.CLIENT_BACKEND},
     level=Level.FAST,
-    pending={Role.BACKEND: SIGTERM},
+    pending={Kind.CLIENT_BACKEND: SIGTERM},
     rules=("OB-06", "CR-31"),
 )
 WAIT_BACKENDS_SMART = State(
     "WAIT_BACKENDS_smart",
     "PM_WAIT_BACKENDS",
     _pinned(_wait_backends_by_smart),
-    _LATE | {Role.BACKGROUND_WRITER},
+    _LATE | {Kind.BACKGROUND_WRITER},
     level=Level.SMART,
-    pending={Role.BACKGROUND_WRITER: SIGTERM},
+    pending={Kind.BACKGROUND_WRITER: SIGTERM},
     rules=("SH-08", "MM-22"),
 )
 WAIT_BACKENDS_CRASH = State(
     "WAIT_BACKENDS_crash",
     "PM_WAIT_BACKENDS",
     _pinned(pin_wait_backends_after_crash),
-    frozenset({Role.BACKEND, Role.DEAD_END}),
+    frozenset({Kind.CLIENT_BACKEND, Kind.DEAD_END}),
     fatal=True,
-    pending={Role.BACKEND: SIGQUIT},
+    pending={Kind.CLIENT_BACKEND: SIGQUIT},
     rules=("OB-07", "CR-03", "CR-36", "CR-37"),
 )
 WAIT_XLOG_SHUTDOWN = State(
@@ -331,21 +330,21 @@ WAIT_XLOG_SHUTDOWN = State(
     _pinned(pin_wait_xlog_shutdown),
     _LATE,
     level=Level.FAST,
-    pending={Role.CHECKPOINTER: SIGINT},
-    pending_17={Role.CHECKPOINTER: SIGUSR2},
+    pending={Kind.CHECKPOINTER: SIGINT},
+    pending_17={Kind.CHECKPOINTER: SIGUSR2},
     rules=("OB-08", "CR-32"),
 )
 WAIT_XLOG_ARCHIVAL = State(
     "WAIT_XLOG_ARCHIVAL",
     "PM_WAIT_XLOG_ARCHIVAL",
     _pinned(_wait_xlog_archival),
-    _LATE | {Role.ARCHIVER},
+    _LATE | {Kind.ARCHIVER},
     level=Level.FAST,
     control=ControlState.SHUT_DOWN,
     settings={"archive_mode": "on", "archive_command": "true"},
     needs=(Need.ARCHIVER,),
-    gone_in_17=frozenset({Role.CHECKPOINTER}),
-    pending={Role.ARCHIVER: SIGUSR2},
+    gone_in_17=frozenset({Kind.CHECKPOINTER}),
+    pending={Kind.ARCHIVER: SIGUSR2},
     rules=("OB-09", "CR-33", "SH-14"),
 )
 WAIT_IO_WORKERS = State(
@@ -358,19 +357,19 @@ WAIT_IO_WORKERS = State(
     io_workers=1,
     needs=(Need.IO_WORKERS,),
     since=18,
-    pending={Role.IO_WORKER: SIGUSR2},
+    pending={Kind.IO_WORKER: SIGUSR2},
     rules=("OB-10", "CR-34"),
 )
 WAIT_CHECKPOINTER = State(
     "WAIT_CHECKPOINTER",
     "PM_WAIT_CHECKPOINTER",
     _pinned(pin_wait_checkpointer),
-    frozenset({Role.CHECKPOINTER, Role.DEAD_END}),
+    frozenset({Kind.CHECKPOINTER, Kind.DEAD_END}),
     level=Level.FAST,
     control=ControlState.SHUT_DOWN,
     needs=(Need.IO_WORKERS,),
     since=18,
-    pending={Role.CHECKPOINTER: SIGUSR2},
+    pending={Kind.CHECKPOINTER: SIGUSR2},
     rules=("OB-11", "CR-34"),
 )
 WAIT_DEAD_END = State(
@@ -380,7 +379,7 @@ WAIT_DEAD_END = State(
     _DEAD_END,
     level=Level.FAST,
     control=ControlState.SHUT_DOWN,
-    pending={Role.DEAD_END: SIGTERM},
+    pending={Kind.DEAD_END: SIGTERM},
     pending_17={},
     rules=("OB-12", "CR-35", "SE-33"),
 )
@@ -390,7 +389,7 @@ WAIT_DEAD_END_CRASH = State(
     _pinned_by_dead_end(pin_wait_dead_end_after_crash),
     _DEAD_END,
     fatal=True,
-    pending={Role.DEAD_END: SIGQUIT},
+    pending={Kind.DEAD_END: SIGQUIT},
     pending_17={},
     rules=("OB-12", "CR-36", "SE-33"),
 )

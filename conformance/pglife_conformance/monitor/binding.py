@@ -21,17 +21,7 @@ BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
 """One more than clients and, on 15, the one background worker can take."""
 
-MODEL_KIND: dict[Kind, ModelKind] = {
-    Kind.STARTUP: ModelKind.STARTUP,
-    Kind.CHECKPOINTER: ModelKind.CHECKPOINTER,
-    Kind.BACKGROUND_WRITER: ModelKind.BG_WRITER,
-    Kind.WALWRITER: ModelKind.WAL_WRITER,
-    Kind.AUTOVACUUM_LAUNCHER: ModelKind.AUTOVAC_LAUNCHER,
-    Kind.LOGICAL_REPLICATION_LAUNCHER: ModelKind.BG_WORKER,
-    Kind.LOGGER: ModelKind.LOGGER,
-    Kind.CLIENT_BACKEND: ModelKind.BACKEND,
-    Kind.IO_WORKER: ModelKind.IO_WORKER,
-}
+MODEL_KIND = {kind: kind.model for kind in Kind if kind.model is not None}
 
 SHOWN_KIND: dict[ModelKind, Kind] = {model: kind for kind, model in MODEL_KIND.items()} | {
     ModelKind.DEAD_END_BACKEND: Kind.UNKNOWN
