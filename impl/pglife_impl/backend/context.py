@@ -10,7 +10,7 @@ import signal
 import time
 
 from pglife_impl.backend.connection import Connection
-from pglife_impl.base.ids import ProcNumber
+from pglife_impl.base.ids import Pid, ProcNumber
 from pglife_impl.base.pmsignal import PmSignal
 from pglife_impl.base.words import Level
 from pglife_impl.data_directory.catalog import RoleDef
@@ -45,7 +45,7 @@ class BackendContext:
         self._proc = proc
         self.client = client
         self.interrupts = interrupts
-        self.pid = os.getpid()
+        self.pid = Pid(os.getpid())
         self.user = role.name
         self.superuser = role.superuser
         self.database = packet.parameters["database"]
@@ -68,7 +68,7 @@ class BackendContext:
         """Return the rows of all claimed PGPROCs."""
         return self._shmem.activities()
 
-    def activity_of(self, pid: int) -> Activity | None:
+    def activity_of(self, pid: Pid) -> Activity | None:
         """Return the row of a process, or None if it has no PGPROC."""
         return self._shmem.activity_of(pid)
 
@@ -97,7 +97,7 @@ class BackendContext:
         """Write to the server log."""
         elog.log(level, message, sqlstate=sqlstate, detail=detail, hint=hint, statement=statement)
 
-    def signal_backend(self, pid: int, signum: int) -> bool:
+    def signal_backend(self, pid: Pid, signum: int) -> bool:
         """Signal a process by its group, which it leads from the start (PR-26).
 
         The pid is not signalled as well: a second SIGINT, arriving when the first has been served,

@@ -222,7 +222,7 @@ class Backend:
             # trust authenticates no identity, so PostgreSQL prints the role here.
             elog.log(
                 Level.LOG,
-                f'connection authenticated: user="{who.user}" method={line.method}'
+                f'connection authenticated: user="{who.user}" method={line.method.value}'
                 f" ({gucs.text('hba_file')}:{line.number})",
             )
         self.authentication_s = time.time() - began
@@ -249,7 +249,7 @@ class Backend:
         line = hba.first_match(self.world.hba, address, who.user, who.database)
         if line is None:
             raise SqlError(not_authorized(f"no pg_hba.conf entry for {where}"))
-        if line.method != hba.TRUST:
+        if line.method is not hba.Method.TRUST:
             raise SqlError(not_authorized(f"pg_hba.conf rejects connection for {where}"))
         return line
 

@@ -22,10 +22,9 @@ from pglife_impl.config.value import (
     Definition,
     GucError,
     Value,
+    ValueType,
     load_definitions,
 )
-
-__all__ = ["Context", "GucError", "Gucs", "Source", "Value"]
 
 CUSTOM_NAME = re.compile(r"[A-Za-z_][\w$]*(?:\.[A-Za-z_][\w$]*)+\Z")
 
@@ -46,7 +45,7 @@ class Gucs:
     def __init__(self) -> None:
         self.definitions: dict[str, Definition] = load_definitions()
         self.values: dict[str, Value] = {
-            key: d.parse(d.boot) if d.type == "bool" else _boot(d)
+            key: d.parse(d.boot) if d.type is ValueType.BOOL else _boot(d)
             for key, d in self.definitions.items()
         }
         self.sources: dict[str, Source] = {}
@@ -63,7 +62,7 @@ class Gucs:
         if "." in name:
             if not CUSTOM_NAME.match(name):
                 raise GucError("42602", f'invalid configuration parameter name "{name}"')
-            custom = Definition(name, "string", Context.USER, "", 0, 0, (), "")
+            custom = Definition(name, ValueType.STRING, Context.USER, "", 0, 0, (), "")
             self.definitions[name.lower()] = custom
             self.values[name.lower()] = ""
             return custom
@@ -301,11 +300,11 @@ class Loaded:
 def _boot(definition: Definition) -> Value:
     """Return the built-in value, which may lie outside the bounds."""
     match definition.type:
-        case "bool":
+        case ValueType.BOOL:
             return definition.boot == "on"
-        case "integer":
+        case ValueType.INTEGER:
             return int(definition.boot)
-        case "real":
+        case ValueType.REAL:
             return float(definition.boot)
         case _:
             return definition.boot

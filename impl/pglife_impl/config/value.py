@@ -46,6 +46,16 @@ class Context(Enum):
     USER = "user"
 
 
+class ValueType(Enum):
+    """The type of a setting, by pg_settings.vartype."""
+
+    BOOL = "bool"
+    INTEGER = "integer"
+    REAL = "real"
+    STRING = "string"
+    ENUM = "enum"
+
+
 MEMORY_UNITS = {"B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 TIME_UNITS = {"us": 1, "ms": 1000, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6}
 TIME_UNITS["d"] = 24 * TIME_UNITS["h"]
@@ -60,7 +70,7 @@ class Definition(Record):
     """One known setting."""
 
     name: str
-    type: str  # bool, integer, real, string, enum
+    type: ValueType
     context: Context
     unit: str
     low: float
@@ -71,13 +81,13 @@ class Definition(Record):
     def parse(self, text: str) -> Value:
         """Return the value of a text, in base units; GucError if it is invalid."""
         match self.type:
-            case "bool":
+            case ValueType.BOOL:
                 return self._bool(text)
-            case "integer":
+            case ValueType.INTEGER:
                 return self._integer(text)
-            case "real":
+            case ValueType.REAL:
                 return self._real(text)
-            case "enum":
+            case ValueType.ENUM:
                 return self._enum(text)
             case _:
                 return self._string(text)
@@ -121,7 +131,7 @@ class Definition(Record):
             number = float(digits)
         elif hexadecimal:
             number = int(digits, 16)
-        elif self.type == "integer" and len(digits) > 1 and digits.startswith("0"):
+        elif self.type is ValueType.INTEGER and len(digits) > 1 and digits.startswith("0"):
             number = int(digits, 8) if set(digits) <= set("01234567") else int(digits)
         else:
             number = int(digits)
@@ -230,7 +240,7 @@ def load_definitions() -> dict[str, Definition]:
             name, kind, context, unit, low, high, choices, boot = line.rstrip("\n").split("\t")
             definitions[name.lower()] = Definition(
                 name,
-                kind,
+                ValueType(kind),
                 Context(context),
                 unit,
                 float(low or 0),

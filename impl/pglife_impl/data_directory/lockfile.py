@@ -52,10 +52,11 @@ class LockError(ImplError):
 class LockFiles:
     """The lock files of this postmaster; the newest is unlinked first."""
 
+    orphan_fd: int  # opened by take_data_directory()
+
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.start_time = int(time.time())  # of this postmaster, in every lock file
-        self.orphan_fd = -1
         self.external_pid_file = ""
 
     def take_data_directory(self, data_directory: str) -> None:

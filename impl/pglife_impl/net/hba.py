@@ -9,15 +9,31 @@ from __future__ import annotations
 
 import shlex
 import socket
+from enum import Enum
 
 from pglife_impl import ImplError
 from pglife_impl.base.record import Record
 
-TRUST = "trust"
-METHODS = frozenset({TRUST, "reject"})
-LOCAL = "local"
-TYPES = frozenset({LOCAL, "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"})
-WITHOUT_ENCRYPTION = frozenset({"host", "hostnossl", "hostnogssenc"})
+
+class Method(Enum):
+    """The authentication methods of this server."""
+
+    TRUST = "trust"
+    REJECT = "reject"
+
+
+class ConnectionType(Enum):
+    """The first word of a line."""
+
+    LOCAL = "local"
+    HOST = "host"
+    HOSTSSL = "hostssl"
+    HOSTNOSSL = "hostnossl"
+    HOSTGSSENC = "hostgssenc"
+    HOSTNOGSSENC = "hostnogssenc"
+
+
+WITHOUT_ENCRYPTION = (ConnectionType.HOST, ConnectionType.HOSTNOSSL, ConnectionType.HOSTNOGSSENC)
 
 
 class HbaError(ImplError):
@@ -28,12 +44,12 @@ class HbaLine(Record):
     """One line of the file."""
 
     number: int
-    type: str
+    type: ConnectionType
     databases: tuple[str, ...]
     users: tuple[str, ...]
     address: str
     mask: str
-    method: str
+    method: Method
 
 
 def load(path: str) -> list[HbaLine]:
@@ -60,20 +76,25 @@ def _parse(number: int, text: str, path: str) -> HbaLine | None:
         raise HbaError(f"invalid quoting in {where}") from e
     if not words:
         return None
-    kind = words.pop(0)
-    if kind not in TYPES:
-        raise HbaError(f'invalid connection type "{kind}" in {where}')
+    word = words.pop(0)
+    try:
+        kind = ConnectionType(word)
+    except ValueError:
+        raise HbaError(f'invalid connection type "{word}" in {where}') from None
     address = mask = ""
-    if len(words) < (3 if kind == LOCAL else 4):
+    if len(words) < (3 if kind is ConnectionType.LOCAL else 4):
         raise HbaError(f"end-of-line before authentication method in {where}")
     databases, users = words.pop(0).split(","), words.pop(0).split(",")
-    if kind != LOCAL:
+    if kind is not ConnectionType.LOCAL:
         address = words.pop(0)
         if "/" not in address and len(words) > 1:
             mask = words.pop(0)
-    method = words.pop(0)
-    if method not in METHODS:
-        raise HbaError(f'authentication method "{method}" is not supported by this server: {where}')
+    word = words.pop(0)
+    try:
+        method = Method(word)
+    except ValueError:
+        text = f'authentication method "{word}" is not supported by this server: {where}'
+        raise HbaError(text) from None
     return HbaLine(number, kind, tuple(databases), tuple(users), address, mask, method)
 
 
@@ -95,7 +116,7 @@ def _is(names: tuple[str, ...], user: str) -> bool:
 
 def _from(line: HbaLine, host: str) -> bool:
     if host == "[local]":
-        return line.type == LOCAL
+        return line.type is ConnectionType.LOCAL
     if line.type not in WITHOUT_ENCRYPTION:
         return False
     if line.address == "all":

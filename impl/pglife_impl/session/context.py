@@ -10,6 +10,7 @@ from enum import Flag, auto
 from typing import Protocol
 
 from pglife_impl import ImplError
+from pglife_impl.base.ids import Pid
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog
@@ -74,7 +75,7 @@ class SessionContext(Protocol):
     """The process of one session, after admission."""
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> Pid:
         """This process."""
         ...
 
@@ -146,7 +147,7 @@ class SessionContext(Protocol):
         """Return a consistent copy of every claimed PGPROC, in slot order."""
         ...
 
-    def activity_of(self, pid: int) -> Activity | None:
+    def activity_of(self, pid: Pid) -> Activity | None:
         """Return the row of a process, or None if it has no PGPROC."""
         ...
 
@@ -171,7 +172,7 @@ class SessionContext(Protocol):
         """Write to the server log, subject to log_min_messages."""
         ...
 
-    def signal_backend(self, pid: int, signum: int) -> bool:
+    def signal_backend(self, pid: Pid, signum: int) -> bool:
         """Signal a process and its group; return False if it does not exist."""
         ...
 

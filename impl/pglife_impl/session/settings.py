@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from pglife_impl.base.record import Record
 from pglife_impl.config.guc import Gucs, Source
-from pglife_impl.config.value import Context, Definition, GucError
+from pglife_impl.config.value import Context, Definition, GucError, ValueType
 from pglife_impl.protocol import SqlError, SqlState, parameter_status
 from pglife_impl.protocol.report import Report, Severity
 from pglife_impl.session.transaction import Effect, Happening
@@ -36,8 +36,8 @@ FIRST_REPORTED = (
 )
 
 HIDDEN = (
-    Definition("is_superuser", "bool", Context.INTERNAL, "", 0, 0, (), "off"),
-    Definition("session_authorization", "string", Context.INTERNAL, "", 0, 0, (), ""),
+    Definition("is_superuser", ValueType.BOOL, Context.INTERNAL, "", 0, 0, (), "off"),
+    Definition("session_authorization", ValueType.STRING, Context.INTERNAL, "", 0, 0, (), ""),
 )
 """Settings that describe the session; SHOW ALL and pg_settings do not list them."""
 

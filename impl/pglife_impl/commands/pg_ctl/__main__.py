@@ -10,6 +10,7 @@ import getopt
 import os
 import signal
 import sys
+from enum import Enum
 from typing import NoReturn
 
 from pglife_impl import SERVER_VERSION
@@ -24,7 +25,6 @@ RC_FAILED = 1
 RC_NOT_RUNNING = 3
 RC_NO_DATA_DIRECTORY = 4
 ADVICE = 'Try "pg_ctl --help" for more information.'
-MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 SIGNALS = ("HUP", "INT", "QUIT", "ABRT", "KILL", "TERM", "USR1", "USR2")
 SHORT = "cD:e:l:m:N:o:p:P:sS:t:U:wWV?"
 LONG = [
@@ -61,6 +61,14 @@ If the -D option is omitted, the environment variable PGDATA is used.
 """
 
 
+class ShutdownMode(Enum):
+    """The mode of a shutdown; the value is the signal that requests it."""
+
+    SMART = signal.SIGTERM
+    FAST = signal.SIGINT
+    IMMEDIATE = signal.SIGQUIT
+
+
 class Call:
     """The parsed command line."""
 
@@ -69,7 +77,7 @@ class Call:
     data_option: str = ""  # as passed to postgres
     log_file: str = ""
     options: str | None = None
-    mode: str = "fast"
+    mode: ShutdownMode = ShutdownMode.FAST
     wait: bool = True
     timeout_s: int = DEFAULT_WAIT_S
     program: str = ""
@@ -168,10 +176,11 @@ def take_option(call: Call, name: str, value: str) -> None:
             return  # -c, -e, -N, -P, -U are accepted without effect
 
 
-def shutdown_mode(text: str) -> str:
+def shutdown_mode(text: str) -> ShutdownMode:
     """Return the mode of smart, fast, immediate or a first letter (CT-03)."""
-    for mode in MODES:
-        if text in (mode, mode[0]):
+    for mode in ShutdownMode:
+        name = mode.name.lower()
+        if text in (name, name[0]):
             return mode
     raise BadUsage(f'pg_ctl: unrecognized shutdown mode "{text}"')
 
@@ -299,7 +308,7 @@ def do_start(call: Call) -> None:
 def do_stop(call: Call) -> None:
     """Run `stop` (CT-08..10)."""
     pid = server_pid(call, "stop server")
-    send(pid, MODES[call.mode], "stop")
+    send(pid, call.mode.value, "stop")
     if not call.wait:
         say("server shutting down\n")
         return
@@ -320,7 +329,7 @@ def wait_for_stop(call: Call, pid: int) -> None:
     if not start.wait_until(gone, call.timeout_s):
         say(" failed\n")
         text = "pg_ctl: server does not shut down"
-        raise PgCtlError(f"{text}\n{SMART_HINT}" if call.mode == "smart" else text)
+        raise PgCtlError(f"{text}\n{SMART_HINT}" if call.mode is ShutdownMode.SMART else text)
     say(" done\nserver stopped\n")
 
 
@@ -338,7 +347,7 @@ def do_restart(call: Call) -> None:
             "Please terminate the single-user server and try again."
         )
     elif alive(abs(pid)):
-        send(pid, MODES[call.mode], "stop")
+        send(pid, call.mode.value, "stop")
         wait_for_stop(call, pid)
     else:
         warn(f"pg_ctl: old server process (PID: {abs(pid)}) seems to be gone")

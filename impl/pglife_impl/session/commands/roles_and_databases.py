@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
+from pglife_impl.base.ids import Pid
 from pglife_impl.data_directory.catalog import DatabaseDef, RoleDef
 from pglife_impl.protocol import SqlState
 from pglife_impl.protocol.report import error
@@ -124,7 +125,7 @@ def grant_role(statement: tree.GrantRole, session: SessionState) -> None:
         catalog.put_role(role.replace(member_of=changed))
 
 
-def _terminate_all(session: SessionState, pids: Iterable[int]) -> None:
+def _terminate_all(session: SessionState, pids: Iterable[Pid]) -> None:
     """Send SIGTERM to sessions and wait until they have released their PGPROCs."""
     waiting = set(pids)
     for pid in waiting:

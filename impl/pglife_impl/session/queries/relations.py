@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pglife_impl.base.kinds import Attached, info
 from pglife_impl.config.guc import Source
+from pglife_impl.config.value import ValueType
 from pglife_impl.session.queries import types
 from pglife_impl.session.queries.functions import moment
 from pglife_impl.session.queries.run import Row, Run
@@ -67,7 +68,7 @@ def _settings_rows(run: Run) -> Iterator[Row]:
     gucs = run.session.settings.gucs
     for name in run.session.settings.listed():
         definition = gucs.definition(name)
-        bounded = definition.type in ("integer", "real")
+        bounded = definition.type in (ValueType.INTEGER, ValueType.REAL)
         value = gucs.get(name)
         plain = isinstance(value, (int, float)) and not isinstance(value, bool)
         yield (
@@ -78,11 +79,11 @@ def _settings_rows(run: Run) -> Iterator[Row]:
             None,
             None,
             definition.context.value,
-            definition.type,
+            definition.type.value,
             _SOURCES[gucs.sources.get(name.lower(), Source.DEFAULT)],
             f"{definition.low:g}" if bounded else None,
             f"{definition.high:g}" if bounded else None,
-            list(definition.choices) if definition.type == "enum" else None,
+            list(definition.choices) if definition.type is ValueType.ENUM else None,
             definition.boot,
             None,
             None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from enum import Enum, auto
 
+from pglife_impl.base.ids import Pid
 from pglife_impl.base.kinds import Attached, info
 from pglife_impl.data_directory.catalog import has_privileges_of
 from pglife_impl.protocol import SqlState
@@ -29,7 +30,7 @@ class Permission(Enum):
     NEEDS_ROLE = auto()
 
 
-def permission_to_signal(run: Run, pid: int) -> Permission:
+def permission_to_signal(run: Run, pid: Pid) -> Permission:
     """Decide as pg_signal_backend() does; auxiliary processes are not backends."""
     context = run.session.context
     target = context.activity_of(pid) if pid > 0 else None
@@ -48,7 +49,7 @@ def permission_to_signal(run: Run, pid: int) -> Permission:
     return Permission.NEEDS_ROLE
 
 
-def _signal(run: Run, pid: int, signum: signal.Signals, action: str, noun: str) -> bool:
+def _signal(run: Run, pid: Pid, signum: signal.Signals, action: str, noun: str) -> bool:
     context = run.session.context
     match permission_to_signal(run, pid):
         case Permission.NOT_A_BACKEND:
@@ -85,12 +86,12 @@ _PAST = {_CANCEL: "canceled", _TERMINATE: "terminated"}
 _VERB = {_CANCEL: "cancel", _TERMINATE: "terminate"}
 
 
-def cancel_backend(run: Run, pid: int) -> bool:
+def cancel_backend(run: Run, pid: Pid) -> bool:
     """pg_cancel_backend(pid)."""
     return _signal(run, pid, signal.SIGINT, _CANCEL, "cancel queries")
 
 
-def terminate_backend(run: Run, pid: int, timeout_ms: int = 0) -> bool:
+def terminate_backend(run: Run, pid: Pid, timeout_ms: int = 0) -> bool:
     """pg_terminate_backend(pid, timeout): with a timeout, wait until the process has exited."""
     if timeout_ms < 0:
         raise error(SqlState.NUMERIC_VALUE_OUT_OF_RANGE, '"timeout" must not be negative')
