@@ -20,6 +20,16 @@ SERVER_UID = 65534
 DEADLINE_S = 60.0  # enough on a busy machine; on an idle one waits take a second or two
 LOOK_AGAIN_S = 0.01
 PORT = 5432  # only names the Unix socket, in a directory of the cluster's own
+HELPERS = {
+    "io worker 0",
+    "io worker 1",
+    "io worker 2",
+    "checkpointer ",
+    "background writer ",
+    "walwriter ",
+    "autovacuum launcher ",
+    "logical replication launcher ",
+}
 SETTINGS = f"""
 port = {PORT}
 listen_addresses = ''
