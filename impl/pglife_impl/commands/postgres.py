@@ -29,7 +29,7 @@ The server must be started under an unprivileged user ID to prevent
 possible system security compromise.  See the documentation for
 more information on how to properly start the server.
 """
-USAGE = """pglife's postgres is a PostgreSQL server, as far as it goes.
+USAGE = """postgres is pglife's small PostgreSQL server.
 
 Usage:
   postgres [OPTION]...

@@ -48,11 +48,9 @@ class Client(Protocol):
         With `readable`, data from the client ends the sleep too. Resets the latch: look at the
         interrupt flags afterwards.
         """
-        ...
 
     def receive(self) -> bytes | None:
         """Return the data that has arrived: b"" at end of file, None if there is none yet."""
-        ...
 
     def send(self, data: bytes) -> None:
         """Append to the output buffer, and flush it when it is full.
@@ -60,104 +58,51 @@ class Client(Protocol):
         Raises:
             ClientGone: the client is lost, or does not read and SIGTERM has arrived.
         """
-        ...
 
     def flush(self) -> None:
         """Write the output buffer; raises as send() does."""
-        ...
 
     def has_gone(self) -> bool:
         """Return whether the client has hung up, without reading."""
-        ...
 
 
 class SessionContext(Protocol):
     """The process of one session, after admission."""
 
-    @property
-    def pid(self) -> Pid:
-        """This process."""
-        ...
-
-    @property
-    def user(self) -> str:
-        """The authenticated role."""
-        ...
-
-    @property
-    def database(self) -> str:
-        """The connected database."""
-        ...
-
-    @property
-    def superuser(self) -> bool:
-        """Whether the role was a superuser at admission."""
-        ...
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """The startup packet's parameters, as sent."""
-        ...
-
-    @property
-    def cancel_key(self) -> bytes:
-        """The secret of BackendKeyData."""
-        ...
-
-    @property
-    def start_time(self) -> float:
-        """When the postmaster started, in epoch seconds."""
-        ...
-
-    @property
-    def conf_load_time(self) -> float:
-        """When the configuration files were last read, in epoch seconds."""
-        ...
-
-    @property
-    def in_recovery(self) -> bool:
-        """Whether the server is in recovery."""
-        ...
+    pid: Pid
+    user: str  # the authenticated role
+    database: str
+    superuser: bool  # whether the role was a superuser at admission
+    parameters: dict[str, str]  # of the startup packet, as sent
+    cancel_key: bytes  # the secret of BackendKeyData
+    start_time: float  # when the postmaster started, in epoch seconds
+    conf_load_time: float  # when the configuration files were last read, in epoch seconds
+    interrupts: InterruptFlags
+    gucs: Gucs  # this process's own copy of the settings
+    catalog: Catalog  # roles and databases; call refresh() before reading
 
     @property
     def client(self) -> Client:
         """The connection to the client."""
-        ...
 
     @property
-    def interrupts(self) -> InterruptFlags:
-        """What signals have asked for."""
-        ...
-
-    @property
-    def gucs(self) -> Gucs:
-        """This process's own copy of the settings."""
-        ...
-
-    @property
-    def catalog(self) -> Catalog:
-        """Roles and databases; call refresh() before reading."""
-        ...
+    def in_recovery(self) -> bool:
+        """Whether the server is in recovery."""
 
     def now(self) -> float:
         """Return the wall-clock time in epoch seconds."""
-        ...
 
     def activities(self) -> list[Activity]:
         """Return a consistent copy of every claimed PGPROC, in slot order."""
-        ...
 
     def activity_of(self, pid: Pid) -> Activity | None:
         """Return the row of a process, or None if it has no PGPROC."""
-        ...
 
     def set_activity(self, text: str) -> None:
         """Set the part of the process title after the host."""
-        ...
 
     def report(self, **columns: str | float | int | bool) -> None:
         """Change this session's row of pg_stat_activity; a new state also sets state_change."""
-        ...
 
     def log(
         self,
@@ -170,19 +115,15 @@ class SessionContext(Protocol):
         statement: str = "",
     ) -> None:
         """Write to the server log, subject to log_min_messages."""
-        ...
 
     def signal_backend(self, pid: Pid, signum: int) -> bool:
         """Signal a process and its group; return False if it does not exist."""
-        ...
 
     def request_reload(self) -> bool:
         """Send SIGHUP to the postmaster; return False if it does not exist."""
-        ...
 
     def request_log_rotation(self) -> None:
         """Ask the postmaster to have the logger rotate its file."""
-        ...
 
     def request_checkpoint(self) -> None:
         """Request an immediate checkpoint and wait for it.
@@ -190,8 +131,6 @@ class SessionContext(Protocol):
         Raises:
             CheckpointFailed: it failed, or the wait was interrupted.
         """
-        ...
 
     def reload(self) -> None:
         """Clear the reload flag and read the configuration files again."""
-        ...

@@ -53,9 +53,7 @@ def _change_role(statement: tree.CatalogChange, session: SessionState) -> None:
             raise error(SqlState.OBJECT_IN_USE, "current user cannot be dropped")
         catalog.drop_role(statement.name)
         return
-    for name in _ROLE_FIELDS:
-        if name in options:
-            known = known.replace(**{name: options[name]})
+    known = known.replace(**{name: options[name] for name in _ROLE_FIELDS if name in options})
     if "in_role" in options:
         known = known.replace(member_of=known.member_of | {str(options["in_role"])})
     catalog.put_role(known)
@@ -84,9 +82,7 @@ def _change_database(statement: tree.CatalogChange, session: SessionState) -> No
     if statement.change is tree.Change.DROP:
         _drop_database(known, session, force=bool(options.get("force")))
         return
-    for name in _DATABASE_FIELDS:
-        if name in options:
-            known = known.replace(**{name: options[name]})
+    known = known.replace(**{name: options[name] for name in _DATABASE_FIELDS if name in options})
     catalog.put_database(known)
 
 

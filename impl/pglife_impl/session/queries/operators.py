@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import add, mul, sub
 from typing import Any
 
 from pglife_impl.protocol import SqlState
@@ -197,10 +198,9 @@ def _truncating_division(a: int, b: int) -> int:
     return quotient if (a < 0) == (b < 0) else -quotient
 
 
+_SIMPLE: dict[str, Callable[[Any, Any], Any]] = {"+": add, "-": sub, "*": mul}
 _INTEGER_OPERATIONS: dict[str, Callable[[int, int], int]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
+    **_SIMPLE,
     "/": _truncating_division,
     "%": lambda a, b: a - b * _truncating_division(a, b),
 }
@@ -208,29 +208,15 @@ _INTEGER_OPERATIONS: dict[str, Callable[[int, int], int]] = {
 
 def _float_arithmetic(name: str) -> Binary:
     def apply(a: float, b: float) -> Value:
-        match name:
-            case "+":
-                return a + b
-            case "-":
-                return a - b
-            case "*":
-                return a * b
         if b == 0:
             raise division_by_zero()
         return a / b if name == "/" else a - b * int(a / b)
 
-    return apply
+    return _SIMPLE.get(name, apply)
 
 
 def _numeric_arithmetic(name: str) -> Binary:
     def apply(a: Decimal, b: Decimal) -> Value:
-        match name:
-            case "+":
-                return a + b
-            case "-":
-                return a - b
-            case "*":
-                return a * b
         if b == 0:
             raise division_by_zero()
         if name == "%":
@@ -240,7 +226,7 @@ def _numeric_arithmetic(name: str) -> Binary:
         scales = [_scale(a), _scale(b), _MIN_SIGNIFICANT_DIGITS - group * _DIGITS_IN_A_GROUP]
         return quotient.quantize(Decimal(1).scaleb(-max(*scales, 0)))
 
-    return apply
+    return _SIMPLE.get(name, apply)
 
 
 def _scale(number: Decimal) -> int:

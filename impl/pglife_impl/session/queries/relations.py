@@ -128,75 +128,40 @@ def _database_rows(run: Run) -> Iterator[Row]:
         )
 
 
+def _columns(text: str) -> tuple[tuple[str, PgType], ...]:
+    """Return the columns of `name:type name:type ...`."""
+    pairs = (word.split(":") for word in text.split())
+    return tuple((name, types.BY_NAME[of]) for name, of in pairs)
+
+
 RELATIONS: dict[str, Relation] = {
     "pg_stat_activity": Relation(
-        (
-            ("datid", types.OID),
-            ("datname", types.NAME),
-            ("pid", types.INT4),
-            ("leader_pid", types.INT4),
-            ("usesysid", types.OID),
-            ("usename", types.NAME),
-            ("application_name", types.TEXT),
-            ("client_addr", types.INET),
-            ("client_hostname", types.TEXT),
-            ("client_port", types.INT4),
-            ("backend_start", types.TIMESTAMPTZ),
-            ("xact_start", types.TIMESTAMPTZ),
-            ("query_start", types.TIMESTAMPTZ),
-            ("state_change", types.TIMESTAMPTZ),
-            ("wait_event_type", types.TEXT),
-            ("wait_event", types.TEXT),
-            ("state", types.TEXT),
-            ("backend_xid", types.XID),
-            ("backend_xmin", types.XID),
-            ("query_id", types.INT8),
-            ("query", types.TEXT),
-            ("backend_type", types.TEXT),
+        _columns(
+            "datid:oid datname:name pid:int4 leader_pid:int4 usesysid:oid usename:name "
+            "application_name:text client_addr:inet client_hostname:text client_port:int4 "
+            "backend_start:timestamptz xact_start:timestamptz query_start:timestamptz "
+            "state_change:timestamptz wait_event_type:text wait_event:text state:text "
+            "backend_xid:xid backend_xmin:xid query_id:int8 query:text backend_type:text"
         ),
         _activity_rows,
     ),
     "pg_settings": Relation(
-        (
-            ("name", types.TEXT),
-            ("setting", types.TEXT),
-            ("unit", types.TEXT),
-            ("category", types.TEXT),
-            ("short_desc", types.TEXT),
-            ("extra_desc", types.TEXT),
-            ("context", types.TEXT),
-            ("vartype", types.TEXT),
-            ("source", types.TEXT),
-            ("min_val", types.TEXT),
-            ("max_val", types.TEXT),
-            ("enumvals", types.TEXT_ARRAY),
-            ("boot_val", types.TEXT),
-            ("reset_val", types.TEXT),
-            ("sourcefile", types.TEXT),
-            ("sourceline", types.INT4),
-            ("pending_restart", types.BOOL),
+        _columns(
+            "name:text setting:text unit:text category:text short_desc:text extra_desc:text "
+            "context:text vartype:text source:text min_val:text max_val:text enumvals:_text "
+            "boot_val:text reset_val:text sourcefile:text sourceline:int4 pending_restart:bool"
         ),
         _settings_rows,
     ),
     "pg_roles": Relation(
-        (
-            ("rolname", types.NAME),
-            ("rolsuper", types.BOOL),
-            ("rolcanlogin", types.BOOL),
-            ("rolreplication", types.BOOL),
-            ("rolconnlimit", types.INT4),
-            ("oid", types.OID),
+        _columns(
+            "rolname:name rolsuper:bool rolcanlogin:bool rolreplication:bool rolconnlimit:int4 "
+            "oid:oid"
         ),
         _role_rows,
     ),
     "pg_database": Relation(
-        (
-            ("oid", types.OID),
-            ("datname", types.NAME),
-            ("datistemplate", types.BOOL),
-            ("datallowconn", types.BOOL),
-            ("datconnlimit", types.INT4),
-        ),
+        _columns("oid:oid datname:name datistemplate:bool datallowconn:bool datconnlimit:int4"),
         _database_rows,
     ),
 }
