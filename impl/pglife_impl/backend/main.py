@@ -59,12 +59,12 @@ from pglife_impl.shmem.checkpoint import CheckpointFailed
 
 @register
 class Backend:
-    """Serve one client.
+    """Serves one client.
 
     Started      by the postmaster for a client, while sessions are allowed.
-    Ends         when the client disconnects (0), or on SIGTERM or another FATAL (1).
-    Aborts       on SIGQUIT with exit code 2, after a WARNING to the client if possible.
-    If it dies   with any code but 0 or 1, or without releasing its PGPROC, that is a crash.
+    Exits        with 0 when the client disconnects; with 1 on SIGTERM or another FATAL.
+    Aborts       with 2 on SIGQUIT, after a WARNING to the client if possible.
+    Crash        any exit but 0 and 1, and any exit without releasing its PGPROC.
     """
 
     kind: ClassVar[Kind] = Kind.BACKEND
@@ -346,13 +346,13 @@ class Backend:
 
 @register
 class DeadEndBackend(Backend):
-    """Refuse one client.
+    """Refuses one client. It does not attach to shared memory, but serves cancel requests (CN-13).
 
     Started      by the postmaster for a client, while sessions are not allowed or slots are full.
-    Ends         after the refusal (1), when the client disconnects (0), on SIGTERM or
-                 authentication_timeout (1). It never uses shared memory, but serves cancel
-                 requests (CN-13).
-    If it dies   with any code but 0 or 1, that is a crash although it touched nothing (CR-47).
+    Exits        with 0 when the client disconnects; with 1 after the refusal, on SIGTERM, or after
+                 authentication_timeout.
+    Aborts       with 2 on SIGQUIT, at once.
+    Crash        any exit but 0 and 1, although it has touched nothing (CR-47).
     """
 
     kind: ClassVar[Kind] = Kind.DEAD_END_BACKEND
