@@ -20,6 +20,6 @@ def child_main(world: World, kind: Kind, birth: Birth) -> int:
         The exit code.
     """
     elog.become(info(kind).backend_type)
-    world.leave_postmaster(is_logger=kind is Kind.LOGGER)
+    world.close_postmaster_files(is_logger=kind is Kind.LOGGER)
     gc.enable()
     return ROLES[kind](world, birth).run()

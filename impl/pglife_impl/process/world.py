@@ -51,7 +51,7 @@ class World:
         self.logger_pipe: tuple[int, int] | None = None
         self.hba: list[HbaLine] = []
 
-    def leave_postmaster(self, *, is_logger: bool) -> None:
+    def close_postmaster_files(self, *, is_logger: bool) -> None:
         """In a child: close what only the postmaster may have open. The logger keeps its pipe."""
         self.sockets.close_all()
         self.wait_set.close()
