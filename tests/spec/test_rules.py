@@ -68,6 +68,26 @@ def test_a_rule_of_another_form_is_refused(table: str) -> None:
         read_chapter("xx", CHAPTER.replace("sentence", "other") + table)
 
 
+@pytest.mark.parametrize(
+    ("id_", "holds"),
+    [
+        ("SH-04", [14, 15, 16, 17, 18]),
+        ("PM-01", [18]),
+        ("WS-01", [17, 18]),
+        ("PM-02", [14, 15, 16, 17]),
+    ],
+    ids=["all", "18", "17+", "up to 17"],
+)
+def test_a_rule_knows_its_releases(id_: str, holds: list[int]) -> None:
+    assert [release for release in range(12, 20) if rules.rule(id_).holds_in(release)] == holds
+
+
+def test_nothing_was_seen_on_a_release_that_a_rule_is_not_about() -> None:
+    for rule in rules.rules().values():
+        for release in (15, 18):
+            assert rule.holds_in(release) or f"seen {release}" not in rule.evidence, rule.id
+
+
 def test_an_unknown_id_names_the_nearest() -> None:
     with pytest.raises(UnknownRuleError, match=r"no rule SH-0; nearest: .*SH-0"):
         rules.rule("SH-0")

@@ -18,6 +18,8 @@ ID = re.compile(r"\b[A-Z]{2,3}(?:1[0-9])?-[0-9]{2,3}\b")
 """The shape of an id."""
 RANGE = re.compile(rf"({ID.pattern})(?:\.\.([0-9]{{2,3}})\b)?")
 """An id, or a range of ids of one prefix such as SH-04..07."""
+OLDEST, NEWEST = 14, 18
+"""The releases that the rules are about."""
 RELEASES = re.compile(r"all|1[4-8]|1[4-8]\+|up to 1[4-8]|1[4-8]-1[4-8]")
 EVIDENCE = frozenset(
     {"seen 15", "seen 18", "release notes", "memory", "analysis", "read in 14", "source"}
@@ -65,6 +67,13 @@ class Rule:
     chapter: str
     section: str
     details: Mapping[str, str] = field(default_factory=dict)
+
+    def holds_in(self, release: int) -> bool:
+        """Whether the rule is about a release, by its major version."""
+        numbers = [int(number) for number in re.findall("[0-9]+", self.releases)] or [OLDEST]
+        first = OLDEST if self.releases.startswith("up") else numbers[0]
+        is_open = not self.releases[-1:].isdecimal()
+        return first <= release <= (NEWEST if is_open else numbers[-1])
 
 
 @dataclass(frozen=True)
