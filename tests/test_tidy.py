@@ -139,10 +139,15 @@ def test_every_declared_action_is_on_the_public_face() -> None:
 
 
 def test_the_plugin_is_light() -> None:
-    """It loads in every pytest run where we are installed."""
-    plugin = PACKAGES["pglife_conformance"] / "pytest" / "plugin.py"
-    names = roots(imports(plugin, top_level_only=True))
-    assert names - set(sys.stdlib_module_names) <= {"pytest"}
+    """Every pytest run of an environment with pglife loads it, and its options."""
+    home = PACKAGES["pglife_conformance"] / "pytest"
+    found = {
+        name
+        for module in ("plugin", "options")
+        for name in imports(home / f"{module}.py", top_level_only=True)
+        if name != "pglife_conformance.pytest"
+    }
+    assert roots(found) - set(sys.stdlib_module_names) <= {"pytest"}
 
 
 @pytest.mark.parametrize("call", ["os.fork", "signal.signal", "os.waitpid"])

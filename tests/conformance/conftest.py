@@ -40,8 +40,11 @@ import os, signal
 from pglife_conformance.pytest.claims import Defect, claim, settings
 from pglife_conformance.events import FAST
 from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import Need
-from pglife_spec import actions
+from pglife_conformance.expect.symptom import Symptom, where_it_shows
+from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_spec import PM, actions
 """
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import NEEDS, Need
+from pglife_conformance.expect.symptom import Symptom
 from pglife_conformance.pytest.claims import Claim, Defect, claim
+from pglife_spec import PM
 
 VERSIONS = [
     # since, until, major, why it is left out
@@ -63,9 +66,13 @@ def test_a_defect_has_releases_and_a_repair() -> None:
             major = 15
 
         @staticmethod
-        def has_repair(name: str) -> bool:
-            return name == "mended"
+        def has_repaired(finding: Finding) -> bool:
+            return finding is Finding.F02
 
-    assert Defect("F-1", "other", until=17).holds_on(Fake)  # type: ignore[arg-type]
-    assert not Defect("F-1", "mended", until=17).holds_on(Fake)  # type: ignore[arg-type]
-    assert not Defect("F-1", "other", since=17).holds_on(Fake)  # type: ignore[arg-type]
+    def may_show(finding: Finding, since: int = 0, until: int = 9999) -> bool:
+        defect = Defect(finding, Symptom("", PM.PM_RUN, (), ()), since, until)
+        return defect.may_show_on(Fake)  # type: ignore[arg-type]
+
+    assert may_show(Finding.F01, until=17)
+    assert not may_show(Finding.F02, until=17)
+    assert not may_show(Finding.F01, since=17)

@@ -38,10 +38,12 @@ def test_sleeps(cluster):
 
 def test_the_plugin_loads_nothing_but_pytest() -> None:
     code = (
-        "import pytest, sys; before = set(sys.modules); import pglife_conformance.plugin; "
+        "import pytest, sys; before = set(sys.modules); import pglife_conformance.pytest.plugin; "
         "new = {m.split('.')[0] for m in set(sys.modules) - before}; "
         "assert new <= {'pglife_conformance'} | set(sys.stdlib_module_names), new; "
-        "assert sum(m.startswith('pglife_') for m in sys.modules) == 2"
+        "ours = {m for m in sys.modules if m.startswith('pglife_')}; "
+        "home = 'pglife_conformance'; "
+        "assert ours == {home, home + '.pytest', home + '.pytest.plugin', home + '.pytest.options'}"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT / "conformance")}
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
@@ -71,10 +73,9 @@ def test_an_unusable_target_is_one_line(runner: Runner, workers: list[str], name
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
 def test_header_and_counts(runner: Runner, workers: list[str]) -> None:
     runner.write(PASSING)
-    done = runner.run(*workers, "--pglife-seed", "7")
+    done = runner.run(*workers)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("pglife: target ") == 1
-    assert "seed 7" in done.stdout
     assert "pglife: needs not met: " in done.stdout
     assert "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0" in done.stdout
     assert runner.registry() == []
@@ -116,10 +117,13 @@ def test_hangs(cluster):
     """It waits for what never comes, longer than a server needs to come to rest."""
     cluster.expect_log("never", within=5)
 
-@claim("A-4", source="here", defects=[Defect("F-9: a known defect", "r", since=1)])
+SLEEPS = Symptom("it sleeps", PM.PM_RUN, None, (), PidFileStatus.READY)
+
+@claim("A-4", source="here", defects=[Defect(Finding.W4, SLEEPS)])
 def test_defect(cluster):
     """It is known to fail."""
-    assert False
+    with where_it_shows(cluster.since()):
+        raise cluster.watcher.failure("a miracle", "none")
 
 @claim("A-5", source="nowhere", spec=actions.admit_client)
 def test_fails(cluster):
@@ -131,16 +135,13 @@ def test_fails(cluster):
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
 def test_verdicts(runner: Runner, workers: list[str]) -> None:
     runner.write(VERDICTS)
-    done = runner.run(*workers)
+    done = runner.run(*workers, "-rs")
     out = done.stdout
     assert done.returncode == 1
     assert "PASS 0 XFAIL 1 SKIP 0 INCONCLUSIVE 1 HANG 1 FAIL 1" in out
-    seeds = re.findall(r"(?:, seed |--pglife-seed )(\d+)", out)
-    assert len(seeds) > 2
     assert "INCONCLUSIVE: expected the moment observed another: test_inconclusive" in out
-    assert len(set(seeds)) == 1
-    assert "NOT OF THIS VERSION A-1 holds until 1: long ago: test_old" in out
-    assert "XFAIL F-9: a known defect: test_defect" in out
+    assert "NOT OF THIS RELEASE 1\n  test_old: A-1 holds until 1: long ago" in out
+    assert "XFAIL 1 W4: it sleeps\n  test_defect" in out
     assert "test_hangs  [A-3]\n  expected  a log line matching 'never', within 5 s" in out
     assert "look at   spec action admit_client; nowhere" in out
     assert "  replay    pytest " in out
@@ -148,13 +149,40 @@ def test_verdicts(runner: Runner, workers: list[str]) -> None:
     assert "postmaster" in out
 
 
-def test_a_defect_that_is_gone_is_a_failure(runner: Runner) -> None:
-    runner.write('''
-@claim("A-4", source="here", defects=[Defect("F-9", "r", since=1)])
+SHOWS = '''
+SLEEPS = Symptom("it sleeps", PM.PM_RUN, None, (), PidFileStatus.READY)
+
+@claim("A-4", source="here", defects=[Defect(Finding.W4, SLEEPS)])
 def test_defect(cluster):
-    """It is known to fail, but does not."""
-''')
-    assert runner.run().returncode == 1
+    """A server of this release may fail here."""
+    then = cluster.since()
+    %s
+'''
+IS_SHOWN = """with where_it_shows(then):
+        raise cluster.watcher.failure("a miracle", "none")"""
+IS_ANOTHER = """cluster.reload_and_wait()
+    with where_it_shows(then):
+        raise cluster.watcher.failure("a miracle", "none")"""
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "code", "words"),
+    [
+        (IS_SHOWN, [], 0, ["XFAIL 1 W4: it sleeps", "PASS 0 XFAIL 1 "]),
+        ("pass", [], 0, ["PASS 1 XFAIL 0 "]),
+        ("cluster.expect_exit(within=0.2)", [], 1, ["another expectation fails", "XFAIL 0 "]),
+        (IS_ANOTHER, [], 1, ["W4, which this release has: log lines ['received SIGHUP"]),
+        (IS_SHOWN, ["--repaired", "W3,W4"], 1, ["expected  a miracle", "XFAIL 0 "]),
+    ],
+    ids=["shown", "not shown", "fails elsewhere", "another symptom", "declared repaired"],
+)
+def test_an_expected_failure_proves_its_symptom(
+    runner: Runner, body: str, options: list[str], code: int, words: list[str]
+) -> None:
+    runner.write(SHOWS % body)
+    done = runner.run(*options)
+    assert done.returncode == code, done.stdout
+    assert all(part in done.stdout for part in words), done.stdout
 
 
 def test_a_process_left_behind_fails_the_scenario(runner: Runner) -> None:

@@ -28,6 +28,8 @@ class Expectation(AssertionError):
         self.expected = expected
         self.observed = observed
         self.evidence = evidence
+        self.scene: object | None = None
+        """Where a known defect would show: what the server looked like (expect/symptom.py)."""
         super().__init__(expected, observed, evidence)
 
     def __str__(self) -> str:

@@ -1,9 +1,6 @@
-"""The marker that ties a scenario to the rules: which claim, which source, for whom.
+"""The marker that ties a scenario to its rules, its source, its releases and its known defects.
 
-Begin with   claim(); a scenario carries exactly one.
-Owns         the data on the marker, and what excludes a scenario from a target.
-Leaves out   how pytest is told (plugin.py) and how a verdict is counted (verdicts.py).
-Source       STYLE section 5.
+Begin with claim(); a scenario carries exactly one.
 """
 
 from __future__ import annotations
@@ -14,7 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from pglife_conformance.base.failures import Expectation
+from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import Need
+from pglife_conformance.expect.symptom import Scene, Symptom
 
 if TYPE_CHECKING:
     from pglife_conformance.targets.base import Target
@@ -25,21 +25,28 @@ Scenario = TypeVar("Scenario", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Defect:
-    """A live defect of real releases: the claim fails there, and we say so beforehand.
+    """A finding that makes some releases break the claim, and what they show then.
 
-    `repair` is the name of the model's switch; a target that declares the repair is held to the
-    claim like any other.
+    A scenario that fails with exactly this symptom is an XFAIL. A target that declares the finding
+    repaired is held to the claim like any other.
     """
 
-    reference: str
-    repair: str
+    finding: Finding
+    symptom: Symptom
     since: int = 0
     until: int = 9999
 
-    def holds_on(self, target: Target) -> bool:
-        """Whether this target is expected to break the claim."""
+    def may_show_on(self, target: Target) -> bool:
+        """Whether this target is of a release with the defect, and does not declare it repaired."""
         in_range = self.since <= target.version.major <= self.until
-        return in_range and not target.has_repair(self.repair)
+        return in_range and not target.has_repaired(self.finding)
+
+    def differences(self, problem: BaseException) -> list[str]:
+        """Why this failure of a scenario is not the defect's; empty if it is."""
+        scene = problem.scene if isinstance(problem, Expectation) else None
+        if not isinstance(scene, Scene):
+            return ["another expectation fails than the one that the defect breaks"]
+        return self.symptom.differences(scene)
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,15 @@ class Claim:
     """The cases of the declared action that the scenario is about."""
 
     def version_reason(self, major: int) -> str | None:
-        """Why the claim is not about this version, or None if it is."""
+        """Why the claim is not about this release, or None if it is."""
         if self.since <= major <= self.until:
             return None
-        if major < self.since:
-            span = f"since {self.since}"
-        else:
-            span = f"until {self.until}"
+        span = f"since {self.since}" if major < self.since else f"until {self.until}"
         return f"{'/'.join(self.rules)} holds {span}" + (f": {self.why}" if self.why else "")
+
+    def defects_of(self, target: Target) -> tuple[Defect, ...]:
+        """The known defects that this target may show."""
+        return tuple(defect for defect in self.defects if defect.may_show_on(target))
 
     def missing_needs(self, has: Iterable[Need]) -> list[Need]:
         """The needs that a target does not meet, in the order of the registry."""

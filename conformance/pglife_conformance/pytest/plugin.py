@@ -1,22 +1,20 @@
 """The pytest plugin: options, which scenarios are about this target, verdicts, the report.
 
-Begin with   pytest_addoption(), then the hooks in the order in which pytest calls them.
-Owns         what pytest sees of the suite. Loaded in every pytest run where pglife is installed,
-             so at module level it imports pytest and the standard library and nothing else, and
-             without scenarios of ours it does nothing.
-Leaves out   fixtures (fixtures.py), verdicts and their texts (verdicts.py).
-Source       DESIGN sections 2 and 4.
+The hooks stand in the order in which pytest calls them. Every pytest run of an environment with
+pglife loads this module, so that it imports pytest and the standard library alone and does nothing
+where there are no scenarios of ours.
 """
 
 from __future__ import annotations
 
 import pathlib
-import random
 import shlex
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pglife_conformance.pytest import options
 
 if TYPE_CHECKING:
     from pglife_conformance.pytest.claims import Claim
@@ -33,81 +31,38 @@ _PLAYER = "pglife_conformance/scenarios/traces/test_traces.py"
 _SCENARIOS = "pglife_conformance/scenarios/"
 _LEFT_OUT: pytest.StashKey[dict[str, str]] = pytest.StashKey()
 _SHOWN = pytest.StashKey[bool]()
-_DEFAULT_TARGET = "bundled"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of the suite."""
-    group = parser.getgroup("pglife", "conformance to PostgreSQL's lifecycles")
-    group.addoption(
-        "--target",
-        metavar="TARGET",
-        default=_DEFAULT_TARGET,
-        help="server under test: bundled, postgres18 or a bin directory (default: %(default)s)",
-    )
-    group.addoption(
-        "--deadline-scale",
-        type=float,
-        default=1.0,
-        metavar="FACTOR",
-        help="multiply all deadlines, for slow machines (default: %(default)s)",
-    )
-    group.addoption(
-        "--pglife-seed",
-        type=int,
-        default=None,
-        metavar="SEED",
-        help="seed of whatever is random; printed in the header",
-    )
-    group.addoption(
-        "--pglife-trace",
-        action="append",
-        default=[],
-        metavar="FILE.json",
-        help="play this ITF trace against the target, and do nothing else; may be repeated; "
-        "`--trace FILE.json` is the same (a --trace without such a file is pdb's)",
-    )
-    group.addoption(
-        "--keep-clusters",
-        action="store_true",
-        help="keep data directories and logs of the clusters",
-    )
+    """The options of the suite, under their long names."""
+    options.register(parser)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    """`--trace FILE.json` is ours; pytest has a --trace too, which takes no file."""
-    given = early_config.known_args_namespace.file_or_dir
-    for place in reversed(range(len(args) - 1)):
-        file = args[place + 1]
-        if args[place] == "--trace" and file.endswith(".json"):
-            args[place : place + 2] = [f"--pglife-trace={file}"]
-            if file in given:
-                given.remove(file)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None]:
+    """Read our short names, when all plugins and conftests have registered their options."""
+    options.forget_short_values(early_config.known_args_namespace.file_or_dir, args)
+    yield
+    options.read_short_names(parser, args)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Markers, a seed that xdist's workers share, traces that are none refused."""
+    """Register the markers, and refuse options that are of no use before any work is done."""
     config.addinivalue_line("markers", "claim(...): the rules that a scenario is about")
     config.addinivalue_line("markers", "settings(**settings): configuration of its cluster")
     config.addinivalue_line("markers", "unmonitored(reason): why no monitor watches it")
-    config.addinivalue_line("markers", "waits_long: it begins first, for others to run meanwhile")
+    config.addinivalue_line("markers", "waits_long: it begins first, and others run meanwhile")
     config.stash[_LEFT_OUT] = {}
     if _is_worker(config):
-        config.option.pglife_seed = config.workerinput["pglife_seed"]  # type: ignore[attr-defined]
-    elif config.option.pglife_seed is None:
-        config.option.pglife_seed = random.SystemRandom().randrange(1 << 31)
-    if config.option.target != _DEFAULT_TARGET and not _is_worker(config):
-        # Asked for by name: say so at once if it is no use, and in xdist only once.
+        return
+    options.check_scale(config)
+    if config.option.pglife_target != options.DEFAULT_TARGET or config.option.pglife_repaired:
+        # Named on the command line: refused at once, and under xdist once.
         _resolve(config)
-    if config.option.pglife_trace and not _is_worker(config):
+    if config.option.pglife_trace:
         _check_traces(config)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Give xdist's workers the seed: what one of them prints must replay anywhere."""
-    node.workerinput["pglife_seed"] = node.config.option.pglife_seed
 
 
 def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) -> bool | None:
@@ -118,10 +73,12 @@ def pytest_ignore_collect(collection_path: pathlib.Path, config: pytest.Config) 
     return True if plays != bool(config.option.pglife_trace) else None
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not about this version, skip what needs more than the target has.
+    """Leave out what is not about this release, skip what needs more than the target has.
 
-    What waits for a minute comes first: the other workers play the rest meanwhile.
+    Called last, so that nothing is reported that -k or -m has not selected. The scenarios that wait
+    for a minute come first, and the other workers run the rest meanwhile.
     """
     if config.option.pglife_trace and not _is_worker(config):
         items[:] = [item for item in items if item.path.as_posix().endswith(_PLAYER)]
@@ -137,7 +94,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         target = _state(config).target
     except pytest.UsageError:
         if _is_worker(config):
-            # The controller finds the same when it hears of our collection, and ends the run.
+            # The controller finds the same after our collection, and ends the run.
             return
         raise
     kept, left_out = [], []
@@ -157,21 +114,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _mark(item: pytest.Item, claim: Claim, target: Target) -> None:
-    from pglife_conformance.base.needs import NEEDS
+    from pglife_conformance.reports.verdicts import LACKS
 
     missing = claim.missing_needs(target.capabilities)
     if missing:
-        told = (f"{need}: {NEEDS[need].reason} ({NEEDS[need].reference})" for need in missing)
-        item.add_marker(pytest.mark.skip(reason=f"target lacks {'; '.join(told)}"))
-    for defect in claim.defects:
-        if defect.holds_on(target):
-            item.add_marker(pytest.mark.xfail(reason=defect.reference, strict=True))
+        item.add_marker(pytest.mark.skip(reason=f"{LACKS}{', '.join(missing)}"))
 
 
 def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
-    """The header: target, version, seed, needs not met."""
+    """The header: target, release, needs not met."""
     if _is_worker(config) or not any(item.get_closest_marker("claim") for item in items):
         return []
     return _header(config, _state(config).target)
@@ -179,7 +132,7 @@ def pytest_report_collectionfinish(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
-    """The same under xdist, where the controller collects nothing itself."""
+    """Print the header under xdist, where the controller collects nothing itself."""
     config = node.config
     if _SHOWN in config.stash or not any(_SCENARIOS in name for name in ids):
         return
@@ -206,6 +159,27 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     known.update(left_out)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Ask the monitors, and make an XFAIL of a known defect's own symptom."""
+    if item.get_closest_marker("claim") is None:
+        return (yield)
+    from pglife_conformance.pytest.outcome import conclude_failure, conclude_pass
+
+    __tracebackhide__ = True
+    problem: Exception | None = None
+    result: object = None
+    try:
+        result = yield
+    except Exception as caught:
+        problem = caught
+    if problem is not None:
+        conclude_failure(item, problem)
+        raise problem
+    conclude_pass(item)
+    return result
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -215,13 +189,8 @@ def pytest_runtest_makereport(
     if item.get_closest_marker("claim") is None:
         return report
     from pglife_conformance.pytest.claims import claim_of
-    from pglife_conformance.reports.verdicts import (
-        Verdict,
-        claim_sentence,
-        failure_text,
-        leave_open,
-        verdict_of,
-    )
+    from pglife_conformance.pytest.state import first_line
+    from pglife_conformance.reports.verdicts import Verdict, leave_open, verdict_of
 
     claim = claim_of(item)
     if claim is None or (report.when != "call" and report.passed):
@@ -229,49 +198,74 @@ def pytest_runtest_makereport(
     problem = call.excinfo.value if call.excinfo is not None else None
     verdict = verdict_of(report, problem)
     report.pglife_verdict = str(verdict)  # type: ignore[attr-defined]
-    if verdict is Verdict.INCONCLUSIVE:
-        leave_open(report, problem)
-    if report.failed:
-        evidence = [cluster.watcher.evidence() for cluster in _state(item.config).clusters_of(item)]
-        text = failure_text(item.name, claim, problem, _replay(item), evidence)
-        report.sections.append((f"claim: {claim_sentence(item)}", text))
+    if problem is not None and verdict is Verdict.INCONCLUSIVE:
+        leave_open(report, first_line(problem))
+    if problem is not None and report.failed:
+        report.sections.append(_failure_section(item, claim, problem))
     return report
 
 
+def _where_to_look(claim: Claim) -> str:
+    action = [f"spec action {claim.spec[0].family}"] if claim.spec else []
+    return "; ".join([*action, claim.source])
+
+
+def _failure_section(item: pytest.Item, claim: Claim, problem: BaseException) -> tuple[str, str]:
+    from pglife_conformance.pytest.outcome import unlike_known_defects
+    from pglife_conformance.reports.verdicts import claim_sentence, failure_text
+
+    text = failure_text(
+        item.name,
+        claim.rules,
+        problem,
+        _where_to_look(claim),
+        shlex.join(["pytest", item.nodeid, *options.words_of(item.config)]),
+        unlike_known_defects(item, problem),
+        [cluster.watcher.evidence() for cluster in _state(item.config).clusters_of(item)],
+    )
+    return f"claim: {claim_sentence(item)}", text
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Verdict counts, and what was left out with its reasons."""
-    reports = [report for group in terminalreporter.stats.values() for report in group]
-    if (
-        not any(hasattr(report, "pglife_verdict") for report in reports)
-        and not (config.stash[_LEFT_OUT])
-    ):
+    """What was left out with its reasons, and what a played trace says of itself."""
+    reports = _reports(terminalreporter)
+    if not _is_report_wanted(config, reports):
         return
     from pglife_conformance.reports.verdicts import summary_lines
 
-    terminalreporter.section("pglife")
-    for line in summary_lines(reports, config.stash[_LEFT_OUT]):
-        terminalreporter.write_line(line)
-    for told in (
-        dict(report.user_properties).get("trace") for report in reports if _is_test(report)
-    ):
-        if told is not None:
-            terminalreporter.write_line(str(told))
+    names = "s" in terminalreporter.reportchars
+    told = [dict(r.user_properties).get("trace") for r in reports if _is_test(r)]
+    left_out: dict[str, str] = config.stash[_LEFT_OUT]
+    lines = summary_lines(reports, left_out, names=names)
+    lines += [str(line) for line in told if line is not None]
     state = _state_if_any(config)
     if state is not None and state.keep_clusters:
-        terminalreporter.write_line(f"clusters kept in {state.run.place}")
+        lines.append(f"clusters kept in {state.run.place}")
+    if lines:
+        terminalreporter.section("pglife")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what is left of this run; after Ctrl-C pytest itself tears down just before us."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """End what is left of this run; the counts of verdicts are the last line of all."""
     config = session.config
     output = getattr(config, "workeroutput", None)
     if output is not None:
-        left_out = config.stash[_LEFT_OUT]
+        left_out: dict[str, str] = config.stash[_LEFT_OUT]
         output["pglife_left_out"] = dict(left_out)
+    result = yield
     state = _state_if_any(config)
     if state is not None:
         state.run.end(keep=state.keep_clusters)
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    reports = _reports(reporter) if reporter is not None else []
+    if _is_report_wanted(config, reports):
+        from pglife_conformance.reports.verdicts import verdict_line
+
+        reporter.write_line(verdict_line(reports))
+    return result
 
 
 # Helpers. Everything of ours is imported where it is first needed.
@@ -293,10 +287,10 @@ def _state_if_any(config: pytest.Config) -> SuiteState | None:
 
 def _resolve(config: pytest.Config) -> Target:
     from pglife_conformance.base.failures import UnusableTarget
-    from pglife_conformance.targets import resolve_target
+    from pglife_conformance.pytest.state import chosen_target
 
     try:
-        return resolve_target(config.option.target)
+        return chosen_target(config)
     except UnusableTarget as problem:
         raise pytest.UsageError(str(problem)) from None
 
@@ -323,21 +317,29 @@ def _header(config: pytest.Config, target: Target) -> list[str]:
     from pglife_conformance.base.needs import Need
 
     unmet = [need for need in Need if need not in target.capabilities]
-    return [
-        f"pglife: target {target.name} ({target.version}), seed {config.option.pglife_seed}",
+    lines = [
+        f"pglife: target {target.name} ({target.version})",
         f"pglife: needs not met: {', '.join(unmet) or 'none'}",
     ]
+    if target.about_rules is not None:
+        lines.append(f"pglife: {target.about_rules}")
+    taken = [option for option in options.OPTIONS if option.is_taken(config)]
+    lines += [
+        f"pglife: {option.short} is another plugin's here, ours is {option.long}"
+        for option in taken
+    ]
+    return lines
 
 
-def _replay(item: pytest.Item) -> str:
-    option = item.config.option
-    words = ["pytest", item.nodeid, "--target", option.target]
-    for name in option.pglife_trace:
-        words += ["--trace", name]
-    words += ["--pglife-seed", str(option.pglife_seed)]
-    if option.deadline_scale != 1.0:
-        words += ["--deadline-scale", str(option.deadline_scale)]
-    return shlex.join(words)
+def _reports(reporter: Any) -> list[Any]:
+    return [report for group in reporter.stats.values() for report in group]
+
+
+def _is_report_wanted(config: pytest.Config, reports: list[Any]) -> bool:
+    """Whether scenarios of ours have run, or some of those selected are not of this release."""
+    if _is_worker(config) or config.option.collectonly:
+        return False
+    return bool(config.stash[_LEFT_OUT]) or any(hasattr(r, "pglife_verdict") for r in reports)
 
 
 def _is_worker(config: pytest.Config) -> bool:

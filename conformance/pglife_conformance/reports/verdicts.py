@@ -1,22 +1,25 @@
-"""Verdicts: how each scenario ended, in the report of the run.
-
-Begin with   verdict_of(), then summary_lines().
-Owns         PASS, FAIL, HANG, INCONCLUSIVE, SKIP, XFAIL, and the text under a failure.
-Leaves out   hooks (plugin.py).
-Source       DESIGN section 4 (Evidence); STYLE section 7.
-"""
+"""Verdicts: how each scenario ended, the text under a failure, and the summary of a run."""
 
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import pytest
 
 from pglife_conformance.base.failures import Expectation, Hang, Inconclusive
-from pglife_conformance.pytest.claims import Claim
+from pglife_conformance.base.needs import NEEDS, Need
+from pglife_spec import rules
+
+LACKS = "target lacks "
+"""How the reason of a skip begins that a need has caused; the needs follow."""
+
+_WIDTH = 100
+_LONGEST_REASON = 600
+_MOST_RULES = 6
 
 
 class Verdict(StrEnum):
@@ -44,30 +47,67 @@ def verdict_of(report: pytest.TestReport, problem: BaseException | None) -> Verd
     return Verdict.HANG if isinstance(problem, Hang) else Verdict.FAIL
 
 
-def leave_open(report: pytest.TestReport, problem: BaseException | None) -> None:
-    """A scenario that never reached its moment says nothing about the server: neither that it is
-    wrong, nor, where a defect is known, that it still has it. It is reported with its reason."""
+def leave_open(report: pytest.TestReport, reason: str) -> None:
+    """Report a scenario that never reached its moment as skipped, with its reason.
+
+    It says nothing about the server: neither that it is wrong nor that it has a known defect.
+    """
     report.outcome = "skipped"
-    report.__dict__.pop("wasxfail", None)
     path, line, _ = report.location
-    reason = " ".join(str(problem).split("\nprocesses\n")[0].split())
     report.longrepr = (path, (line or 0) + 1, f"Skipped: INCONCLUSIVE: {reason}")
 
 
 def failure_text(
-    name: str, claim: Claim, problem: BaseException | None, replay: str, evidence: Iterable[str]
+    name: str,
+    cited: tuple[str, ...],
+    problem: BaseException | None,
+    look_at: str,
+    replay: str,
+    notes: Iterable[str] = (),
+    evidence: Iterable[str] = (),
 ) -> str:
-    """What was expected, what was seen, where to look, how to see it again."""
-    lines = [f"{name}  [{', '.join(claim.rules)}]"]
+    """What was expected and seen, the rules, where to look, how to see it again.
+
+    Args:
+        name: the scenario's.
+        cited: the rules that it cites; each is printed with its sentence.
+        problem: how it failed.
+        look_at: the place in the model and in the C sources.
+        replay: a command.
+        notes: why it is not the failure of a known defect.
+        evidence: processes and log, where the failure itself does not print them.
+    """
+    lines = [f"{name}  [{', '.join(cited)}]"]
     if isinstance(problem, Expectation):
-        lines.append(f"  expected  {problem.expected}")
-        lines.append(f"  observed  {problem.observed}")
-    places = [f"spec action {claim.spec[0].family}"] if claim.spec else []
-    lines.append(f"  look at   {'; '.join([*places, claim.source])}")
-    lines.append(f"  replay    {replay}")
+        lines += [f"  expected  {problem.expected}", f"  observed  {problem.observed}"]
+    elif problem is not None:
+        lines.append(f"  observed  {(str(problem) or repr(problem)).splitlines()[0]}")
+    lines += [f"  not       {note}" for note in notes]
+    for id_ in cited[:_MOST_RULES]:
+        lines += _wrapped("rule", f"{id_}: {_sentence(id_)}")
+    if len(cited) > _MOST_RULES:
+        lines.append(f"            and {', '.join(cited[_MOST_RULES:])}: see `pglife rule ID`")
+    lines += [f"  look at   {look_at}", f"  replay    {replay}"]
     if not isinstance(problem, Expectation):
         lines += evidence
     return "\n".join(lines)
+
+
+def _sentence(id_: str) -> str:
+    try:
+        return rules.rule(id_).statement
+    except rules.UnknownRuleError:
+        return "not a rule of this project"
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()),
+        _WIDTH,
+        initial_indent=f"  {label:<10}",
+        subsequent_indent=" " * 12,
+        break_on_hyphens=False,
+    )
 
 
 def claim_sentence(item: pytest.Item) -> str:
@@ -76,33 +116,62 @@ def claim_sentence(item: pytest.Item) -> str:
     return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
 
 
-def summary_lines(reports: Iterable[pytest.TestReport], left_out: dict[str, str]) -> list[str]:
-    """Counts of verdicts, then what was left out and why: never silently."""
+def worst_verdicts(reports: Iterable[pytest.TestReport]) -> dict[str, Verdict]:
+    """The verdict on each scenario, by node id: the worst of its phases."""
     worst: dict[str, Verdict] = {}
-    reasons: dict[str, list[str]] = defaultdict(list)
     for report in reports:
         word = getattr(report, "pglife_verdict", None)
         if word is None:
             continue
-        verdict = Verdict(word)
-        name = report.nodeid
+        verdict, name = Verdict(word), report.nodeid
         if name not in worst or _RANK[verdict] > _RANK[worst[name]]:
             worst[name] = verdict
-        if verdict is Verdict.XFAIL:
-            reasons[f"XFAIL {report.wasxfail.removeprefix('reason: ')}"].append(name)
-        elif verdict is Verdict.SKIP:
-            reasons[f"SKIP {_skip_reason(report)}"].append(name)
-        elif verdict is Verdict.INCONCLUSIVE:
-            reasons[_skip_reason(report)].append(name)
-    for name, reason in left_out.items():
-        reasons[f"NOT OF THIS VERSION {reason}"].append(name)
-    if not worst and not left_out:
-        return []
-    counts = Counter(worst.values())
-    lines = [" ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict)]
-    for reason, names in sorted(reasons.items()):
-        lines.append(f"{reason}: {', '.join(sorted(_short(name) for name in names))}")
-    return lines
+    return worst
+
+
+def verdict_line(reports: Iterable[pytest.TestReport]) -> str:
+    """How many scenarios had each verdict, on one line."""
+    counts = Counter(worst_verdicts(reports).values())
+    return " ".join(f"{verdict} {counts[verdict]}" for verdict in Verdict)
+
+
+def summary_lines(
+    reports: Iterable[pytest.TestReport], left_out: Mapping[str, str], *, names: bool
+) -> list[str]:
+    """What was not judged and why, counted by reason.
+
+    Args:
+        reports: all reports of the run.
+        left_out: why a scenario is not about the target's release, by node id.
+        names: whether to name the scenarios that were skipped or left out.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    open_: list[str] = []
+    for report in reports:
+        word = getattr(report, "pglife_verdict", None)
+        name = _short(report.nodeid)
+        if word == Verdict.XFAIL:
+            groups[f"XFAIL %d {report.wasxfail.removeprefix('reason: ')}"].append(name)
+        elif word == Verdict.SKIP:
+            groups[f"SKIP %d {_group_of(_skip_reason(report))}"].append(name)
+        elif word == Verdict.INCONCLUSIVE:
+            open_.append(f"{_skip_reason(report)[:_LONGEST_REASON]}: {name}")
+    for nodeid, reason in left_out.items():
+        groups["NOT OF THIS RELEASE %d"].append(f"{_short(nodeid)}: {reason}")
+    lines = []
+    for reason, members in sorted(groups.items()):
+        lines.append(reason.replace("%d", str(len(members)), 1))
+        if names or reason.startswith("XFAIL"):
+            lines += [f"  {member}" for member in sorted(members)]
+    return lines + sorted(open_)
+
+
+def _group_of(reason: str) -> str:
+    """One reason for all scenarios that lack the same first need."""
+    if not reason.startswith(LACKS):
+        return reason[:_LONGEST_REASON]
+    need = Need(reason.removeprefix(LACKS).partition(",")[0])
+    return f"{need}: {NEEDS[need].reason}"
 
 
 def _short(nodeid: str) -> str:

@@ -1,12 +1,9 @@
-"""Fixtures for the scenarios, and the monitor's verdict after each."""
+"""Fixtures for the scenarios; every cluster is watched by a monitor."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import pytest
 
-from pglife_conformance.pytest import monitored as attach
 from pglife_conformance.pytest.fixtures import (
     cluster,
     counted_cluster,
@@ -16,6 +13,7 @@ from pglife_conformance.pytest.fixtures import (
     target,
     template,
 )
+from pglife_conformance.pytest.monitored import enlist
 
 __all__ = [
     "cluster",
@@ -31,12 +29,4 @@ __all__ = [
 @pytest.fixture(scope="session", autouse=True)
 def monitored(request: pytest.FixtureRequest) -> None:
     """Every cluster is watched by the monitor."""
-    attach.enlist(request.config)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """A scenario that has passed by its own lights must be explained by the model too."""
-    result = yield
-    attach.judge(item)
-    return result
+    enlist(request.config)

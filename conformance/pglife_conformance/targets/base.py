@@ -15,18 +15,24 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Self
 
 from pglife_conformance.base.failures import ProgramTooSlow, UnusableTarget
+from pglife_conformance.base.findings import Finding, declared
 from pglife_conformance.base.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
 from pglife_conformance.system.privilege import ServerUser, can_be_counted, server_user
 
+RELEASES_WITH_RULES = (15, 18)
+"""Major releases that the rules describe."""
+_WRITTEN = " and ".join(map(str, RELEASES_WITH_RULES))
+
 PROGRAM_LIMIT_S = 120.0
+_LONGEST_LINE = 200
 _VERSION = re.compile(r"(\d+)(?:\.(\d+)|(devel|beta\d+|rc\d+))?")
 
 
@@ -49,11 +55,17 @@ class Version:
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """From `postgres --version`; `postgres (PostgreSQL) 18.6` and what packagers add."""
-        found = _VERSION.search(text.rpartition("PostgreSQL)")[2])
-        if found is None:
-            raise UnusableTarget(f"no version in {text!r}")
-        return cls(int(found[1]), int(found[2] or 0), text.strip())
+        """From `postgres --version`, as `postgres (PostgreSQL) 18.6` and what packagers add.
+
+        Raises:
+            ValueError: for a program that does not say that it is PostgreSQL.
+        """
+        line = text.strip().partition("\n")[0]
+        _, is_postgres, rest = line.partition("(PostgreSQL)")
+        found = _VERSION.search(rest)
+        if not is_postgres or found is None:
+            raise ValueError(f"says {line!r}, and not `postgres (PostgreSQL) VERSION`")
+        return cls(int(found[1]), int(found[2] or 0), line)
 
     def __str__(self) -> str:
         return self.text
@@ -75,6 +87,7 @@ class Target(abc.ABC):
         self.name = name
         self.user: ServerUser = server_user()
         self._version: Version | None = None
+        self._repaired: frozenset[Finding] = frozenset()
 
     @abc.abstractmethod
     def command(self, program: Program) -> list[str]:
@@ -100,9 +113,30 @@ class Target(abc.ABC):
         other.user = user
         return other
 
+    def declare_repaired(self, words: Iterable[str], by: str) -> None:
+        """Note which findings the target does not have, each by its number or its repair's name.
+
+        Raises:
+            UnusableTarget: for a word that is neither; `by` says where it stands.
+        """
+        try:
+            self._repaired |= declared(words)
+        except ValueError as problem:
+            raise UnusableTarget(f"{by}: {problem}") from None
+
+    def has_repaired(self, finding: Finding) -> bool:
+        """Whether the target declares this finding repaired; real servers declare nothing."""
+        return finding in self._repaired
+
     def has_repair(self, name: str) -> bool:
-        """Whether the target declares a defect of real releases repaired; real ones do not."""
-        return False
+        """Whether the target declares a finding with this repair."""
+        return any(finding.repair == name for finding in self._repaired)
+
+    def ask_what_is_repaired(self) -> None:
+        """Note what `postgres --repairs` prints; a server without that option refuses it."""
+        done = self.run(Program.POSTGRES, ["--repairs"])
+        if done.code == 0:
+            self.declare_repaired(done.out.split(), f"--target {self.name}: `postgres --repairs`")
 
     def extra_environment(self) -> dict[str, str]:
         """What its programs need beyond the common environment."""
@@ -120,10 +154,25 @@ class Target(abc.ABC):
             if done.code != 0:
                 raise UnusableTarget(
                     f"--target {self.name}: `postgres --version` exits {done.code}: "
-                    f"{(done.err or done.out).strip()[-200:]}"
+                    f"{_last_line(done)}"
                 )
-            self._version = Version.parse(done.out)
+            try:
+                self._version = Version.parse(done.out)
+            except ValueError as problem:
+                raise UnusableTarget(
+                    f"--target {self.name}: `postgres --version` {problem}"
+                ) from None
         return self._version
+
+    @property
+    def about_rules(self) -> str | None:
+        """What a run must say of a release that has no rules of its own, or None."""
+        major = self.version.major
+        if major in RELEASES_WITH_RULES:
+            return None
+        if min(RELEASES_WITH_RULES) - 1 <= major <= max(RELEASES_WITH_RULES):
+            return f"PostgreSQL {major} has no rules of its own: the nearest of {_WRITTEN} apply"
+        return f"PostgreSQL {major} is far from the releases that have rules ({_WRITTEN})"
 
     def environment(self, run_id: str = "") -> dict[str, str]:
         """The environment of every program: C locale, no PG variables of the user's."""
@@ -236,6 +285,11 @@ class RunningProgram:
         """Kill it, if it has not ended."""
         self._process.kill()
         self._process.wait()
+
+
+def _last_line(done: Finished) -> str:
+    lines = (done.err or done.out).strip().splitlines()
+    return lines[-1][:_LONGEST_LINE] if lines else "without a word"
 
 
 def _all_of(file: IO[bytes]) -> str:

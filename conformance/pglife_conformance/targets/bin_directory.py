@@ -39,8 +39,10 @@ class BinDirectory(Target):
             raise UnusableTarget(f"--target {name}: {directory} is not a directory")
         for program in Program:
             path = directory / program
-            if not (path.is_file() and os.access(path, os.X_OK)):
-                raise UnusableTarget(f"--target {name}: no executable {program} in {directory}")
+            if not path.is_file():
+                raise UnusableTarget(f"--target {name}: there is no {program} in {directory}")
+            if not os.access(path, os.X_OK):
+                raise UnusableTarget(f"--target {name}: {path} is not executable")
         target = cls(directory, name)
         # The version is asked now, so that a program that cannot be run is noticed at once;
         # initdb too, for it may lack a library that postgres does not use.
@@ -48,6 +50,7 @@ class BinDirectory(Target):
         asked = target.run(Program.INITDB, ["--version"])
         if asked.code != 0:
             raise UnusableTarget(f"--target {name}: initdb cannot be run: {asked.err.strip()}")
+        target.ask_what_is_repaired()
         return target
 
     def command(self, program: Program) -> list[str]:

@@ -42,7 +42,6 @@ class Bundled(Target):
     def __init__(self, path: Path) -> None:
         super().__init__("bundled")
         self._path = path
-        self._repairs: frozenset[str] | None = None
 
     @classmethod
     def find(cls) -> Bundled:
@@ -62,6 +61,7 @@ class Bundled(Target):
         compileall.compile_dir(package, quiet=2)
         target = cls(package.parent)
         _ = target.version
+        target.ask_what_is_repaired()
         return target
 
     def command(self, program: Program) -> list[str]:
@@ -74,15 +74,6 @@ class Bundled(Target):
     def extra_environment(self) -> dict[str, str]:
         # pytest's `pythonpath` does not reach child processes.
         return {"PYTHONPATH": str(self._path), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    def has_repair(self, name: str) -> bool:
-        """It says itself which defects of real releases it does not have."""
-        if self._repairs is None:
-            done = self.run(Program.POSTGRES, ["--repairs"])
-            if done.code != 0:
-                raise UnusableTarget(f"--target bundled: `postgres --repairs` exits {done.code}")
-            self._repairs = frozenset(done.out.split())
-        return name in self._repairs
 
     @property
     def capabilities(self) -> frozenset[Need]:

@@ -33,11 +33,6 @@ from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import children_of, read_stat
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.findings.test_fork_failure import (
-    GATED,
-    QUIET,
-    open_without_checkpointer,
-)
 from pglife_conformance.scenarios.replication.test_launcher import RESTART_INTERVAL_S
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 from pglife_conformance.scenarios.signals.test_optional_processes import (
@@ -46,6 +41,11 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     expect_reaped,
     expect_words,
+)
+from pglife_conformance.scenarios.support.failing_forks import (
+    GATED,
+    QUIET,
+    open_without_checkpointer,
 )
 from pglife_conformance.scenarios.support.sleeping import (
     expect_sleep,

@@ -25,9 +25,9 @@ from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.findings.test_crash_restart import CRASH
-from pglife_conformance.scenarios.findings.test_fork_failure import (
+from pglife_conformance.scenarios.support.failing_forks import (
     COUNTED,
+    CRASH,
     GATED,
     NO_STARTUP,
     Orphans,

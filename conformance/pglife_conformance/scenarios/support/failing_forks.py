@@ -1,0 +1,89 @@
+"""A server that runs without a checkpointer because forks fail, and children without a parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import partial
+
+from pglife_conformance.base.needs import Need
+from pglife_conformance.cluster.cluster import Cluster
+from pglife_conformance.expect.children import children_when_running
+from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING
+from pglife_conformance.hold.fork_limit import limit_children
+from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.hold.startup_barrier import StartupBarrier
+from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.processes import children_of
+from pglife_conformance.pytest.claims import settings
+
+CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
+COUNTED = [*CRASH, Need.COUNTED_PROCESSES]
+GATED = [*COUNTED, Need.STARTUP_BARRIER]
+
+NO_STARTUP = 'could not fork "?startup"? process: '
+NO_CHECKPOINTER = 'could not fork "?checkpointer"? process: '
+
+QUIET = settings(autovacuum=False, max_logical_replication_workers=0)
+"""No process starts by itself, so that the number of children is known."""
+
+
+def io_workers(cluster: Cluster) -> int:
+    """How many io workers the postmaster forks before any other child."""
+    return children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
+
+
+class Orphans:
+    """Children whose postmaster has ended before it has reaped them; this process adopts them."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._others = set(children_of(os.getpid()))
+        self.found: list[int] = []
+
+    def expect_none(self) -> None:
+        """The postmaster has left no child; any that it has left is waited for and reaped."""
+        left = set(children_of(os.getpid())) - self._others - self._cluster.watcher.postmaster_pids
+        self.found[:] = sorted(left)
+        for pid in self.found:
+            self._cluster.wait_for(f"the end of orphan {pid}", partial(_is_reaped, pid))
+        if left:
+            raise self._cluster.watcher.failure(
+                "a postmaster that has waited for all its children", f"it has left {self.found}"
+            )
+
+
+def _is_reaped(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return True
+
+
+def open_without_checkpointer(cluster: Cluster) -> None:
+    """Bring the server into PM_RUN after a crash with io workers alone: no fork since that of the
+    startup process has succeeded, and FatalError is false again.
+
+    The crash is one of a first start, before anything was written: there is nothing to recover, and
+    the startup process needs no checkpointer at its end.
+    """
+    barrier = StartupBarrier(cluster)
+    cluster.start(wait=False)
+    barrier.wait_for_startup()
+    cluster.child(Kind.CHECKPOINTER)
+    cluster.child(Kind.BACKGROUND_WRITER)
+    then = cluster.since()
+    with StoppedPostmaster(cluster):
+        limit_children(cluster, io_workers(cluster) + 1)
+        cluster.crash(Kind.CHECKPOINTER)
+    then.expect_line(REINITIALIZING)
+    startup = barrier.wait_for_startup(then)
+    limit_children(cluster, 0)
+    barrier.open()
+    then.expect_line(READY_LINE)
+    cluster.expect_death(startup)
+    cluster.wait_for(
+        "no child but io workers",
+        lambda: all(kid.kind is Kind.IO_WORKER for kid in cluster.watcher.kids),
+    )
+    # Not amid its vain attempts to fork: one of them would succeed where room is made now.
+    cluster.expect_idle(cluster)
