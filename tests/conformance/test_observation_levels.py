@@ -28,4 +28,4 @@ def test_a_known_message_has_its_level(right: list[str], message: str) -> None:
 
 
 def test_what_the_server_did_not_write_has_no_level() -> None:
-    assert wrong_levels([LogRecord(0, 0, "", "shutting down")]) == []
+    assert wrong_levels([LogRecord(0, None, "", "shutting down")]) == []

@@ -1,28 +1,31 @@
-"""What a scenario says when it is not satisfied: expected, observed, where to look.
+"""What a scenario reports when it is not satisfied: expected, observed, evidence.
 
-Begin with   Expectation; Hang and Inconclusive are its special verdicts.
-Owns         the exceptions of the suite and their texts.
-Leaves out   how verdicts are counted (verdicts.py).
-Source       STYLE section 7.
+Begin with Expectation; Hang and Inconclusive are its special verdicts.
 """
 
 from __future__ import annotations
 
 
 class SuiteError(Exception):
-    """Base of what goes wrong in the suite itself, as opposed to a verdict on a server."""
+    """Base of all errors of the suite itself, as opposed to verdicts on a server."""
 
 
 class UnusableTarget(SuiteError):
-    """The target cannot be started at all; the message is one clear line."""
+    """The target cannot be tested at all; the message is one line."""
 
 
 class ProgramTooSlow(UnusableTarget):
-    """A program of the target did not come to its end in time."""
+    """A program of the target has not exited in time."""
 
 
 class Expectation(AssertionError):
-    """The server did not do what was expected."""
+    """The server did not do what was expected.
+
+    Args:
+        expected: what should have happened.
+        observed: what happened instead.
+        evidence: processes and log lines, one a line.
+    """
 
     def __init__(self, expected: str, observed: str, evidence: str = "") -> None:
         self.expected = expected
@@ -40,12 +43,12 @@ class Expectation(AssertionError):
 
 
 class Hang(Expectation):
-    """A deadline passed and nothing at all had moved: no log line, no process, no CPU time."""
+    """A deadline has passed and nothing had moved: no log line, no process, no CPU time."""
 
 
 class Inconclusive(Expectation):
-    """The scenario could not bring about the moment it is about; no verdict on the server."""
+    """The scenario could not bring about the moment that it is about: no verdict on the server."""
 
 
 class Leftover(Expectation):
-    """After the end of a cluster a process, a socket or a shared memory segment is left."""
+    """A server has left a process, a socket or a shared memory segment behind."""

@@ -1,9 +1,7 @@
-"""What a scenario may need of a target, by name: the one registry of capabilities.
+"""What a scenario may need of a target: the one registry of capabilities.
 
-Begin with   Need, then NEEDS for the reason and the reference of each.
-Owns         the names, and what a report says when a target lacks one.
-Leaves out   which target has which (targets/).
-Source       DESIGN section 4.
+Begin with Need; NEEDS has the reason and the rule of each. A target declares what it has
+(targets/); a report counts what was left out for lack of it.
 """
 
 from __future__ import annotations
@@ -48,46 +46,46 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class NeedFacts:
-    """Why a scenario may need it, and which rules speak of it."""
+    """What the target can do that has it, and the rule or chapter that is about it."""
 
     reason: str
     reference: str
 
 
 NEEDS: dict[Need, NeedFacts] = {
-    Need.OS_SIGNALS: NeedFacts("children are processes that one can signal", "section 3.3"),
-    Need.CRASH_INJECTION: NeedFacts("a child can be killed with SIGKILL", "section 5"),
-    Need.PROCESS_TITLES: NeedFacts("children show PostgreSQL's titles", "section 3.2"),
+    Need.OS_SIGNALS: NeedFacts("children are processes that one can signal", "PR-26"),
+    Need.CRASH_INJECTION: NeedFacts("a child can be killed with SIGKILL", "CR-02"),
+    Need.PROCESS_TITLES: NeedFacts("children show PostgreSQL's titles", "TI-01"),
     Need.PMSTATE_LOG: NeedFacts("each step of pmState is logged at DEBUG1", "PM-01"),
     Need.SIGNAL_LOG: NeedFacts(
-        "at debug3 the log tells each signal that the postmaster sends", "PR-26"
+        "at debug3 the log shows each signal that the postmaster sends", "PR-26"
     ),
     Need.IO_WORKERS: NeedFacts("io_method = worker has io worker processes", "IO-01"),
     Need.LOGGER: NeedFacts("logging_collector starts a logger", "LG-01"),
     Need.ARCHIVER: NeedFacts("archive_mode starts an archiver", "PR-07"),
     Need.WALSENDER: NeedFacts("a client may ask for replication", "PR-18"),
-    Need.STANDBY: NeedFacts("standby.signal makes a standby", "section 9"),
+    Need.STANDBY: NeedFacts("standby.signal makes a standby", "RC-05"),
     Need.WALSUMMARIZER: NeedFacts("summarize_wal starts a walsummarizer", "WS-02"),
-    Need.PG_CTL: NeedFacts("pg_ctl with PostgreSQL's words and exit codes", "section 4.4"),
+    Need.PG_CTL: NeedFacts("pg_ctl with PostgreSQL's words and exit codes", "CT-01"),
     Need.PG_CTL_ANY_PROGRAM: NeedFacts(
         "pg_ctl -p starts any program, pg_ctl init too; a directory may have configuration alone",
-        "section 4.4",
+        "CT-20",
     ),
     Need.DATA_DIRECTORY_CHECKS: NeedFacts(
-        "data_directory is obeyed; owner, mode and PG_VERSION are checked and told in detail",
+        "data_directory is obeyed; owner, mode and PG_VERSION are checked and reported in detail",
         "ST-01",
     ),
     Need.SINGLE_USER: NeedFacts("postgres --single serves its own terminal", "SH-43"),
-    Need.CONTROL_FILE: NeedFacts("pg_controldata tells the cluster state", "CT-20"),
+    Need.CONTROL_FILE: NeedFacts("pg_controldata prints the cluster state", "CT-20"),
     Need.PASSWORD: NeedFacts("pg_hba.conf may ask a client for a password", "SG-29"),
     Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),
     Need.PROTOCOL_3_2: NeedFacts("protocol 3.2 with cancel keys of 32 bytes", "CN-45"),
     Need.EXTENDED_QUERY: NeedFacts("Parse, Bind, Execute", "SE-09"),
     Need.SQL_FUNCTIONS: NeedFacts(
-        "pg_sleep, pg_terminate_backend, pg_cancel_backend and their like", "SE-43"
+        "pg_sleep, pg_terminate_backend, pg_cancel_backend and similar functions", "SE-43"
     ),
-    Need.ROLES: NeedFacts("roles and databases can be made with limits of their own", "6.3"),
-    Need.FULL_SQL: NeedFacts("tables, and a query long enough to be caught", "6.4"),
+    Need.ROLES: NeedFacts("roles and databases can have limits of their own", "CN-33"),
+    Need.FULL_SQL: NeedFacts("tables, and a query long enough to be caught", "SE-09"),
     Need.AUTOVACUUM_WORKER: NeedFacts("autovacuum workers are started", "AV-01"),
     Need.RESTORE_COMMAND: NeedFacts("archive recovery with a restore_command", "OB-01"),
     Need.STARTUP_BARRIER: NeedFacts("the startup process reads pg_logical's origins", "OB-01"),

@@ -1,9 +1,6 @@
-"""SQLSTATEs and texts that scenarios compare with.
+"""SQLSTATEs and texts of errors that scenarios compare with; each cites its rule.
 
-Begin with   the names; each cites its rule.
-Owns         constants only.
-Leaves out   -
-Source       sections 2.4, 4.2 and 6.3 of the rules; errcodes.txt.
+Source: errcodes.txt.
 """
 
 from __future__ import annotations

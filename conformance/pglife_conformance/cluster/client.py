@@ -1,9 +1,8 @@
-"""A client of the wire protocol that hides nothing: every message with its fields.
+"""A client of the wire protocol that hides nothing: every message with its fields, without libpq.
 
-Begin with   Client.
-Owns         the bytes from and to the server, deadlines on each, how a connection ended.
-Leaves out   what a cluster is (session.py puts the two together).
-Source       the protocol chapter of PostgreSQL's documentation; rules CN-40 to CN-48. No libpq.
+Begin with Client. session.py makes a scenario's session of it.
+
+Source: the protocol chapter of PostgreSQL's documentation; rules CN-40 to CN-48.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ PROTOCOL_3_2 = 3 << 16 | 2
 
 
 class Special(IntEnum):
-    """Codes that stand where a protocol version stands."""
+    """Request codes, in place of a protocol version."""
 
     CANCEL = 80877102
     SSL = 80877103
@@ -30,7 +29,7 @@ class Special(IntEnum):
 
 
 class Tag(Enum):
-    """Messages of the server, by their first byte."""
+    """Messages of the server, by their type byte."""
 
     AUTHENTICATION = b"R"
     BACKEND_KEY_DATA = b"K"
@@ -57,12 +56,12 @@ class Ending(Enum):
 
 
 class ClientTimeout(Exception):
-    """The server did not say anything in time."""
+    """No byte was received within the deadline."""
 
 
 @dataclass(frozen=True)
 class ServerMessage:
-    """One message as it came."""
+    """One message as it was received."""
 
     tag: Tag
     body: bytes
@@ -79,12 +78,12 @@ class ServerMessage:
 
     @property
     def severity(self) -> str:
-        """As it is never translated (field V)."""
+        """The severity, not translated (field V)."""
         return self.fields.get("V") or self.fields.get("S", "")
 
     @property
     def sqlstate(self) -> str:
-        """The five characters."""
+        """The SQLSTATE."""
         return self.fields.get("C", "")
 
     @property
@@ -94,17 +93,17 @@ class ServerMessage:
 
     @property
     def detail(self) -> str:
-        """The DETAIL, or nothing."""
+        """The DETAIL; empty without one."""
         return self.fields.get("D", "")
 
     @property
     def hint(self) -> str:
-        """The HINT, or nothing."""
+        """The HINT; empty without one."""
         return self.fields.get("H", "")
 
     @property
     def row(self) -> tuple[str | None, ...]:
-        """The values of a DataRow in text."""
+        """The values of a DataRow as text."""
         (count,) = struct.unpack_from("!H", self.body)
         values: list[str | None] = []
         at = 2
@@ -125,7 +124,15 @@ class ServerMessage:
 
 
 class Client:
-    """One connection, blocking, with a deadline for each wait."""
+    """One connection, blocking, with a deadline for each wait.
+
+    Args:
+        address: the path of the Unix socket, or host and port.
+        limit_s: the deadline of a wait in seconds, if the method is given none.
+
+    Raises:
+        OSError: from connect(2).
+    """
 
     def __init__(self, address: Path | tuple[str, int], limit_s: float) -> None:
         family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
@@ -148,8 +155,8 @@ class Client:
         if not isinstance(address, Path):
             self._socket.connect(address)
             return
-        # With a timeout of Python's own nobody waits in line: where a busy server has not accepted
-        # the clients before us, connect() is an error at once. So the kernel keeps the time.
+        # Not by settimeout(): a socket with Python's timeout is non-blocking, and connect() to a
+        # full backlog fails at once. With SO_SNDTIMEO it blocks, and the kernel keeps the time.
         limit = struct.pack("ll", int(self._limit_s), int(self._limit_s % 1 * 1_000_000))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._socket.settimeout(None)
@@ -160,59 +167,63 @@ class Client:
         """For poll()."""
         return self._socket.fileno()
 
-    # What a client says.
+    # Sending.
 
     def send_bytes(self, data: bytes) -> None:
-        """Any bytes at all. A server that has already hung up is noticed at the next read."""
+        """Send any bytes. A connection that the server has closed is noticed at the next read."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def send_startup(self, parameters: dict[str, str], protocol: int = PROTOCOL_3_0) -> None:
-        """The startup packet."""
+        """Send the startup packet."""
         self.send_bytes(startup_packet(parameters, protocol))
 
     def send_request(self, code: Special) -> None:
-        """SSLRequest or GSSENCRequest."""
+        """Send SSLRequest or GSSENCRequest."""
         self.send_bytes(struct.pack("!ii", 8, code))
 
     def send_cancel(self, pid: int, key: bytes) -> None:
-        """CancelRequest."""
+        """Send CancelRequest."""
         self.send_bytes(struct.pack("!iii", 12 + len(key), Special.CANCEL, pid) + key)
 
     def send_query(self, sql: str) -> None:
-        """A simple query."""
+        """Send a simple query."""
         self.send_message(b"Q", sql.encode() + b"\0")
 
     def send_message(self, tag: bytes, body: bytes = b"") -> None:
-        """Any message with a type byte."""
+        """Send any message with a type byte."""
         self.send_bytes(tag + struct.pack("!i", 4 + len(body)) + body)
 
     def send_terminate(self) -> None:
-        """The Terminate message."""
+        """Send Terminate."""
         self.send_message(b"X")
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._socket.close()
 
     def reset(self) -> None:
-        """Hang up so that a TCP peer sees a reset."""
+        """Close the connection so that a TCP peer receives a reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
-    # What a client hears.
+    # Receiving.
 
     def receive_byte(self, limit_s: float | None = None) -> bytes:
-        """One byte that is no message: the answer to a request. Nothing at end of file."""
+        """Receive one byte that is no message, the answer to a request; empty at end of file."""
         if not self._fill(1, self._until(limit_s)):
             return b""
         byte, self._buffer = self._buffer[:1], self._buffer[1:]
         return byte
 
     def receive(self, limit_s: float | None = None) -> ServerMessage | None:
-        """The next message; None when the connection has ended (see `ending`)."""
+        """Receive a message; None when the connection has ended (see `ending`).
+
+        Raises:
+            ClientTimeout: there was no message in time.
+        """
         until = self._until(limit_s)
         if not self._fill(5, until):
             return None
@@ -226,7 +237,7 @@ class Client:
         return message
 
     def receive_rest(self, limit_s: float | None = None) -> bytes:
-        """All bytes up to the end of the connection, as they came."""
+        """Receive all bytes until the connection ends."""
         until = self._until(limit_s)
         while self._fill(len(self._buffer) + 1, until):
             pass
@@ -234,7 +245,7 @@ class Client:
         return rest
 
     def messages(self, limit_s: float | None = None) -> Iterator[ServerMessage]:
-        """Messages until the connection ends."""
+        """Receive messages until the connection ends."""
         while (message := self.receive(limit_s)) is not None:
             yield message
 
@@ -285,7 +296,7 @@ _TAGS = {tag.value: tag for tag in Tag}
 
 
 def startup_packet(parameters: dict[str, str], protocol: int = PROTOCOL_3_0) -> bytes:
-    """A startup packet, ready to be cut short by whoever likes."""
+    """The bytes of a startup packet."""
     body = struct.pack("!i", protocol)
     for name, value in parameters.items():
         body += name.encode() + b"\0" + value.encode() + b"\0"

@@ -1,9 +1,8 @@
-"""A client of a cluster: what it says is a stimulus, what it hears an observation.
+"""A client of a cluster: what it sends is a stimulus, what it receives an observation.
 
-Begin with   Session.
-Owns         the life of one connection as a scenario sees it.
-Leaves out   the bytes (client.py).
-Source       rules CN-10 to CN-59, SE-01 to SE-49.
+Begin with Session; the bytes are in client.py.
+
+Source: rules CN-10 to CN-59, SE-01 to SE-49.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ Row = tuple[str | None, ...]
 
 
 class Outcome(Enum):
-    """What became of an attempt to connect."""
+    """How an attempt to connect has ended."""
 
     ADMITTED = "admitted"
     REFUSED = "refused"
-    ENDED = "ended without a word"
+    ENDED = "ended without a message"
     UNANSWERED = "unanswered"
 
 
@@ -100,19 +99,25 @@ class Session:
         protocol: int = PROTOCOL_3_0,
         limit_s: float | None = None,
     ) -> Outcome:
-        """Send the startup packet and hear what becomes of it."""
+        """Send the startup packet, and receive messages until the outcome is known.
+
+        Args:
+            parameters: the packet's parameters.
+            protocol: the protocol version.
+            limit_s: the deadline of each message in seconds; by default the client's.
+        """
         self.client.send_startup(parameters, protocol)
         return self.receive_outcome(limit_s)
 
     def receive_outcome(self, limit_s: float | None = None) -> Outcome:
-        """Wait for admission, refusal or end."""
+        """Receive messages until the client is admitted or refused, or the connection ends."""
         while True:
             try:
                 message = self.client.receive(limit_s)
             except ClientTimeout:
                 self.outcome = Outcome.UNANSWERED
                 return self.outcome
-            self._tell(message)
+            self._record(message)
             if message is None:
                 if self.outcome is not Outcome.REFUSED:
                     self.outcome = Outcome.ENDED
@@ -121,24 +126,29 @@ class Session:
                 self.outcome = Outcome.ADMITTED
                 return self.outcome
             if message.tag is Tag.ERROR:
-                # The end of the connection follows; wait for it, it belongs to the refusal.
+                # The server closes the connection next; that belongs to the refusal.
                 self.refusal = message
                 self.outcome = Outcome.REFUSED
 
     # Statements.
 
     def query(self, sql: str, limit_s: float | None = None) -> list[Row]:
-        """Run a simple query; its rows, or ServerError."""
+        """Run a simple query, and return its rows.
+
+        Raises:
+            ServerError: the server answered with an error.
+            Expectation: there was no answer, or the connection ended.
+        """
         self.send_query(sql)
         return self.result(limit_s)
 
     def send_query(self, sql: str) -> None:
-        """Only send it."""
+        """Send a simple query; result() receives its rows."""
         self.server.watcher.stimulus(SendQuery(self.number, sql))
         self.client.send_query(sql)
 
     def result(self, limit_s: float | None = None) -> list[Row]:
-        """The rows of what was sent."""
+        """Receive the rows of a query that was sent; raises as query() does."""
         rows: list[Row] = []
         error: ServerMessage | None = None
         while True:
@@ -157,32 +167,32 @@ class Session:
                 return rows
 
     def receive(self, limit_s: float | None = None) -> ServerMessage | None:
-        """The next message, whatever it is; None at the end of the connection."""
+        """Receive one message of any type; None at the end of the connection."""
         try:
             message = self.client.receive(limit_s)
         except ClientTimeout:
-            raise self._failure(f"an answer to client {self.number}", "silence") from None
-        self._tell(message)
+            raise self._failure(f"a message to client {self.number}", "silence") from None
+        self._record(message)
         return message
 
     def expect_end(self, limit_s: float | None = None) -> list[ServerMessage]:
-        """What the server still says until the connection ends."""
-        said = []
+        """Wait for the end of the connection, and return the messages before it."""
+        messages = []
         while (message := self.receive(limit_s)) is not None:
-            said.append(message)
-        return said
+            messages.append(message)
+        return messages
 
     def expect_final_message(self, limit_s: float | None = None) -> ServerMessage | None:
-        """The last error or warning before the connection ends; None if it just ended."""
-        said = self.expect_end(limit_s)
-        return next((m for m in reversed(said) if m.tag in (Tag.ERROR, Tag.NOTICE)), None)
+        """Wait for the end of the connection; return the last error or notice before it, if any."""
+        messages = self.expect_end(limit_s)
+        return next((m for m in reversed(messages) if m.tag in (Tag.ERROR, Tag.NOTICE)), None)
 
     def is_silent(self) -> bool:
-        """Nothing has been said that was not read, and the connection has not ended."""
+        """Whether there is no message to receive, and the connection has not ended."""
         return not self.client.has_input()
 
     def cancel(self) -> None:
-        """A CancelRequest for this session, on a connection of its own."""
+        """Send a CancelRequest for this session on another connection, and wait for the end of that."""
         pid = self.backend_pid
         self.server.watcher.stimulus(CancelQuery(self.number, pid))
         other = self._connect()
@@ -235,7 +245,7 @@ class Session:
         """For `for_s` seconds the server sends nothing, and the connection stays open."""
         self.server.watcher.expect_still("silence", self.is_silent, for_s)
 
-    # Who serves it.
+    # The child that serves it.
 
     @property
     def pid(self) -> int:
@@ -246,22 +256,22 @@ class Session:
     def backend_pid(self) -> int:
         """The pid from BackendKeyData."""
         if self.client.backend_pid is None:
-            raise AssertionError("this client was not told a pid")
+            raise AssertionError("this client has received no BackendKeyData")
         return self.client.backend_pid
 
     @property
     def child(self) -> Child:
-        """The child that serves it."""
+        """The child that serves this session."""
         if self.client.backend_pid is None and self.child_before_packet is not None:
             return self.child_before_packet
         return self.server.child_with_pid(self.backend_pid)
 
     @property
     def ending(self) -> Ending | None:
-        """How the connection ended, if it did."""
+        """How the connection has ended; None while it is open."""
         return self.client.ending
 
-    # Leaving.
+    # Closing.
 
     def close(self, *, wait: bool = False) -> None:
         """Send Terminate, then close the connection.
@@ -273,26 +283,26 @@ class Session:
         if self._open and self.outcome is Outcome.ADMITTED and self.ending is None:
             self.server.watcher.stimulus(Terminate(self.number))
             self.client.send_terminate()
-            self._hang_up()
+            self._close_connection()
         else:
             self.disconnect()
         if child is not None:
             self.server.expect_death(child)
 
     def disconnect(self) -> None:
-        """Hang up without a word."""
+        """Close the connection without Terminate."""
         if self._open:
             if self.ending is None:
                 self.server.watcher.stimulus(Disconnect(self.number))
-            self._hang_up()
+            self._close_connection()
 
-    def _hang_up(self) -> None:
+    def _close_connection(self) -> None:
         self._open = False
         self.client.close()
 
-    # Telling.
+    # Recording.
 
-    def _tell(self, message: ServerMessage | None) -> None:
+    def _record(self, message: ServerMessage | None) -> None:
         answer = _ANSWERS[None if message is None else message.tag](self, message)
         if message is not None and message.tag is Tag.NOTICE:
             self.notices.append(message)
@@ -307,19 +317,19 @@ class Session:
         return self.ending.value if self.ending is not None else "still connected"
 
 
-Teller = Callable[[Session, ServerMessage | None], Answer | None]
+_Recorder = Callable[[Session, ServerMessage | None], Answer | None]
 
 
-def _tell_nothing(session: Session, message: ServerMessage | None) -> Answer | None:
+def _no_answer(session: Session, message: ServerMessage | None) -> Answer | None:
     return None
 
 
-def _tell_end(session: Session, message: ServerMessage | None) -> Answer | None:
+def _end(session: Session, message: ServerMessage | None) -> Answer | None:
     was_reset = session.ending is Ending.RESET
     return Answer(session.number, AnswerKind.RESET if was_reset else AnswerKind.END_OF_FILE)
 
 
-def _tell_ready(session: Session, message: ServerMessage | None) -> Answer | None:
+def _ready(session: Session, message: ServerMessage | None) -> Answer | None:
     return Answer(
         session.number,
         AnswerKind.READY,
@@ -328,7 +338,7 @@ def _tell_ready(session: Session, message: ServerMessage | None) -> Answer | Non
     )
 
 
-def _tell_complaint(session: Session, message: ServerMessage | None) -> Answer | None:
+def _complaint(session: Session, message: ServerMessage | None) -> Answer | None:
     assert message is not None
     return Answer(
         session.number,
@@ -340,10 +350,10 @@ def _tell_complaint(session: Session, message: ServerMessage | None) -> Answer |
     )
 
 
-_ANSWERS: dict[Tag | None, Teller] = dict.fromkeys([None, *Tag], _tell_nothing)
+_ANSWERS: dict[Tag | None, _Recorder] = dict.fromkeys([None, *Tag], _no_answer)
 _ANSWERS |= {
-    None: _tell_end,
-    Tag.READY_FOR_QUERY: _tell_ready,
-    Tag.ERROR: _tell_complaint,
-    Tag.NOTICE: _tell_complaint,
+    None: _end,
+    Tag.READY_FOR_QUERY: _ready,
+    Tag.ERROR: _complaint,
+    Tag.NOTICE: _complaint,
 }

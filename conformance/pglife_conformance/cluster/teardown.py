@@ -1,9 +1,8 @@
-"""The end of a cluster after its scenario, and what it must not leave behind.
+"""The end of a cluster after its scenario, and the verdict on what it has left behind.
 
-Begin with   end_cluster().
-Owns         the polite end, the forced end, the judgement on leftovers and on the log's levels.
-Leaves out   runs that were killed (run.py).
-Source       STYLE section 5; SH-12.
+Begin with end_cluster(). Runs that were killed are swept by system/run.py.
+
+Source: SH-12.
 """
 
 from __future__ import annotations
@@ -31,10 +30,18 @@ _CLEAN = frozenset({ControlState.SHUT_DOWN, ControlState.SHUT_DOWN_IN_RECOVERY})
 
 
 def end_cluster(cluster: Cluster, *, keep: bool) -> None:
-    """Stop the server, end its family, and raise Leftover if anything stayed behind.
+    """Stop the server, end all its processes, remove its files.
 
-    A server that we had to kill, here or in the scenario, cannot tidy up; then we do, silently.
-    What it wrote in its log has the right level in any case, or Expectation is raised.
+    A server that was killed, here or in the scenario, cannot remove what it has; then the suite
+    does, and that is no failure.
+
+    Args:
+        cluster: the cluster.
+        keep: whether to keep its directory.
+
+    Raises:
+        Leftover: a server that was not killed has left something behind.
+        Expectation: a log message has another level than PostgreSQL gives it.
     """
     cluster.watcher.recorders.clear()
     cluster.release_everything()
@@ -51,7 +58,7 @@ def end_cluster(cluster: Cluster, *, keep: bool) -> None:
     wrong = wrong_levels(cluster.all_log().log())
     cluster.watcher.close()
     if not keep:
-        # A thousand files: three times as fast as shutil.rmtree().
+        # Three times as fast as shutil.rmtree() for a thousand files.
         subprocess.run(["rm", "-rf", "--", os.fspath(cluster.directory)], check=False)
     if left and not was_killed:
         raise Leftover(
@@ -72,13 +79,13 @@ def _has_ended(cluster: Cluster) -> bool:
 
 
 def _stop_politely(cluster: Cluster) -> bool:
-    """An immediate shutdown; whether the server had ended in time."""
+    """Request an immediate shutdown; whether the server has exited in time."""
     postmaster = cluster.watcher.postmaster
     if postmaster is None or not postmaster.send(signal.SIGQUIT):
         return True
     with contextlib.suppress(Expectation):
         cluster.watcher.wait_for(
-            "the end of the server after the scenario",
+            "the exit of the server after the scenario",
             lambda: postmaster.exit_code() is not None,
             POLITE_LIMIT,
         )
@@ -86,9 +93,9 @@ def _stop_politely(cluster: Cluster) -> bool:
 
 
 def _leftovers(cluster: Cluster) -> list[str]:
-    """What is there although the postmaster has gone; processes get a moment to follow it.
+    """What exists after the postmaster's exit; its processes get a moment to exit too.
 
-    The logger ends at end of file on its pipe, after the postmaster (LG-03).
+    The logger exits at end of file on its pipe, after the postmaster (LG-03).
     """
     until = time.monotonic() + CLEANUP_LIMIT
     while (processes := processes_in(cluster.directory)) and time.monotonic() < until:
@@ -105,10 +112,11 @@ def _leftovers(cluster: Cluster) -> list[str]:
 
 
 def _dynamic_leftovers(cluster: Cluster) -> list[str]:
-    """Dynamic shared memory that a clean shutdown has forgotten.
+    """Dynamic shared memory that a clean shutdown has not removed.
 
-    After any other end some may stay: a child that is told to quit while it makes a segment leaves
-    a file of which nobody else knows yet (dsm.c: dsm_create()); the next start removes it.
+    After any other end there may be some: a child that receives SIGQUIT while it makes a segment
+    leaves a file that the control segment does not list (dsm.c: dsm_create()). The next start
+    removes it.
     """
     found = dynamic_segments_in(cluster.data)
     if not found or cluster.controldata_state() not in _CLEAN:
@@ -117,7 +125,7 @@ def _dynamic_leftovers(cluster: Cluster) -> list[str]:
 
 
 def _reap(cluster: Cluster) -> None:
-    """Take the exit status of children that have become ours as orphans."""
+    """Reap the orphans that the suite has adopted."""
     for pid in cluster.watcher.seen_pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)

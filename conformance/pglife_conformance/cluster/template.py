@@ -1,9 +1,6 @@
-"""Clusters to start from: one initdb a session, then copies of it.
+"""Clusters to start from: one initdb a run, then copies, which take a tenth of its time.
 
-Begin with   Template.make(), then copy_to().
-Owns         the settings that every cluster of the suite has.
-Leaves out   starting servers.
-Source       measured: copying takes a tenth of an initdb.
+Begin with Template.make(), then copy_to().
 """
 
 from __future__ import annotations
@@ -24,33 +21,37 @@ COMMON_SETTINGS: dict[str, str] = {
     "max_connections": "20",
     "shared_buffers": "2MB",
     "fsync": "off",
-    # In the data directory, which goes as a whole: a killed server leaves nothing in /dev/shm.
+    # In the data directory, so that a killed server leaves nothing in /dev/shm.
     "dynamic_shared_memory_type": "mmap",
     "log_min_messages": "debug2",
     "log_line_prefix": "%m [%p] ",
     "log_timezone": "UTC",
     "lc_messages": "C",
-    # No worker of its own accord: a scenario that wants one asks for it.
+    # No autovacuum worker by itself: a scenario that needs one asks for it.
     "autovacuum_naptime": "1h",
 }
 
 
 def setting_lines(settings: dict[str, str]) -> str:
-    """As postgresql.conf wants them."""
+    """Settings in the syntax of postgresql.conf."""
     quoted = ((name, value.replace("'", "''")) for name, value in settings.items())
     return "".join(f"{name} = '{value}'\n" for name, value in quoted)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A data directory made by initdb, never started."""
+    """A data directory made by initdb, on which no server was started."""
 
     data: Path
     user: ServerUser
 
     @classmethod
     def make(cls, target: Target, run: Run) -> Template:
-        """The template of this run (each xdist worker is a run of its own)."""
+        """Run initdb; each xdist worker is a run and has a template of its own.
+
+        Raises:
+            UnusableTarget: initdb fails.
+        """
         data = run.place_for("template", target.user) / "data"
         cls._initdb(target, run, data)
         with (data / "postgresql.conf").open("a", encoding="utf-8") as conf:
@@ -68,11 +69,11 @@ class Template:
             )
 
     def copy_to(self, data: Path, user: ServerUser) -> None:
-        """A data directory of its own; `cp` is faster than we are."""
+        """Copy the data directory for this user, with cp(1), which is faster than Python."""
         paths = [os.fspath(self.data), os.fspath(data)]
         as_user = user.by_exec(keep_reading=False) if user.uid == self.user.uid else None
         if as_user is not None:
-            # Whoever makes the files owns them: a quarter of the time goes into telling cp to.
+            # cp as the user itself makes that user the owner; `cp -a` takes a third longer.
             subprocess.run([*as_user, "cp", "-R", *paths], check=True)
             return
         subprocess.run(["cp", "-a", *paths], check=True)

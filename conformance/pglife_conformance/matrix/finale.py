@@ -16,7 +16,6 @@ from pglife_conformance.matrix.rules import OPEN, Level, Standing
 from pglife_conformance.observation.kinds import Kind
 
 READY = "database system is ready to accept connections"
-READY_READ_ONLY = "database system is ready to accept read-only connections"
 SHUT_DOWN = "database system is shut down"
 ABNORMAL = "abnormal database system shutdown"
 STARTUP_FAILED = "shutting down due to startup process failure"

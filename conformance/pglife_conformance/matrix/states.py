@@ -56,11 +56,6 @@ class Held:
         """Who lives now."""
         return Counter(self.kind_of(child) for child in self.cluster.children())
 
-    def clients_leave(self) -> None:
-        """Every client says goodbye or hangs up."""
-        for session in self.sessions:
-            session.close()
-
 
 Enter = Callable[[Cluster], contextlib.AbstractContextManager[Held]]
 

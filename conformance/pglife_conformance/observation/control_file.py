@@ -1,9 +1,6 @@
-"""The "Database cluster state" of pg_controldata.
+"""The "Database cluster state" that pg_controldata prints.
 
-Begin with   ControlState.
-Owns         the names of the states and where they stand in pg_controldata's output.
-Leaves out   how the program is run (targets/).
-Source       CT-20; src/bin/pg_controldata/pg_controldata.c: dbState().
+Source: CT-20; src/bin/pg_controldata/pg_controldata.c: dbState().
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ _LABEL = "Database cluster state:"
 
 
 class ControlState(Enum):
-    """What the control file says of the cluster."""
+    """The state in the control file."""
 
     STARTING_UP = "starting up"
     SHUT_DOWN = "shut down"
@@ -26,7 +23,7 @@ class ControlState(Enum):
 
 
 def parse_control_state(output: str) -> ControlState | None:
-    """The state in pg_controldata's output (run in the C locale), or None if there is none."""
+    """The state in pg_controldata's output (in the C locale); None if it has no known one."""
     for line in output.splitlines():
         if line.startswith(_LABEL):
             try:

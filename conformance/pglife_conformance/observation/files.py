@@ -1,7 +1,6 @@
-"""Small files, read again and again while a scenario waits.
+"""Small files that are read many times while a scenario waits.
 
-Begin with   read_whole().
-Owns         doing so with few system calls: in half the time that a file object takes.
+read_whole() makes few system calls, and takes half the time of a file object.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ _CHUNK = 1 << 16
 
 
 def read_whole(path: str, start: int = 0, most: int = sys.maxsize) -> bytes:
-    """A small file from some byte on, to its end or so many bytes of it.
+    """Read a file from byte `start` on, at most `most` bytes.
 
     Raises:
-        OSError: as open(2) and read(2) have it.
+        OSError: from open(2) or read(2).
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

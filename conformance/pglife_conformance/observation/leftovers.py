@@ -1,9 +1,9 @@
-"""What a dead server may leave behind: processes, sockets, shared memory.
+"""What a server may leave behind: processes, sockets, shared memory.
 
-Begin with   processes_in(), left_segments_of(), dynamic_segments_in().
-Owns         the finding; cleanup.py judges and removes.
-Leaves out   files in the data directory, which goes as a whole.
-Source       SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
+Begin with processes_in(), left_segments_of() and dynamic_segments_in(). cluster/teardown.py judges
+what they find.
+
+Source: SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ RUN_MARK = "PGLIFE_RUN"
 
 _IPC_RMID = 0
 _CLOCK_LAG_S = 1.0
-"""The kernel's times are whole seconds, and behind by a tick."""
+"""The kernel's times are whole seconds, and up to a tick late."""
 _SHM_DEST = 0o1000
-"""In the mode that /proc shows: removed, and gone with whoever still has it in his memory."""
+"""Mode bit in /proc: the segment is removed, and exists until the last process detaches it."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process found by where it works."""
+    """A process, found by its working directory or environment."""
 
     pid: int
     start_time: int
@@ -54,9 +54,9 @@ class SysvSegment:
 
 
 def processes_in(directory: Path, run_id: str = "") -> list[Process]:
-    """Living processes that work in or below this directory, or carry the mark of this run.
+    """Living processes that work in or below this directory, or have the mark of this run.
 
-    PostgreSQL overwrites its environment with its title, hence both ways.
+    Both, because PostgreSQL overwrites its environment with its title.
     """
     inside = os.fspath(directory)
     mark = f"{RUN_MARK}={run_id}".encode() if run_id else b""
@@ -90,11 +90,11 @@ def _has_mark(pid: int, mark: bytes) -> bool:
 
 
 def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
-    """The segments made by one of these processes since this moment (of time.time()), but for those
-    that are removed already.
+    """The segments that these processes have made since a moment (of time.time()).
 
-    What is older was made by a stranger that had the same pid. Whoever reads the command line of a
-    dying process holds its memory for a moment, and with it a segment that its maker has removed.
+    An older segment was made by an earlier process with the same pid. Removed ones are left out;
+    they may exist for a moment more: reading the command line of an exiting process keeps its
+    memory attached.
     """
     try:
         lines = Path("/proc/sysvipc/shm").read_text(encoding="ascii").splitlines()
@@ -111,10 +111,10 @@ def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
 
 
 def left_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
-    """The segments that these processes, all of which have ended, have left behind since then.
+    """The segments that these processes, all of which have exited, have left behind since then.
 
-    Pids come again, and soon where many servers are tested side by side: a segment whose maker
-    lives belongs to a stranger with one of these pids, and must be left alone.
+    Pids are reused, and soon where many servers are tested side by side: a segment whose maker
+    lives belongs to another server, and must not be removed.
     """
     found = sysv_segments_of(creators, since)
     return [segment for segment in found if not _is_alive(segment.creator)]

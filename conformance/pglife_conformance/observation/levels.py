@@ -1,15 +1,13 @@
-"""The level that each message of the log has: LOG, FATAL, ..., as PostgreSQL writes it.
+"""The level of each log message (LOG, FATAL, ...), as PostgreSQL writes it.
 
-Begin with   wrong_levels().
-Owns         the reading of levels.tsv.
-Leaves out   whether a message comes at all, and from which debug level on (scenarios).
-Source       the ereport() and elog() calls of the modules named in the rules, versions 15 to 18.
+Begin with wrong_levels(); the table is levels.tsv. A row has two levels where PostgreSQL has two:
+until 17 the death of a session by a signal is logged at DEBUG2 too (postmaster.c:
+CleanupBackend()); a single-user server says NOTICE where another says LOG (xlog.c:
+ShutdownXLOG()); the leader of a parallel query repeats a worker's FATAL as its own ERROR
+(access/transam/parallel.c: HandleParallelMessage()). NEVER marks messages about states that cannot
+occur.
 
-Two levels in one row: until 17 a session's end by a signal is told at DEBUG2 too (postmaster.c:
-CleanupBackend()), a single-user server has no postmaster and says NOTICE where another says
-LOG (xlog.c: ShutdownXLOG()), and the leader of a parallel query repeats a worker's FATAL as its
-own ERROR (access/transam/parallel.c: HandleParallelMessage()). NEVER stands by what a server says
-that has met with a state that cannot be.
+Source: the ereport() and elog() calls of the modules that the rules name, versions 15 to 18.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import NamedTuple
 from pglife_conformance.observation.log import LogRecord
 
 _BEGINNING = 3
-"""By so many letters rows are looked up: most messages of a log are in none."""
+"""Rows are looked up by this many letters: most messages of a log match no row."""
 _LITERAL = re.compile(r"[\w \"]*(?![?*])")
 
 
@@ -36,7 +34,7 @@ class _Row(NamedTuple):
 
 @functools.cache
 def _rows() -> dict[str, list[_Row]]:
-    """The table by how a message begins; under `` the rows that may begin in several ways."""
+    """The table by how a message begins; the key "" has the rows that may begin in several ways."""
     found: dict[str, list[_Row]] = defaultdict(list)
     table = resources.files(__package__).joinpath("levels.tsv").read_text(encoding="utf-8")
     _, *rows = csv.reader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
@@ -54,7 +52,7 @@ def wrong_levels(records: Iterable[LogRecord]) -> list[LogRecord]:
     anyhow = rows.get("", [])
     wrong = []
     for record in records:
-        if record.pid == 0:
+        if record.pid is None:
             continue
         message = record.message
         allowed = [

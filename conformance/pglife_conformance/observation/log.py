@@ -1,9 +1,8 @@
 """The server's log, read as it grows and cut into records.
 
-Begin with   LogTail.
-Owns         the cutting: one record a message, with its DETAIL, HINT and continuation lines.
-Leaves out   what a line means (scenarios, monitor).
-Source       utils/error/elog.c: send_message_to_server_log(); log_line_prefix '%m [%p] '.
+Begin with LogTail. A record is one message, with its DETAIL, HINT and continuation lines.
+
+Source: utils/error/elog.c: send_message_to_server_log(); log_line_prefix '%m [%p] '.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _HEAD = re.compile(
     re.DOTALL,
 )
 MOST_BYTES = 16 << 20
-"""What a log may hold: some forty times what the longest of any scenario does (0.4 MB)."""
+"""How much of a log is read: forty times the longest log of any scenario (0.4 MB)."""
 _FIELDS = frozenset({"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"})
 
 
@@ -32,10 +31,10 @@ class LogRecord:
 
     index: int
     """Its place among the records of this cluster's log, from 0."""
-    pid: int
-    """0 for what did not come through elog (a library's complaint, a shell's)."""
+    pid: int | None
+    """None for a line that elog did not write (a library's, a shell's)."""
     level: str
-    """LOG, FATAL, DEBUG (all its levels look alike in the log), ...; `` with pid 0."""
+    """LOG, FATAL, DEBUG (for DEBUG1 to DEBUG5), ...; empty without a pid."""
     message: str
     time: str = ""
     fields: tuple[tuple[str, str], ...] = ()
@@ -43,12 +42,12 @@ class LogRecord:
 
     @property
     def detail(self) -> str:
-        """The DETAIL, or nothing."""
+        """The DETAIL; empty without one."""
         return dict(self.fields).get("DETAIL", "")
 
     @property
     def hint(self) -> str:
-        """The HINT, or nothing."""
+        """The HINT; empty without one."""
         return dict(self.fields).get("HINT", "")
 
     @property
@@ -57,7 +56,7 @@ class LogRecord:
         return datetime.strptime(f"{self.time}+0000", "%Y-%m-%d %H:%M:%S.%f UTC%z").timestamp()
 
     def __str__(self) -> str:
-        if not self.pid:
+        if self.pid is None:
             return self.message
         lines = [f"{self.time} [{self.pid}] {self.level}:  {self.message}"]
         lines += [f"    {name}:  {text}" for name, text in self.fields]
@@ -65,15 +64,14 @@ class LogRecord:
 
 
 class LogTail:
-    """Reads what has been added to one or more log files since the last time.
+    """Reads what has been added to one or more log files since the last read.
 
-    More than one, because with a logging collector the first lines go to stderr and the rest to
-    the collector's file. A last line without its newline is left for the next time. The last
-    record of a read may still get fields (DETAIL is written in the same write, so that in fact
-    it does not happen); such fields are added to the record in place.
+    With a logging collector there are two: the first lines are in stderr, the rest in the
+    collector's file. A last line without its newline waits for the next read. DETAIL and other
+    fields belong to the record before them, even if that was read earlier.
 
-    A server that writes without end would fill our memory as well: a file is read as far as
-    `most` bytes, and then it is flooded.
+    A file is read up to `most` bytes, so that a server that writes without end does not fill our
+    memory; then it is flooded.
     """
 
     def __init__(self, *paths: Path, most: int = MOST_BYTES) -> None:
@@ -84,7 +82,7 @@ class LogTail:
         self.records: list[LogRecord] = []
 
     def follow(self, path: Path) -> None:
-        """Read this file too from now on."""
+        """Read this file too, from now on."""
         if path not in self._paths:
             self._paths.append(path)
 
@@ -98,7 +96,7 @@ class LogTail:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether there is so much that the rest is not read."""
+        """Whether a file is so long that the rest is not read."""
         return any(offset >= self._most for offset in self._offsets.values())
 
     def _new_lines(self, path: Path) -> list[str]:
@@ -120,7 +118,7 @@ class LogTail:
             return
         head = _HEAD.fullmatch(line)
         if head is None:
-            self.records.append(LogRecord(len(self.records), 0, "", line))
+            self.records.append(LogRecord(len(self.records), None, "", line))
             return
         pid, level, text = int(head["pid"]), head["level"], head["text"]
         last = self.records[-1] if self.records else None

@@ -1,9 +1,6 @@
 """postmaster.pid, by line.
 
-Begin with   read_pid_file().
-Owns         PidFile and the status words of line 8.
-Leaves out   who writes it when (rules SH-40 to SH-45).
-Source       src/include/utils/pidfile.h.
+Source: src/include/utils/pidfile.h; rules SH-40 to SH-45.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ class PidFileStatus(Enum):
 
 @dataclass(frozen=True)
 class PidFile:
-    """The eight lines; None for a line that is not there (yet)."""
+    """The eight lines; a property is None while its line is missing."""
 
     lines: tuple[str, ...]
 
@@ -87,7 +84,7 @@ class PidFile:
 
 
 def read_pid_file(data_directory: Path) -> PidFile | None:
-    """What postmaster.pid says now; None if there is no such file."""
+    """Read postmaster.pid; None if there is no such file."""
     try:
         content = read_whole(os.path.join(data_directory, "postmaster.pid"))
     except OSError:

@@ -1,14 +1,11 @@
-"""The family of a postmaster, by /proc: who lives, in what state, and who has gone.
+"""The children of a postmaster, read from /proc: which ones live, in what state, which have gone.
 
-Begin with   ChildTable.look().
-Owns         Child, Death, and consistent snapshots of the postmaster's direct children.
-Leaves out   who ought to be there (the spec), and the ending of processes (cleanup.py).
-Source       proc(5), pidfd_open(2); kinds by rules TI-01 to TI-25.
+Begin with ChildTable.look(). A child is identified by pid and start time together, for pids are
+reused. A zombie has no title any more, so its kind is remembered. `children` of /proc may omit a
+child while another one exits; so a look is repeated until the list is the same before and after
+it, and a known child whose pidfd says that it is alive is read by itself.
 
-A child is known by pid and start time together, for pids come again. A zombie has no title any
-more, so its kind is remembered. `children` of /proc may leave out a child while another ends;
-so a look is repeated until the children are the same before and after it, and a child that we know
-and that its pidfd says is alive is looked for by itself.
+Source: proc(5), pidfd_open(2).
 """
 
 from __future__ import annotations
@@ -25,11 +22,11 @@ from pglife_conformance.observation.kinds import PREFIX, Kind, kind_of_title
 
 _MAX_READINGS = 20
 _TAIL = 12
-"""So much of the end of the postmaster's command line tells that it is not yet overwritten."""
+"""A title that ends like the postmaster's command line, in this many letters, is half written."""
 
 
 class RunState(Enum):
-    """What the kernel says of a process, as far as a lifecycle cares."""
+    """The state of a process, as far as its lifecycle is concerned."""
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -49,12 +46,12 @@ class Child:
 
     @property
     def key(self) -> tuple[int, int]:
-        """What tells it from a later process with the same pid."""
+        """Pid and start time: no later process has both."""
         return self.pid, self.start_time
 
     @property
     def is_alive(self) -> bool:
-        """It has not ended yet."""
+        """Whether it has not exited."""
         return self.state is not RunState.ZOMBIE
 
     def __str__(self) -> str:
@@ -64,7 +61,7 @@ class Child:
 
 @dataclass(frozen=True)
 class Death:
-    """A child that has gone: ended and reaped."""
+    """A child that was reaped."""
 
     child: Child
     """As it was last seen."""
@@ -72,7 +69,7 @@ class Death:
 
 @dataclass(frozen=True)
 class Stat:
-    """What /proc/PID/stat tells."""
+    """Fields of /proc/PID/stat."""
 
     pid: int
     ppid: int
@@ -82,7 +79,7 @@ class Stat:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """The status of a process, or None if there is none with this pid."""
+    """The status of a process, or None if there is no process with this pid."""
     try:
         text = read_whole(f"/proc/{pid}/stat")
     except OSError:
@@ -108,7 +105,7 @@ def read_title(pid: int) -> str:
 
 
 def children_of(pid: int) -> list[int]:
-    """Pids of the direct children, in the order of their birth."""
+    """Pids of the direct children, oldest first."""
     try:
         return [int(word) for word in read_whole(f"/proc/{pid}/task/{pid}/children").split()]
     except FileNotFoundError:
@@ -147,7 +144,7 @@ class ChildTable:
         """Keys whose pidfd has been seen readable, in that order."""
 
     def look(self) -> tuple[tuple[Child, ...], tuple[Child, ...], tuple[Death, ...]]:
-        """All children, those that are new, and those that have gone since the last look."""
+        """All children, the new ones, and those that were reaped since the last look."""
         now = self._snapshot()
         births = tuple(child for key, child in now.items() if key not in self._known)
         gone = [key for key in self._known if key not in now]
@@ -174,7 +171,7 @@ class ChildTable:
         return sum(stat.cpu_ticks for stat in map(read_stat, pids) if stat is not None)
 
     def close(self) -> None:
-        """Let go of the pidfds."""
+        """Close the pidfds."""
         for fd in self._pidfds.values():
             os.close(fd)
         self._pidfds.clear()
@@ -226,10 +223,10 @@ class ChildTable:
         return Child(pid, stat.start_time, kind, state, title)
 
     def _is_orphan(self, stat: Stat, known: bool) -> bool:
-        """A child that has outlived its postmaster is still of the family, until it ends."""
+        """A child that has outlived its postmaster counts as a child until it exits."""
         if not known or (stat.pid, stat.start_time) not in self._known:
             return False
-        # Ours by adoption. Its status stays to be taken, as evidence that the postmaster did not.
+        # Adopted by the suite. Left unreaped, as evidence that the postmaster did not reap it.
         return not (_state(stat.state) is RunState.ZOMBIE and stat.ppid == os.getpid())
 
     def _watch(self, child: Child) -> None:

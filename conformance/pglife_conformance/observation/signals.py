@@ -1,12 +1,10 @@
-"""Signals, seen from outside: what a process has pending, ignores and catches; what was sent.
+"""Signals, seen from outside: pending, ignored and caught ones of a process; signals sent.
 
-Begin with   pending_signals() for a stopped child, sent_signals() for a log at debug3.
-Owns         reading the signal sets of /proc/PID/status and the postmaster's lines about sending.
-Leaves out   who ought to be told what (scenarios).
-Source       proc(5); PR-26, PR-28; postmaster.c: signal_child() of 18 for the log lines.
+Begin with pending_signals() for a stopped child, sent_signals() for a log at debug3. A stopped
+process keeps every signal that it was sent and does not ignore, so its pending set shows exactly
+what it was sent. An ignored signal leaves no trace there.
 
-A stopped process keeps every signal that it has been sent and does not ignore. So its pending
-set tells exactly who was told what, at leisure. An ignored signal leaves no trace there.
+Source: proc(5); PR-26, PR-28; postmaster.c: signal_child() of 18 for the log lines.
 """
 
 from __future__ import annotations
@@ -29,9 +27,9 @@ POSTMASTER_SIGNALS = frozenset(
         signal.SIGUSR2,
     }
 )
-"""Signals by which the postmaster tells a child what to do.
+"""Signals by which the postmaster controls a child.
 
-Without USR1, which children also send each other, and KILL, which nobody keeps pending.
+Without SIGUSR1, which children also send each other, and SIGKILL, which is never pending.
 """
 
 _SENDING = re.compile(r"sending signal \d+/(SIG\w+) to (.+) process with pid (\d+)")
@@ -49,7 +47,7 @@ class SignalState:
 
 @dataclass(frozen=True)
 class Sent:
-    """A signal that the postmaster says it sends."""
+    """A signal that the postmaster has logged that it sends."""
 
     signal: signal.Signals
     to: str
@@ -58,7 +56,7 @@ class Sent:
 
 
 def read_signals(pid: int) -> SignalState | None:
-    """The signal sets of a process, or None if there is none with this pid."""
+    """The signal sets of a process, or None if there is no process with this pid."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             lines = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
@@ -75,7 +73,7 @@ def read_signals(pid: int) -> SignalState | None:
 
 
 def pending_signals(child: Child) -> frozenset[signal.Signals]:
-    """What a stopped child has been told to do; nothing if it has ended."""
+    """The POSTMASTER_SIGNALS that are pending in a stopped child; empty if it has exited."""
     stat = read_stat(child.pid)
     if stat is None or stat.start_time != child.start_time:
         return frozenset()
@@ -84,7 +82,7 @@ def pending_signals(child: Child) -> frozenset[signal.Signals]:
 
 
 def sent_signals(records: Iterable[LogRecord], postmaster: int) -> list[Sent]:
-    """What the postmaster says it sent, in order (18 at debug3)."""
+    """The signals that the postmaster has logged, in order (18 at debug3)."""
     ours = (record for record in records if record.pid == postmaster)
     found = (_SENDING.fullmatch(record.message) for record in ours)
     return [
@@ -98,11 +96,11 @@ def _signals(mask: str) -> frozenset[signal.Signals]:
 
 
 def has_pending(pid: int, number: signal.Signals) -> bool:
-    """A process, stopped or not, has been sent this signal and has not taken it."""
+    """Whether a process, stopped or not, was sent this signal and has not taken it."""
     found = read_signals(pid)
     return found is not None and number in found.pending
 
 
 def was_woken(pid: int) -> bool:
-    """Somebody has set the latch of this process, which is stopped in its sleep."""
+    """Whether the latch of a process that was stopped in its sleep has been set."""
     return has_pending(pid, signal.SIGURG)

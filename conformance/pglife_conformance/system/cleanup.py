@@ -1,9 +1,9 @@
-"""The end of a family of processes, whatever state it is in.
+"""Ending processes, whatever state they are in.
 
-Begin with   end_processes().
-Owns         ending processes by pid and start time, reaping those that have become ours.
-Leaves out   which processes (the caller names them), and the polite ways to stop a server.
-Source       PR-26 (children are leaders of their own groups), PR-28 (stopped children).
+Begin with end_processes(). Processes are identified by pid and start time, and signalled through
+a pidfd; orphans that the suite has adopted are reaped.
+
+Source: PR-26 (children lead process groups of their own), PR-28 (stopped children).
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ _LONGEST_PAUSE_S = 0.05
 def end_processes(
     find: Callable[[], Iterable[Process]], how: signal.Signals = signal.SIGKILL
 ) -> list[Process]:
-    """Signal all that `find` finds until it finds none; returns those that would not go.
+    """Signal all processes that `find` returns until it returns none.
 
-    Again and again, because a postmaster that is not yet dead may fork in between.
+    Again and again, because a postmaster that is still alive may fork in between.
+
+    Args:
+        find: lists the processes to end.
+        how: the signal.
+
+    Returns:
+        The processes that have not exited within CLEANUP_LIMIT.
     """
     until = time.monotonic() + CLEANUP_LIMIT
     pause = _FIRST_PAUSE_S
@@ -43,7 +50,7 @@ def end_processes(
 
 
 def stop_postmasters(find: Callable[[], Iterable[Process]]) -> None:
-    """An immediate shutdown for whoever is no child of the others found; CONT to all first."""
+    """Send SIGCONT to all, SIGQUIT to those that are no child of another, and wait a moment."""
     found = list(find())
     pids = {process.pid for process in found}
     heads = set()
@@ -61,7 +68,7 @@ def stop_postmasters(find: Callable[[], Iterable[Process]]) -> None:
 
 
 def _signal(process: Process, how: signal.Signals) -> None:
-    # Through a pidfd, and only if the start time is still the same: never a stranger.
+    # Through a pidfd, and only if the start time is the same: never another process with this pid.
     try:
         pidfd = os.pidfd_open(process.pid)
     except OSError:
@@ -90,6 +97,6 @@ def _wait_for_any(processes: list[Process], pause_s: float, *, reaping: bool = T
 
 
 def reap(pid: int) -> None:
-    """Take the exit status of an orphan that we have adopted, if it is ours and dead."""
+    """Reap an orphan that the suite has adopted, if it has exited."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -14,18 +14,18 @@ _MAY_BE_IGNORED = sorted(
 
 
 def reset_ignored_signals() -> None:
-    """In a forked child, before exec: default signals, and none blocked."""
+    """Give every signal its default disposition and unblock all; in a forked child, before exec."""
     for number in _MAY_BE_IGNORED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 _IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
-"""subprocess restores these by itself."""
+"""subprocess restores these."""
 
 
 def ignores_nothing() -> bool:
-    """Whether we ignore no signal, but those that Python ignores, and block none."""
+    """Whether this process ignores only the signals that Python ignores, and blocks none."""
     ignored = (n for n in _MAY_BE_IGNORED if signal.getsignal(n) is signal.SIG_IGN)
     return _IGNORED_BY_PYTHON.issuperset(ignored) and not signal.pthread_sigmask(
         signal.SIG_BLOCK, ()

@@ -1,21 +1,20 @@
-"""Servers refuse root: whom they run as, and what that user must still be able to read.
+"""The user that servers run as, since they refuse root, and what it must be able to read.
 
-Begin with   server_user(); counted_user() for a server whose processes are counted alone.
-Owns         the change of user, by setpriv(1) or else in the forked child, the one ambient
-             capability it may keep, the limit of processes.
-Leaves out   starting programs (targets/base.py).
-Source       ST-01, CT-04; credentials(7), capabilities(7).
+Begin with server_user(), and counted_user() for a server whose processes are counted alone. As an
+ordinary user the suite runs servers as itself. As root it runs them as `nobody`, with no
+supplementary group, by setpriv(1) or else in the forked child. Where the interpreter or the
+checkout lies below a directory closed to others (root's home), the server keeps
+CAP_DAC_READ_SEARCH as an ambient capability: for reading only, and PostgreSQL's own checks look at
+the user, not at capabilities. Rejected: opening up those directories (they are not the suite's),
+copying the interpreter (it finds its library by its location).
 
-As an ordinary user there is nothing to do. As root the child becomes `nobody` with no
-supplementary group. Where the interpreter or the checkout lies below a directory closed to others
-(a home of root's), it keeps CAP_DAC_READ_SEARCH as an ambient capability: reading only, and
-PostgreSQL's own checks look at the user, not at capabilities. Rejected: opening up those
-directories (not ours), copying the interpreter (it finds its library by its place).
+RLIMIT_NPROC counts all processes of a user, so a limit that counts one server's processes needs a
+user of its own: as root a uid without processes, else a user namespace, in which Linux counts
+separately since 5.14. Rejected: tracing the postmaster and stopping it at each fork (its signals
+would pass through the tracer), a namespace as root too (the capability to read means nothing in
+it).
 
-RLIMIT_NPROC counts all processes of a user, so a limit that shall count one server's needs a user
-of its own: as root a uid that nobody has, else a user namespace, in which Linux counts apart since
-5.14. Rejected: tracing the postmaster and stopping it at each fork (its signals would go through
-the tracer), a namespace as root too (inside it the capability to read means nothing).
+Source: ST-01, CT-04; credentials(7), capabilities(7).
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_NEWUSER = 0x10000000
 
 _OWN_UIDS = range(60706, 61184)
-"""Given to nobody by any of the schemes that systemd's uid list knows, and below 65536."""
+"""Assigned by none of the schemes in systemd's list of uids, and below 65536."""
 
-# Looked up before any fork: the child should do as little as possible.
+# Loaded before any fork: a forked child does as little as possible.
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -64,27 +63,27 @@ class _CapData(ctypes.Structure):
 
 @dataclass(frozen=True)
 class ServerUser:
-    """Whom servers run as."""
+    """The user that servers run as."""
 
     uid: int
     gid: int
     is_other: bool
-    """The suite is root and has to change."""
+    """Whether the suite is root, and a server changes its user."""
     is_counted: bool = False
-    """Nobody else's processes count towards its limit."""
+    """Whether no other process counts towards its limit."""
     limit_at_start: int | None = None
     """The soft RLIMIT_NPROC that its programs are started with."""
 
     def chown(self, path: Path) -> None:
-        """Give a directory or file to the server."""
+        """Make the server's user the owner of a directory or file."""
         if self.is_other:
             os.chown(path, self.uid, self.gid)
 
     def by_exec(self, keep_reading: bool) -> list[str] | None:
-        """Words before a command that make it this user's; None if it takes becoming().
+        """The command that runs another as this user; None if becoming() is needed.
 
-        A suite of some hundred megabytes is not forked for each program then: without anything to
-        be done in the child subprocess uses vfork(2).
+        With it the suite, of some hundred megabytes, is not forked for each program: with nothing
+        to do in the child, subprocess uses vfork(2).
         """
         if self.is_counted or self.limit_at_start is not None or not ignores_nothing():
             return None
@@ -96,7 +95,7 @@ class ServerUser:
         return words if _can_be_run(tuple(words)) else None
 
     def becoming(self, keep_reading: bool) -> Callable[[], None]:
-        """What a forked child does before exec: default signals, this user, its limit."""
+        """A function for the forked child before exec: default signals, this user, its limit."""
         limit = self.limit_at_start
 
         def become() -> None:
@@ -121,10 +120,13 @@ class ServerUser:
             _keep_reading()
 
     def limit_processes(self, pid: int, soft: int | None) -> bool:
-        """Set the soft RLIMIT_NPROC of one of its processes; None takes the limit away.
+        """Set the soft RLIMIT_NPROC of one of its processes; None raises it to the hard limit.
 
-        Where we may not do it (a root without CAP_SYS_RESOURCE), a child does it that is this
-        user; as long as it lives it counts towards the limit.
+        Where the suite is not permitted (root without CAP_SYS_RESOURCE), a child that runs as this
+        user sets it; while that child lives it counts towards the limit.
+
+        Returns:
+            Whether the limit is set.
         """
         try:
             _limit(pid, soft)
@@ -149,7 +151,7 @@ class ServerUser:
         return status == 0
 
     def can_read(self, paths: Iterable[Path]) -> bool:
-        """Whether this user reaches and reads all of these without help."""
+        """Whether this user can read all of these without the capability."""
         return not self.is_other or all(map(self._reads, paths))
 
     def _reads(self, path: Path) -> bool:
@@ -172,7 +174,7 @@ class ServerUser:
 
 @cache
 def _can_be_run(words: tuple[str, ...]) -> bool:
-    """Tried: these words before a command. Not every setpriv(1) knows all of them."""
+    """Whether this setpriv(1) knows all these options; found by running it."""
     try:
         return subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0
     except OSError:
@@ -210,12 +212,12 @@ def server_user() -> ServerUser:
 
 
 def can_be_counted(user: ServerUser) -> bool:
-    """Whether counted_user() has one to give."""
+    """Whether counted_user() works on this machine."""
     return user.is_other or _namespaces_count_apart()
 
 
 def counted_user(user: ServerUser) -> ServerUser:
-    """One like `user` whose processes are counted alone, for one server."""
+    """A user like `user` whose processes are counted alone, for one server."""
     if not user.is_other:
         return replace(user, is_counted=True)
     uid = _uid_without_processes()
@@ -223,7 +225,7 @@ def counted_user(user: ServerUser) -> ServerUser:
 
 
 def _uid_without_processes() -> int:
-    """A uid without name and without processes, that no run beside this one takes as well."""
+    """A uid without a name and without processes, reserved for this run."""
     begin = os.getpid() % len(_OWN_UIDS)
     used = {entry.pw_uid for entry in pwd.getpwall()}
     for process in Path("/proc").glob("[0-9]*"):
@@ -234,7 +236,7 @@ def _uid_without_processes() -> int:
 
 
 def _enter_own_namespace(uid: int, gid: int) -> None:
-    """A user namespace in which this user is called as outside."""
+    """Enter a user namespace in which this user has the same uid as outside."""
     if _LIBC.unshare(_CLONE_NEWUSER) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWUSER)")
     for name, text in (
@@ -249,7 +251,7 @@ def _enter_own_namespace(uid: int, gid: int) -> None:
 
 @cache
 def _namespaces_count_apart() -> bool:
-    """Tried: with a limit of two a process in a namespace of its own may have one child."""
+    """Whether a process in its own namespace, with a limit of two, can have one child."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -269,5 +271,5 @@ def _namespaces_count_apart() -> bool:
 
 
 def adopt_orphans() -> None:
-    """Make orphans of our descendants our children, so that their exit status is not lost."""
+    """Become the parent of orphaned descendants, so that their exit status can be read."""
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

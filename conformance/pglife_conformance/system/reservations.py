@@ -1,14 +1,13 @@
-"""What several runs on one machine would take from each other: ports, users without a name.
+"""Reservations against other runs on this machine: ports, uids without a name.
 
-Begin with   reserve(), free_port().
-Owns         who has what: a name among the abstract Unix sockets, which one process can have, and
-             which the kernel takes back when that process ends, however it does.
-Leaves out   what they are for (cluster.py, privilege.py).
-Source       unix(7). Abstract sockets belong to a network namespace, as ports do.
+Begin with reserve() and free_port(). A reservation is a name among the abstract Unix sockets,
+which one process at a time can bind and which the kernel frees when that process ends.
 
-A port that is only looked for is somebody else's by the time that a server asks for it: another
-worker's, or that of a connection which the kernel gave it to. So it is none of those that the
-kernel gives, and it stays reserved until this process ends.
+A port that was only found free may be taken when the server asks for it, by another worker or by
+the kernel for a connection. So free_port() chooses none of those that the kernel assigns, and
+reserves its choice until this process ends.
+
+Source: unix(7). Abstract sockets belong to a network namespace, as ports do.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import os
 import socket
 
 _PORTS = range(12000, 32000)
-"""Below what Linux gives to connections of itself, 32768 and up, and above well-known servers."""
+"""Below the ports that Linux assigns, 32768 and up, and above those of well-known servers."""
 
 _held: dict[str, socket.socket] = {}
 
 
 def reserve(what: str) -> bool:
-    """Whether this is ours from now on, or has been already."""
+    """Reserve this name until the process ends; False if another process has it."""
     if what in _held:
         return True
     mark = socket.socket(socket.AF_UNIX)
@@ -37,7 +36,11 @@ def reserve(what: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that no other run takes."""
+    """A TCP port on which no process listens, reserved for this run.
+
+    Raises:
+        OSError: all ports are taken.
+    """
     begin = os.getpid() * len(_PORTS) // 7 % len(_PORTS)
     in_turn: list[int] = [*_PORTS[begin:], *_PORTS[:begin]]
     for port in in_turn:

@@ -1,14 +1,10 @@
 """One run of the suite: its directory, its mark, and the sweeping of runs that were killed.
 
-Begin with   Run.begin(), then sweep().
-Owns         <tmp>/pglife-<uid>/<run id>/ with a lock that the run holds while it lives.
-Leaves out   the end of one cluster (cleanup.py).
-Source       issue 2, "Done when".
-
-A run that was killed with SIGKILL holds its lock no longer. The next run takes such a lock, ends
-exactly the processes that work in that run's directory or carry its mark, removes the shared
-memory that they made, and then the directory. The directory is written before the first process
-is started, so there is no moment in which a process could be without a trace.
+Begin with Run.begin(), then sweep(). A run has a directory <tmp>/pglife-<uid>/<run id>/ with a lock
+that it holds while it lives. The next run takes the lock of a run that was killed, ends exactly
+the processes that work in that run's directory or have its mark, removes the shared memory that
+they made, and then the directory. The directory exists before the first process is started, so
+every process can be traced to its run.
 """
 
 from __future__ import annotations
@@ -36,18 +32,22 @@ _PLENTY = 4 << 30
 
 @dataclass
 class Run:
-    """This run's places on disk."""
+    """The directories of one run."""
 
     id: str
     directory: Path
-    """In the registry: the lock and the notes for a sweep."""
+    """Below registry(): the lock, and what a sweep must know."""
     place: Path
-    """Where the clusters are."""
+    """The directory of its clusters."""
     _lock: int
 
     @classmethod
     def begin(cls) -> Run:
-        """Make the directory and hold its lock until the process ends."""
+        """Make the directory, and hold its lock until the process ends.
+
+        Raises:
+            UnusableTarget: the registry belongs to another user.
+        """
         base = registry()
         base.mkdir(mode=0o711, exist_ok=True)
         if base.is_symlink() or base.stat().st_uid != os.getuid():
@@ -56,7 +56,7 @@ class Run:
         directory = base / run_id
         directory.mkdir(mode=0o711)
         (directory / _POSTMASTERS).touch()
-        # Locked before it has its name: a sweep never finds it free while we live.
+        # Locked before it has its name: no sweep finds it unlocked while this run lives.
         nameless = directory / "lock.new"
         lock = os.open(nameless, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -68,7 +68,7 @@ class Run:
 
     def place_for(self, name: str, user: ServerUser) -> Path:
         """A fresh directory that belongs to the server's user."""
-        # Short, for sockets lie below it; so one that is there already does come up.
+        # Short, since the paths of sockets are limited; so a name may exist already.
         while True:
             path = self.place / f"{name}{secrets.token_hex(2)}"
             with contextlib.suppress(FileExistsError):
@@ -77,14 +77,14 @@ class Run:
                 return path
 
     def note_postmaster(self, pid: int) -> None:
-        """Remember who made shared memory, for a sweep after our death."""
+        """Note the pid that makes shared memory, for a sweep if this run is killed."""
         with (self.directory / _POSTMASTERS).open("a", encoding="ascii") as file:
             file.write(f"{pid}\n")
 
     def end(self, keep: bool) -> None:
-        """End what is left of this run and let go of its place.
+        """End the run's processes and remove its directories, unless they are to be kept.
 
-        Without its lock a run is none of a later sweep's business: what is kept stays kept.
+        A kept directory has no lock file, so no later sweep removes it.
         """
         wipe(self.directory, keep=keep)
         if keep:
@@ -95,9 +95,9 @@ class Run:
 
 
 def _room_for_clusters(directory: Path) -> Path:
-    """In memory if there is plenty: copying a cluster is twenty times as fast there.
+    """A directory in /dev/shm if there is space: a cluster is copied 20 times as fast there.
 
-    A TMPDIR that somebody has set is obeyed.
+    If TMPDIR is set, the run's directory.
     """
     memory = Path("/dev/shm")
     if "TMPDIR" not in os.environ and os.access(memory, os.W_OK):
@@ -108,12 +108,12 @@ def _room_for_clusters(directory: Path) -> Path:
 
 
 def registry() -> Path:
-    """Where the runs of this user have their directories."""
+    """The directory with one directory for each run of this user."""
     return Path(tempfile.gettempdir()) / f"pglife-{os.getuid()}"
 
 
 def sweep() -> list[str]:
-    """End and remove what dead runs have left; returns their ids."""
+    """End and remove what killed runs have left; return their ids."""
     swept = []
     for directory in sorted(registry().glob("*/")):
         lock = _take_lock(directory)
@@ -126,7 +126,7 @@ def sweep() -> list[str]:
 
 
 def _take_lock(directory: Path) -> int | None:
-    """The lock of a run that is dead; None if it lives or is none of ours."""
+    """Take the lock of a killed run; None if the run lives, or belongs to another user."""
     try:
         lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -151,9 +151,9 @@ def wipe(directory: Path, *, keep: bool) -> None:
     makers: set[int] = set()
     with contextlib.suppress(OSError):
         makers = {int(line) for line in (directory / _POSTMASTERS).read_text().split()}
-    # One that was killed before it was noted has made its segment all the same.
+    # A postmaster may have been killed before it was noted, and have a segment.
     makers |= {process.pid for process in left()}
-    # Politely first: a postmaster knows best which shared memory is its own.
+    # SIGQUIT first: a postmaster that exits by itself removes its shared memory.
     stop_postmasters(left)
     end_processes(left, signal.SIGKILL)
     with contextlib.suppress(OSError):

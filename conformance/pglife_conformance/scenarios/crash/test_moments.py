@@ -53,7 +53,6 @@ SM = "postmaster.c: PostmasterStateMachine()"
 HANDLER = "postmaster.c: HandleChildCrash()"
 FATAL = "postmaster.c: HandleFatalError()"
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
-NO_IO = "there are no io workers before"
 
 
 # Several at once.

@@ -82,7 +82,8 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
             return sorted(
                 record.pid
                 for record in records
-                if record.message == f"logging memory contexts of PID {record.pid}"
+                if record.pid is not None
+                and record.message == f"logging memory contexts of PID {record.pid}"
             )
 
         cluster.wait_for(

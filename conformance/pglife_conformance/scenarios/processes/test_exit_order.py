@@ -47,7 +47,7 @@ def steps_of(cluster: Cluster, since: Since | None = None) -> dict[int, list[str
     steps: dict[int, list[str]] = {}
     for record in (since or cluster.all_log()).log():
         found = _HOOKS.fullmatch(record.message)
-        if found is None:
+        if found is None or record.pid is None:
             continue
         words = f"{found['what']} {found['when'] or ''}".strip() + f" {found['code']}"
         if found["code"] == "-1" and found["count"] == "0":

@@ -38,7 +38,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 PROTOCOL_VIOLATION = "08P01"
 
 
-def expect_exit_line(cluster: Cluster, pid: int, code: int, since: Since) -> None:
+def expect_exit_line(cluster: Cluster, pid: int | None, code: int, since: Since) -> None:
     """The postmaster tells the exit of a session (RP-02)."""
     record = since.expect_log(f"PID {pid}[)] exited with exit code ")
     assert record.message.endswith(f"exited with exit code {code}")

@@ -48,7 +48,6 @@ BACKGROUND = frozenset(
     }
 )
 SESSIONS = frozenset({Kind.CLIENT_BACKEND, Kind.UNKNOWN})
-LAST_ONES = frozenset({Kind.CHECKPOINTER, Kind.IO_WORKER})
 
 
 @contextlib.contextmanager

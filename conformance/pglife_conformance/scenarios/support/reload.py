@@ -33,7 +33,7 @@ def _expect_complaints(cluster: Cluster, wanted: Counter[int]) -> None:
     then = cluster.since()
     cluster.reload()
 
-    def found() -> Counter[int]:
+    def found() -> Counter[int | None]:
         records = then.log(matching=_COMPLAINT)
         return Counter(record.pid for record in records if record.pid != cluster.pid)
 

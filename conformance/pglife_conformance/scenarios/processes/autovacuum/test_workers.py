@@ -39,7 +39,7 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
     cluster.expect_still("no worker", lambda: then.find_log(processed) is None, 0.2)
     cluster.reload(autovacuum_naptime="1s")
 
-    def workers() -> list[int]:
+    def workers() -> list[int | None]:
         text = 'autovacuum: processing database "'
         return [r.pid for r in then.log() if r.message.startswith(text)]
 
@@ -110,7 +110,7 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
     then = cluster.since()
     text = '"autovacuum_max_workers" (5) should be less than or equal to '
 
-    def warnings() -> list[tuple[int, str]]:
+    def warnings() -> list[tuple[int | None, str]]:
         return [(r.pid, r.level) for r in then.log() if r.message.startswith(text)]
 
     cluster.reload(autovacuum_max_workers=4)

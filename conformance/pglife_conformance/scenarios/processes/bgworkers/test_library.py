@@ -29,7 +29,6 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pytest.claims import claim, settings
 
-SHOULD = "postmaster.c: bgworker_should_start_now()"
 CLEANUP = "postmaster.c: CleanupBackend()"
 WAITS = "bgworker.c: WaitForBackgroundWorkerStartup()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.PG_PREWARM]
