@@ -192,7 +192,7 @@ class Session:
         return not self.client.has_input()
 
     def cancel(self) -> None:
-        """Send a CancelRequest for this session on another connection, and wait for the end of that."""
+        """Send a CancelRequest on another connection, and wait until the server closes that."""
         pid = self.backend_pid
         self.server.watcher.stimulus(CancelQuery(self.number, pid))
         other = self._connect()
