@@ -27,8 +27,8 @@ from pglife_impl.session.protocol.loop import Session
 from pglife_impl.shmem.segment import Activity
 
 EPOCH = 1_700_000_000.0
-OWN_PID = 4711
-OTHER_PID = 4712
+OWN_PID = Pid(4711)
+OTHER_PID = Pid(4712)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class FakeContext:
     user: str = "postgres"
     superuser: bool = True
     parameters: dict[str, str] = field(default_factory=dict)
-    pid: int = OWN_PID
+    pid: Pid = OWN_PID
     database: str = "postgres"
     cancel_key: bytes = b"\1\2\3\4"
     start_time: float = EPOCH
@@ -140,7 +140,7 @@ class FakeContext:
         self.states: list[str] = []
         self.logged: list[SimpleNamespace] = []
         self.signals: list[tuple[int, int]] = []
-        self.living = {OTHER_PID}
+        self.living: set[int] = {OTHER_PID}
         self.conf_load_time = self.start_time
         self.checkpoints = 0
         self._inbox = b""
@@ -226,11 +226,11 @@ class FakeContext:
         )
         return [mine, *self.others]
 
-    def activity_of(self, pid: int) -> Activity | None:
+    def activity_of(self, pid: Pid) -> Activity | None:
         """The row of a process."""
         return next((each for each in self.activities() if each.pid == pid), None)
 
-    def signal_backend(self, pid: int, signum: int) -> bool:
+    def signal_backend(self, pid: Pid, signum: int) -> bool:
         """Record the signal; only pids in `living` exist."""
         if signum:
             self.signals.append((pid, signum))

@@ -234,24 +234,19 @@ class Gucs:
         name = definition.name
         match definition.context:
             case Context.INTERNAL:
-                raise GucError(CANT_CHANGE_RUNTIME_PARAM, f'parameter "{name}" cannot be changed')
+                problem = f'parameter "{name}" cannot be changed'
             case Context.POSTMASTER:
-                raise GucError(CANT_CHANGE_RUNTIME_PARAM, _needs_restart(name))
+                problem = _needs_restart(name)
             case Context.SIGHUP:
-                raise GucError(
-                    CANT_CHANGE_RUNTIME_PARAM, f'parameter "{name}" cannot be changed now'
-                )
+                problem = f'parameter "{name}" cannot be changed now'
             case Context.BACKEND | Context.SU_BACKEND if not at_start:
-                raise GucError(
-                    CANT_CHANGE_RUNTIME_PARAM,
-                    f'parameter "{name}" cannot be set after connection start',
-                )
+                problem = f'parameter "{name}" cannot be set after connection start'
             case Context.SUSET | Context.SU_BACKEND if not superuser:
-                raise GucError(
-                    INSUFFICIENT_PRIVILEGE, f'permission denied to set parameter "{name}"'
-                )
+                text = f'permission denied to set parameter "{name}"'
+                raise GucError(INSUFFICIENT_PRIVILEGE, text)
             case _:
                 return
+        raise GucError(CANT_CHANGE_RUNTIME_PARAM, problem)
 
     def put_internal(self, name: str, value: str) -> None:
         """Set a value that only the server may set, such as is_superuser."""

@@ -71,7 +71,6 @@ class Portal:
     result_formats: tuple[int, ...]
     rows: Iterator[Row] | None = None
     count: int = 0
-    done: bool = False
 
 
 class ExtendedProtocol:
