@@ -37,8 +37,9 @@ from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.postgres.declared import among, case_of
 from pglife_spec.postgres.outside import View, view_of
 from pglife_spec.postgres.schedule import Iteration, Schedule
-from pglife_spec.postgres.state import REPAIRS
-from pglife_spec.postgres.words import PM, SINGLETONS, Control, Exit, Kind, Life, PidFile, Shutdown
+from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown
+from pglife_spec.postgres.words.kinds import SINGLETONS
+from pglife_spec.postgres.words.repairs import REPAIRS
 from pglife_spec.traces.simulate import simulate
 from pglife_spec.traces.trace import (
     Moment,

@@ -245,15 +245,15 @@ def test_every_trace_on_file_has_a_plan(name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "steps", "reason"),
     [
-        ("forks-fail-18", ["processes_become_scarce"], "no limit lets all forks but one"),
+        ("forks-fail-18", ["startup_fork_begins_to_fail"], "no limit lets all forks but one"),
         ("forks-fail-18", ["fork_begins_to_fail"], "set on a postmaster that is running"),
         (
             "tiny-18",
             [
-                "begin",
+                "fork_first_children",
                 "operator_requests_shutdown(immediateshutdown)",
                 "process_shutdown_request(immediateshutdown)",
-                "recovery_ends",
+                "startup_finishes_recovery",
             ],
             "one that was sent SIGQUIT quits",
         ),

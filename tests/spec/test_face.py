@@ -64,9 +64,9 @@ def test_every_step_has_one_cause() -> None:
         for a in machine().actions
         if outside.cause_of(a) is outside.Cause.NOTHING and a.actor.is_environment
     }
-    assert unasked == {"client_leaves", "operator_requests_reload"}
+    assert unasked == {"client_disconnects", "operator_requests_reload"}
     by_client = {a.family for a in machine().actions if outside.cause_of(a) is outside.Cause.CLIENT}
-    assert by_client == {"admit_client", "refuse_client", "client_meets_fork_failure"}
+    assert by_client == {"admit_client", "refuse_client", "fork_for_client_fails"}
 
 
 def test_every_death_by_sigquit_is_reaped_as_a_crash() -> None:
@@ -81,18 +81,18 @@ def test_every_death_by_sigquit_is_reaped_as_a_crash() -> None:
     ("kind", "number", "expected"),
     [
         (Kind.WAL_WRITER, signal.SIGKILL, {"child_crashes(wal_writer)"}),
-        (Kind.WAL_WRITER, signal.SIGINT, {"background_process_is_terminated(wal_writer)"}),
+        (Kind.WAL_WRITER, signal.SIGINT, {"operator_terminates_background_process(wal_writer)"}),
         (Kind.BG_WRITER, signal.SIGINT, set()),
         (Kind.CHECKPOINTER, signal.SIGTERM, set()),
-        (Kind.CHECKPOINTER, signal.SIGUSR2, {"checkpointer_gets_stray_sigusr2"}),
-        (Kind.IO_WORKER, signal.SIGUSR2, {"io_worker_is_terminated"}),
+        (Kind.CHECKPOINTER, signal.SIGUSR2, {"operator_sends_sigusr2_to_checkpointer"}),
+        (Kind.IO_WORKER, signal.SIGUSR2, {"operator_stops_io_worker"}),
         (Kind.STARTUP, signal.SIGTERM, {"startup_fails"}),
         (Kind.BACKEND, signal.SIGTERM, set()),
         (
             Kind.BACKEND,
             signal.SIGQUIT,
             {
-                f"one_of_many_crashes(backend, {life})"
+                f"counted_child_crashes(backend, {life})"
                 for life in ("running", "terminating", "quitting")
             },
         ),
@@ -166,7 +166,7 @@ def started(name: str) -> tuple[Schedule, int]:
     runs = program(CONFIGS[name])
     view, made = view_of(runs), Schedule(runs)
     state = made.run(next(filter(view.was_shut_down, runs.initial))).after
-    for action in (*actions.recovery_ends, *actions.startup_finishes):
+    for action in (*actions.startup_finishes_recovery, *actions.startup_exits):
         state = runs.step(action, state)
     return made, made.run(state).after
 

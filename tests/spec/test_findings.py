@@ -1,10 +1,8 @@
-"""The findings of docs/findings.md in the model: what fails on a real release, and what mends it.
+"""The findings of docs/findings.md in the model: the check that each breaks, and its repair.
 
-Begin with   FINDINGS: one row for each check that a finding breaks.
-Owns         that a real release fails the check, that the repair is needed (with all the others
-             on, it still fails) and that the repairs named are enough (with them it holds).
-
-A claim says itself under which repair it holds; here it is checked without that condition.
+Begin with FINDINGS, one row for each check that a finding breaks. A real release fails the check;
+the repair is needed (with all the others on, the check still fails); and the repairs named are
+enough. A claim says itself under which repair it holds; here it is checked without that condition.
 """
 
 from collections.abc import Iterable
@@ -19,25 +17,38 @@ from pglife_spec.lang.machine import Claim, Config
 from pglife_spec.meanings.fold import Pool
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import config
-from pglife_spec.postgres.state import REPAIRS, alive
+from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.words import Kind
+from pglife_spec.postgres.words.repairs import (
+    FINDINGS as FINDINGS_REPAIRED,
+)
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_CHECKPOINTER_FORK_FAILURE,
+    REPAIR_CRASH_IN_CRASH_STARTUP,
+    REPAIR_KILL_DEAD_END,
+    REPAIR_LAST_ACCEPT,
+    REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
+    REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_STARTUP_FORK_FAILURE,
+    REPAIR_XLOG_IN_CRASH_STARTUP,
+    REPAIRS,
+)
 
-SHUTDOWN_QUITS = "startup_shutdown_after_crash_quits"
-NEW_CRASH = "crash_during_fatal_error_in_startup"
-GOES_ON = "checkpointer_fork_failure_advances"
-NOT_RUN = "startup_exit_in_crash_not_run"
-KILL_ALL = "sigkill_reaches_dead_end"
-NO_ACCEPT = "no_accept_after_wait_dead_end"
-XLOG_CRASH = "xlog_shutdown_in_crash_startup_is_crash"
-FORK_CRASH = "startup_fork_failure_is_crash"
-PREFIX = "repair."
-ALL = frozenset(param.name.removeprefix(PREFIX) for param in REPAIRS)
+SHUTDOWN_QUITS = REPAIR_SHUTDOWN_IN_CRASH_STARTUP.name
+NEW_CRASH = REPAIR_CRASH_IN_CRASH_STARTUP.name
+GOES_ON = REPAIR_CHECKPOINTER_FORK_FAILURE.name
+NOT_RUN = REPAIR_STARTUP_EXIT_IN_CRASH.name
+KILL_ALL = REPAIR_KILL_DEAD_END.name
+NO_ACCEPT = REPAIR_LAST_ACCEPT.name
+XLOG_CRASH = REPAIR_XLOG_IN_CRASH_STARTUP.name
+FORK_CRASH = REPAIR_STARTUP_FORK_FAILURE.name
+ALL = frozenset(param.name for param in REPAIRS)
 
 MACHINE = build()
 CLAIMS = {claim.name: claim for claim in MACHINE.claims}
 PROPERTIES = {prop.name: prop for prop in MACHINE.properties}
 
-NOBODY = (("backend", 0), ("dead_end", 0))
+NO_CLIENTS = (("backend", 0), ("dead_end", 0))
 ONE_REFUSED = (("backend", 0), ("dead_end", 1))
 FORKS = (("fork_faults", True),)
 NO_RESTART = (("restart_after_crash", False),)
@@ -49,14 +60,14 @@ Bounds = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check that a defect breaks: what it is broken by, and what makes it hold."""
+    """One check that a defect breaks, the repair of the defect, and the repairs that suffice."""
 
     number: str
     version: int
     check: str
     repair: str
     enough: tuple[str, ...]
-    bounds: Bounds = NOBODY
+    bounds: Bounds = NO_CLIENTS
     params: Params = ()
 
     def __str__(self) -> str:
@@ -70,7 +81,7 @@ class Finding:
         return self.check in found.violated
 
     def holds(self, on: Iterable[str]) -> bool:
-        """Whether it holds with these."""
+        """Whether the check holds with these repairs on."""
         found = search(self.version, frozenset(on), self.bounds, self.params)
         assert found.complete
         if self.check in PROPERTIES:
@@ -81,48 +92,48 @@ class Finding:
 FAST, SMART = "every_fast_shutdown_ends", "every_smart_shutdown_ends"
 ALONE = "a_smart_shutdown_without_sessions_ends"
 RESTART, RECOVERY = "every_crash_restart_ends", "every_recovery_ends"
-TOLD = "in_a_crash_everybody_was_told_to_die"
-MEMORY = "no_server_opens_on_memory_of_the_dead"
-CLOCK = "whoever_got_sigquit_has_a_clock"
-STARTUP_THERE = "starting_up_needs_a_startup_process"
+SIGQUIT = "in_a_crash_every_child_was_sent_sigquit"
+MEMORY = "no_server_opens_on_shared_memory_of_a_crash"
+TIMER = "sigquit_arms_the_sigkill_timer"
+STARTUP_RECORDED = "starting_up_needs_a_startup_process"
 FINAL = "a_failed_startup_is_final"
-ORPHANS = "nobody_but_the_logger_outlives_the_postmaster"
-SEASON = "nobody_is_forked_out_of_season"
-LAST_WAIT = "the_last_wait_is_for_children_that_were_told"
+ORPHANS = "only_the_logger_outlives_the_postmaster"
+FORKED = "children_are_forked_only_in_allowed_states"
+LAST_WAIT = "wait_dead_end_has_signaled_every_dead_end_child"
 
 BOTH = (SHUTDOWN_QUITS, NEW_CRASH)
 FINDINGS = [
     *(Finding("F01", v, FAST, SHUTDOWN_QUITS, (SHUTDOWN_QUITS,)) for v in (15, 18)),
     *(Finding("F01", v, SMART, SHUTDOWN_QUITS, (SHUTDOWN_QUITS,)) for v in (15, 18)),
     *(Finding("F01", v, ALONE, SHUTDOWN_QUITS, (SHUTDOWN_QUITS,)) for v in (15, 18)),
-    *(Finding("F01", v, TOLD, SHUTDOWN_QUITS, BOTH) for v in (15, 18)),
+    *(Finding("F01", v, SIGQUIT, SHUTDOWN_QUITS, BOTH) for v in (15, 18)),
     Finding("F02", 18, RESTART, NEW_CRASH, (NEW_CRASH,)),
-    Finding("F02", 18, STARTUP_THERE, NEW_CRASH, (NEW_CRASH,)),
-    Finding("F02", 15, TOLD, NEW_CRASH, BOTH),
+    Finding("F02", 18, STARTUP_RECORDED, NEW_CRASH, (NEW_CRASH,)),
+    Finding("F02", 15, SIGQUIT, NEW_CRASH, BOTH),
     Finding("F03", 18, MEMORY, NEW_CRASH, (NEW_CRASH, NOT_RUN)),
     Finding("F04", 15, MEMORY, NOT_RUN, (NOT_RUN,)),
     Finding("F04", 18, MEMORY, NOT_RUN, (NEW_CRASH, NOT_RUN)),
-    *(Finding("F04", v, CLOCK, NOT_RUN, (NOT_RUN,)) for v in (15, 18)),
+    *(Finding("F04", v, TIMER, NOT_RUN, (NOT_RUN,)) for v in (15, 18)),
     Finding("F05", 18, FAST, GOES_ON, (*BOTH, GOES_ON), params=FORKS),
     Finding("F07", 18, RECOVERY, NEW_CRASH, (NEW_CRASH,)),
     Finding("F07", 18, FINAL, NEW_CRASH, (NEW_CRASH,)),
     *(Finding("F09", v, ORPHANS, FORK_CRASH, (FORK_CRASH,), params=FORKS) for v in (15, 18)),
     *(
         Finding("F10", 18, check, NO_ACCEPT, (NO_ACCEPT,), ONE_REFUSED, NO_RESTART)
-        for check in (SEASON, LAST_WAIT)
+        for check in (FORKED, LAST_WAIT)
     ),
 ]
 
 
 def configured(version: int, on: frozenset[str], bounds: Bounds, params: Params) -> Config:
     """A small server without io workers, with these repairs and no others."""
-    repairs = {PREFIX + name: name in on for name in ALL}
+    repairs = {name: name in on for name in ALL}
     more = dict(params)
     return config("finding", version, io_workers=0, bounds=dict(bounds), **(repairs | more))
 
 
 def unconditional(claims: Iterable[Claim]) -> list[Claim]:
-    """The claims without what they say of repairs."""
+    """The claims without their conditions on repairs."""
     pool = Pool()
     settled = {param.name: pool.true for param in REPAIRS} | {"fork_faults": pool.true}
     folder = pool.folder(settled)
@@ -133,7 +144,7 @@ def unconditional(claims: Iterable[Claim]) -> list[Claim]:
 def search(
     version: int,
     on: frozenset[str],
-    bounds: Bounds = NOBODY,
+    bounds: Bounds = NO_CLIENTS,
     params: Params = (),
     stop_at: str = "",
 ) -> Exploration:
@@ -148,7 +159,7 @@ def search(
     )
 
 
-#: With forks that fail a real release has lassos of other findings; there only the need is tested.
+#: With failing forks a real release has lassos of other findings: there only the need is tested.
 IN_REAL = [f for f in FINDINGS if f.check in CLAIMS or not f.params]
 
 
@@ -175,9 +186,9 @@ FEW = 20_000
 
 
 def survivors_of_a_round(*on: str) -> int:
-    """How often somebody other than the logger lives right after SIGKILL was sent, in 15.
+    """How often in 15 a child other than the logger is alive right after SIGKILL was sent.
 
-    Looked for in the states nearest to the start: the step is the same in all.
+    It counts in the states nearest to the start: the step is the same in all.
     """
     machine = configured(15, frozenset(on), ONE_REFUSED, NO_RESTART)
     found = explore(MACHINE, machine, claims=(), limit=FEW)
@@ -189,23 +200,29 @@ def survivors_of_a_round(*on: str) -> int:
     return sum(1 for after in afters if after >= 0 and lives(after))
 
 
-def test_f06_the_round_spares_refused_clients_up_to_17():
+def test_f06_up_to_17_sigkill_is_not_sent_to_dead_end_children():
     assert survivors_of_a_round() > 0
     assert survivors_of_a_round(KILL_ALL) == 0
 
 
-# F08: it takes somebody who sends the checkpointer signals by hand.
+# F08: it takes an operator who sends signals to the checkpointer.
 
 
 def recovery_ends(on: Iterable[str]) -> bool:
-    """18 with these repairs and signals by hand."""
-    found = explore(MACHINE, configured(18, frozenset(on), NOBODY, STRAY), claims=())
+    """Whether every recovery ends in 18 with these repairs, if the operator sends signals."""
+    found = explore(MACHINE, configured(18, frozenset(on), NO_CLIENTS, STRAY), claims=())
     return check_property(found, PROPERTIES[RECOVERY]).holds
 
 
-def test_f08_a_checkpointer_out_of_service_holds_recovery():
+def test_f08_a_checkpointer_that_waits_for_sigusr2_blocks_recovery():
     assert not recovery_ends(ALL - {XLOG_CRASH})
 
 
-def test_f08_it_is_mended_by_taking_it_for_a_crash():
+def test_f08_handling_it_as_a_crash_is_enough():
     assert recovery_ends(ALL)
+
+
+def test_each_repair_names_the_findings_that_it_removes():
+    tested = {finding.number: finding.repair for finding in FINDINGS}
+    tested |= {"F06": KILL_ALL, "F08": XLOG_CRASH}
+    assert tested == {number: name for name, all_ in FINDINGS_REPAIRED.items() for number in all_}

@@ -10,9 +10,9 @@ from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
 from pglife_spec.lang.machine import Mutant
 from pglife_spec.postgres.build import build
-from pglife_spec.postgres.claims.common import GONE
 from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.postgres.mutants import MUTANTS
+from pglife_spec.postgres.state.postmaster import EXITED
 
 MACHINE = build()
 
@@ -31,7 +31,7 @@ SIZES = {
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
 def explored(request: pytest.FixtureRequest) -> Exploration:
-    return explore(MACHINE, CONFIGS[request.param], final=GONE)
+    return explore(MACHINE, CONFIGS[request.param], final=EXITED)
 
 
 def test_no_claim_fails_and_nobody_is_stuck(explored: Exploration) -> None:

@@ -33,12 +33,12 @@ BATCH = 30
 
 #: Mutants whose fault shows within a few steps, among them the last session's slot given twice.
 SHORT_LIVED = (
-    "birth_without_startup_process",
+    "start_without_startup_process",
     "walwriter_during_recovery",
     "pid_file_is_not_updated",
     "io_workers_without_limit",
     "smart_waits_for_recovery",
-    "startup_process_is_not_struck_off",
+    "startup_process_stays_on_record",
 )
 
 

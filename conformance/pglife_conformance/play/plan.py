@@ -270,7 +270,7 @@ class _Planner:
             self._postmaster(step)
         elif among(action, actions.ADMISSIONS):
             self._client(step)
-        elif among(action, actions.serve_last_client):
+        elif among(action, actions.accept_client_in_wait_dead_end):
             raise self._stuck(step, "it was not noticed before PM_WAIT_DEAD_END was entered")
         else:
             self._force(step)
@@ -328,7 +328,7 @@ class _Planner:
         """
         launched = {
             str(action.choices["kind"])
-            for action in (*actions.launch_writer, *actions.launch_in_run)
+            for action in (*actions.launch_background_process, *actions.launch_background_process)
             if self.done[action.name] > 0
         }
         named = {step.played.choices.get("kind") for step in self.steps[self.place :]}
@@ -357,22 +357,22 @@ class _Planner:
         action = step.played
         if among(action, actions.startup_fails):
             raise self._stuck(step, "a startup process cannot be made to exit with code 1")
-        if among(action, actions.processes_become_scarce):
+        if among(action, actions.startup_fork_begins_to_fail):
             raise self._stuck(step, "no limit lets all forks but one succeed")
         if among(action, actions.fork_begins_to_fail, actions.fork_works_again):
             if not self.made.iterations:
                 raise self._stuck(step, "the limit is set on a postmaster that is running")
-        elif among(action, actions.recovery_ends):
+        elif among(action, actions.startup_finishes_recovery):
             if self.view.startup_is_quitting(self.state):
                 raise self._stuck(step, "one that was sent SIGQUIT quits when it is continued")
             # It cannot be stopped between its last entry in the control file and its exit.
-            return [action, *actions.startup_finishes]
-        elif among(action, actions.startup_ends_when_told):
+            return [action, *actions.startup_exits]
+        elif among(action, actions.startup_exits_at_sigterm):
             return self._startup_is_terminated(step)
-        elif among(action, actions.shutdown_checkpoint_begins):
-            return [action, *actions.shutdown_checkpoint_ends]
-        elif among(action, actions.shutdown_checkpoint_ends):
-            begins = actions.shutdown_checkpoint_begins
+        elif among(action, actions.checkpointer_begins_shutdown_checkpoint):
+            return [action, *actions.checkpointer_finishes_shutdown_checkpoint]
+        elif among(action, actions.checkpointer_finishes_shutdown_checkpoint):
+            begins = actions.checkpointer_begins_shutdown_checkpoint
             is_first = self.program.step(case_of(begins), self.state) >= 0
             return [*begins, action] if is_first else [action]
         return [action]

@@ -10,9 +10,8 @@ import typer
 from rich.console import Console
 
 from pglife_spec.cli import draw, explore, prove, report, rules, trace
-from pglife_spec.cli.subject import STATUSES, MisuseError, Status
-from pglife_spec.lang.expr import LanguageError
-from pglife_spec.traces.trace import TraceError
+from pglife_spec.cli.subject import STATUSES, Status
+from pglife_spec.lang.errors import SpecError
 
 app = typer.Typer(
     name="pglife",
@@ -73,7 +72,7 @@ def main() -> None:
         if error.name not in EXTRAS:
             raise
         _complain(f"{error.name} is missing: pip install 'pglife[{EXTRAS[error.name]}]'")
-    except (MisuseError, LanguageError, TraceError) as error:
+    except SpecError as error:
         _complain(str(error))
     except OSError as error:
         _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Config, Machine, Mutant
 
@@ -72,7 +73,7 @@ ConfigOption = Annotated[
 ]
 
 
-class MisuseError(Exception):
+class MisuseError(SpecError):
     """The command line asks for something that does not exist."""
 
 
@@ -123,9 +124,9 @@ def refuse_other_release(what: str, params: Mapping[str, Value], release: Releas
 def load() -> Subject:
     """PostgreSQL's postmaster and its children."""
     from pglife_spec.postgres.build import build
-    from pglife_spec.postgres.claims.common import GONE
     from pglife_spec.postgres.configurations import CONFIGS
     from pglife_spec.postgres.mutants import MUTANTS
+    from pglife_spec.postgres.state.postmaster import EXITED
 
     def views(release: Release) -> Mapping[str, LifeView]:
         from pglife_spec.draw.views import views
@@ -142,7 +143,7 @@ def load() -> Subject:
 
         return signals(machine)
 
-    return Subject(build(), CONFIGS, GONE, tuple(MUTANTS), views, to_draw, signals)
+    return Subject(build(), CONFIGS, EXITED, tuple(MUTANTS), views, to_draw, signals)
 
 
 def console() -> Console:

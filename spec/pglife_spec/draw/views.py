@@ -16,14 +16,16 @@ from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.postgres import declared
 from pglife_spec.postgres.actions.admission import Refusal
 from pglife_spec.postgres.declared import case_of
-from pglife_spec.postgres.state import COUNT, CRASHY, EXIT, LIFE, STATE
-from pglife_spec.postgres.words import COUNTED, Kind, Life, Shutdown
+from pglife_spec.postgres.state.children import COUNT, LIFE
+from pglife_spec.postgres.state.postmaster import CRASH_OR_IMMEDIATE, EXIT, STATE
+from pglife_spec.postgres.words import Kind, Life, Shutdown
+from pglife_spec.postgres.words.kinds import COUNTED
 
 STOP = case_of(declared.operator_requests_shutdown, mode=Shutdown.FastShutdown).name
 """A normal life ends by a fast shutdown."""
 MODES = {m.name.lower(): m.name.removesuffix("Shutdown").lower() for m in Shutdown}
 CLIENT_LIFE = {
-    Kind.BACKEND: [declared.admit_client[0].name, declared.client_leaves[0].name],
+    Kind.BACKEND: [declared.admit_client[0].name, declared.client_disconnects[0].name],
     Kind.DEAD_END_BACKEND: [
         declared.admit_client[0].name,
         case_of(declared.refuse_client, why=Refusal.CAC_TOOMANY).name,
@@ -40,7 +42,7 @@ def views(version: int) -> dict[str, LifeView]:
             f"The postmaster of PostgreSQL {version}, a primary",
             passed="pmstate",
             left=EXIT,
-            troubled=CRASHY,
+            troubled=CRASH_OR_IMMEDIATE,
             stimuli=(STOP,),
             words=MODES,
         )
@@ -97,7 +99,11 @@ _REQUESTS = {
 }
 _MESSAGES = (
     (Kind.STARTUP, "PMSIGNAL_RECOVERY_STARTED", declared.startup_begins_redo),
-    (Kind.CHECKPOINTER, "PMSIGNAL_XLOG_IS_SHUTDOWN", declared.shutdown_checkpoint_ends),
+    (
+        Kind.CHECKPOINTER,
+        "PMSIGNAL_XLOG_IS_SHUTDOWN",
+        declared.checkpointer_finishes_shutdown_checkpoint,
+    ),
 )
 
 

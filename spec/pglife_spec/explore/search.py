@@ -96,11 +96,6 @@ class Exploration:
         """How often each action was taken, by name."""
         return {a.name: n for a, n in zip(self.program.actions, self.taken, strict=True)}
 
-    def cut_actions(self) -> dict[str, int]:
-        """How often each action was left out at the bounds, by name; only those that were."""
-        actions = self.program.actions
-        return {a.name: n for a, n in zip(actions, self.cuts, strict=True) if n}
-
     def missing_witnesses(self) -> list[str]:
         """Claims whose witness was not reached: they may hold for lack of cases."""
         return [c.name for c in self.program.machine.claims if c.name not in self.witnessed]

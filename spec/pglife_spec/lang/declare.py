@@ -1,8 +1,7 @@
 """Declaring actions, claims and properties: decorators over functions that return data.
 
-Begin with   action(), Step, claim().
-Owns         how a function with a docstring becomes an Action or a Claim; one Action for each
-             combination of its choices, in the order they are given.
+Begin with action(), Step and claim(). A function with a docstring becomes one Action for each
+combination of its choices, in the order in which they are given; or one Claim.
 """
 
 from __future__ import annotations
@@ -12,14 +11,32 @@ import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TypeVar
 
-from pglife_spec.lang.expr import TRUE, Expr, LanguageError, lift
+from pglife_spec.lang.expr import TRUE, Expr, LanguageError, Param, Var, lift
 from pglife_spec.lang.machine import Action, Actor, Claim, flatten
+
+Named = TypeVar("Named", Var, Param)
+
+
+def declared(sort: type[Named], *modules: ModuleType) -> tuple[Named, ...]:
+    """The variables, or the parameters, of some modules, in order of declaration.
+
+    They stand at module level, or in dictionaries at module level.
+    """
+    found: dict[str, Named] = {}
+    for module in modules:
+        for value in vars(module).values():
+            for item in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(item, sort):
+                    found.setdefault(item.name, item)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)
 class Step:
-    """What an action needs, one guard a line, and what it does, in order."""
+    """The guards of an action, one condition each, and its effects, in order."""
 
     when: Sequence[Expr]
     then: object
@@ -42,7 +59,7 @@ def action(
     """Declare an action, or a family with one action for each combination of its choices.
 
     Args:
-        actor: who takes the step.
+        actor: the party that takes the step.
         source: C file and function.
         rules: ids of the rules it retells.
         choices: for each parameter of the function, the values it takes.
@@ -75,7 +92,7 @@ def action(
 
 @dataclass(frozen=True)
 class Statement:
-    """What a claim says, and a state that shows it is not vacuous."""
+    """The condition of a claim, and a state that shows that the claim is not empty."""
 
     holds: Expr
     reaches: Expr = TRUE

@@ -1,9 +1,7 @@
 """Expressions of the model language: a small closed tree over Booleans, enums and integers.
 
-Begin with   Expr and its operators, then Visitor: one method a node kind, all abstract, so that
-             a meaning which forgets a node cannot be created.
-Owns         the node kinds, their sorts, and the checks made when a tree is built.
-Leaves out   what expressions mean: python.py computes them, the prover reasons about them.
+Begin with Expr and its operators, then Visitor: one abstract method for each kind of node, so that
+a meaning which lacks one cannot be created. What expressions mean is in `meanings/`.
 """
 
 from __future__ import annotations
@@ -14,10 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, NoReturn, TypeVar
 
+from pglife_spec.lang.errors import SpecError
+
 T = TypeVar("T")
 
 
-class LanguageError(Exception):
+class LanguageError(SpecError):
     """The model uses the language wrongly; the message names what to write instead."""
 
 
@@ -38,7 +38,7 @@ class BoolSort(Sort):
 
 @dataclass(frozen=True, repr=False)
 class IntSort(Sort):
-    """A whole number; variables of this sort count something and are never negative."""
+    """A whole number; a variable of this sort is a count and never negative."""
 
     def __str__(self) -> str:
         return "Int"
@@ -46,7 +46,7 @@ class IntSort(Sort):
 
 @dataclass(frozen=True, repr=False)
 class EnumSort(Sort):
-    """One of the members of a Python enum; members are known by their position."""
+    """The members of a Python enum, each with its position as its number."""
 
     cls: type[enum.Enum]
 
@@ -84,32 +84,32 @@ class Expr:
         )
 
     def __eq__(self, other: object) -> Expr:  # type: ignore[override]
-        return Eq(self, _like(self, other))
+        return Eq(self, lift(other))
 
     def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return ~Eq(self, _like(self, other))
+        return ~Eq(self, lift(other))
 
     def __hash__(self) -> int:
         return id(self)
 
     def __lt__(self, other: object) -> Expr:
-        right = _like(self, other)
+        right = lift(other)
         return And((Le(self, right), ~Eq(self, right)))
 
     def __le__(self, other: object) -> Expr:
-        return Le(self, _like(self, other))
+        return Le(self, lift(other))
 
     def __gt__(self, other: object) -> Expr:
-        return _like(self, other) < self
+        return lift(other) < self
 
     def __ge__(self, other: object) -> Expr:
-        return Le(_like(self, other), self)
+        return Le(lift(other), self)
 
     def __add__(self, other: object) -> Expr:
-        return Add(self, _like(self, other))
+        return Add(self, lift(other))
 
     def __sub__(self, other: object) -> Expr:
-        return Sub(self, _like(self, other))
+        return Sub(self, lift(other))
 
     def __and__(self, other: object) -> Expr:
         return all_of(self, other)
@@ -145,16 +145,31 @@ class Const(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Var(Expr):
-    """A state variable. `bound` names the limit an explorer puts on a counter; proofs have none."""
+    """A state variable.
+
+    Args:
+        name: unique in its machine.
+        sort: what values it takes.
+        doc: what it stands for.
+        bound: the limit that an explorer puts on a counter, by name; proofs have no limits.
+        initial: the value, or the possible values, in which a machine starts; None for any.
+    """
 
     name: str
     sort: Sort
     doc: str = ""
     bound: str | None = None
+    initial: Value | tuple[Value, ...] | None = None
+
+    def starts(self) -> Expr:
+        """Whether the variable has an initial value."""
+        if self.initial is None:
+            return TRUE
+        return in_(self, *(self.initial if isinstance(self.initial, tuple) else (self.initial,)))
 
     def becomes(self, value: object) -> Assign:
         """The effect that gives this variable a new value."""
-        return Assign(self, _like(self, value))
+        return Assign(self, lift(value))
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -162,7 +177,7 @@ class Var(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Param(Expr):
-    """A constant of the machine (version, setting, limit): explorers fix it, proofs do not."""
+    """A constant of the machine (release, setting, limit): explorers fix it, proofs do not."""
 
     name: str
     sort: Sort
@@ -185,7 +200,7 @@ class Not(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class And(Expr):
-    """True where all arguments are; of none, true."""
+    """True where all arguments are true; true if there are none."""
 
     args: tuple[Expr, ...]
     sort: Sort = BOOL
@@ -197,7 +212,7 @@ class And(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Or(Expr):
-    """True where some argument is; of none, false."""
+    """True where some argument is true; false if there are none."""
 
     args: tuple[Expr, ...]
     sort: Sort = BOOL
@@ -375,16 +390,12 @@ FALSE = const(False)
 
 
 def lift(value: object) -> Expr:
-    """Any Python value the language knows, as an expression."""
+    """A Python value as an expression; LanguageError for what is no value of the language."""
     if isinstance(value, Expr):
         return value
     if isinstance(value, bool | int | enum.Enum):
         return const(value)
     raise LanguageError(f"not an expression, bool, int or enum member: {value!r}")
-
-
-def _like(left: Expr, right: object) -> Expr:
-    return lift(right)
 
 
 def all_of(*parts: object) -> Expr:
@@ -422,7 +433,7 @@ def any_of(*parts: object) -> Expr:
 
 
 def implies(left: object, right: object) -> Expr:
-    """True unless the left holds and the right does not."""
+    """True unless the left is true and the right is false."""
     return any_of(~lift(left), right)
 
 
@@ -437,7 +448,7 @@ def in_(expr: Expr, *members: Value) -> Expr:
 
 
 def ite(cond: object, then: object, other: object) -> Expr:
-    """The second argument where the first holds, else the third."""
+    """The second argument where the first is true, else the third."""
     chosen = lift(cond)
     if isinstance(chosen, Const):
         return lift(then) if chosen.value else lift(other)
@@ -445,7 +456,7 @@ def ite(cond: object, then: object, other: object) -> Expr:
 
 
 def total(parts: Iterable[Expr]) -> Expr:
-    """The sum of integer expressions; of none, zero."""
+    """The sum of integer expressions; zero if there are none."""
     result: Expr | None = None
     for part in parts:
         result = part if result is None else result + part

@@ -1,29 +1,16 @@
-"""Machines: state variables, actions and claims, declared once and read by every back end.
+"""Machines as data: actions, effects and claims, declared once and read by every back end.
 
-Begin with   Machine, then Action and its effects (Assign, When, Emit), then Claim and Property.
-Owns         the declaration as data, and what is checked when it is put together.
-Leaves out   its meanings. Effects run in order, each seeing what those before it have done; what
-             no effect mentions stays as it was.
+Begin with Machine, then Action and its effects (Assign, When, Emit), then Claim and Property.
+Effects run in order, each after those before it; what no effect mentions stays as it was.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pglife_spec.lang.expr import (
-    BOOL,
-    Assign,
-    Const,
-    EnumSort,
-    Expr,
-    LanguageError,
-    Param,
-    Value,
-    Var,
-    lift,
-)
+from pglife_spec.lang.expr import BOOL, Assign, Expr, LanguageError, Param, Value, Var, lift
 
 
 @dataclass(frozen=True)
@@ -57,7 +44,7 @@ def when(cond: object, then: object, other: object = ()) -> When:
 
 
 def emit(what: str, *args: object) -> Emit:
-    """Evidence of a kind, with strings or expressions as details."""
+    """Evidence of one sort, such as "log", with strings or expressions as details."""
     return Emit(what, tuple(a if isinstance(a, str) else lift(a) for a in args))
 
 
@@ -71,7 +58,7 @@ def flatten(effects: object) -> tuple[Effect, ...]:
 
 
 class Actor(enum.Enum):
-    """Who takes a step. Fairness and fault assumptions speak of actors."""
+    """The party that takes a step. Fairness and fault assumptions speak of actors."""
 
     POSTMASTER = "postmaster"
     CHILD = "child"
@@ -81,18 +68,18 @@ class Actor(enum.Enum):
 
     @property
     def is_environment(self) -> bool:
-        """Whether the step is somebody else's choice, which nobody may rely on to happen."""
+        """Whether the server has no control over the step: it may happen or not."""
         return self in (Actor.CLIENT, Actor.OPERATOR, Actor.FAULT)
 
 
 @dataclass(frozen=True)
 class Action:
-    """One atomic step, enabled where all guards hold.
+    """One atomic step, enabled where all guards are true.
 
     Args:
         name: unique; for a family of actions the family's name with its choices in brackets.
         family: name without the choices.
-        actor: who takes it.
+        actor: the party that takes it.
         doc: its statement.
         source: C file and function.
         rules: ids of the rules it retells.
@@ -119,7 +106,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Claim:
-    """A safety invariant: holds in every reachable state.
+    """A safety invariant: a condition that is true in every reachable state.
 
     Args:
         ids: the rules it rests on, the first being its own invariant id.
@@ -127,8 +114,8 @@ class Claim:
         doc: the sentence.
         source: where PostgreSQL says or implies it.
         holds: the condition.
-        reaches: a state the explorer must reach, so that the claim cannot hold for lack of cases.
-        exception: where real releases break it, in words; empty if none does.
+        reaches: a state that the explorer must reach, so that the claim is not empty.
+        exception: how real releases break it, in words; empty if none does.
     """
 
     name: str
@@ -142,7 +129,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Fairness:
-    """Weak fairness of the actions a predicate selects: none stays enabled for ever untaken."""
+    """Weak fairness of the selected actions: none is enabled for ever without being taken."""
 
     name: str
     doc: str
@@ -151,10 +138,10 @@ class Fairness:
 
 @dataclass(frozen=True)
 class Property:
-    """A liveness property: whenever `given` holds, `then` holds some day, under fairness.
+    """A liveness property: whenever `given` is true, `then` becomes true eventually.
 
-    The environment may do anything finitely often; a cycle with one of its steps is no
-    counterexample, so faults and clients have come to rest.
+    It holds under fairness. The environment acts finitely often: a cycle with one of its steps is
+    no counterexample.
     """
 
     name: str
@@ -169,14 +156,14 @@ class Property:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong model: one change, and the claim that must fail because of it.
+    """A wrong model: one change, and the claim that it must break.
 
     Args:
         name: of the change.
         doc: what is wrong.
         killed_by: name of the claim that fails.
         config: name of a small configuration in which it fails.
-        apply: makes the wrong machine from the right one.
+        apply: makes the wrong machine of the right one.
     """
 
     name: str
@@ -225,7 +212,7 @@ class Machine:
         raise LanguageError(f"no action named {name!r}")
 
     def with_actions(self, actions: Iterable[Action]) -> Machine:
-        """The same machine with other actions; mutants are made of this."""
+        """The same machine with other actions."""
         return replace(self, actions=tuple(actions))
 
 
@@ -234,44 +221,13 @@ class Config:
     """Values for a machine's parameters, and bounds for counters, by which explorers run.
 
     Args:
-        name: how reports call it.
+        name: its name in reports.
         params: a value for every parameter, by name.
-        bounds: the largest value of each bound that variables name; larger counts are cut off.
+        bounds: the largest value of each bound that variables name; steps beyond it are left out.
+        purpose: what it is for, in a few words.
     """
 
     name: str
     params: Mapping[str, Value]
     bounds: Mapping[str, int] = field(default_factory=dict)
-
-
-def const_of(value: Value) -> Const:
-    """The constant for a value, as `lift` makes it."""
-    made = lift(value)
-    assert isinstance(made, Const)
-    return made
-
-
-def cases(choice: type[enum.Enum] | Sequence[object]) -> tuple[object, ...]:
-    """The values of a choice in their fixed order."""
-    return tuple(choice)
-
-
-__all__ = [
-    "Action",
-    "Actor",
-    "Assign",
-    "Claim",
-    "Config",
-    "Effect",
-    "Emit",
-    "EnumSort",
-    "Fairness",
-    "Machine",
-    "Mutant",
-    "Property",
-    "When",
-    "cases",
-    "emit",
-    "flatten",
-    "when",
-]
+    purpose: str = ""

@@ -1,31 +1,30 @@
-"""Named configurations: what explorers fix that proofs leave open.
-
-Begin with   CONFIGS.
-"""
+"""Named configurations: what explorers fix and proofs leave open. Begin with CONFIGS."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
-from pglife_spec.postgres.state import REPAIRS
-
-REAL = {param.name: False for param in REPAIRS}
-REPAIRED = {param.name: True for param in REPAIRS}
+from pglife_spec.postgres.words.releases import VERIFIED, Feature, release_of
+from pglife_spec.postgres.words.repairs import REPAIRS
 
 
 def config(
     name: str,
     version: int,
+    purpose: str = "",
     *,
     repaired: bool = False,
     bounds: dict[str, int] | None = None,
     **params: Value,
 ) -> Config:
-    """A configuration: small unless told otherwise.
+    """A configuration, small unless the arguments say otherwise.
 
     Args:
-        name: how reports call it.
-        version: 15 or 18.
+        name: its name in reports.
+        version: the release, by its major version.
+        purpose: what it is for.
         repaired: whether all repairs are on.
         bounds: the most backends, dead-end children and io workers.
         params: parameters that differ from the small default.
@@ -37,54 +36,66 @@ def config(
         "autovacuum": False,
         "logical_launcher": False,
         "hot_standby": True,
-        "io_workers": 1 if version >= 18 else 0,
+        "io_workers": int(Feature.IO_WORKERS in release_of(version).features),
         "child_slots": 1,
         "fork_faults": False,
         "reloads": False,
         "stray_signals": False,
     }
-    values.update(REPAIRED if repaired else REAL)
-    values.update(params)
+    values |= {param.name: repaired for param in REPAIRS}
+    values |= params
     workers = values["io_workers"]
     assert isinstance(workers, int)
     limits = {"backend": 1, "dead_end": 1, "io_worker": workers}
-    limits.update(bounds or {})
-    return Config(name, values, limits)
+    return Config(name, values, limits | (bounds or {}), purpose)
 
 
-_ALL = [
-    made
-    for version in (15, 18)
-    for made in (
-        config(f"tiny-{version}", version, io_workers=0, bounds={"dead_end": 0}),
-        config(
-            f"tiny-{version}-repaired",
-            version,
-            repaired=True,
-            io_workers=0,
-            bounds={"dead_end": 0},
-        ),
-        config(f"doors-{version}", version, io_workers=0, bounds={"backend": 0}),
-        config(f"small-{version}", version),
-        config(f"small-{version}-repaired", version, repaired=True),
-        config(f"no-restart-{version}", version, restart_after_crash=False),
-        config(
-            f"forks-fail-{version}",
-            version,
-            fork_faults=True,
-            io_workers=0,
-            bounds={"backend": 0, "dead_end": 0},
-        ),
-        config(
-            f"full-{version}",
-            version,
-            logging_collector=True,
-            autovacuum=True,
-            logical_launcher=True,
-            child_slots=2,
-            bounds={"backend": 2, "dead_end": 1},
-        ),
+def _configurations(version: int) -> Iterator[Config]:
+    tiny = "one session, no refused clients: every state in about a minute"
+    small = "one session, one refused client, one io worker: claims that tiny has no case for"
+    repaired = "; all repairs are on, so that every property holds"
+    yield config(f"tiny-{version}", version, tiny, io_workers=0, bounds={"dead_end": 0})
+    yield config(
+        f"tiny-{version}-repaired",
+        version,
+        tiny + repaired,
+        repaired=True,
+        io_workers=0,
+        bounds={"dead_end": 0},
     )
-]
+    yield config(
+        f"doors-{version}",
+        version,
+        "no session, one refused client: what a dead-end child can delay",
+        io_workers=0,
+        bounds={"backend": 0},
+    )
+    yield config(f"small-{version}", version, small)
+    yield config(f"small-{version}-repaired", version, small + repaired, repaired=True)
+    yield config(
+        f"no-restart-{version}",
+        version,
+        "as small, with restart_after_crash off: a crash ends the server",
+        restart_after_crash=False,
+    )
+    yield config(
+        f"forks-fail-{version}",
+        version,
+        "no clients, but fork() may fail at any moment",
+        fork_faults=True,
+        io_workers=0,
+        bounds={"backend": 0, "dead_end": 0},
+    )
+    yield config(
+        f"full-{version}",
+        version,
+        "every kind of child, two sessions: too large to visit every state, for random walks",
+        logging_collector=True,
+        autovacuum=True,
+        logical_launcher=True,
+        child_slots=2,
+        bounds={"backend": 2, "dead_end": 1},
+    )
 
-CONFIGS: dict[str, Config] = {made.name: made for made in _ALL}
+
+CONFIGS = {made.name: made for release in VERIFIED for made in _configurations(release.number)}

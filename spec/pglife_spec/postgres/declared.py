@@ -1,4 +1,4 @@
-"""The declared actions by name: `declared.recovery_ends` is the list of its cases.
+"""The declared actions by name: `declared.startup_finishes_recovery` is the list of its cases.
 
 An action that is declared for several kinds of children, or for several shutdown modes, has one
 case for each; `Action.choices` says which it is. `case_of()` picks one.
@@ -11,41 +11,40 @@ from collections.abc import Sequence
 
 from pglife_spec.lang.machine import Action
 from pglife_spec.postgres.actions.admission import (
+    accept_client_in_wait_dead_end,
     admit_client,
-    client_leaves,
-    client_meets_fork_failure,
+    client_disconnects,
+    fork_for_client_fails,
+    operator_terminates_session,
     refuse_client,
-    serve_last_client,
-    session_is_terminated,
 )
-from pglife_spec.postgres.actions.birth import (
-    begin,
-    launch_in_run,
+from pglife_spec.postgres.actions.faults import (
+    child_crashes,
+    counted_child_crashes,
+    fork_begins_to_fail,
+    fork_works_again,
+    operator_sends_sigint_to_checkpointer,
+    operator_sends_sigusr2_to_checkpointer,
+    operator_stops_io_worker,
+    operator_terminates_background_process,
+    startup_fails,
+    startup_fork_begins_to_fail,
+)
+from pglife_spec.postgres.actions.launch import (
+    fork_first_children,
+    launch_background_process,
     launch_io_worker,
     launch_logger,
     launch_logical_replication_launcher,
-    launch_writer,
-)
-from pglife_spec.postgres.actions.faults import (
-    background_process_is_terminated,
-    checkpointer_gets_stray_sigint,
-    checkpointer_gets_stray_sigusr2,
-    child_crashes,
-    fork_begins_to_fail,
-    fork_works_again,
-    io_worker_is_terminated,
-    one_of_many_crashes,
-    processes_become_scarce,
-    startup_fails,
 )
 from pglife_spec.postgres.actions.reaping import (
     end_reaping,
     process_pmsignal,
     reap_background_process,
     reap_checkpointer,
+    reap_counted_child,
     reap_logger,
     reap_logical_replication_launcher,
-    reap_one_of_many,
     reap_startup,
 )
 from pglife_spec.postgres.actions.requests import (
@@ -55,25 +54,28 @@ from pglife_spec.postgres.actions.requests import (
     process_reload_request,
     process_shutdown_request,
 )
-from pglife_spec.postgres.children import (
-    background_process_ends_when_told,
-    checkpointer_ends_when_told,
-    child_quits,
-    recovery_ends,
-    refused_client_goes,
-    shutdown_checkpoint_begins,
-    shutdown_checkpoint_ends,
+from pglife_spec.postgres.children.checkpointer import (
+    checkpointer_begins_shutdown_checkpoint,
+    checkpointer_exits_at_sigusr2,
+    checkpointer_finishes_shutdown_checkpoint,
+)
+from pglife_spec.postgres.children.exits import (
+    background_process_exits_at_sigterm,
+    child_exits_at_sigquit,
+    dead_end_child_exits,
+    signaled_child_exits,
+)
+from pglife_spec.postgres.children.startup import (
     startup_begins_redo,
-    startup_ends_when_told,
-    startup_finishes,
-    told_child_ends,
+    startup_exits,
+    startup_exits_at_sigterm,
+    startup_finishes_recovery,
 )
 
 LAUNCHES = (
     *launch_logger,
     *launch_io_worker,
-    *launch_writer,
-    *launch_in_run,
+    *launch_background_process,
     *launch_logical_replication_launcher,
 )
 """The postmaster starts a missing child."""
@@ -84,11 +86,11 @@ REAPS = (
     *reap_background_process,
     *reap_logical_replication_launcher,
     *reap_logger,
-    *reap_one_of_many,
+    *reap_counted_child,
 )
 """The postmaster reaps one child."""
 
-ADMISSIONS = (*admit_client, *refuse_client, *client_meets_fork_failure)
+ADMISSIONS = (*admit_client, *refuse_client, *fork_for_client_fails)
 """The postmaster accepts a client's connection."""
 
 
@@ -112,52 +114,51 @@ __all__ = [
     "ADMISSIONS",
     "LAUNCHES",
     "REAPS",
+    "accept_client_in_wait_dead_end",
     "admit_client",
     "among",
-    "background_process_ends_when_told",
-    "background_process_is_terminated",
-    "begin",
+    "background_process_exits_at_sigterm",
     "case_of",
-    "checkpointer_ends_when_told",
-    "checkpointer_gets_stray_sigint",
-    "checkpointer_gets_stray_sigusr2",
+    "checkpointer_begins_shutdown_checkpoint",
+    "checkpointer_exits_at_sigusr2",
+    "checkpointer_finishes_shutdown_checkpoint",
     "child_crashes",
-    "child_quits",
-    "client_leaves",
-    "client_meets_fork_failure",
+    "child_exits_at_sigquit",
+    "client_disconnects",
+    "counted_child_crashes",
+    "dead_end_child_exits",
     "end_reaping",
     "fork_begins_to_fail",
+    "fork_first_children",
+    "fork_for_client_fails",
     "fork_works_again",
-    "io_worker_is_terminated",
     "issue_sigkill",
-    "launch_in_run",
+    "launch_background_process",
     "launch_io_worker",
     "launch_logger",
     "launch_logical_replication_launcher",
-    "launch_writer",
-    "one_of_many_crashes",
     "operator_requests_reload",
     "operator_requests_shutdown",
+    "operator_sends_sigint_to_checkpointer",
+    "operator_sends_sigusr2_to_checkpointer",
+    "operator_stops_io_worker",
+    "operator_terminates_background_process",
+    "operator_terminates_session",
     "process_pmsignal",
     "process_reload_request",
     "process_shutdown_request",
-    "processes_become_scarce",
     "reap_background_process",
     "reap_checkpointer",
+    "reap_counted_child",
     "reap_logger",
     "reap_logical_replication_launcher",
-    "reap_one_of_many",
     "reap_startup",
-    "recovery_ends",
     "refuse_client",
-    "refused_client_goes",
-    "serve_last_client",
-    "session_is_terminated",
-    "shutdown_checkpoint_begins",
-    "shutdown_checkpoint_ends",
+    "signaled_child_exits",
     "startup_begins_redo",
-    "startup_ends_when_told",
+    "startup_exits",
+    "startup_exits_at_sigterm",
     "startup_fails",
-    "startup_finishes",
-    "told_child_ends",
+    "startup_finishes_recovery",
+    "startup_fork_begins_to_fail",
 ]

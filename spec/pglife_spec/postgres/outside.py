@@ -15,24 +15,36 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Action, Actor, Emit, When
 from pglife_spec.meanings.pack import label
 from pglife_spec.meanings.python.program import Evidence, Program
 from pglife_spec.postgres import declared as actions
-from pglife_spec.postgres import state
 from pglife_spec.postgres.declared import among, case_of
-from pglife_spec.postgres.words import (
-    PM,
-    SINGLETONS,
-    Control,
-    Exit,
-    Kind,
-    Life,
-    PidFile,
-    Shutdown,
-    Signal,
+from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE, number, recorded
+from pglife_spec.postgres.state.postmaster import (
+    ABORT_TIMER,
+    CONNS_ALLOWED,
+    EXIT,
+    FATAL_ERROR,
+    PID_FILE,
+    REAPING,
+    REQUEST,
+    SHUTDOWN,
+    STARTUP_STATUS,
+    STATE,
 )
+from pglife_spec.postgres.state.shared import (
+    CONTROL,
+    RECOVERED,
+    RECOVERY_STARTED,
+    REDO,
+    XLOG_IS_SHUTDOWN,
+)
+from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown, Signal
+from pglife_spec.postgres.words.kinds import SINGLETONS
+from pglife_spec.postgres.words.releases import Feature, release_of
 
 # Log lines.
 
@@ -90,7 +102,7 @@ _LOGGER_IN_LOG = "system logger process"
 _EITHER = frozenset({Kind.BACKEND.name, Kind.DEAD_END_BACKEND.name})
 
 
-class UnknownChildError(Exception):
+class UnknownChildError(SpecError):
     """A log line announces the crash of a process that the model does not have."""
 
 
@@ -148,8 +160,9 @@ def lines(evidence: Iterable[Evidence], kinds: frozenset[str]) -> tuple[Line, ..
 
 
 def line_kinds(version: int) -> frozenset[str]:
-    """The kinds of evidence that appear in the log; pmState is logged since 18 (PM-01)."""
-    return frozenset({"log", "pmstate"}) if version >= 18 else frozenset({"log"})
+    """The kinds of evidence that appear in the log of a release."""
+    logged = Feature.PM_STATE_IS_LOGGED in release_of(version).features
+    return frozenset({"log", "pmstate"}) if logged else frozenset({"log"})
 
 
 # Other evidence of a step.
@@ -204,7 +217,7 @@ def cause_of(action: Action) -> Cause:
     if among(action, actions.ADMISSIONS):
         return Cause.CLIENT
     is_own = action.actor in (Actor.POSTMASTER, Actor.CHILD)
-    if is_own or among(action, actions.client_leaves, actions.operator_requests_reload):
+    if is_own or among(action, actions.client_disconnects, actions.operator_requests_reload):
         return Cause.NOTHING
     return Cause.STIMULUS
 
@@ -212,19 +225,19 @@ def cause_of(action: Action) -> Cause:
 _KIND_OF_CASES = (
     (actions.reap_startup, Kind.STARTUP),
     (actions.startup_begins_redo, Kind.STARTUP),
-    (actions.recovery_ends, Kind.STARTUP),
-    (actions.startup_finishes, Kind.STARTUP),
-    (actions.startup_ends_when_told, Kind.STARTUP),
+    (actions.startup_finishes_recovery, Kind.STARTUP),
+    (actions.startup_exits, Kind.STARTUP),
+    (actions.startup_exits_at_sigterm, Kind.STARTUP),
     (actions.reap_checkpointer, Kind.CHECKPOINTER),
-    (actions.shutdown_checkpoint_begins, Kind.CHECKPOINTER),
-    (actions.shutdown_checkpoint_ends, Kind.CHECKPOINTER),
-    (actions.checkpointer_ends_when_told, Kind.CHECKPOINTER),
+    (actions.checkpointer_begins_shutdown_checkpoint, Kind.CHECKPOINTER),
+    (actions.checkpointer_finishes_shutdown_checkpoint, Kind.CHECKPOINTER),
+    (actions.checkpointer_exits_at_sigusr2, Kind.CHECKPOINTER),
     (actions.reap_logical_replication_launcher, Kind.BG_WORKER),
     (actions.launch_logical_replication_launcher, Kind.BG_WORKER),
     (actions.reap_logger, Kind.LOGGER),
     (actions.launch_logger, Kind.LOGGER),
     (actions.launch_io_worker, Kind.IO_WORKER),
-    (actions.refused_client_goes, Kind.DEAD_END_BACKEND),
+    (actions.dead_end_child_exits, Kind.DEAD_END_BACKEND),
 )
 _KIND_OF = {action.name: kind for cases, kind in _KIND_OF_CASES for action in cases}
 
@@ -244,7 +257,7 @@ def life_of(action: Action) -> Life | None:
 def reap_after_quit() -> list[tuple[Action, Action]]:
     """Each death by SIGQUIT with the step that reaps it."""
     reaps = {kind_of(a): a for a in actions.REAPS if life_of(a) is Life.CRASHED}
-    return [(quits, reaps[kind_of(quits)]) for quits in actions.child_quits]
+    return [(quits, reaps[kind_of(quits)]) for quits in actions.child_exits_at_sigquit]
 
 
 # Stimuli.
@@ -280,12 +293,12 @@ _TERM, _INT, _USR2 = signal.SIGTERM, signal.SIGINT, signal.SIGUSR2
 _SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
     Kind.STARTUP: [(frozenset({_TERM}), case_of(actions.startup_fails))],
     Kind.CHECKPOINTER: [
-        (frozenset({_INT}), case_of(actions.checkpointer_gets_stray_sigint)),
-        (frozenset({_USR2}), case_of(actions.checkpointer_gets_stray_sigusr2)),
+        (frozenset({_INT}), case_of(actions.operator_sends_sigint_to_checkpointer)),
+        (frozenset({_USR2}), case_of(actions.operator_sends_sigusr2_to_checkpointer)),
     ],
-    Kind.IO_WORKER: [(frozenset({_INT, _USR2}), case_of(actions.io_worker_is_terminated))],
+    Kind.IO_WORKER: [(frozenset({_INT, _USR2}), case_of(actions.operator_stops_io_worker))],
     **{
-        kind: [(numbers, case_of(actions.background_process_is_terminated, kind=kind))]
+        kind: [(numbers, case_of(actions.operator_terminates_background_process, kind=kind))]
         for kind, numbers in {
             Kind.BG_WRITER: frozenset({_TERM}),
             Kind.WAL_WRITER: frozenset({_TERM, _INT}),
@@ -302,7 +315,7 @@ def signal_to_child(kind: Kind, number: signal.Signals) -> list[Action]:
     A session's end by SIGTERM is not among them: a session may end at any time.
     """
     if number in FATAL_SIGNALS:
-        cases = actions.child_crashes if kind in SINGLETONS else actions.one_of_many_crashes
+        cases = actions.child_crashes if kind in SINGLETONS else actions.counted_child_crashes
         return [action for action in cases if kind_of(action) is kind]
     return [action for numbers, action in _SIGNALS.get(kind, ()) if number in numbers]
 
@@ -330,26 +343,26 @@ def orders(kind: Kind, life: Life) -> frozenset[signal.Signals]:
 
 EXIT_CODES = {Exit.EXITED_0: 0, Exit.EXITED_1: 1}
 _POSTMASTER = (
-    state.STATE,
-    state.SHUTDOWN,
-    state.FATAL_ERROR,
-    state.CONNS_ALLOWED,
-    state.EXIT,
-    state.PID_FILE,
+    STATE,
+    SHUTDOWN,
+    FATAL_ERROR,
+    CONNS_ALLOWED,
+    EXIT,
+    PID_FILE,
 )
 _SHOWN = (
-    state.STATE,
-    state.EXIT,
-    state.SHUTDOWN,
-    state.FATAL_ERROR,
-    state.ABORT_CLOCK,
-    state.CONNS_ALLOWED,
-    state.STARTUP_STATUS,
-    state.REQUEST,
-    state.REAPING,
-    state.CONTROL,
-    state.RECOVERY_STARTED,
-    state.XLOG_IS_SHUTDOWN,
+    STATE,
+    EXIT,
+    SHUTDOWN,
+    FATAL_ERROR,
+    ABORT_TIMER,
+    CONNS_ALLOWED,
+    STARTUP_STATUS,
+    REQUEST,
+    REAPING,
+    CONTROL,
+    RECOVERY_STARTED,
+    XLOG_IS_SHUTDOWN,
 )
 
 
@@ -362,22 +375,22 @@ class View:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.is_starting = program.predicate(state.STATE == PM.PM_STARTUP)
-        self.is_running = program.predicate(state.EXIT == Exit.ALIVE)
-        self.was_shut_down = program.predicate(state.CONTROL == Control.SHUT_DOWN)
+        self.is_starting = program.predicate(STATE == PM.PM_STARTUP)
+        self.is_running = program.predicate(EXIT == Exit.ALIVE)
+        self.was_shut_down = program.predicate(CONTROL == Control.SHUT_DOWN)
         """The control file says "shut down": a start needs no recovery."""
-        self.in_redo = program.predicate(state.REDO)
-        self.is_recovered = program.predicate(state.RECOVERED)
-        self.startup_is_quitting = program.predicate(state.LIFE[Kind.STARTUP] == Life.QUITTING)
-        self._exit = program.evaluate(state.EXIT)
-        self._pid_file = program.evaluate(state.PID_FILE)
-        self._pm = program.evaluate(state.STATE)
+        self.in_redo = program.predicate(REDO)
+        self.is_recovered = program.predicate(RECOVERED)
+        self.startup_is_quitting = program.predicate(LIFE[Kind.STARTUP] == Life.QUITTING)
+        self._exit = program.evaluate(EXIT)
+        self._pid_file = program.evaluate(PID_FILE)
+        self._pm = program.evaluate(STATE)
         self._known: dict[int, tuple[int, ...]] = {}
         self._children = [_number(program, kind) for kind in Kind]
         self._orders = [
             (kind, sent, _lives(program, kind, life))
             for kind in Kind
-            for life in state.ALIVE_LIVES
+            for life in ALIVE_LIVES
             if (sent := orders(kind, life))
         ]
         self._postmaster = [program.evaluate(var) for var in _POSTMASTER]
@@ -433,7 +446,7 @@ class View:
         values = self.program.unpack(at)
         return [
             " ".join(f"{var.name}={label(values[var.name])}" for var in variables)
-            for variables in (_SHOWN, state.LIFE.values())
+            for variables in (_SHOWN, LIFE.values())
         ]
 
 
@@ -448,16 +461,16 @@ def _counter(program: Program, expr: Expr) -> Callable[[int], int]:
 
 def _number(program: Program, kind: Kind) -> Callable[[int], int]:
     if kind in SINGLETONS:
-        return _counter(program, state.recorded(kind))
-    return _counter(program, state.number(kind))
+        return _counter(program, recorded(kind))
+    return _counter(program, number(kind))
 
 
 def _lives(program: Program, kind: Kind, life: Life) -> Callable[[int], int]:
-    if kind in state.LIFE:
-        return _counter(program, state.LIFE[kind] == life)
-    if (kind, life) not in state.COUNT:
+    if kind in LIFE:
+        return _counter(program, LIFE[kind] == life)
+    if (kind, life) not in COUNT:
         return lambda _at: 0
-    return _counter(program, state.COUNT[kind, life])
+    return _counter(program, COUNT[kind, life])
 
 
 view_of = cache(View)

@@ -17,13 +17,14 @@ from pglife_spec.meanings.python.program import Evidence, Program
 from pglife_spec.postgres import declared as actions
 from pglife_spec.postgres import outside
 from pglife_spec.postgres.declared import among, case_of
-from pglife_spec.postgres.state import REAPING, STATE
+from pglife_spec.postgres.state.postmaster import REAPING, STATE
 from pglife_spec.postgres.words import PM, Kind, Shutdown, Signal
+from pglife_spec.postgres.words.releases import Feature, release_of
 
 _MOST_STEPS = 400
 
 _ORDER_18: tuple[Sequence[Action], ...] = (
-    actions.begin,
+    actions.fork_first_children,
     actions.process_shutdown_request,
     actions.process_reload_request,
     actions.REAPS,
@@ -36,7 +37,7 @@ _SMART, _FAST, _IMMEDIATE = (
     for mode in (Shutdown.SmartShutdown, Shutdown.FastShutdown, Shutdown.ImmediateShutdown)
 )
 _ORDER_15: tuple[Sequence[Action], ...] = (
-    actions.begin,
+    actions.fork_first_children,
     actions.process_reload_request,
     _FAST,
     _IMMEDIATE,
@@ -94,7 +95,8 @@ class Schedule:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        order = _ORDER_18 if program.config.params["version"] == 18 else _ORDER_15
+        release = release_of(program.config.params["version"])
+        order = _ORDER_15 if Feature.WORK_IN_HANDLERS in release.features else _ORDER_18
         self._places = {a.name: place for place, cases in enumerate(order) for a in cases}
         self._is_reaping = program.predicate(REAPING)
         self._is_open = program.predicate(STATE == PM.PM_RUN)
@@ -156,7 +158,7 @@ class Schedule:
             (
                 a
                 for a in found
-                if outside.kind_of(a) in obeying and not among(a, actions.refused_client_goes)
+                if outside.kind_of(a) in obeying and not among(a, actions.dead_end_child_exits)
             ),
             None,
         )

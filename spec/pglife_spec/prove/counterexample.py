@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import z3  # type: ignore[import-untyped]
 
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import INT, Expr, Value
 from pglife_spec.lang.machine import Action
 from pglife_spec.lang.walk import names_in
@@ -31,7 +32,7 @@ from pglife_spec.prove.report import COUNTS, INIT, Counterexample
 SMALL_NUMBERS = (0, 1, 2)
 
 
-class EvaluatorsDisagreeError(Exception):
+class EvaluatorsDisagreeError(SpecError):
     """The solver and the plain evaluator see different things: one of our own programs is wrong."""
 
 

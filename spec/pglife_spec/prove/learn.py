@@ -14,8 +14,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pglife_spec.lang.expr import LanguageError, Value, show
-from pglife_spec.lang.machine import Assign, Effect, Emit, Machine, When
+from pglife_spec.lang.expr import Assign, LanguageError, Value, show
+from pglife_spec.lang.machine import Effect, Emit, Machine, When
 from pglife_spec.prove.houdini import Houdini, Mask, bits
 from pglife_spec.prove.lemmas import Fact, Lemma, Vocabulary, gather
 from pglife_spec.prove.mine import never_together

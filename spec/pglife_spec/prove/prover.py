@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.queues import SimpleQueue
 
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Machine
 from pglife_spec.prove.counterexample import explain_all
@@ -24,7 +25,7 @@ Progress = Callable[[str], None]
 Message = tuple[int, str, object]
 
 
-class ProofError(Exception):
+class ProofError(SpecError):
     """A proof could not be carried out, which says nothing about the machine."""
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
+from pglife_spec.lang.errors import SpecError
+
 ID = re.compile(r"\b[A-Z]{2,3}(?:1[0-9])?-[0-9]{2,3}\b")
 """The shape of an id."""
 RANGE = re.compile(rf"({ID.pattern})(?:\.\.([0-9]{{2,3}})\b)?")
@@ -28,11 +30,11 @@ EVIDENCE = frozenset(
 14, or in the source; remembered; or concluded."""
 
 
-class RulesError(ValueError):
+class RulesError(SpecError, ValueError):
     """The rules' text is not of the form that the loader expects."""
 
 
-class UnknownRuleError(LookupError):
+class UnknownRuleError(SpecError, LookupError):
     """An id that no rule has; `nearest` are those that look like it."""
 
     def __init__(self, id_: str, nearest: tuple[str, ...] = ()) -> None:

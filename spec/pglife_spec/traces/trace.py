@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import BOOL, EnumSort, Sort, Value
 from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.meanings.pack import label
@@ -25,7 +26,7 @@ SAFE_INTEGER = 2**53
 """JSON readers that keep numbers as doubles are exact below this."""
 
 
-class TraceError(Exception):
+class TraceError(SpecError):
     """A trace file cannot be read; the message says what was expected and what is there."""
 
 

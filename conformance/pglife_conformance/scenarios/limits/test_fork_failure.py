@@ -80,7 +80,7 @@ FORK_FAILED = f"E{NO_PROCESS}\n\0".encode()
     "CN-10",
     source="postmaster.c: report_fork_failure_to_client()",
     needs=[Need.OS_SIGNALS],
-    spec=actions.client_meets_fork_failure,
+    spec=actions.fork_for_client_fails,
 )
 def test_a_client_is_told_that_it_could_not_be_given_a_process(cluster: Cluster) -> None:
     """A client for whom no process can be forked hears it from the postmaster itself, in the words
@@ -121,7 +121,7 @@ _FEW = {
     "CN-30",
     source=ACCEPTER,
     needs=[Need.OS_SIGNALS],
-    spec=actions.client_meets_fork_failure,
+    spec=actions.fork_for_client_fails,
 )
 @pytest.mark.unmonitored("so many clients are too many ways for the model to go on")
 @settings(**_FEW, max_logical_replication_workers=0)
@@ -140,7 +140,7 @@ def test_a_fork_that_failed_gives_its_slot_back(cluster: Cluster) -> None:
     "SH-04",
     source=ACCEPTER,
     needs=[Need.OS_SIGNALS],
-    spec=actions.client_meets_fork_failure,
+    spec=actions.fork_for_client_fails,
 )
 def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -> None:
     """A client that a smart shutdown refuses is told of the fork that failed and not of the
@@ -175,7 +175,7 @@ def opened_alone(cluster: Cluster, barrier: StartupBarrier) -> list[LogRecord]:
     "PR-24",
     source=LAUNCHES,
     needs=[*CRASH, Need.STARTUP_BARRIER],
-    spec=actions.launch_in_run,
+    spec=actions.launch_background_process,
 )
 def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Cluster) -> None:
     """A server whose walwriter and autovacuum launcher could not be forked is open without them,
@@ -209,7 +209,13 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
 
 
 @claim(
-    "ST-07", "CR-20", "CR-23", "INV-94", source=LAUNCHES, needs=GATED, spec=actions.launch_writer
+    "ST-07",
+    "CR-20",
+    "CR-23",
+    "INV-94",
+    source=LAUNCHES,
+    needs=GATED,
+    spec=actions.launch_background_process,
 )
 def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster) -> None:
     """A restart after a crash whose checkpointer and background writer cannot be forked waits for
@@ -312,7 +318,7 @@ def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> N
     then.expect_log(f"^{NO_PROCESS}$")
 
 
-@claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec=actions.begin)
+@claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec=actions.fork_first_children)
 def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork at all ends with 1 and takes its lock file with it."""
     cluster = counted_cluster

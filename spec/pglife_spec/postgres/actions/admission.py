@@ -1,8 +1,8 @@
-"""Clients at the door: who is admitted, who is refused and in which words.
+"""Clients that connect: which are admitted, and which are refused with which message.
 
-Begin with   admit_client, then refuse_client.
-Owns         canAcceptConnections (2.4) and the forks it leads to.
-Source       postmaster.c: canAcceptConnections(), BackendStartup().
+Begin with admit_client, then refuse_client.
+
+Source: postmaster.c: canAcceptConnections(), BackendStartup().
 """
 
 from __future__ import annotations
@@ -12,26 +12,24 @@ import enum
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import Expr, ite
 from pglife_spec.lang.machine import Actor, emit, when
-from pglife_spec.postgres.effects import fork
-from pglife_spec.postgres.state import (
-    CHILD_SLOTS,
+from pglife_spec.postgres.actions.effects import fork
+from pglife_spec.postgres.state.children import COUNT, LIFE, number
+from pglife_spec.postgres.state.postmaster import (
+    BETWEEN_EVENTS,
     CONNS_ALLOWED,
-    COUNT,
     FATAL_ERROR,
     FORK_FAILS,
     LAST_ACCEPT,
-    LIFE,
-    READY,
-    SHUTDOWN,
-    V18,
-    number,
+    PENDING,
     state_is,
 )
-from pglife_spec.postgres.words import PM, Kind, Life, Shutdown
+from pglife_spec.postgres.words import PM, Kind, Life
+from pglife_spec.postgres.words.parameters import CHILD_SLOTS
+from pglife_spec.postgres.words.releases import Feature, has
 
 
 class Refusal(enum.Enum):
-    """Why a client is turned away before authentication, with PostgreSQL's words for it."""
+    """Why a client is refused before authentication, with PostgreSQL's message for it."""
 
     CAC_SHUTDOWN = "the database system is shutting down"
     CAC_STARTUP = "the database system is starting up"
@@ -45,32 +43,32 @@ ACCEPTING = ~state_is(PM.PM_INIT, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
 
 
 def slots_are_free() -> Expr:
-    """Whether a child slot is left: 18 has a pool for backends, 15 counts bgworkers too."""
-    workers = ite(V18, 0, ite(LIFE[Kind.BG_WORKER] == Life.ABSENT, 0, 1))
+    """Whether a child slot is free; without pools, background workers use the same slots."""
+    workers = ite(has(Feature.SLOT_POOLS), 0, ite(LIFE[Kind.BG_WORKER] == Life.ABSENT, 0, 1))
     return number(Kind.BACKEND) + workers < CHILD_SLOTS
 
 
 def _reason(refusal: Refusal) -> Expr:
-    pending = SHUTDOWN != Shutdown.NoShutdown
     match refusal:
         case Refusal.CAC_SHUTDOWN:
-            return (~OPEN & pending) | (OPEN & ~CONNS_ALLOWED)
+            return (~OPEN & PENDING) | (OPEN & ~CONNS_ALLOWED)
         case Refusal.CAC_STARTUP:
-            return ~pending & ~FATAL_ERROR & state_is(PM.PM_STARTUP)
+            return ~PENDING & ~FATAL_ERROR & state_is(PM.PM_STARTUP)
         case Refusal.CAC_NOTHOTSTANDBY:
-            return ~pending & ~FATAL_ERROR & state_is(PM.PM_RECOVERY)
+            return ~PENDING & ~FATAL_ERROR & state_is(PM.PM_RECOVERY)
         case Refusal.CAC_RECOVERY:
             opening = ~FATAL_ERROR & state_is(PM.PM_STARTUP, PM.PM_RECOVERY)
-            return ~OPEN & ~pending & ~opening
+            return ~OPEN & ~PENDING & ~opening
         case Refusal.CAC_TOOMANY:
             return OPEN & CONNS_ALLOWED & ~slots_are_free()
 
 
 @action(Actor.CLIENT, "postmaster.c: BackendStartup()", "CN-07", "CN-10", "INV-32")
 def admit_client() -> Step:
-    """A client comes while the server is open and has a slot: a backend is forked."""
+    """A client connects while the server is open and a slot is free: the postmaster forks a
+    backend."""
     return Step(
-        when=[READY, ~FORK_FAILS, OPEN, CONNS_ALLOWED, slots_are_free()],
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, OPEN, CONNS_ALLOWED, slots_are_free()],
         then=[fork(Kind.BACKEND, OPEN), emit("admitted")],
     )
 
@@ -88,9 +86,10 @@ def admit_client() -> Step:
     why=tuple(Refusal),
 )
 def refuse_client(why: Refusal) -> Step:
-    """A client comes while it cannot be admitted: a dead-end child is forked to tell it so."""
+    """A client connects and cannot be admitted: the postmaster forks a dead-end child, which
+    sends the refusal."""
     return Step(
-        when=[READY, ~FORK_FAILS, ACCEPTING, _reason(why)],
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, ACCEPTING, _reason(why)],
         then=[
             fork(Kind.DEAD_END_BACKEND, ~state_is(PM.PM_WAIT_DEAD_END)),
             emit("refusal", why.value),
@@ -99,19 +98,20 @@ def refuse_client(why: Refusal) -> Step:
 
 
 @action(Actor.CLIENT, "postmaster.c: ServerLoop()", "SV-25", "INV-40")
-def serve_last_client() -> Step:
-    """18: a client noticed in the same turn is still served after PM_WAIT_DEAD_END was entered.
+def accept_client_in_wait_dead_end() -> Step:
+    """18: the wait that led to PM_WAIT_DEAD_END also reported a client: the postmaster still
+    forks a dead-end child for it.
 
-    The events of a turn are a snapshot: dropping the sockets from the wait set comes too late for
-    them. Nobody signals the dead-end child that is forked so.
+    The loop handles every event of one wait; it removes the sockets from the wait set too late for
+    those. No signal is sent to this child.
     """
     return Step(
-        when=[READY, ~FORK_FAILS, state_is(PM.PM_WAIT_DEAD_END), LAST_ACCEPT],
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, state_is(PM.PM_WAIT_DEAD_END), LAST_ACCEPT],
         then=[
             LAST_ACCEPT.becomes(False),
             fork(Kind.DEAD_END_BACKEND, ~state_is(PM.PM_WAIT_DEAD_END)),
             when(
-                SHUTDOWN != Shutdown.NoShutdown,
+                PENDING,
                 emit("refusal", Refusal.CAC_SHUTDOWN.value),
                 emit("refusal", Refusal.CAC_RECOVERY.value),
             ),
@@ -120,41 +120,42 @@ def serve_last_client() -> Step:
 
 
 @action(Actor.CLIENT, "postmaster.c: report_fork_failure_to_client()", "SE-34")
-def client_meets_fork_failure() -> Step:
-    """A client comes while fork fails: it is told so by the postmaster itself; nothing changes."""
+def fork_for_client_fails() -> Step:
+    """A client connects while fork() fails: the postmaster itself sends the error, and nothing
+    changes."""
     return Step(
-        when=[READY, FORK_FAILS, ACCEPTING],
+        when=[BETWEEN_EVENTS, FORK_FAILS, ACCEPTING],
         then=[emit("refusal", "could not fork new process for connection")],
     )
 
 
 @action(Actor.CLIENT, "tcop/postgres.c: PostgresMain()", "SE-44", "SE-47")
-def client_leaves() -> Step:
-    """A session ends by its client's wish, or a newcomer fails to get in: exit 0 or 1."""
+def client_disconnects() -> Step:
+    """A client disconnects or fails to authenticate: its backend exits with 0 or 1."""
     running = COUNT[Kind.BACKEND, Life.RUNNING]
-    ended = COUNT[Kind.BACKEND, Life.EXITED_0]
+    exited = COUNT[Kind.BACKEND, Life.EXITED_0]
     return Step(
         when=[running >= 1],
-        then=[running.becomes(running - 1), ended.becomes(ended + 1)],
+        then=[running.becomes(running - 1), exited.becomes(exited + 1)],
     )
 
 
 @action(Actor.OPERATOR, "storage/ipc/signalfuncs.c: pg_terminate_backend()", "SE-30", "SG-28")
-def session_is_terminated() -> Step:
-    """Somebody sends SIGTERM to a session."""
+def operator_terminates_session() -> Step:
+    """The operator sends SIGTERM to a backend."""
     running = COUNT[Kind.BACKEND, Life.RUNNING]
-    told = COUNT[Kind.BACKEND, Life.TERMINATING]
+    terminating = COUNT[Kind.BACKEND, Life.TERMINATING]
     return Step(
         when=[running >= 1],
-        then=[running.becomes(running - 1), told.becomes(told + 1)],
+        then=[running.becomes(running - 1), terminating.becomes(terminating + 1)],
     )
 
 
 ACTIONS = [
     *admit_client,
     *refuse_client,
-    *serve_last_client,
-    *client_meets_fork_failure,
-    *client_leaves,
-    *session_is_terminated,
+    *accept_client_in_wait_dead_end,
+    *fork_for_client_fails,
+    *client_disconnects,
+    *operator_terminates_session,
 ]

@@ -1,7 +1,6 @@
-"""What may go wrong from outside: deaths at any moment, stray signals, a fork that fails.
+"""What may go wrong at any moment: crashes, signals to single children, a fork() that fails.
 
-Begin with   child_crashes; every other action here is a way of a child to end that nobody ordered.
-Owns         the environment's faults and an operator's signals to single children (3.3).
+Begin with child_crashes. The operator's signals are here too: no shutdown sends them.
 """
 
 from __future__ import annotations
@@ -9,26 +8,17 @@ from __future__ import annotations
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor, when
-from pglife_spec.postgres.state import (
-    ALIVE_LIVES,
-    COUNT,
-    FORK_FAILS,
-    FORK_FAULTS,
-    LIFE,
-    SCARCE,
-    STRAY_SIGNALS,
-    V18,
-)
-from pglife_spec.postgres.words import COUNTED, SINGLETONS, Kind, Life
-
-_COUNTED_ALIVE = tuple(
-    (kind, life) for kind in COUNTED for life in (Life.RUNNING, Life.TERMINATING, Life.QUITTING)
-)
+from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE
+from pglife_spec.postgres.state.postmaster import FORK_FAILS, STARTUP_FORK_FAILS
+from pglife_spec.postgres.words import Kind, Life
+from pglife_spec.postgres.words.kinds import BACKGROUND, COUNTED, SINGLETONS
+from pglife_spec.postgres.words.parameters import FORK_FAULTS, STRAY_SIGNALS
+from pglife_spec.postgres.words.releases import Feature, has
 
 
 @action(Actor.FAULT, "any", "CR-01", "CR-63", "SG-40", kind=SINGLETONS)
 def child_crashes(kind: Kind) -> Step:
-    """A child dies by a signal or with an exit code that means a crash, at any moment."""
+    """A child is killed by a signal, or exits with a status that means a crash."""
     return Step(
         when=[in_(LIFE[kind], *ALIVE_LIVES)],
         then=[LIFE[kind].becomes(Life.CRASHED)],
@@ -45,8 +35,9 @@ def child_crashes(kind: Kind) -> Step:
     kind=COUNTED,
     life=(Life.RUNNING, Life.TERMINATING, Life.QUITTING),
 )
-def one_of_many_crashes(kind: Kind, life: Life) -> Step:
-    """One of the children that come in numbers dies badly, at any moment."""
+def counted_child_crashes(kind: Kind, life: Life) -> Step:
+    """A backend, a dead-end child or an io worker is killed by a signal, or exits with a status
+    that means a crash."""
     count, crashed = COUNT[kind, life], COUNT[kind, Life.CRASHED]
     return Step(
         when=[count >= 1],
@@ -56,7 +47,7 @@ def one_of_many_crashes(kind: Kind, life: Life) -> Step:
 
 @action(Actor.FAULT, "startup.c: StartupProcessMain()", "PR-20", "RC-21")
 def startup_fails() -> Step:
-    """The startup process gives up with FATAL: exit code 1."""
+    """The startup process fails with FATAL: exit code 1."""
     startup = LIFE[Kind.STARTUP]
     return Step(
         when=[in_(startup, Life.RUNNING, Life.TERMINATING)],
@@ -64,17 +55,9 @@ def startup_fails() -> Step:
     )
 
 
-@action(
-    Actor.OPERATOR,
-    "any",
-    "SG-12",
-    "SG-13",
-    "SG-15",
-    "SG-22",
-    kind=(Kind.BG_WRITER, Kind.WAL_WRITER, Kind.AUTOVAC_LAUNCHER, Kind.BG_WORKER),
-)
-def background_process_is_terminated(kind: Kind) -> Step:
-    """Somebody sends SIGTERM to a single background process; it ends and is replaced."""
+@action(Actor.OPERATOR, "any", "SG-12", "SG-13", "SG-15", "SG-22", kind=BACKGROUND)
+def operator_terminates_background_process(kind: Kind) -> Step:
+    """The operator sends SIGTERM to one background process, which exits and is replaced."""
     return Step(
         when=[LIFE[kind] == Life.RUNNING],
         then=[LIFE[kind].becomes(Life.TERMINATING)],
@@ -82,25 +65,27 @@ def background_process_is_terminated(kind: Kind) -> Step:
 
 
 @action(Actor.OPERATOR, "storage/aio/method_worker.c: IoWorkerMain()", "SG-20", "IO-05")
-def io_worker_is_terminated() -> Step:
-    """Somebody sends SIGINT or SIGUSR2 to an io worker, or it fails with exit code 1."""
+def operator_stops_io_worker() -> Step:
+    """The operator sends SIGINT or SIGUSR2 to an io worker, or the io worker fails with exit
+    code 1."""
     running = COUNT[Kind.IO_WORKER, Life.RUNNING]
-    told = COUNT[Kind.IO_WORKER, Life.TERMINATING]
+    terminating = COUNT[Kind.IO_WORKER, Life.TERMINATING]
     return Step(
         when=[running >= 1],
-        then=[running.becomes(running - 1), told.becomes(told + 1)],
+        then=[running.becomes(running - 1), terminating.becomes(terminating + 1)],
     )
 
 
 @action(Actor.OPERATOR, "checkpointer.c: CheckpointerMain()", "SG-11", "CK-07")
-def checkpointer_gets_stray_sigusr2() -> Step:
-    """SIGUSR2 by hand: 18 exits without a checkpoint; 15 writes the shutdown checkpoint first."""
+def operator_sends_sigusr2_to_checkpointer() -> Step:
+    """The operator sends SIGUSR2 to the checkpointer: 18 exits without a checkpoint, 15 writes the
+    shutdown checkpoint first."""
     checkpointer = LIFE[Kind.CHECKPOINTER]
     return Step(
         when=[STRAY_SIGNALS, in_(checkpointer, Life.RUNNING, Life.XLOG_SHUT_DOWN)],
         then=[
             when(
-                V18,
+                has(Feature.CHECKPOINTER_OUTLIVES_WAL),
                 checkpointer.becomes(Life.TERMINATING),
                 checkpointer.becomes(Life.CHECKPOINTING),
             )
@@ -109,45 +94,49 @@ def checkpointer_gets_stray_sigusr2() -> Step:
 
 
 @action(Actor.OPERATOR, "checkpointer.c: CheckpointerMain()", "SG-11", "TR18-25")
-def checkpointer_gets_stray_sigint() -> Step:
-    """18: SIGINT by hand makes the checkpointer write the shutdown checkpoint at once."""
+def operator_sends_sigint_to_checkpointer() -> Step:
+    """18: the operator sends SIGINT to the checkpointer, which writes the shutdown checkpoint."""
     checkpointer = LIFE[Kind.CHECKPOINTER]
     return Step(
-        when=[STRAY_SIGNALS, V18, checkpointer == Life.RUNNING],
+        when=[
+            STRAY_SIGNALS,
+            has(Feature.CHECKPOINTER_OUTLIVES_WAL),
+            checkpointer == Life.RUNNING,
+        ],
         then=[checkpointer.becomes(Life.CHECKPOINTING)],
     )
 
 
 @action(Actor.FAULT, "any", "MM-16")
 def fork_begins_to_fail() -> Step:
-    """The system runs out of processes."""
+    """The system has no room for another process: every fork() fails."""
     return Step(when=[FORK_FAULTS, ~FORK_FAILS], then=[FORK_FAILS.becomes(True)])
 
 
 @action(Actor.FAULT, "any", "MM-16", "ST-07")
-def processes_become_scarce() -> Step:
-    """Of the next family the startup process will be the one too many."""
-    return Step(when=[FORK_FAULTS, ~SCARCE], then=[SCARCE.becomes(True)])
+def startup_fork_begins_to_fail() -> Step:
+    """The system has room for the first children but not for the startup process, the last."""
+    return Step(when=[FORK_FAULTS, ~STARTUP_FORK_FAILS], then=[STARTUP_FORK_FAILS.becomes(True)])
 
 
 @action(Actor.FAULT, "any", "MM-16")
 def fork_works_again() -> Step:
-    """The system has processes again."""
+    """The system has room for processes again."""
     return Step(
-        when=[FORK_FAILS | SCARCE],
-        then=[FORK_FAILS.becomes(False), SCARCE.becomes(False)],
+        when=[FORK_FAILS | STARTUP_FORK_FAILS],
+        then=[FORK_FAILS.becomes(False), STARTUP_FORK_FAILS.becomes(False)],
     )
 
 
 ACTIONS = [
     *child_crashes,
-    *one_of_many_crashes,
+    *counted_child_crashes,
     *startup_fails,
-    *background_process_is_terminated,
-    *io_worker_is_terminated,
-    *checkpointer_gets_stray_sigusr2,
-    *checkpointer_gets_stray_sigint,
+    *operator_terminates_background_process,
+    *operator_stops_io_worker,
+    *operator_sends_sigusr2_to_checkpointer,
+    *operator_sends_sigint_to_checkpointer,
     *fork_begins_to_fail,
-    *processes_become_scarce,
+    *startup_fork_begins_to_fail,
     *fork_works_again,
 ]

@@ -1,20 +1,18 @@
-"""Deaths as the postmaster sees them, and messages from its children.
+"""Exits of children as the postmaster sees them, and messages from children.
 
-Begin with   the reap actions, one for each way a kind can end, in the order of table 3.4; then
-             end_reaping, which runs the state machine once for all of them (RP-01).
-Owns         the reaper table and the PMSignal messages of this scope (7.1).
-Source       postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsignal();
-             15: reaper(), sigusr1_handler().
+Begin with the reap actions, one for each way in which a kind can exit, in the order of the reaper;
+then end_reaping, which runs the state machine once for all of them (RP-01).
+
+Source: postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsignal();
+15: reaper(), sigusr1_handler().
 """
 
 from __future__ import annotations
 
 from pglife_spec.lang.declare import Step, action
-from pglife_spec.lang.expr import const
+from pglife_spec.lang.expr import TRUE
 from pglife_spec.lang.machine import Actor, emit, flatten, when
-from pglife_spec.postgres.actions.state_machine import state_machine
-from pglife_spec.postgres.effects import (
-    ALL_BUT_LOGGER,
+from pglife_spec.postgres.actions.effects import (
     Effects,
     advance_to,
     clear_fatal_error,
@@ -26,72 +24,58 @@ from pglife_spec.postgres.effects import (
     signal,
     write_pid_file,
 )
-from pglife_spec.postgres.state import (
-    AUTOVACUUM,
+from pglife_spec.postgres.actions.state_machine import state_machine
+from pglife_spec.postgres.state.children import COUNT, LIFE, NO_ZOMBIE
+from pglife_spec.postgres.state.postmaster import (
+    ALIVE,
+    BETWEEN_EVENTS,
     CONNS_ALLOWED,
-    COUNT,
-    CRASHY,
+    CRASH_OR_IMMEDIATE,
     FATAL_ERROR,
     FORK_FAILS,
-    HOT_STANDBY,
-    LIFE,
-    LIVES,
-    LOGGING_COLLECTOR,
-    LOGICAL_LAUNCHER,
-    NOBODY_DEAD,
-    READY,
+    IMMEDIATE,
+    PENDING,
     REAPING,
-    RECOVERY_STARTED,
-    REPAIR_STARTUP_EXIT_IN_CRASH,
-    REPAIR_XLOG_IN_CRASH_STARTUP,
-    SHUTDOWN,
     STARTUP_STATUS,
-    V15,
-    V18,
-    XLOG_IS_SHUTDOWN,
     state_is,
 )
-from pglife_spec.postgres.words import (
-    COUNTED,
-    PM,
-    Kind,
-    Life,
-    PidFile,
-    Shutdown,
-    Signal,
-    StartupStatus,
+from pglife_spec.postgres.state.shared import RECOVERY_STARTED, XLOG_IS_SHUTDOWN
+from pglife_spec.postgres.words import PM, Kind, Life, PidFile, Signal, StartupStatus
+from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, BACKGROUND, COUNTED, KINDS
+from pglife_spec.postgres.words.parameters import HOT_STANDBY, LOGGING_COLLECTOR
+from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_XLOG_IN_CRASH_STARTUP,
 )
 
 _REAPER = "postmaster.c: process_pm_child_exit()"
 
 
-def _helpers_of_15() -> Effects:
-    """TR17-04: up to 17 the reaper itself forks what is missing, before it says "ready"."""
-    wanted = {
-        Kind.CHECKPOINTER: const(True),
-        Kind.BG_WRITER: const(True),
-        Kind.WAL_WRITER: const(True),
-        Kind.AUTOVAC_LAUNCHER: AUTOVACUUM,
-        Kind.BG_WORKER: LOGICAL_LAUNCHER,
-    }
+def _fork_background_processes() -> Effects:
+    """TR17-04: up to 17 the reaper forks what is missing before it logs "ready"."""
     return tuple(
         when(
-            V15 & ~FORK_FAILS & condition & (LIFE[kind] == Life.ABSENT),
+            has(Feature.REAPER_FORKS_CHILDREN)
+            & ~FORK_FAILS
+            & KINDS[kind].wanted
+            & (LIFE[kind] == Life.ABSENT),
             fork(kind, state_is(PM.PM_RUN)),
         )
-        for kind, condition in wanted.items()
+        for kind in (Kind.CHECKPOINTER, *BACKGROUND)
     )
 
 
-def open_for_business() -> Effects:
-    """PM_RUN: 18 says so first and launches its helpers later, 15 the other way round (MM-25)."""
+def open_server() -> Effects:
+    """Enter PM_RUN: 18 logs it first and launches background processes later, 15 does so before
+    (MM-25)."""
     return flatten(
         [
             STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
             clear_fatal_error(),
             advance_to(PM.PM_RUN),
             CONNS_ALLOWED.becomes(True),
-            _helpers_of_15(),
+            _fork_background_processes(),
             log("database system is ready to accept connections"),
             write_pid_file(PidFile.READY),
         ]
@@ -99,8 +83,8 @@ def open_for_business() -> Effects:
 
 
 def _startup_failed() -> Effects:
-    """TR18-07, TR18-08: a startup process that was not told to die ends the server."""
-    told = flatten(
+    """TR18-07, TR18-08: a startup process that failed without a signal ends the server."""
+    signaled = flatten(
         [
             STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
             when(state_is(PM.PM_STARTUP), advance_to(PM.PM_WAIT_BACKENDS)),
@@ -110,7 +94,7 @@ def _startup_failed() -> Effects:
         [
             when(
                 STARTUP_STATUS == StartupStatus.STARTUP_SIGNALED,
-                told,
+                signaled,
                 STARTUP_STATUS.becomes(StartupStatus.STARTUP_CRASHED),
             ),
             crash(Kind.STARTUP),
@@ -119,17 +103,16 @@ def _startup_failed() -> Effects:
 
 
 def _startup_done(life: Life) -> Effects:
-    """Exit 0, or 1 with a shutdown under way: TR18-04, TR18-05."""
-    pending = SHUTDOWN != Shutdown.NoShutdown
-    stays = flatten([STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING)])
+    """TR18-04, TR18-05: exit code 0, or 1 in a shutdown."""
+    stays = STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING)
     if life is Life.EXITED_1:
         otherwise: Effects = _startup_failed()
     else:
         repaired = REPAIR_STARTUP_EXIT_IN_CRASH & FATAL_ERROR & state_is(PM.PM_WAIT_BACKENDS)
-        otherwise = (when(repaired, stays, open_for_business()),)
+        otherwise = (when(repaired, stays, open_server()),)
     return (
         when(
-            pending,
+            PENDING,
             [
                 STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
                 advance_to(PM.PM_WAIT_BACKENDS),
@@ -152,10 +135,11 @@ def _startup_done(life: Life) -> Effects:
     life=(Life.EXITED_0, Life.EXITED_1, Life.CRASHED),
 )
 def reap_startup(life: Life) -> Step:
-    """The startup process has ended: the server opens, goes on shutting down, or gives up."""
+    """The postmaster reaps the startup process: it opens the server, continues a shutdown, or
+    handles a failure."""
     end = _startup_failed() if life is Life.CRASHED else _startup_done(life)
     return Step(
-        when=[LIVES, LIFE[Kind.STARTUP] == life],
+        when=[ALIVE, LIFE[Kind.STARTUP] == life],
         then=[REAPING.becomes(True), forget(Kind.STARTUP, life), end],
     )
 
@@ -171,15 +155,17 @@ def reap_startup(life: Life) -> Step:
     life=(Life.EXITED_0, Life.CRASHED),
 )
 def reap_checkpointer(life: Life) -> Step:
-    """The checkpointer has ended: as told in the right state, in any other way a crash."""
-    fine = V18 & state_is(PM.PM_WAIT_CHECKPOINTER)
-    fine_15 = ~V18 & state_is(PM.PM_SHUTDOWN)
+    """The postmaster reaps the checkpointer: exit code 0 in the state that waits for it continues
+    the shutdown, anything else is a crash."""
+    outlives_wal = has(Feature.CHECKPOINTER_OUTLIVES_WAL)
+    last = outlives_wal & state_is(PM.PM_WAIT_CHECKPOINTER)
+    wal_shut_down = ~outlives_wal & state_is(PM.PM_SHUTDOWN)
     done = flatten([advance_to(PM.PM_WAIT_DEAD_END), signal(Signal.SIGTERM, *ALL_BUT_LOGGER)])
     end: Effects = crash(Kind.CHECKPOINTER)
     if life is Life.EXITED_0:
-        end = (when(fine, done, when(fine_15, advance_to(PM.PM_SHUTDOWN_2), end)),)
+        end = (when(last, done, when(wal_shut_down, advance_to(PM.PM_SHUTDOWN_2), end)),)
     return Step(
-        when=[LIVES, LIFE[Kind.CHECKPOINTER] == life],
+        when=[ALIVE, LIFE[Kind.CHECKPOINTER] == life],
         then=[REAPING.becomes(True), forget(Kind.CHECKPOINTER, life), end],
     )
 
@@ -191,13 +177,14 @@ def reap_checkpointer(life: Life) -> Step:
     "RP-14",
     "RP-17",
     "SG-41",
-    kind=(Kind.BG_WRITER, Kind.WAL_WRITER, Kind.AUTOVAC_LAUNCHER),
+    kind=tuple(kind for kind in BACKGROUND if kind is not Kind.BG_WORKER),
     life=(Life.EXITED_0, Life.CRASHED),
 )
 def reap_background_process(kind: Kind, life: Life) -> Step:
-    """Exit 0 is forgotten and made good by the loop; any other end is a crash."""
+    """The postmaster reaps a background process: exit code 0 is fine, and the main loop launches
+    another; any other status is a crash."""
     return Step(
-        when=[LIVES, LIFE[kind] == life],
+        when=[ALIVE, LIFE[kind] == life],
         then=[
             REAPING.becomes(True),
             forget(kind, life),
@@ -216,9 +203,10 @@ def reap_background_process(kind: Kind, life: Life) -> Step:
     life=(Life.EXITED_1, Life.CRASHED),
 )
 def reap_logical_replication_launcher(life: Life) -> Step:
-    """Exit 1 is logged and the worker comes back later; any other end is a crash."""
+    """The postmaster reaps the logical replication launcher: exit code 1 is logged, and another is
+    launched later; any other status is a crash."""
     return Step(
-        when=[LIVES, LIFE[Kind.BG_WORKER] == life],
+        when=[ALIVE, LIFE[Kind.BG_WORKER] == life],
         then=[
             REAPING.becomes(True),
             forget(Kind.BG_WORKER, life),
@@ -231,14 +219,14 @@ def reap_logical_replication_launcher(life: Life) -> Step:
 
 @action(Actor.POSTMASTER, _REAPER, "RP-19", "CR-44", "LG-02", "RP-08")
 def reap_logger() -> Step:
-    """The logger is replaced at once, however it ended; never a crash."""
+    """The postmaster reaps the logger and replaces it at once; its exit is never a crash."""
     replaced = LOGGING_COLLECTOR & ~FORK_FAILS
     return Step(
-        when=[LIVES, LIFE[Kind.LOGGER] == Life.CRASHED],
+        when=[ALIVE, LIFE[Kind.LOGGER] == Life.CRASHED],
         then=[
             REAPING.becomes(True),
             forget(Kind.LOGGER, Life.CRASHED),
-            when(replaced, fork(Kind.LOGGER, const(True))),
+            when(replaced, fork(Kind.LOGGER, TRUE)),
         ],
     )
 
@@ -253,10 +241,11 @@ def reap_logger() -> Step:
     kind=COUNTED,
     life=(Life.EXITED_0, Life.CRASHED),
 )
-def reap_one_of_many(kind: Kind, life: Life) -> Step:
-    """A session, a dead-end child or an io worker has ended: 0 and 1 are fine, else a crash."""
+def reap_counted_child(kind: Kind, life: Life) -> Step:
+    """The postmaster reaps a backend, a dead-end child or an io worker: exit codes 0 and 1 are
+    fine, any other status is a crash."""
     return Step(
-        when=[LIVES, COUNT[kind, life] >= 1],
+        when=[ALIVE, COUNT[kind, life] >= 1],
         then=[
             REAPING.becomes(True),
             forget(kind, life),
@@ -267,9 +256,9 @@ def reap_one_of_many(kind: Kind, life: Life) -> Step:
 
 @action(Actor.POSTMASTER, _REAPER, "RP-01", "SM-01", "MM-08")
 def end_reaping() -> Step:
-    """When nobody dead is left to reap, the state machine runs once."""
+    """When no zombie is left, the postmaster runs the state machine once."""
     return Step(
-        when=[LIVES, REAPING, NOBODY_DEAD],
+        when=[ALIVE, REAPING, NO_ZOMBIE],
         then=[REAPING.becomes(False), state_machine()],
     )
 
@@ -287,17 +276,13 @@ def _recovery_started() -> Effects:
 def _xlog_is_shutdown() -> Effects:
     """TR18-24, TR18-25."""
     unexpected = flatten([log("WAL was shut down unexpectedly"), handle_fatal_error()])
-    afresh = (
-        REPAIR_XLOG_IN_CRASH_STARTUP
-        & state_is(PM.PM_STARTUP)
-        & (SHUTDOWN != Shutdown.ImmediateShutdown)
-    )
+    afresh = REPAIR_XLOG_IN_CRASH_STARTUP & state_is(PM.PM_STARTUP) & ~IMMEDIATE
     return flatten(
         [
             when(
                 state_is(PM.PM_WAIT_XLOG_SHUTDOWN),
                 advance_to(PM.PM_WAIT_XLOG_ARCHIVAL),
-                when(~CRASHY | afresh, unexpected),
+                when(~CRASH_OR_IMMEDIATE | afresh, unexpected),
             ),
             state_machine(),
         ]
@@ -317,20 +302,18 @@ def _xlog_is_shutdown() -> Effects:
     flags=("recovery", "xlog", "both"),
 )
 def process_pmsignal(flags: str) -> Step:
-    """Messages are looked at in a fixed order, and are gone then, whether they were heeded or not.
-
-    Redo has begun: the crash is over. The shutdown checkpoint is done: go on, or crash.
-    """
+    """The postmaster reads and resets the PMSignal flags in a fixed order: at RECOVERY_STARTED the
+    crash is over; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes."""
     recovery, xlog = flags != "xlog", flags != "recovery"
-    heeded = state_is(PM.PM_STARTUP) & (SHUTDOWN == Shutdown.NoShutdown)
+    expected = state_is(PM.PM_STARTUP) & ~PENDING
     return Step(
         when=[
-            READY,
+            BETWEEN_EVENTS,
             RECOVERY_STARTED if recovery else ~RECOVERY_STARTED,
             XLOG_IS_SHUTDOWN if xlog else ~XLOG_IS_SHUTDOWN,
         ],
         then=[
-            [RECOVERY_STARTED.becomes(False), when(heeded, _recovery_started())]
+            [RECOVERY_STARTED.becomes(False), when(expected, _recovery_started())]
             if recovery
             else (),
             [XLOG_IS_SHUTDOWN.becomes(False), _xlog_is_shutdown()] if xlog else (),
@@ -344,7 +327,7 @@ ACTIONS = [
     *reap_background_process,
     *reap_logical_replication_launcher,
     *reap_logger,
-    *reap_one_of_many,
+    *reap_counted_child,
     *end_reaping,
     *process_pmsignal,
 ]

@@ -1,9 +1,9 @@
-"""Requests to the postmaster: smart, fast and immediate shutdown, reload, the SIGKILL clock.
+"""Requests to the postmaster: smart, fast and immediate shutdown, reload, and the SIGKILL timer.
 
-Begin with   operator_requests_shutdown, then process_shutdown_request.
-Owns         what each request does in each state (4.1), and the escalation (SL-05).
-Source       postmaster.c: process_pm_shutdown_request(), process_pm_reload_request(), ServerLoop();
-             15: pmdie(), SIGHUP_handler().
+Begin with operator_requests_shutdown, then process_shutdown_request.
+
+Source: postmaster.c: process_pm_shutdown_request(), process_pm_reload_request(), ServerLoop();
+15: pmdie(), SIGHUP_handler().
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Actor, Effect, flatten, when
-from pglife_spec.postgres.actions.state_machine import state_machine
-from pglife_spec.postgres.effects import (
+from pglife_spec.postgres.actions.effects import (
     Effects,
     advance_to,
     log,
@@ -20,27 +19,31 @@ from pglife_spec.postgres.effects import (
     terminate_children,
     write_pid_file,
 )
-from pglife_spec.postgres.state import (
-    ABORT_CLOCK,
+from pglife_spec.postgres.actions.state_machine import state_machine
+from pglife_spec.postgres.state.postmaster import (
+    ABORT_TIMER,
+    ALIVE,
+    BETWEEN_EVENTS,
     CONNS_ALLOWED,
-    CRASHY,
+    CRASH_OR_IMMEDIATE,
     FAST_TOO,
     FATAL_ERROR,
-    LIVES,
-    READY,
     RELOAD,
-    RELOADS,
-    REPAIR_KILL_DEAD_END,
-    REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REQUEST,
     SHUTDOWN,
-    V15,
-    V18,
     state_is,
 )
 from pglife_spec.postgres.words import PM, Kind, PidFile, Shutdown, Signal
+from pglife_spec.postgres.words.parameters import RELOADS
+from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_KILL_DEAD_END,
+    REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
+)
 
 MODES = (Shutdown.SmartShutdown, Shutdown.FastShutdown, Shutdown.ImmediateShutdown)
+#: Whether SIGQUIT of an immediate shutdown, and SIGKILL, reach dead-end children (CR-08).
+_REACHES_DEAD_END = has(Feature.DEAD_END_IS_A_KIND) | REPAIR_KILL_DEAD_END
 _WORD = {
     Shutdown.SmartShutdown: "smart",
     Shutdown.FastShutdown: "fast",
@@ -57,30 +60,33 @@ _WORD = {
     mode=MODES,
 )
 def operator_requests_shutdown(mode: Shutdown) -> Step:
-    """SIGTERM, SIGINT or SIGQUIT reaches the postmaster; of several the strongest counts.
+    """The operator sends the postmaster SIGTERM, SIGINT or SIGQUIT: a smart, fast or immediate
+    shutdown request.
 
-    18 keeps flags and looks at the strongest. In 15 each signal has its handler, called in the
-    order of signal numbers: INT before QUIT before TERM, and a weaker one that comes later is
-    passed over in silence. So only a fast request besides an immediate one makes a difference.
+    Of several requests the strongest counts. 18 reads flags and takes the strongest. In 15 each
+    signal has a handler, called in the order of the signals' numbers (INT, QUIT, TERM), which
+    ignores a weaker request: only a fast request together with an immediate one makes a difference.
     """
     new: Expr = ~(REQUEST >= mode)
     then: list[Effect] = [REQUEST.becomes(mode)]
     both = REQUEST == Shutdown.ImmediateShutdown
+    one_by_one = has(Feature.WORK_IN_HANDLERS)
     if mode is Shutdown.FastShutdown:
-        new = new | (V15 & both & ~FAST_TOO)
+        new = new | (one_by_one & both & ~FAST_TOO)
         then = [when(both, FAST_TOO.becomes(True), REQUEST.becomes(mode))]
     if mode is Shutdown.ImmediateShutdown:
-        then = [when(V15 & (REQUEST == Shutdown.FastShutdown), FAST_TOO.becomes(True)), *then]
-    return Step(when=[LIVES, ~state_is(PM.PM_INIT), new, ~(SHUTDOWN >= mode)], then=then)
+        fast = REQUEST == Shutdown.FastShutdown
+        then = [when(one_by_one & fast, FAST_TOO.becomes(True)), *then]
+    return Step(when=[ALIVE, ~state_is(PM.PM_INIT), new, ~(SHUTDOWN >= mode)], then=then)
 
 
-def _stop_everybody_at_startup() -> Effects:
-    """STARTUP or RECOVERY: stop the children; the repair quits them if FatalError is still set."""
-    quit_them = flatten(
+def _stop_in_startup() -> Effects:
+    """In PM_STARTUP or PM_RECOVERY end the children; with FatalError the repair sends SIGQUIT."""
+    quit_children = flatten(
         [
             terminate_children(Signal.SIGQUIT, dead_end=True),
             advance_to(PM.PM_WAIT_BACKENDS),
-            ABORT_CLOCK.becomes(True),
+            ABORT_TIMER.becomes(True),
         ]
     )
     return (
@@ -88,7 +94,7 @@ def _stop_everybody_at_startup() -> Effects:
             state_is(PM.PM_STARTUP, PM.PM_RECOVERY),
             when(
                 REPAIR_SHUTDOWN_IN_CRASH_STARTUP & FATAL_ERROR,
-                quit_them,
+                quit_children,
                 advance_to(PM.PM_STOP_BACKENDS),
             ),
         ),
@@ -101,7 +107,7 @@ def _smart() -> Effects:
             when(
                 state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
                 CONNS_ALLOWED.becomes(False),
-                _stop_everybody_at_startup(),
+                _stop_in_startup(),
             ),
         ]
     )
@@ -113,7 +119,7 @@ def _fast() -> Effects:
             when(
                 state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
                 [log("aborting any active transactions"), advance_to(PM.PM_STOP_BACKENDS)],
-                _stop_everybody_at_startup(),
+                _stop_in_startup(),
             ),
         ]
     )
@@ -122,9 +128,9 @@ def _fast() -> Effects:
 def _immediate() -> Effects:
     return flatten(
         [
-            terminate_children(Signal.SIGQUIT, dead_end=V18 | REPAIR_KILL_DEAD_END),
+            terminate_children(Signal.SIGQUIT, dead_end=_REACHES_DEAD_END),
             advance_to(PM.PM_WAIT_BACKENDS),
-            ABORT_CLOCK.becomes(True),
+            ABORT_TIMER.becomes(True),
         ]
     )
 
@@ -147,7 +153,7 @@ def _immediate() -> Effects:
     mode=MODES,
 )
 def process_shutdown_request(mode: Shutdown) -> Step:
-    """The postmaster handles the strongest pending request, and runs the state machine."""
+    """The postmaster handles the strongest pending request and runs the state machine."""
     act = {
         Shutdown.SmartShutdown: _smart,
         Shutdown.FastShutdown: _fast,
@@ -161,7 +167,7 @@ def process_shutdown_request(mode: Shutdown) -> Step:
     if mode is Shutdown.ImmediateShutdown:
         pending = pending & ~FAST_TOO
     return Step(
-        when=[READY, pending],
+        when=[BETWEEN_EVENTS, pending],
         then=[
             *taken,
             when(
@@ -180,25 +186,28 @@ def process_shutdown_request(mode: Shutdown) -> Step:
 
 @action(Actor.OPERATOR, "postmaster.c: handle_pm_reload_request_signal()", "SG-02")
 def operator_requests_reload() -> Step:
-    """SIGHUP reaches the postmaster."""
+    """The operator sends SIGHUP to the postmaster."""
     return Step(
-        when=[RELOADS, LIVES, ~state_is(PM.PM_INIT), ~RELOAD],
+        when=[RELOADS, ALIVE, ~state_is(PM.PM_INIT), ~RELOAD],
         then=[RELOAD.becomes(True)],
     )
 
 
 @action(Actor.POSTMASTER, "postmaster.c: process_pm_reload_request()", "SG-02", "MM-22")
 def process_reload_request() -> Step:
-    """A reload is honoured up to a smart shutdown, and passed on to the children."""
-    honoured: list[Effect] = [log("received SIGHUP, reloading configuration files")]
+    """The postmaster reloads its configuration and sends SIGHUP to its children, except in a fast
+    or immediate shutdown."""
     kinds = tuple(k for k in Kind if k is not Kind.DEAD_END_BACKEND)
     return Step(
-        when=[READY, RELOAD],
+        when=[BETWEEN_EVENTS, RELOAD],
         then=[
             RELOAD.becomes(False),
             when(
                 SHUTDOWN <= Shutdown.SmartShutdown,
-                [*honoured, *(signal(Signal.SIGHUP, kind) for kind in kinds)],
+                [
+                    log("received SIGHUP, reloading configuration files"),
+                    signal(Signal.SIGHUP, *kinds),
+                ],
             ),
         ],
     )
@@ -208,16 +217,14 @@ def process_reload_request() -> Step:
     Actor.POSTMASTER, "postmaster.c: ServerLoop()", "SL-05", "CR-07", "INV-23", "INV-97", "MM-13"
 )
 def issue_sigkill() -> Step:
-    """Five seconds after the clock was armed those still alive are killed, once.
-
-    Up to 17 dead-end children are passed over (CR-08).
-    """
+    """Five seconds after the timer was armed the postmaster sends SIGKILL, once, to the children
+    that are still alive; up to 17 not to dead-end children (CR-08)."""
     return Step(
-        when=[READY, CRASHY, ABORT_CLOCK],
+        when=[BETWEEN_EVENTS, CRASH_OR_IMMEDIATE, ABORT_TIMER],
         then=[
             log("issuing SIGKILL to recalcitrant children"),
-            terminate_children(Signal.SIGKILL, dead_end=V18 | REPAIR_KILL_DEAD_END),
-            ABORT_CLOCK.becomes(False),
+            terminate_children(Signal.SIGKILL, dead_end=_REACHES_DEAD_END),
+            ABORT_TIMER.becomes(False),
         ],
     )
 

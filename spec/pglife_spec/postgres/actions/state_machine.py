@@ -1,16 +1,16 @@
-"""PostmasterStateMachine: what is tried, in order, after a request, a reaping or a message.
+"""PostmasterStateMachine(): what it tries, in order, after a request, a reaping or a message.
 
-Begin with   state_machine(), which is 2.8 from SM-01 to SM-13.
-Owns         whom a shutdown tells to end, whom it waits for, where it goes next.
-Source       postmaster.c: PostmasterStateMachine(), 15.18 and 18.6.
+Begin with state_machine(). It says which children a shutdown signals, which it waits for, and what
+the next state is (SM-01 to SM-13).
+
+Source: postmaster.c: PostmasterStateMachine(), 15.18 and 18.6.
 """
 
 from __future__ import annotations
 
 from pglife_spec.lang.expr import Expr, ite
 from pglife_spec.lang.machine import flatten, when
-from pglife_spec.postgres.effects import (
-    ALL_BUT_LOGGER,
+from pglife_spec.postgres.actions.effects import (
     Effects,
     advance_to,
     exit_postmaster,
@@ -20,58 +20,49 @@ from pglife_spec.postgres.effects import (
     log,
     signal,
 )
-from pglife_spec.postgres.state import (
-    ABORT_CLOCK,
+from pglife_spec.postgres.state.children import COUNT, LIFE, none_recorded, recorded
+from pglife_spec.postgres.state.history import TAINTED
+from pglife_spec.postgres.state.postmaster import (
+    ABORT_TIMER,
+    ALIVE,
     CONNS_ALLOWED,
-    COUNT,
-    CRASHY,
-    EXIT,
+    CRASH_OR_IMMEDIATE,
     FATAL_ERROR,
     FORK_FAILS,
-    IO_WORKERS,
-    LIFE,
+    PENDING,
+    STARTUP_STATUS,
+    state_is,
+)
+from pglife_spec.postgres.state.shared import (
     RECOVERED,
     RECOVERY_STARTED,
     REDO,
+    XLOG_IS_SHUTDOWN,
+)
+from pglife_spec.postgres.words import PM, Exit, Kind, Life, Signal, StartupStatus
+from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, LATER_TARGETS, TARGETS
+from pglife_spec.postgres.words.parameters import IO_WORKERS, RESTART_AFTER_CRASH
+from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
     REPAIR_KILL_DEAD_END,
-    RESTART_AFTER_CRASH,
-    SHUTDOWN,
-    STARTUP_STATUS,
-    TAINTED,
-    V15,
-    V18,
-    XLOG_IS_SHUTDOWN,
-    none_recorded,
-    recorded,
-    state_is,
 )
-from pglife_spec.postgres.words import PM, Exit, Kind, Life, Shutdown, Signal, StartupStatus
 
-#: Told to end at PM_STOP_BACKENDS, and waited for in PM_WAIT_BACKENDS (SM-02, SM-03).
-TARGETS = (
-    Kind.BACKEND,
-    Kind.AUTOVAC_LAUNCHER,
-    Kind.BG_WORKER,
-    Kind.WAL_WRITER,
-    Kind.BG_WRITER,
-    Kind.STARTUP,
-)
-#: Joins them in a crash or an immediate shutdown, 18; of these 15 knows the checkpointer only.
-TARGETS_IF_CRASHY = (Kind.CHECKPOINTER, Kind.IO_WORKER)
+_OUTLIVES_WAL = has(Feature.CHECKPOINTER_OUTLIVES_WAL)
+_DEAD_END_IS_A_KIND = has(Feature.DEAD_END_IS_A_KIND)
 
 
-def targets_are_gone() -> Expr:
-    """Whether nobody is left whom PM_WAIT_BACKENDS waits for (SM-03).
+def targets_have_exited() -> Expr:
+    """Whether no child is left that PM_WAIT_BACKENDS waits for (SM-03).
 
-    15 waits for the checkpointer in a crash but does not signal it; 18 signals whom it waits for,
+    In a crash 15 waits for the checkpointer but sends it nothing; 18 signals what it waits for,
     with a SIGTERM that checkpointer and io workers ignore (MM-02).
     """
-    return none_recorded(*TARGETS) & (~CRASHY | none_recorded(*TARGETS_IF_CRASHY))
+    return none_recorded(*TARGETS) & (~CRASH_OR_IMMEDIATE | none_recorded(*LATER_TARGETS))
 
 
 def _count_normal_backends() -> Effects:
-    """SM-01: a smart shutdown goes on when the last normal backend has gone."""
+    """SM-01: a smart shutdown continues when the last normal backend was reaped."""
     return (
         when(
             state_is(PM.PM_RUN, PM.PM_HOT_STANDBY) & ~CONNS_ALLOWED & none_recorded(Kind.BACKEND),
@@ -81,13 +72,16 @@ def _count_normal_backends() -> Effects:
 
 
 def _stop_backends() -> Effects:
-    """SM-02: tell the target set to end."""
+    """SM-02: send SIGTERM to the target set."""
     return (
         when(
             state_is(PM.PM_STOP_BACKENDS),
             [
                 signal(Signal.SIGTERM, *TARGETS),
-                when(V18 & CRASHY, signal(Signal.SIGTERM, *TARGETS_IF_CRASHY)),
+                when(
+                    has(Feature.AWAITED_ARE_SIGNALED) & CRASH_OR_IMMEDIATE,
+                    signal(Signal.SIGTERM, *LATER_TARGETS),
+                ),
                 advance_to(PM.PM_WAIT_BACKENDS),
             ],
         ),
@@ -95,24 +89,24 @@ def _stop_backends() -> Effects:
 
 
 def _enter_wait_dead_end() -> Effects:
-    """SM-04: 18 also gets rid of the refused clients that came since the first round."""
+    """SM-04: 18 also sends SIGQUIT to the dead-end children forked since the first round."""
     return flatten(
         [
             advance_to(PM.PM_WAIT_DEAD_END),
-            when(V18, signal(Signal.SIGQUIT, Kind.DEAD_END_BACKEND)),
+            when(_DEAD_END_IS_A_KIND, signal(Signal.SIGQUIT, Kind.DEAD_END_BACKEND)),
             when(
-                V18 & REPAIR_KILL_DEAD_END & recorded(Kind.DEAD_END_BACKEND),
-                ABORT_CLOCK.becomes(True),
+                _DEAD_END_IS_A_KIND & REPAIR_KILL_DEAD_END & recorded(Kind.DEAD_END_BACKEND),
+                ABORT_TIMER.becomes(True),
             ),
         ]
     )
 
 
 def _ask_for_shutdown_checkpoint() -> Effects:
-    """SM-05: INT (18) or USR2 (15) to the checkpointer, and wait for it."""
+    """SM-05: send SIGINT (18) or SIGUSR2 (15) to the checkpointer, and wait for it."""
     return (
         when(
-            V18,
+            _OUTLIVES_WAL,
             [
                 signal(Signal.SIGINT, Kind.CHECKPOINTER),
                 advance_to(PM.PM_WAIT_XLOG_SHUTDOWN),
@@ -123,35 +117,35 @@ def _ask_for_shutdown_checkpoint() -> Effects:
 
 
 def _checkpointer_cannot_be_forked() -> Effects:
-    """SM-06: go the way of a crash. 18 leaves the state as it is and comes back only when somebody
-    dies; 15 sends no second signal and sets no clock."""
-    eighteen = flatten(
+    """SM-06: handle it as a crash. 18 keeps the state, which only the exit of a child advances;
+    15 enters PM_WAIT_DEAD_END and arms no timer."""
+    as_fatal_error = flatten(
         [
             handle_fatal_error(),
             when(
-                REPAIR_CHECKPOINTER_FORK_FAILURE & targets_are_gone(),
+                REPAIR_CHECKPOINTER_FORK_FAILURE & targets_have_exited(),
                 _enter_wait_dead_end(),
             ),
         ]
     )
-    fifteen = flatten(
+    by_hand = flatten(
         [
             FATAL_ERROR.becomes(True),
             advance_to(PM.PM_WAIT_DEAD_END),
             signal(Signal.SIGQUIT, Kind.BACKEND, Kind.BG_WORKER),
         ]
     )
-    return (when(V18, eighteen, fifteen),)
+    return (when(has(Feature.HANDLE_FATAL_ERROR), as_fatal_error, by_hand),)
 
 
 def _leave_wait_backends() -> Effects:
-    """SM-03 to SM-06: where PM_WAIT_BACKENDS leads when its targets are gone."""
+    """SM-03 to SM-06: what follows PM_WAIT_BACKENDS when the target set was reaped."""
     missing = LIFE[Kind.CHECKPOINTER] == Life.ABSENT
     return (
         when(
-            state_is(PM.PM_WAIT_BACKENDS) & targets_are_gone(),
+            state_is(PM.PM_WAIT_BACKENDS) & targets_have_exited(),
             when(
-                CRASHY,
+                CRASH_OR_IMMEDIATE,
                 _enter_wait_dead_end(),
                 [
                     when(
@@ -170,29 +164,24 @@ def _leave_wait_backends() -> Effects:
 
 
 def _late_states() -> Effects:
-    """SM-07 and SM-08: archiver and walsenders, then io workers, then the checkpointer."""
-    workers_gone = none_recorded(Kind.IO_WORKER)
-    nobody_else = none_recorded(
-        *(
-            kind
-            for kind in ALL_BUT_LOGGER
-            if kind not in (Kind.CHECKPOINTER, Kind.IO_WORKER, Kind.DEAD_END_BACKEND)
-        )
-    )
+    """SM-07 and SM-08: wait for archiver and walsenders, then io workers, then the checkpointer."""
+    backends_exited = none_recorded(*TARGETS)
     return (
         when(
-            V15 & state_is(PM.PM_SHUTDOWN_2) & none_recorded(Kind.BACKEND, Kind.BG_WORKER),
+            ~_OUTLIVES_WAL
+            & state_is(PM.PM_SHUTDOWN_2)
+            & none_recorded(Kind.BACKEND, Kind.BG_WORKER),
             advance_to(PM.PM_WAIT_DEAD_END),
         ),
         when(
-            V18 & state_is(PM.PM_WAIT_XLOG_ARCHIVAL) & nobody_else,
+            _OUTLIVES_WAL & state_is(PM.PM_WAIT_XLOG_ARCHIVAL) & backends_exited,
             [
                 advance_to(PM.PM_WAIT_IO_WORKERS),
                 signal(Signal.SIGUSR2, Kind.IO_WORKER),
             ],
         ),
         when(
-            V18 & state_is(PM.PM_WAIT_IO_WORKERS) & workers_gone,
+            _OUTLIVES_WAL & state_is(PM.PM_WAIT_IO_WORKERS) & none_recorded(Kind.IO_WORKER),
             [
                 advance_to(PM.PM_WAIT_CHECKPOINTER),
                 signal(Signal.SIGUSR2, Kind.CHECKPOINTER),
@@ -201,27 +190,22 @@ def _late_states() -> Effects:
     )
 
 
-def _dead_end() -> Effects:
-    """SM-09: 15 looks at its list of backends only, 18 at everybody but the logger."""
-    gone = none_recorded(Kind.DEAD_END_BACKEND, Kind.BACKEND, Kind.BG_WORKER)
-    others = (
-        Kind.STARTUP,
-        Kind.CHECKPOINTER,
-        Kind.BG_WRITER,
-        Kind.WAL_WRITER,
-        Kind.AUTOVAC_LAUNCHER,
-        Kind.IO_WORKER,
-    )
+def _wait_dead_end() -> Effects:
+    """SM-09: 15 looks at its list of backends only, 18 at all children but the logger."""
+    listed = (Kind.DEAD_END_BACKEND, Kind.BACKEND, Kind.BG_WORKER)
+    others = tuple(kind for kind in ALL_BUT_LOGGER if kind not in listed)
     return (
         when(
-            state_is(PM.PM_WAIT_DEAD_END) & gone & (V15 | none_recorded(*others)),
+            state_is(PM.PM_WAIT_DEAD_END)
+            & none_recorded(*listed)
+            & (~has(Feature.ONE_CHILD_LIST) | none_recorded(*others)),
             advance_to(PM.PM_NO_CHILDREN),
         ),
     )
 
 
 def reinitialize() -> Effects:
-    """SM-13, CR-20: shared memory is made anew, and recovery begins; FatalError stays (MM-01)."""
+    """SM-13, CR-20: make new shared memory and begin recovery; FatalError stays set (MM-01)."""
     workers = COUNT[Kind.IO_WORKER, Life.RUNNING]
     return flatten(
         [
@@ -233,15 +217,15 @@ def reinitialize() -> Effects:
             TAINTED.becomes(False),
             advance_to(PM.PM_STARTUP),
             workers.becomes(ite(FORK_FAILS, workers, IO_WORKERS)),
-            ABORT_CLOCK.becomes(False),
+            ABORT_TIMER.becomes(False),
             fork_startup(),
         ]
     )
 
 
 def _no_children() -> Effects:
-    """SM-10 to SM-13: how the postmaster ends, or begins again."""
-    ends = when(
+    """SM-10 to SM-13: the postmaster exits, or reinitializes."""
+    exits = when(
         FATAL_ERROR,
         [log("abnormal database system shutdown"), exit_postmaster(Exit.EXITED_1)],
         exit_postmaster(Exit.EXITED_0),
@@ -258,9 +242,9 @@ def _no_children() -> Effects:
             exit_postmaster(Exit.EXITED_1),
         ]
     )
-    here = state_is(PM.PM_NO_CHILDREN) & (EXIT == Exit.ALIVE)
+    here = state_is(PM.PM_NO_CHILDREN) & ALIVE
     return (
-        when(here & (SHUTDOWN != Shutdown.NoShutdown), ends),
+        when(here & PENDING, exits),
         when(here & (STARTUP_STATUS == StartupStatus.STARTUP_CRASHED), fails),
         when(here & ~RESTART_AFTER_CRASH, gives_up),
         when(here & FATAL_ERROR, reinitialize()),
@@ -268,14 +252,14 @@ def _no_children() -> Effects:
 
 
 def state_machine() -> Effects:
-    """All steps in their order, each at most once: one call can fall through many states."""
+    """All steps in order, each at most once: one call can pass through several states."""
     return flatten(
         [
             _count_normal_backends(),
             _stop_backends(),
             _leave_wait_backends(),
             _late_states(),
-            _dead_end(),
+            _wait_dead_end(),
             _no_children(),
         ]
     )

@@ -1,11 +1,12 @@
-"""The safety claims: what holds in every state that the machine can reach.
+"""The safety claims: what is true in every state that the machine can reach.
 
-Begin with   postmaster.py, then family.py.
-Owns         their order, which is that of the invariants in section 11.
+`postmaster.py` has claims about the postmaster's own variables, `children.py` about children,
+shared memory and files. Where a real release breaks a claim, the condition says under which repair
+it holds, and `exception` says how it is broken.
 """
 
-from pglife_spec.postgres.claims import family, postmaster
+from pglife_spec.postgres.claims import children, postmaster
 
-CLAIMS = (*postmaster.CLAIMS, *family.CLAIMS)
+CLAIMS = (*postmaster.CLAIMS, *children.CLAIMS)
 
 __all__ = ["CLAIMS"]

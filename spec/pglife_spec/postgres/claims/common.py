@@ -1,21 +1,19 @@
-"""Conditions that several claims and properties speak of.
-
-Begin with   PENDING, IMMEDIATE, GONE.
-"""
+"""Conditions that claims in both files use."""
 
 from __future__ import annotations
 
-from pglife_spec.postgres.state import EXIT, SHUTDOWN
-from pglife_spec.postgres.words import PM, Exit, Shutdown
+from pglife_spec.postgres.words import PM
+from pglife_spec.postgres.words.parameters import FORK_FAULTS
+from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_FORK_FAILURE
 
-PENDING = SHUTDOWN != Shutdown.NoShutdown
-IMMEDIATE = SHUTDOWN == Shutdown.ImmediateShutdown
-GONE = EXIT != Exit.ALIVE
-NORMAL_LATE = (
-    PM.PM_SHUTDOWN,
+STATES_15 = (PM.PM_SHUTDOWN, PM.PM_SHUTDOWN_2)
+STATES_18 = (
     PM.PM_WAIT_XLOG_SHUTDOWN,
-    PM.PM_SHUTDOWN_2,
     PM.PM_WAIT_XLOG_ARCHIVAL,
     PM.PM_WAIT_IO_WORKERS,
     PM.PM_WAIT_CHECKPOINTER,
 )
+#: Where a shutdown without a crash waits, from the shutdown checkpoint on.
+CHECKPOINT_STATES = (*STATES_15, *STATES_18)
+#: Where a startup process that cannot be forked does not end the postmaster at once.
+FORKS = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS

@@ -1,76 +1,59 @@
-"""What the postmaster does to its children and to itself, as effects that actions share.
+"""What the postmaster does to its children and to itself: effects that several actions share.
 
-Begin with   advance_to(), signal(), crash().
-Owns         how each signal changes each kind of child (table 3.3), what a crash does (5.1).
-Leaves out   when any of it happens: that is in the actions.
-Source       postmaster.c: UpdatePMState(), signal_child(), HandleChildCrash(), HandleFatalError().
+Begin with advance_to(), signal() and crash(). The actions say when each of them happens.
+
+Source: postmaster.c: UpdatePMState(), signal_child(), HandleChildCrash(), HandleFatalError().
 """
 
 from __future__ import annotations
 
 from pglife_spec.lang.expr import Expr, in_
 from pglife_spec.lang.machine import Effect, emit, flatten, when
-from pglife_spec.postgres.state import (
-    ABORT_CLOCK,
+from pglife_spec.postgres.state.children import (
+    ALIVE_LIVES,
     COUNT,
+    LIFE,
+    UNQUIT_LIVES,
+    alive,
+    recorded,
+)
+from pglife_spec.postgres.state.history import FORKED_LATE, ROUND, TAINTED, TWO_ROUNDS
+from pglife_spec.postgres.state.postmaster import (
+    ABORT_TIMER,
     EXIT,
     FATAL_ERROR,
     FORK_FAILS,
-    FORKED_LATE,
+    IMMEDIATE,
     LAST_ACCEPT,
-    LIFE,
     PID_FILE,
+    STARTUP_FORK_FAILS,
+    STARTUP_STATUS,
+    STATE,
+    state_is,
+)
+from pglife_spec.postgres.words import PM, Exit, Kind, Life, PidFile, Signal, StartupStatus
+from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, KINDS, UP
+from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
     REPAIR_LAST_ACCEPT,
     REPAIR_STARTUP_FORK_FAILURE,
-    ROUND,
-    SCARCE,
-    SHUTDOWN,
-    STARTUP_STATUS,
-    STATE,
-    TAINTED,
-    TWO_ROUNDS,
-    V18,
-    alive,
-    recorded,
-    state_is,
-)
-from pglife_spec.postgres.words import (
-    COUNTED,
-    PM,
-    Exit,
-    Kind,
-    Life,
-    PidFile,
-    Shutdown,
-    Signal,
-    StartupStatus,
 )
 
 Effects = tuple[Effect, ...]
-
-#: What SIGTERM ends, and with it a shutdown's first round (SG-10 ff). The others ignore it.
-HONOURS_SIGTERM = (
-    Kind.STARTUP,
-    Kind.BG_WRITER,
-    Kind.WAL_WRITER,
-    Kind.AUTOVAC_LAUNCHER,
-    Kind.BG_WORKER,
-    Kind.BACKEND,
-    Kind.DEAD_END_BACKEND,
-)
+_OUTLIVES_WAL = has(Feature.CHECKPOINTER_OUTLIVES_WAL)
 
 
 def advance_to(state: PM) -> Effects:
-    """Assign pmState; 18 says so at DEBUG1, also when nothing changes (PM-01)."""
-    served: Effects = ()
+    """Assign pmState; 18 logs it at DEBUG1, also when nothing changes (PM-01)."""
+    accepted: Effects = ()
     if state is PM.PM_WAIT_DEAD_END:
-        served = (LAST_ACCEPT.becomes(V18 & ~REPAIR_LAST_ACCEPT),)
-    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state), served])
+        accepted = (LAST_ACCEPT.becomes(has(Feature.WAIT_EVENT_SET) & ~REPAIR_LAST_ACCEPT),)
+    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state), accepted])
 
 
 def log(text: str) -> Effect:
-    """A line of the postmaster at LOG."""
+    """The postmaster logs a line at LOG."""
     return emit("log", text)
 
 
@@ -80,7 +63,7 @@ def write_pid_file(status: PidFile) -> Effects:
 
 
 def _move(kind: Kind, sources: tuple[Life, ...], target: Life) -> Effects:
-    """Every child of the kind that is in one of the sources goes to the target."""
+    """Every child of the kind that is in one of the sources changes to the target."""
     if kind in LIFE:
         life = LIFE[kind]
         return (when(in_(life, *sources), life.becomes(target)),)
@@ -94,7 +77,7 @@ def _move(kind: Kind, sources: tuple[Life, ...], target: Life) -> Effects:
 
 
 def signal(signal_: Signal, *kinds: Kind) -> Effects:
-    """Send a signal to every living child of the kinds; what it does to each is table 3.3."""
+    """Send a signal to every live child of the kinds, with its effect on each."""
     effects: list[Effect] = []
     for kind in kinds:
         effects.append(when(alive(kind), emit("signal", signal_.name, kind.name)))
@@ -103,44 +86,34 @@ def signal(signal_: Signal, *kinds: Kind) -> Effects:
 
 
 def _reaction(signal_: Signal, kind: Kind) -> Effects:
+    running = (Life.RUNNING,)
     if kind is Kind.LOGGER:
         return ()
+    if signal_ is KINDS[kind].ends_at:
+        return _move(kind, running, Life.TERMINATING)
     match signal_:
-        case Signal.SIGTERM if kind in HONOURS_SIGTERM:
-            return _move(kind, (Life.RUNNING,), Life.TERMINATING)
         case Signal.SIGQUIT:
-            awake = (Life.RUNNING, Life.TERMINATING, Life.CHECKPOINTING, Life.XLOG_SHUT_DOWN)
-            return _move(kind, awake, Life.QUITTING)
+            return _move(kind, UNQUIT_LIVES, Life.QUITTING)
         case Signal.SIGKILL:
-            living = (
-                Life.RUNNING,
-                Life.TERMINATING,
-                Life.CHECKPOINTING,
-                Life.XLOG_SHUT_DOWN,
-                Life.QUITTING,
-            )
-            return _move(kind, living, Life.CRASHED)
-        case Signal.SIGUSR2 if kind is Kind.IO_WORKER:
-            return _move(kind, (Life.RUNNING,), Life.TERMINATING)
+            return _move(kind, ALIVE_LIVES, Life.CRASHED)
         case Signal.SIGUSR2 if kind is Kind.CHECKPOINTER:
             return (
                 when(
-                    V18,
+                    _OUTLIVES_WAL,
                     _move(kind, (Life.RUNNING, Life.XLOG_SHUT_DOWN), Life.TERMINATING),
-                    _move(kind, (Life.RUNNING,), Life.CHECKPOINTING),
+                    _move(kind, running, Life.CHECKPOINTING),
                 ),
             )
         case Signal.SIGINT if kind is Kind.CHECKPOINTER:
-            return (when(V18, _move(kind, (Life.RUNNING,), Life.CHECKPOINTING)),)
+            return (when(_OUTLIVES_WAL, _move(kind, running, Life.CHECKPOINTING)),)
         case _:
             return ()
 
 
-ALL_BUT_LOGGER = tuple(kind for kind in Kind if kind is not Kind.LOGGER)
-
-
 def terminate_children(signal_: Signal, *, dead_end: Expr | bool) -> Effects:
-    """Signal all but the logger, dead-end children only if told so; note it for the startup.
+    """Signal all children but the logger; dead-end children only under a condition.
+
+    SIGQUIT and SIGKILL to the startup process are recorded in StartupStatus.
 
     Source: postmaster.c: TerminateChildren().
     """
@@ -157,11 +130,11 @@ def terminate_children(signal_: Signal, *, dead_end: Expr | bool) -> Effects:
 
 
 def fork(kind: Kind, allowed: Expr) -> Effects:
-    """A new child, and a mark in the history if INV-33, INV-34 or INV-40 forbid it now.
+    """Fork a child; record it in the history if INV-33, INV-34 or INV-40 forbid it now.
 
     Args:
         kind: what is forked.
-        allowed: where the invariants let this kind be forked.
+        allowed: where the invariants allow a fork of this kind.
     """
     made = (
         LIFE[kind].becomes(Life.RUNNING)
@@ -172,31 +145,27 @@ def fork(kind: Kind, allowed: Expr) -> Effects:
 
 
 def forget(kind: Kind, life: Life) -> Effects:
-    """Strike a reaped child off the records."""
-    if kind in COUNTED:
+    """Delete the record of a reaped child."""
+    if kind not in LIFE:
         count = COUNT[kind, life]
         return (count.becomes(count - 1),)
     return (LIFE[kind].becomes(Life.ABSENT),)
 
 
 def clear_fatal_error() -> Effects:
-    """The crash is over: FatalError and the SIGKILL clock are taken back (SV-02, SV-03)."""
-    return (FATAL_ERROR.becomes(False), ABORT_CLOCK.becomes(False), ROUND.becomes(False))
+    """The crash is over: reset FatalError and the SIGKILL timer (SV-02, SV-03)."""
+    return (FATAL_ERROR.becomes(False), ABORT_TIMER.becomes(False), ROUND.becomes(False))
 
 
-_BEFORE_WAITING = (
-    PM.PM_STARTUP,
-    PM.PM_RECOVERY,
-    PM.PM_HOT_STANDBY,
-    PM.PM_RUN,
-    PM.PM_STOP_BACKENDS,
-)
+_BEFORE_WAITING = (*UP, PM.PM_STOP_BACKENDS)
 
 
 def handle_fatal_error() -> Effects:
-    """18: SIGQUIT to everybody, FatalError, the state by TR18-10 to -13, the clock if not armed.
+    """Send SIGQUIT to all children but the logger, set FatalError and the state, arm the timer.
 
-    Source: postmaster.c: HandleFatalError().
+    The state changes by TR18-10 to TR18-13.
+
+    Source: postmaster.c: HandleFatalError(), 18 only.
     """
     return flatten(
         [
@@ -215,19 +184,20 @@ def handle_fatal_error() -> Effects:
                     advance_to(PM.PM_WAIT_DEAD_END),
                 ),
             ),
-            ABORT_CLOCK.becomes(True),
+            ABORT_TIMER.becomes(True),
         ]
     )
 
 
 def crash(kind: Kind) -> Effects:
-    """A child has died in a way that throws shared memory away (TR18-09 ff, TR17-09, TR17-10).
+    """A child exited in a way that requires new shared memory (TR18-09, TR17-09, TR17-10).
 
-    18 does nothing at all if FatalError or an immediate shutdown is on; 15 then still sets the
-    state and the clock (RP-05), but sends nothing.
+    With FatalError set or in an immediate shutdown 18 does nothing; 15 still sets the state and
+    the timer (RP-05), but sends no signal.
+
     Source: postmaster.c: HandleChildCrash().
     """
-    afresh = (~FATAL_ERROR & (SHUTDOWN != Shutdown.ImmediateShutdown)) | (
+    afresh = (~FATAL_ERROR & ~IMMEDIATE) | (
         REPAIR_CRASH_IN_CRASH_STARTUP & state_is(PM.PM_STARTUP) & FATAL_ERROR
     )
     announce = flatten(
@@ -246,16 +216,16 @@ def crash(kind: Kind) -> Effects:
             TAINTED.becomes(True),
             when(afresh, announce),
             when(
-                V18,
+                has(Feature.HANDLE_FATAL_ERROR),
                 when(afresh, handle_fatal_error()),
                 [
                     when(afresh, terminate_children(Signal.SIGQUIT, dead_end=True)),
-                    when(SHUTDOWN != Shutdown.ImmediateShutdown, FATAL_ERROR.becomes(True)),
+                    when(~IMMEDIATE, FATAL_ERROR.becomes(True)),
                     when(
                         state_is(*_BEFORE_WAITING, PM.PM_SHUTDOWN),
                         STATE.becomes(PM.PM_WAIT_BACKENDS),
                     ),
-                    ABORT_CLOCK.becomes(True),
+                    ABORT_TIMER.becomes(True),
                 ],
             ),
         ]
@@ -263,8 +233,10 @@ def crash(kind: Kind) -> Effects:
 
 
 def fork_startup() -> Effects:
-    """The startup process, last of a new family; if it cannot be forked the postmaster just exits,
-    whoever else it has forked already (ST-07). The repair handles it as a startup that failed.
+    """Fork the startup process, after the other first children.
+
+    If that fails the postmaster exits at once and leaves the others behind (ST-07). The repair
+    handles it as a startup process that failed.
 
     Source: postmaster.c: StartChildProcess().
     """
@@ -283,7 +255,7 @@ def fork_startup() -> Effects:
     )
     return (
         when(
-            FORK_FAILS | SCARCE,
+            FORK_FAILS | STARTUP_FORK_FAILS,
             failed,
             [
                 fork(Kind.STARTUP, state_is(PM.PM_STARTUP)),
@@ -294,7 +266,7 @@ def fork_startup() -> Effects:
 
 
 def exit_postmaster(status: Exit) -> Effects:
-    """The postmaster ends: the pid file goes last, with a line (SH-11, SH-12)."""
+    """The postmaster exits: it removes the pid file last, and logs it (SH-11, SH-12)."""
     return flatten(
         [
             write_pid_file(PidFile.NONE),

@@ -1,7 +1,10 @@
-"""The words of the model: every enum, under PostgreSQL's own names.
+"""What the model speaks of: values of its variables, under PostgreSQL's own names.
 
-Source       src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shutdown modes);
-             src/include/catalog/pg_control.h (DBState); src/include/utils/pidfile.h.
+Beside it: `kinds.py`, one row for each kind of child; `releases.py`, one row for each release;
+`parameters.py`, the settings; `repairs.py`, the repairs of defects.
+
+Source: src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shutdown modes),
+src/include/catalog/pg_control.h (DBState), src/include/utils/pidfile.h.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Shutdown(enum.Enum):
 
 
 class StartupStatus(enum.Enum):
-    """What the postmaster thinks of its startup process (SV-07)."""
+    """The postmaster's record of its startup process (SV-07)."""
 
     STARTUP_NOT_RUNNING = "STARTUP_NOT_RUNNING"
     STARTUP_RUNNING = "STARTUP_RUNNING"
@@ -50,19 +53,19 @@ class StartupStatus(enum.Enum):
 class Life(enum.Enum):
     """Where one child is between fork and reaping.
 
-    A child that has died stays in the postmaster's records until it is reaped (MM-10). SIGKILL has
-    no state of its own: the kernel carries it out, so its victim is dead at once (F3).
+    A child that has exited stays in the postmaster's records until it is reaped (MM-10). SIGKILL
+    has no state of its own: the kernel carries it out at once (F3).
     """
 
     ABSENT = "absent"
     RUNNING = "running"
-    TERMINATING = "told to end"
-    CHECKPOINTING = "told to write the shutdown checkpoint"
+    TERMINATING = "sent the signal that ends it"
+    CHECKPOINTING = "sent the signal for the shutdown checkpoint"
     XLOG_SHUT_DOWN = "has reported the shutdown checkpoint"
     QUITTING = "sent SIGQUIT"
-    EXITED_0 = "dead: exit code 0"
-    EXITED_1 = "dead: exit code 1"
-    CRASHED = "dead: any other status"
+    EXITED_0 = "zombie: exit code 0"
+    EXITED_1 = "zombie: exit code 1"
+    CRASHED = "zombie: any other status"
 
 
 class Kind(enum.Enum):
@@ -78,21 +81,6 @@ class Kind(enum.Enum):
     BACKEND = "client backend"
     DEAD_END_BACKEND = "dead-end client backend"
     IO_WORKER = "io worker"
-
-
-#: Kinds of which there is at most one.
-SINGLETONS = (
-    Kind.STARTUP,
-    Kind.CHECKPOINTER,
-    Kind.BG_WRITER,
-    Kind.WAL_WRITER,
-    Kind.AUTOVAC_LAUNCHER,
-    Kind.BG_WORKER,
-    Kind.LOGGER,
-)
-
-#: Kinds that come in numbers: one counter for each local state.
-COUNTED = (Kind.BACKEND, Kind.DEAD_END_BACKEND, Kind.IO_WORKER)
 
 
 class PidFile(enum.Enum):
@@ -116,7 +104,7 @@ class Control(enum.Enum):
 
 
 class Exit(enum.Enum):
-    """Whether the postmaster lives, and with which status it ended."""
+    """Whether the postmaster is alive, and its exit status if not."""
 
     ALIVE = "alive"
     EXITED_0 = "exit code 0"
@@ -124,7 +112,7 @@ class Exit(enum.Enum):
 
 
 class Signal(enum.Enum):
-    """What the postmaster sends to its children."""
+    """The signals that the postmaster sends to its children."""
 
     SIGHUP = "SIGHUP"
     SIGINT = "SIGINT"

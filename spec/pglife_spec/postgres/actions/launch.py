@@ -1,0 +1,134 @@
+"""Forking: the first children, and the event loop's replacement of missing ones.
+
+Begin with fork_first_children, then the launch actions in the order of SL-03.
+
+Source: postmaster.c: PostmasterMain(), LaunchMissingBackgroundProcesses(),
+maybe_adjust_io_workers(), maybe_start_bgworkers(); 15: ServerLoop().
+"""
+
+from __future__ import annotations
+
+from pglife_spec.lang.declare import Step, action
+from pglife_spec.lang.expr import TRUE, Expr, all_of, ite
+from pglife_spec.lang.machine import Actor, when
+from pglife_spec.postgres.actions.effects import advance_to, fork, fork_startup
+from pglife_spec.postgres.state.children import COUNT, LIFE, number
+from pglife_spec.postgres.state.postmaster import (
+    ALIVE,
+    BETWEEN_EVENTS,
+    FATAL_ERROR,
+    FORK_FAILS,
+    IMMEDIATE,
+    STATE,
+    state_is,
+)
+from pglife_spec.postgres.words import PM, Kind, Life
+from pglife_spec.postgres.words.kinds import KINDS
+from pglife_spec.postgres.words.parameters import IO_WORKERS, LOGGING_COLLECTOR
+from pglife_spec.postgres.words.releases import Feature, has
+
+
+@action(Actor.POSTMASTER, "postmaster.c: PostmasterMain()", "TR18-01", "TR17-01", "ST-04")
+def fork_first_children() -> Step:
+    """The postmaster forks its first children: the logger if it is on, io workers (18), the
+    checkpointer, the background writer and the startup process."""
+    workers = COUNT[Kind.IO_WORKER, Life.RUNNING]
+    return Step(
+        when=[BETWEEN_EVENTS, state_is(PM.PM_INIT)],
+        then=[
+            advance_to(PM.PM_STARTUP),
+            when(LOGGING_COLLECTOR, LIFE[Kind.LOGGER].becomes(Life.RUNNING)),
+            workers.becomes(ite(has(Feature.IO_WORKERS), IO_WORKERS, 0)),
+            fork(Kind.CHECKPOINTER, TRUE),
+            fork(Kind.BG_WRITER, TRUE),
+            fork_startup(),
+        ],
+    )
+
+
+def _launch(kind: Kind, *more: Expr) -> Step:
+    """Fork a missing child in the states of its row, if its setting is on."""
+    row = KINDS[kind]
+    here = state_is(*row.launched)
+    missing = LIFE[kind] == Life.ABSENT
+    return Step(
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, here, row.wanted, missing, *more],
+        then=[fork(kind, all_of(here, *more))],
+    )
+
+
+@action(
+    Actor.POSTMASTER,
+    "postmaster.c: LaunchMissingBackgroundProcesses()",
+    "PR-12",
+    "SL-03",
+    "LG-04",
+)
+def launch_logger() -> Step:
+    """The postmaster launches a missing logger in any state."""
+    return _launch(Kind.LOGGER)
+
+
+@action(Actor.POSTMASTER, "postmaster.c: maybe_adjust_io_workers()", "PR-11", "IO-02", "IO-07")
+def launch_io_worker() -> Step:
+    """The postmaster launches missing io workers, in a shutdown until PM_WAIT_IO_WORKERS."""
+    crashing = FATAL_ERROR & (STATE >= PM.PM_STOP_BACKENDS)
+    return Step(
+        when=[
+            ALIVE,
+            ~FORK_FAILS,
+            has(Feature.IO_WORKERS),
+            STATE != PM.PM_INIT,
+            STATE < PM.PM_WAIT_IO_WORKERS,
+            ~IMMEDIATE,
+            ~crashing,
+            number(Kind.IO_WORKER) < IO_WORKERS,
+        ],
+        then=[
+            fork(
+                Kind.IO_WORKER,
+                ~state_is(
+                    PM.PM_INIT,
+                    PM.PM_WAIT_IO_WORKERS,
+                    PM.PM_WAIT_CHECKPOINTER,
+                    PM.PM_WAIT_DEAD_END,
+                    PM.PM_NO_CHILDREN,
+                ),
+            )
+        ],
+    )
+
+
+@action(
+    Actor.POSTMASTER,
+    "postmaster.c: LaunchMissingBackgroundProcesses()",
+    "PR-02",
+    "PR-03",
+    "PR-04",
+    "PR-05",
+    "INV-41",
+    kind=(Kind.CHECKPOINTER, Kind.BG_WRITER, Kind.WAL_WRITER, Kind.AUTOVAC_LAUNCHER),
+)
+def launch_background_process(kind: Kind) -> Step:
+    """The postmaster launches a missing checkpointer or background writer from PM_STARTUP to
+    PM_RUN, and a missing walwriter or autovacuum launcher in PM_RUN."""
+    return _launch(kind)
+
+
+@action(Actor.POSTMASTER, "postmaster.c: maybe_start_bgworkers()", "BG-05", "BG-25", "PR-14")
+def launch_logical_replication_launcher() -> Step:
+    """The postmaster launches a missing logical replication launcher in PM_RUN, after recovery
+    from a crash.
+
+    It waits 5 s after an exit, which the model need not say: any time may pass before a step.
+    """
+    return _launch(Kind.BG_WORKER, ~FATAL_ERROR)
+
+
+ACTIONS = [
+    *fork_first_children,
+    *launch_logger,
+    *launch_io_worker,
+    *launch_background_process,
+    *launch_logical_replication_launcher,
+]

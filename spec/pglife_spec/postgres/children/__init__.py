@@ -1,0 +1,10 @@
+"""What children do by themselves: recover, write the shutdown checkpoint, exit at a signal.
+
+Crashes and the operator's signals are in `actions/faults.py`.
+"""
+
+from pglife_spec.postgres.children import checkpointer, exits, startup
+
+ACTIONS = [*startup.ACTIONS, *checkpointer.ACTIONS, *exits.ACTIONS]
+
+__all__ = ["ACTIONS"]

@@ -1,0 +1,79 @@
+"""The startup process: redo, the end of recovery, and its exit.
+
+Source: access/transam/xlog.c: StartupXLOG(); postmaster/startup.c.
+"""
+
+from __future__ import annotations
+
+from pglife_spec.lang.declare import Step, action
+from pglife_spec.lang.expr import in_
+from pglife_spec.lang.machine import Actor
+from pglife_spec.postgres.state.children import LIFE
+from pglife_spec.postgres.state.shared import CONTROL, RECOVERED, RECOVERY_STARTED, REDO
+from pglife_spec.postgres.words import Control, Kind, Life
+
+STARTUP = LIFE[Kind.STARTUP]
+CLEAN = in_(CONTROL, Control.SHUT_DOWN)
+
+
+@action(Actor.CHILD, "xlogrecovery.c: PerformWalRecovery()", "RC-01", "RC-02", "PG-01", "TR-90")
+def startup_begins_redo() -> Step:
+    """After an unclean shutdown the startup process writes "in crash recovery" to the control file
+    and reports that redo begins."""
+    return Step(
+        when=[in_(STARTUP, Life.RUNNING, Life.TERMINATING), ~REDO, ~CLEAN, ~RECOVERED],
+        then=[
+            REDO.becomes(True),
+            CONTROL.becomes(Control.IN_CRASH_RECOVERY),
+            RECOVERY_STARTED.becomes(True),
+        ],
+    )
+
+
+#: It may finish although SIGTERM or SIGQUIT was sent (SG-44, MM-32).
+_MAY_FINISH = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
+
+
+@action(Actor.CHILD, "xlog.c: PerformRecoveryXLogAction()", "CR-23", "CK-04", "PG-33")
+def startup_finishes_recovery() -> Step:
+    """The startup process finishes recovery, or needs none, and writes "in production" to the
+    control file.
+
+    After redo a running checkpointer has to write a checkpoint first. Neither SIGTERM nor SIGQUIT
+    necessarily stops the startup process before this (SG-44, MM-32).
+    """
+    checkpointer = LIFE[Kind.CHECKPOINTER]
+    return Step(
+        when=[
+            _MAY_FINISH,
+            ~RECOVERED,
+            (REDO & (checkpointer == Life.RUNNING)) | (~REDO & CLEAN),
+        ],
+        then=[CONTROL.becomes(Control.IN_PRODUCTION), RECOVERED.becomes(True)],
+    )
+
+
+@action(Actor.CHILD, "startup.c: StartupProcessMain()", "TR18-04", "MM-32")
+def startup_exits() -> Step:
+    """After recovery the startup process exits with 0, whatever signal was sent meanwhile."""
+    return Step(
+        when=[_MAY_FINISH, RECOVERED],
+        then=[STARTUP.becomes(Life.EXITED_0)],
+    )
+
+
+@action(Actor.CHILD, "startup.c: ProcessStartupProcInterrupts()", "SG-10", "RC-16")
+def startup_exits_at_sigterm() -> Step:
+    """At SIGTERM the startup process exits with 1."""
+    return Step(
+        when=[STARTUP == Life.TERMINATING],
+        then=[STARTUP.becomes(Life.EXITED_1)],
+    )
+
+
+ACTIONS = [
+    *startup_begins_redo,
+    *startup_finishes_recovery,
+    *startup_exits,
+    *startup_exits_at_sigterm,
+]

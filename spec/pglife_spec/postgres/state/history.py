@@ -1,0 +1,17 @@
+"""What only records the past, for claims to read: no action's guard depends on it."""
+
+from __future__ import annotations
+
+from pglife_spec.lang.expr import BOOL, Var
+
+TAINTED = Var("tainted", BOOL, "a child has crashed since shared memory was made", initial=False)
+FORKED_LATE = Var(
+    "forked_late",
+    BOOL,
+    "a child was forked although INV-33, -34 or -40 forbids it",
+    initial=False,
+)
+ROUND = Var("round", BOOL, "SIGQUIT was announced since FatalError was set", initial=False)
+TWO_ROUNDS = Var(
+    "two_rounds", BOOL, "SIGQUIT was announced twice since FatalError was set", initial=False
+)

@@ -1,0 +1,115 @@
+"""The kinds of children: one row each.
+
+Begin with KINDS. Launching, signaling, waiting and reaping read the rows; what only one kind does
+(the checkpointer at SIGINT, say) is in the actions.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pglife_spec.lang.expr import TRUE, Expr
+from pglife_spec.postgres.words import PM, Kind, Life, Signal
+from pglife_spec.postgres.words.parameters import AUTOVACUUM, LOGGING_COLLECTOR, LOGICAL_LAUNCHER
+
+
+class Awaited(enum.Enum):
+    """Where a shutdown waits for a kind (SM-02, SM-03, SM-09)."""
+
+    WAIT_BACKENDS = "signaled in PM_STOP_BACKENDS and awaited in PM_WAIT_BACKENDS"
+    LATER = "awaited after the backends; in a crash or an immediate shutdown, with them"
+    DEAD_END = "awaited in PM_WAIT_DEAD_END only"
+    NEVER = "the postmaster exits without waiting for it"
+
+
+#: The server is starting or open, and no shutdown has begun to end children.
+UP = (PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY, PM.PM_RUN)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the model knows of a kind.
+
+    Args:
+        kind: which.
+        name: how actions and variables call it.
+        awaited: where a shutdown waits for it.
+        ends_at: the signal that makes it end, if the same one does in every release.
+        exit_status: how it exits then.
+        launched: the states in which the main loop launches a missing one.
+        wanted: the setting that it depends on.
+        many: whether there may be more than one.
+    """
+
+    kind: Kind
+    name: str
+    awaited: Awaited
+    ends_at: Signal | None = None
+    exit_status: Life = Life.EXITED_0
+    launched: tuple[PM, ...] = ()
+    wanted: Expr = TRUE
+    many: bool = False
+
+
+_ROWS = (
+    Row(Kind.STARTUP, "startup", Awaited.WAIT_BACKENDS, Signal.SIGTERM, Life.EXITED_1),
+    Row(Kind.CHECKPOINTER, "checkpointer", Awaited.LATER, launched=UP),
+    Row(Kind.BG_WRITER, "bgwriter", Awaited.WAIT_BACKENDS, Signal.SIGTERM, launched=UP),
+    Row(
+        Kind.WAL_WRITER,
+        "walwriter",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        launched=(PM.PM_RUN,),
+    ),
+    Row(
+        Kind.AUTOVAC_LAUNCHER,
+        "avlauncher",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        launched=(PM.PM_RUN,),
+        wanted=AUTOVACUUM,
+    ),
+    Row(
+        Kind.BG_WORKER,
+        "lrlauncher",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        Life.EXITED_1,
+        launched=(PM.PM_RUN,),
+        wanted=LOGICAL_LAUNCHER,
+    ),
+    Row(
+        Kind.LOGGER,
+        "logger",
+        Awaited.NEVER,
+        launched=tuple(state for state in PM if state is not PM.PM_INIT),
+        wanted=LOGGING_COLLECTOR,
+    ),
+    Row(Kind.BACKEND, "backend", Awaited.WAIT_BACKENDS, Signal.SIGTERM, many=True),
+    Row(Kind.DEAD_END_BACKEND, "dead_end", Awaited.DEAD_END, Signal.SIGTERM, many=True),
+    Row(Kind.IO_WORKER, "io_worker", Awaited.LATER, Signal.SIGUSR2, many=True),
+)
+
+KINDS = {row.kind: row for row in _ROWS}
+
+#: Kinds of which there is at most one.
+SINGLETONS = tuple(row.kind for row in _ROWS if not row.many)
+#: Kinds that come in numbers: one counter for each local state.
+COUNTED = tuple(row.kind for row in _ROWS if row.many)
+#: All kinds that the postmaster signals.
+ALL_BUT_LOGGER = tuple(kind for kind in Kind if kind is not Kind.LOGGER)
+#: What PM_STOP_BACKENDS signals and PM_WAIT_BACKENDS waits for (SM-02, SM-03).
+TARGETS = tuple(row.kind for row in _ROWS if row.awaited is Awaited.WAIT_BACKENDS)
+#: What PM_WAIT_BACKENDS waits for as well in a crash or an immediate shutdown.
+LATER_TARGETS = tuple(row.kind for row in _ROWS if row.awaited is Awaited.LATER)
+#: Single processes that end at SIGTERM and are launched again.
+BACKGROUND = tuple(
+    row.kind for row in _ROWS if not row.many and row.launched and row.ends_at is Signal.SIGTERM
+)
+
+
+def short(kind: Kind) -> str:
+    """The kind's name as actions and variables carry it."""
+    return KINDS[kind].name

@@ -1,0 +1,26 @@
+"""The settings of one run: GUCs, limits, and what the environment may do."""
+
+from __future__ import annotations
+
+from pglife_spec.lang.expr import BOOL, INT, Param, in_
+from pglife_spec.postgres.words.releases import VERIFIED, VERSION, Feature, has
+
+RESTART_AFTER_CRASH = Param("restart_after_crash", BOOL, "GUC restart_after_crash")
+LOGGING_COLLECTOR = Param("logging_collector", BOOL, "GUC logging_collector")
+AUTOVACUUM = Param("autovacuum", BOOL, "GUCs autovacuum and track_counts")
+LOGICAL_LAUNCHER = Param("logical_launcher", BOOL, "max_logical_replication_workers > 0")
+HOT_STANDBY = Param("hot_standby", BOOL, "GUC hot_standby")
+IO_WORKERS = Param("io_workers", INT, "GUC io_workers; 0 stands for io_method other than worker")
+CHILD_SLOTS = Param("child_slots", INT, "slots for client backends (SV-40)")
+FORK_FAULTS = Param("fork_faults", BOOL, "whether the environment may make fork() fail")
+RELOADS = Param("reloads", BOOL, "whether the operator may send SIGHUP to the postmaster")
+STRAY_SIGNALS = Param(
+    "stray_signals", BOOL, "whether the operator may send SIGINT or SIGUSR2 to the checkpointer"
+)
+
+ASSUMPTIONS = (
+    in_(VERSION, *(release.number for release in VERIFIED)),
+    IO_WORKERS >= 0,
+    has(Feature.IO_WORKERS) | (IO_WORKERS == 0),
+    CHILD_SLOTS >= 1,
+)

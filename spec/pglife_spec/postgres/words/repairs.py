@@ -1,0 +1,70 @@
+"""Repairs of the defects that the model found in PostgreSQL: one switch each, off in a release.
+
+The findings F01 to F10 are described in docs/findings.md; `FINDINGS` says which of them each
+repair removes.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pglife_spec.lang.declare import declared
+from pglife_spec.lang.expr import BOOL, Param
+
+PREFIX = "repair."
+
+#: The findings that each repair removes, by the name of its parameter.
+FINDINGS: dict[str, tuple[str, ...]] = {}
+
+
+def _repair(name: str, doc: str, *findings: str) -> Param:
+    made = Param(PREFIX + name, BOOL, doc)
+    FINDINGS[made.name] = findings
+    return made
+
+
+REPAIR_SHUTDOWN_IN_CRASH_STARTUP = _repair(
+    "startup_shutdown_after_crash_quits",
+    "a shutdown request in PM_STARTUP with FatalError still set sends SIGQUIT, as a crash does",
+    "F01",
+)
+REPAIR_CRASH_IN_CRASH_STARTUP = _repair(
+    "crash_during_fatal_error_in_startup",
+    "a crash in PM_STARTUP with FatalError left over from the previous one is a new crash",
+    "F02",
+    "F03",
+    "F07",
+)
+REPAIR_CHECKPOINTER_FORK_FAILURE = _repair(
+    "checkpointer_fork_failure_advances",
+    "the state machine goes on after the checkpointer could not be forked",
+    "F05",
+)
+REPAIR_STARTUP_EXIT_IN_CRASH = _repair(
+    "startup_exit_in_crash_not_run",
+    "a startup process that exits 0 after SIGQUIT was sent does not open the server",
+    "F04",
+)
+REPAIR_KILL_DEAD_END = _repair(
+    "sigkill_reaches_dead_end",
+    "SIGKILL reaches every dead-end child: up to 17 the rounds include them, 18 arms the timer "
+    "again for those that PM_WAIT_DEAD_END signals",
+    "F06",
+)
+REPAIR_LAST_ACCEPT = _repair(
+    "no_accept_after_wait_dead_end",
+    "18: no client is served in the event-loop iteration that enters PM_WAIT_DEAD_END",
+    "F10",
+)
+REPAIR_STARTUP_FORK_FAILURE = _repair(
+    "startup_fork_failure_is_crash",
+    "a startup process that cannot be forked is handled as one that failed",
+    "F09",
+)
+REPAIR_XLOG_IN_CRASH_STARTUP = _repair(
+    "xlog_shutdown_in_crash_startup_is_crash",
+    "a shutdown checkpoint reported in the PM_STARTUP after a crash is a crash, as elsewhere",
+    "F08",
+)
+
+REPAIRS = declared(Param, sys.modules[__name__])
