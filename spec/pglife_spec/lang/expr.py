@@ -147,12 +147,8 @@ class Const(Expr):
 class Var(Expr):
     """A state variable.
 
-    Args:
-        name: unique in its machine.
-        sort: what values it takes.
-        doc: what it stands for.
-        bound: the limit that an explorer puts on a counter, by name; proofs have no limits.
-        initial: the value, or the possible values, in which a machine starts; None for any.
+    `bound` names the limit that an explorer puts on a counter; proofs have none. `initial` is the
+    value, or the possible values, at the start; None for any.
     """
 
     name: str
