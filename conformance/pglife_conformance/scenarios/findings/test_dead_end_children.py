@@ -108,7 +108,7 @@ def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> Non
     source=LOOP,
     needs=[*CRASH, Need.PMSTATE_LOG, Need.IO_WORKERS],
     defects=[Defect(Finding.F10, SERVED_TOO_LATE, since=18)],
-    spec=actions.serve_last_client,
+    spec=actions.accept_client_in_wait_dead_end,
 )
 def test_no_client_is_served_in_pm_wait_dead_end(cluster: Cluster) -> None:
     """A client that connects before the postmaster handles the end of the checkpointer gets no

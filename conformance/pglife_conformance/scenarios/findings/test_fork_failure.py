@@ -97,7 +97,7 @@ STUCK_WALSENDER = Symptom(
         Defect(Finding.F09, ORPHANS_OF_A_START_15, until=17),
         Defect(Finding.F09, ORPHANS_OF_A_START_18, since=18),
     ],
-    spec=actions.begin,
+    spec=actions.fork_first_children,
 )
 def test_the_startup_process_of_a_start_cannot_be_forked(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork its startup process exits 1 after all children that it has
