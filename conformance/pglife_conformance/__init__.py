@@ -3,5 +3,4 @@
 Begin with   plugin.py (what pytest sees), then cluster.py (the verbs of a scenario).
 Owns         targets, observation, pins, verdicts, the scenarios.
 Leaves out   what is allowed: that is pglife_spec's, asked by the monitor.
-Source       DESIGN section 4; rule ids as in docs.
 """

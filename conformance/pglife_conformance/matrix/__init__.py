@@ -4,5 +4,5 @@ Begin with   rules.py (what must happen), states.py (how a state is entered), ev
              done), cell.py (one cell: enter, freeze, act, compare, let go, compare again).
 Owns         expectations computed from the rules by a few lines a rule, not by the model.
 Leaves out   what needs a standby or an archiver on targets that have none.
-Source       sections 2.5, 2.7, 2.8, 3.4 and 4 of the rules.
+Source       rules TR18-01..35, TR15-04..26, SM-01..13, RP-10..29, SH-01..28.
 """

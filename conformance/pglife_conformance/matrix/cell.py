@@ -4,7 +4,6 @@ Begin with   play().
 Owns         what is compared: lines and steps of the postmaster, who is told what, who is there,
              the pid file, what a new client hears, the rest of the life, exit status, control file.
 Leaves out   what it must be (rules.py, finale.py).
-Source       DESIGN section 4.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Begin with   Event, then events_in().
 Owns         the events: what the suite does, and which rule says what follows.
 Leaves out   the comparing (cell.py).
-Source       sections 2.2, 3.3 and 3.4 of the rules.
+Source       rules SG-01..33, RP-10..29.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ ENDS = (
     Ends(Kind.CHECKPOINTER, USR2, 0),
     Ends(Kind.CHECKPOINTER, QUIT, 2),
 )
-"""Section 3.3, by signals whose effect nobody else has a part in."""
+"""SG-10..33, by signals whose effect nobody else has a part in."""
 
 _IN_SHUTDOWN = (
     Ends(Kind.IO_WORKER, INT, 0),

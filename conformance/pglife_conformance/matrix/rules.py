@@ -3,7 +3,7 @@
 Begin with   Standing, then its events from top to bottom; finale() for how it ends.
 Owns         expectations of the matrix: lines, steps, who is told what, who is born, the end.
 Leaves out   time, clients' answers, everything that several deaths at once may do.
-Source       TR18-01 to TR18-35, TR15 (2.7), SM-01 to SM-13, table 3.4, PR-01 to PR-14.
+Source       rules TR18-01..35, TR15-04..26, SM-01..13, RP-10..29, PR-01..14.
 
 This retells the rules a second time, apart from the model on purpose: if the two do not agree on
 a server's behaviour, one of them is wrong.
@@ -134,7 +134,7 @@ class Standing:
                 self._tell(number, [kind])
 
     def exits(self, kind: Kind, code: int) -> None:
-        """A child ends by itself; table 3.4."""
+        """A child ends by itself (RP-10..29)."""
         self.crew[kind] -= 1
         if kind is Kind.CHECKPOINTER and code == 0 and self.pm == "PM_WAIT_CHECKPOINTER":
             self._to("PM_WAIT_DEAD_END")

@@ -3,7 +3,7 @@
 Begin with   STATES.
 Owns         for each state: its standing by the rules, its pins, what the control file says.
 Leaves out   what is done in them (events.py).
-Source       section 14.1; table 9.1 for who is there.
+Source       rules OB-01..14; RC-20 for the processes of each state.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Begin with   cluster.
 Owns         how a scenario gets its cluster, and that it is gone afterwards.
 Leaves out   collection, options, reports (plugin.py).
-Source       STYLE section 5.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Begin with   prove_that_deaths_are_seen().
 Owns         the check that evidence can be had: start, a forced death, a clean stop.
 Leaves out   whether the target does it right (the scenarios).
-Source       DESIGN section 4 (Target).
 """
 
 from __future__ import annotations

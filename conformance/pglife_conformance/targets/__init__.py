@@ -3,7 +3,6 @@
 Begin with   resolve_target().
 Owns         the names that --target understands.
 Leaves out   the targets themselves (base.py, bin_directory.py, bundled.py).
-Source       DESIGN section 4 (Target).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Begin with   Target.
 Owns         the running of a target's programs as the server's user.
 Leaves out   the life of one cluster (cluster.py).
-Source       DESIGN section 4 (Target).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Begin with   BinDirectory.at().
 Owns         what such a directory must contain, and what each release is able to do.
 Leaves out   starting programs (base.py).
-Source       DESIGN section 4 (Target).
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 Begin with   Bundled.find().
 Owns         where it is found, and the list of what it can do so far.
 Leaves out   everything about how it works: only commands are known here.
-Source       DESIGN section 2 (Houses).
 """
 
 from __future__ import annotations

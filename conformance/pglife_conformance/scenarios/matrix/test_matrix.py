@@ -4,7 +4,7 @@ Each cell holds one state, stops the whole family so that one sees who is told w
 thing happen, and compares everything that can be seen with what the rules say; then it lets go
 and compares the rest of the life.
 
-Source       rules of sections 2.4, 2.5, 2.7, 2.8, 3.4, 4.1 and 5; pglife_conformance/matrix/.
+Source       rules CN-01..07, TR18-01..35, SM-01..13, RP-10..29, SH-01..28, CR-01..28.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Traces of the model, played: `pytest conformance/ --trace FILE`. Collected for that alone.
 
-Source       the model's actions, each with its own; DESIGN section 4 (Sources of traces).
+Source       the model's actions, each with its own.
 """
 
 from __future__ import annotations
