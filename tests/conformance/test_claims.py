@@ -1,4 +1,4 @@
-"""The marker: whom a claim is about, and what it needs."""
+"""The claim marker: releases, rules and needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the wire protocol against a peer that plays the server byte by byte."""
+"""The client of the wire protocol against a peer that sends the server's bytes."""
 
 from __future__ import annotations
 

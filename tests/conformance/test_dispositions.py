@@ -1,4 +1,4 @@
-"""A server starts with default signals, also when the suite runs in the background or by nohup."""
+"""A server starts with default signals, even if the suite runs in the background or by nohup."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for preexec in (None, reset_ignored_signals):
 """
 
 
-def test_what_the_suite_inherits_as_ignored_is_default_in_its_programs() -> None:
+def test_signals_that_the_suite_inherits_as_ignored_are_default_in_its_programs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SPAWN], capture_output=True, text=True, check=True
     )

@@ -27,5 +27,5 @@ def test_a_known_message_has_its_level(right: list[str], message: str) -> None:
     assert [r.level for r in wrong_levels(records)] == [x for x in LEVELS if x not in right]
 
 
-def test_what_the_server_did_not_write_has_no_level() -> None:
+def test_a_line_that_elog_did_not_write_has_no_level() -> None:
     assert wrong_levels([LogRecord(0, None, "", "shutting down")]) == []

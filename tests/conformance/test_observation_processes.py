@@ -1,4 +1,4 @@
-"""The family of a process, with real forks: births, deaths in order, stopped, zombies."""
+"""The children of a process, with real forks: births, deaths in order, stopped, zombies."""
 
 from __future__ import annotations
 
@@ -42,59 +42,59 @@ def children() -> Iterator[list[int]]:
             continue
 
 
-def look_until(family: ChildTable, condition: Callable[[dict[int, RunState]], bool]) -> None:
-    until(lambda: condition({kid.pid: kid.state for kid in family.look()[0]}))
+def look_until(table: ChildTable, condition: Callable[[dict[int, RunState]], bool]) -> None:
+    until(lambda: condition({kid.pid: kid.state for kid in table.look()[0]}))
 
 
 def test_births_are_seen_in_order(children: list[int]) -> None:
-    family = ChildTable(os.getpid())
-    kids, births, deaths = family.look()
+    table = ChildTable(os.getpid())
+    kids, births, deaths = table.look()
     assert [kid.pid for kid in births if kid.pid in children] == children
     assert kids == births
     assert not deaths
-    assert family.look()[1] == ()
-    family.close()
+    assert table.look()[1] == ()
+    table.close()
 
 
-def test_dead_is_not_gone_until_reaped(children: list[int]) -> None:
-    family = ChildTable(os.getpid())
-    family.look()
+def test_a_zombie_is_a_child_until_it_is_reaped(children: list[int]) -> None:
+    table = ChildTable(os.getpid())
+    table.look()
     os.kill(children[1], signal.SIGKILL)
-    look_until(family, lambda states: states[children[1]] is RunState.ZOMBIE)
+    look_until(table, lambda states: states[children[1]] is RunState.ZOMBIE)
     os.waitpid(children[1], 0)
-    kids, _, deaths = family.look()
+    kids, _, deaths = table.look()
     assert children[1] not in [kid.pid for kid in kids]
     assert [death.child.pid for death in deaths] == [children[1]]
-    family.close()
+    table.close()
 
 
 def test_deaths_come_in_the_order_of_the_ends(children: list[int]) -> None:
-    family = ChildTable(os.getpid())
-    family.look()
+    table = ChildTable(os.getpid())
+    table.look()
     for pid in (children[2], children[0]):
         os.kill(pid, signal.SIGKILL)
-        look_until(family, lambda states, pid=pid: states[pid] is RunState.ZOMBIE)
+        look_until(table, lambda states, pid=pid: states[pid] is RunState.ZOMBIE)
     for pid in (children[0], children[2]):
         os.waitpid(pid, 0)
-    _, _, deaths = family.look()
+    _, _, deaths = table.look()
     assert [death.child.pid for death in deaths] == [children[2], children[0]]
-    family.close()
+    table.close()
 
 
 def test_stopped_and_continued(children: list[int]) -> None:
-    family = ChildTable(os.getpid())
+    table = ChildTable(os.getpid())
     os.kill(children[0], signal.SIGSTOP)
-    look_until(family, lambda states: states[children[0]] is RunState.STOPPED)
+    look_until(table, lambda states: states[children[0]] is RunState.STOPPED)
     os.kill(children[0], signal.SIGCONT)
-    look_until(family, lambda states: states[children[0]] is RunState.RUNNING)
-    family.close()
+    look_until(table, lambda states: states[children[0]] is RunState.RUNNING)
+    table.close()
 
 
 def test_a_child_without_a_title_of_postgres_is_unknown(children: list[int]) -> None:
-    family = ChildTable(os.getpid())
-    kinds = {kid.pid: kid.kind for kid in family.look()[0]}
+    table = ChildTable(os.getpid())
+    kinds = {kid.pid: kid.kind for kid in table.look()[0]}
     assert {kinds[pid] for pid in children} == {Kind.UNKNOWN}
-    family.close()
+    table.close()
 
 
 def test_children_without_help_of_the_kernel(children: list[int]) -> None:
@@ -104,7 +104,7 @@ def test_children_without_help_of_the_kernel(children: list[int]) -> None:
     assert children_of(os.getpid()) == _children_by_scan(os.getpid())
 
 
-def test_nothing_is_said_of_who_is_not_there() -> None:
+def test_a_missing_process_has_no_stat() -> None:
     pid = fork_child()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

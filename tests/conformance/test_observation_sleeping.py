@@ -26,7 +26,7 @@ def waiting(call: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("seconds", [30, 2_000_000])
-def test_a_sleep_that_ends_has_its_length(seconds: int) -> None:
+def test_a_sleep_with_a_timeout_has_its_length(seconds: int) -> None:
     with waiting(f"poll({seconds})") as pid:
         until(lambda: sleep_ms(pid) == seconds * 1000)
         assert not sleeps_without_end(pid)
@@ -38,13 +38,13 @@ def test_a_sleep_without_end_has_none() -> None:
         assert sleep_ms(pid) is None
 
 
-def test_who_does_other_things_does_not_sleep() -> None:
+def test_another_system_call_is_no_sleep() -> None:
     with waiting("close(); import time; time.sleep(60)") as pid:
         assert sleep_ms(pid) is None
         assert not sleeps_without_end(pid)
 
 
-def test_who_has_gone_does_not_sleep() -> None:
+def test_a_process_that_has_exited_does_not_sleep() -> None:
     with waiting("poll()") as pid:
         pass
     assert sleep_ms(pid) is None

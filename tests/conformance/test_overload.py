@@ -1,4 +1,4 @@
-"""When a busy machine excuses a server."""
+"""is_overloaded(): the load average, and waits that took too long."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pglife_conformance.base import overload
 
 @pytest.fixture(autouse=True)
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody runs, and no wait of ours has been late."""
+    """A machine without load, on which no wait was late."""
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
     monkeypatch.setattr(overload, "_stood_still_at", float("-inf"))
 
 
-def test_quiet_machine_is_no_excuse() -> None:
+def test_quiet_machine_is_not_overloaded() -> None:
     overload.note_wait(0.016, 0.05)
     assert not overload.is_overloaded()
 
 
-def test_wait_that_lasted_too_long_is_one() -> None:
+def test_late_wait_means_overloaded() -> None:
     overload.note_wait(0.016, 0.6)
     assert overload.is_overloaded()
 
 
-def test_load_is_one_by_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_counts_by_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     cores = len(os.sched_getaffinity(0))
     monkeypatch.setattr(os, "getloadavg", lambda: (3.1 * cores, 0.0, 0.0))
     assert overload.is_overloaded()

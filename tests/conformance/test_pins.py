@@ -1,4 +1,4 @@
-"""Each pin enters its state and lets go of it, on a server that tells its states in the log."""
+"""Each pin enters its state and releases it, on a server that logs its states."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CRASHES: list[tuple[PinState, str]] = [
 
 
 @pytest.fixture(autouse=True)
-def tells_states(target: Target) -> None:
+def logs_states(target: Target) -> None:
     if Need.PMSTATE_LOG not in target.capabilities:
         pytest.skip("the target does not log its states (PM-01)")
 
@@ -73,7 +73,7 @@ def test_states_of_a_crash(cluster: Cluster, pin_state: PinState, name: str) -> 
             cluster.expect_pmstate(name)
     except AssertionError:
         if then.find_log("^issuing SIGKILL to recalcitrant children$"):
-            pytest.skip("the clock of a crash (SL-05) had run out before the state was looked at")
+            pytest.skip("the SIGKILL timeout (SL-05) had passed before the state was read")
         raise
     then.expect_ready()
 
@@ -99,7 +99,7 @@ def test_a_dead_child_cannot_be_pinned(cluster: Cluster) -> None:
         Pin(cluster, child)
 
 
-def test_hang_is_told_from_slow(cluster: Cluster) -> None:
+def test_a_hang_is_distinguished_from_a_slow_server(cluster: Cluster) -> None:
     # A server that has just started may still have a line to write; half of the time is for that.
     with pytest.raises(Hang):
         cluster.expect_log("never", within=5)
@@ -109,7 +109,7 @@ def test_hang_is_told_from_slow(cluster: Cluster) -> None:
         time.sleep(0.01)
 
     with pytest.raises(Expectation) as caught:
-        cluster.wait_for("what never comes while others come and go", busy, 5)
+        cluster.wait_for("a condition that stays false while clients connect", busy, 5)
     assert not isinstance(caught.value, Hang)
 
 

@@ -1,4 +1,4 @@
-"""Whom servers run as, and what that user can read."""
+"""The user that servers run as, and what it can read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pglife_conformance.system.privilege import (
     server_user,
 )
 
-NOBODY = 65534
+OTHER_ID = 65534
 
-# Each row: mode of the directory, mode of the file, whether a stranger reads it.
+# Each row: mode of the directory, mode of the file, whether another user can read it.
 MODES = [
     (0o755, 0o644, True),
     (0o711, 0o644, True),
@@ -30,7 +30,7 @@ MODES = [
 
 @pytest.fixture
 def reachable(tmp_path: Path) -> Path:
-    """A directory that strangers reach, if its parents are ours to open."""
+    """A directory that other users can reach, if its parents can be opened."""
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
@@ -38,20 +38,20 @@ def reachable(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("directory", "file", "reads"), MODES)
-def test_what_a_stranger_reads(reachable: Path, directory: int, file: int, reads: bool) -> None:
+def test_what_another_user_can_read(reachable: Path, directory: int, file: int, reads: bool) -> None:
     inner = reachable / "inner"
     inner.mkdir()
     path = inner / "file"
     path.touch()
     path.chmod(file)
     inner.chmod(directory)
-    stranger = ServerUser(uid=NOBODY, gid=NOBODY, is_other=True)
-    assert stranger.can_read([path]) is reads
+    other_user = ServerUser(uid=OTHER_ID, gid=OTHER_ID, is_other=True)
+    assert other_user.can_read([path]) is reads
     assert ServerUser(os.getuid(), os.getgid(), is_other=False).can_read([path])
 
 
 def run_as(user: ServerUser, way: str, keep_reading: bool, *command: str) -> str:
-    """What a command prints that becomes this user in one of the two ways."""
+    """The output of a command that runs as this user, in one of the two ways."""
     words = user.by_exec(keep_reading) if way == "exec" else []
     if words is None:
         pytest.skip("no setpriv(1) that could be used, or signals that are ignored")
@@ -75,25 +75,25 @@ def test_an_ordinary_user_stays_itself(way: str) -> None:
     assert int(run_as(user, way, True, "id", "-u")) == os.getuid()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 @WAYS
 @pytest.mark.parametrize("keep_reading", [True, False])
-def test_root_becomes_nobody_who_may_read_if_need_be(
+def test_root_becomes_the_server_user_and_keeps_reading_on_request(
     tmp_path: Path, keep_reading: bool, way: str
 ) -> None:
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
-    (secret / "file").write_text("told", encoding="ascii")
+    (secret / "file").write_text("secret", encoding="ascii")
     user = server_user()
     assert user.is_other
     script = f"id -u; id -G; cat {secret}/file; touch {secret}/other"
     said = run_as(user, way, keep_reading, "/bin/sh", "-c", script)
-    told = ["told"] if keep_reading else []
-    assert said.split() == [str(user.uid), str(user.gid), *told]
+    content = ["secret"] if keep_reading else []
+    assert said.split() == [str(user.uid), str(user.gid), *content]
     assert not (secret / "other").exists()
 
 
-def test_who_has_a_limit_of_processes_is_made_in_the_child() -> None:
+def test_a_user_with_a_limit_at_start_needs_a_forked_child() -> None:
     assert replace(server_user(), limit_at_start=3).by_exec(keep_reading=False) is None
 
 

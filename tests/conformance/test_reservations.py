@@ -1,4 +1,4 @@
-"""What two runs on one machine do not both get."""
+"""Reservations exclude other processes; segments belong to the process that made them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answer_of_another_process(name: str) -> str:
     return done.stdout.strip()
 
 
-def test_what_one_has_another_does_not_get() -> None:
+def test_a_name_is_reserved_for_one_process() -> None:
     name = f"test-{os.getpid()}"
     assert answer_of_another_process(name) == "True"
     assert reserve(name)
@@ -42,7 +42,7 @@ def test_no_port_is_given_twice() -> None:
     assert {answer_of_another_process(f"port-{port}") for port in ports} == {"False"}
 
 
-def test_a_port_where_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_with_a_listener_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         monkeypatch.setattr(reservations, "_PORTS", range(port, port + 1))
@@ -51,8 +51,8 @@ def test_a_port_where_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPa
             free_port()
 
 
-def test_a_segment_from_before_the_server_is_a_strangers() -> None:
-    """Its maker had the same pid, and was killed before it could tidy up."""
+def test_a_segment_older_than_the_server_is_not_its_own() -> None:
+    """Its maker had the same pid, and was killed before it could remove the segment."""
     import ctypes
 
     began = time.time()

@@ -1,4 +1,4 @@
-"""Waiting: what counts as found, and what a wait in vain says."""
+"""Waiting: what counts as found, and the report of a wait that fails."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pglife_conformance.watching.watcher import Watcher
 
 @pytest.fixture
 def watcher(tmp_path: Path) -> Watcher:
-    """One that has nothing to look at."""
+    """A watcher without a server."""
     return Watcher(tmp_path, LogTail(), 1.0)
 
 
 @pytest.mark.parametrize("nothing", [None, False, [], (), set(), {}], ids=repr)
-def test_nothing_is_not_found(watcher: Watcher, nothing: object) -> None:
+def test_an_empty_value_does_not_end_a_wait(watcher: Watcher, nothing: object) -> None:
     with pytest.raises(Expectation, match=r"something, within 0.05 s"):
         watcher.wait_for("something", lambda: nothing, 0.05)
 
 
 @pytest.mark.parametrize("something", [True, 0, "x", [0], {1}], ids=repr)
-def test_something_is(watcher: Watcher, something: object) -> None:
+def test_any_other_value_ends_a_wait(watcher: Watcher, something: object) -> None:
     assert watcher.wait_for("something", lambda: something, 0.05) == something
 
 
