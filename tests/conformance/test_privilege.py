@@ -38,7 +38,7 @@ def reachable(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("directory", "file", "reads"), MODES)
-def test_what_another_user_can_read(reachable: Path, directory: int, file: int, reads: bool) -> None:
+def test_what_another_user_reads(reachable: Path, directory: int, file: int, reads: bool) -> None:
     inner = reachable / "inner"
     inner.mkdir()
     path = inner / "file"
