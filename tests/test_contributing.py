@@ -38,6 +38,6 @@ def test_the_scenario_is_one_of_the_examples() -> None:
     assert function in (ROOT / "examples" / "test_my_server.py").read_text()
 
 
-@pytest.mark.parametrize("section", ["A repair"])
+@pytest.mark.parametrize("section", ["A kind of process", "A release", "A repair"])
 def test_the_code_of_a_section_runs(section: str) -> None:
     exec(compile(block(section), f"CONTRIBUTING.md: {section}", "exec"), {})

@@ -277,7 +277,7 @@ def test_configurations_show_what_they_repair(pglife):
         for c, n in ((SMALL, "real"), (SMALL, "repaired"))
     ]
     _, out, _ = pglife("configs", machine=replace(TOY, params=params), configs=configs)
-    assert ["all findings repaired" in line for line in out.splitlines()] == [False, True]
+    assert ["all findings repaired" in line for line in out.splitlines()[1::2]] == [False, True]
 
 
 @pytest.mark.parametrize(

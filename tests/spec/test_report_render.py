@@ -1,4 +1,4 @@
-"""Reports on the toy machine: every claim and property is told, in three formats."""
+"""Reports on the toy machine: every claim and property is in it, in three formats."""
 
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -78,7 +78,7 @@ def test_actions_that_no_configuration_takes_are_named():
 
 
 @pytest.mark.parametrize("format_", Format)
-def test_every_claim_and_property_is_told(report, format_):
+def test_every_claim_and_property_is_in_the_report(report, format_):
     text = render(report, format_)
     for entry in report.claims:
         assert entry.claim.name in text

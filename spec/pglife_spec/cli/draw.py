@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pglife_spec.cli import subject
-from pglife_spec.cli.subject import NEWEST, ConfigOption, MisuseError, Release, ReleaseOption
+from pglife_spec.cli.subject import ConfigOption, MisuseError, ReleaseOption
 from pglife_spec.explore import Exploration, explore
 from pglife_spec.lang.machine import Config
+from pglife_spec.postgres.words.releases import NEWEST, Release
+from pglife_spec.postgres.words.repairs import PREFIX
 from pglife_spec.report import console as show
 from pglife_spec.traces.trace import read_itf
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 STATES, SIGNALS = "states", "signals"
 """Views that are not the life of a process."""
-REPAIR = "repair."
 
 EXAMPLES = f"""\b
 Examples:
@@ -128,7 +129,7 @@ def life(view: str, release: Release) -> nx.MultiDiGraph:
     about = subject.load()
     known: LifeView = about.views(release)[view]
     config = about.to_draw(about.config(None, release, "small"), view)
-    mended = dict.fromkeys((n for n in config.params if n.startswith(REPAIR)), True)
+    mended = dict.fromkeys((n for n in config.params if n.startswith(PREFIX)), True)
     found = _explored(about, config)
     repaired = None
     if mended:

@@ -11,6 +11,7 @@ import typer
 from pglife_spec.cli import subject
 from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status
 from pglife_spec.explore import check_property, explore
+from pglife_spec.postgres.words.repairs import PREFIX
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import is_declared
 from pglife_spec.traces.trace import Trace, write_itf
@@ -29,18 +30,19 @@ def configs() -> None:
     """List the named configurations and what each is for."""
     out = subject.console()
     known = subject.load().configs
-    repairs = {name for config in known.values() for name in config.params if "repair." in name}
+    repairs = {n for config in known.values() for n in config.params if n.startswith(PREFIX)}
     for name, config in known.items():
         values = {k: v for k, v in config.params.items() if k not in repairs}
         on = [k for k, v in values.items() if v is True]
         numbers = [f"{k} = {v}" for k, v in values.items() if v is not True and v is not False]
         bounds = ", ".join(f"{k} up to {v}" for k, v in config.bounds.items())
-        repaired = [k.removeprefix("repair.") for k in repairs if config.params.get(k) is True]
+        repaired = [k.removeprefix(PREFIX) for k in repairs if config.params.get(k) is True]
         parts = [", ".join([*numbers, *on]), bounds]
         if repaired:
             every = len(repaired) == len(repairs)
             parts.append("all findings repaired" if every else f"repaired: {', '.join(repaired)}")
-        out.print(f"[bold]{name:20}[/] {'; '.join(parts)}", soft_wrap=True)
+        out.print(f"[bold]{name:20}[/] {config.purpose}".rstrip(), soft_wrap=True)
+        out.print(f"{'':20} {'; '.join(parts)}", soft_wrap=True, style="dim")
 
 
 def explore_(

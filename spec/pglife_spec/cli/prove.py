@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pglife_spec.cli import subject
-from pglife_spec.cli.subject import VERSION, MisuseError, Release, Status
+from pglife_spec.cli.subject import VERSION, MisuseError, Status
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Machine
+from pglife_spec.postgres.words.releases import VERIFIED, Release
 from pglife_spec.report import console as show
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Examples:
 def prove(
     release: Annotated[
         Release | None,
-        typer.Option("--release", "-V", metavar="15|18", help="Only this release.  [default: all]"),
+        subject.release_option("Only this release.  [default: all]"),
     ] = None,
     fixed: Annotated[
         list[str] | None,
@@ -51,7 +52,7 @@ def pins(
     given = _fixed(machine, fixed or [])
     if VERSION not in {p.name for p in machine.params} or VERSION in given:
         return [given]
-    return [{**given, VERSION: int(v.value)} for v in Release if release in (None, v)]
+    return [{**given, VERSION: v.number} for v in VERIFIED if release in (None, v)]
 
 
 def prove_all(

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from pglife_spec.cli import draw, prove, subject
-from pglife_spec.cli.subject import Release, Status
+from pglife_spec.cli.subject import Status
+from pglife_spec.postgres.words.releases import VERIFIED, Release
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import collect
 from pglife_spec.report.formats import Format
@@ -47,7 +48,7 @@ def report(
     ] = None,
     release: Annotated[
         Release | None,
-        typer.Option("--release", "-V", metavar="15|18", help="Only this release.  [default: all]"),
+        subject.release_option("Only this release.  [default: all]"),
     ] = None,
     proof: Annotated[bool, typer.Option("--proof/--no-proof", help="Also prove.")] = True,
     pictures: Annotated[bool, typer.Option(help="Pictures in HTML.")] = True,
@@ -85,7 +86,7 @@ def report(
 def _pictures(release: Release | None) -> dict[str, str]:
     """The postmaster of each release as SVG, by title."""
     drawn: dict[str, str] = {}
-    for each in Release:
+    for each in VERIFIED:
         if release in (None, each):
             picture = draw.life("postmaster", each)
             drawn[picture.graph["title"]] = draw.written(picture, draw.Format.SVG)
@@ -97,7 +98,7 @@ def _chosen(about: subject.Subject, names: list[str], release: Release | None) -
     if names:
         return [about.config(name, release).name for name in names]
     tiny = [n for n in about.configs if n.startswith("tiny-")]
-    wanted = None if release is None else int(release.value)
+    wanted = None if release is None else release.number
     return [
         n
         for n in tiny

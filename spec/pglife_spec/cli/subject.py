@@ -5,11 +5,10 @@ Begin with `load`. A command that is asked for something that does not exist rai
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.console import Console
 from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Config, Machine, Mutant
+from pglife_spec.postgres.words.releases import NEWEST, VERIFIED, Release
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -44,23 +44,24 @@ Exit status:
   3  the search stopped at --limit before it had seen every state"""
 
 
-class Release(enum.Enum):
-    """Releases that the model has."""
-
-    V15 = "15"
-    V18 = "18"
+NUMBERS = "|".join(str(release.number) for release in VERIFIED)
 
 
-NEWEST = Release.V18
+def _verified(text: str) -> Release:
+    for release in VERIFIED:
+        if text == str(release.number):
+            return release
+    raise ValueError(f"expected one of {NUMBERS}")
+
+
+def release_option(text: str) -> Any:
+    """The option for a release."""
+    return typer.Option("--release", "-V", metavar=NUMBERS, parser=_verified, help=text)
+
 
 ReleaseOption = Annotated[
     Release | None,
-    typer.Option(
-        "--release",
-        "-V",
-        metavar="15|18",
-        help=f"Release of PostgreSQL.  [default: {NEWEST.value}]",
-    ),
+    release_option(f"Release of PostgreSQL.  [default: {NEWEST.number}]"),
 ]
 ConfigOption = Annotated[
     str | None,
@@ -105,7 +106,7 @@ class Subject:
         Raises:
             MisuseError: there is none of this name, or it is of another release.
         """
-        wanted = name or f"{default}-{(release or NEWEST).value}"
+        wanted = name or f"{default}-{(release or NEWEST).number}"
         if wanted not in self.configs:
             known = ", ".join(self.configs)
             raise MisuseError(f"no configuration {wanted!r}; there are: {known}")
@@ -117,8 +118,8 @@ class Subject:
 def refuse_other_release(what: str, params: Mapping[str, Value], release: Release | None) -> None:
     """Refuse `-V` where something else has already said which release it is of."""
     said = params.get(VERSION)
-    if release is not None and said is not None and str(said) != release.value:
-        raise MisuseError(f"{what} is of {said}: it does not go with -V {release.value}")
+    if release is not None and said is not None and said != release.number:
+        raise MisuseError(f"{what} is of {said}: it does not go with -V {release.number}")
 
 
 def load() -> Subject:
@@ -131,7 +132,7 @@ def load() -> Subject:
     def views(release: Release) -> Mapping[str, LifeView]:
         from pglife_spec.draw.views import views
 
-        return views(int(release.value))
+        return views(release.number)
 
     def to_draw(config: Config, view: str) -> Config:
         from pglife_spec.draw.views import drawn

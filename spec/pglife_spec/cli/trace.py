@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from pglife_spec.cli import subject
-from pglife_spec.cli.subject import ConfigOption, MisuseError, Release, ReleaseOption, Status
+from pglife_spec.cli.subject import ConfigOption, MisuseError, ReleaseOption, Status
 from pglife_spec.lang.machine import Config
+from pglife_spec.postgres.words.releases import Release, release_of
 from pglife_spec.report import console as show
 from pglife_spec.traces.simulate import simulate
 from pglife_spec.traces.trace import Trace, read_itf, replay, write_itf
@@ -76,7 +77,7 @@ def replay_(
     ] = None,
     release: Annotated[
         Release | None,
-        typer.Option("--release", "-V", metavar="15|18", help="Release.  [default: the trace's]"),
+        subject.release_option("Release.  [default: the trace's]"),
     ] = None,
 ) -> None:
     """Play a trace on the model; explain the first step that the model does not allow."""
@@ -115,4 +116,4 @@ def _config_of(
 def _release_of(trace: Trace) -> Release | None:
     """The release whose defaults complete the parameters of a trace."""
     said = trace.params.get(subject.VERSION)
-    return None if said is None else Release(str(said))
+    return None if said is None else release_of(said)

@@ -151,7 +151,7 @@ def collect(
         proofs: what the prover says of the claims, for each set of pinned parameters.
         mutants: wrong models, each filed under the claim that it breaks.
         witness_configs: explored one after the other, only for claims still without a witness.
-        say: told what is being done.
+        say: called with what is being done.
     """
     report = Report(
         machine,

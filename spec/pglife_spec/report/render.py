@@ -44,19 +44,19 @@ def render(report: Report, format_: Format, pictures: Mapping[str, str] | None =
 
 def rows(trace: Trace) -> list[dict[str, str]]:
     """A trace's steps as text: action, changes, evidence."""
-    told: list[dict[str, str]] = []
+    steps: list[dict[str, str]] = []
     for index, moment in enumerate(trace.moments):
         if index == 0:
             continue
         changes = (f"{name} = {label(v)}" for name, v in trace.changes(index).items())
-        told.append(
+        steps.append(
             {
                 "action": moment.action or "?",
                 "changes": ", ".join(changes),
                 "seen": "; ".join(" ".join(map(label, e)) for e in moment.evidence),
             }
         )
-    return told
+    return steps
 
 
 def ending(trace: Trace) -> str:
