@@ -1,11 +1,7 @@
-"""The lock file: whose pid does not count, what else may stand in its place, how lines are added.
+"""postmaster.pid: when it is stale, what may stand in its place, how its lines are written.
 
-Begin with   try_to_start(): a start that ends right behind the lock, for want of a socket.
-Owns         lock files made to measure, and what the postmaster does with them.
-Leaves out   the common cases (test_01_birth_refused.py), orphans (test_08_postmaster_death.py),
-             shared memory (test_13_lock_file_memory.py).
-Source       SH-40, SH-43, SH-44, ST-01, ST-02; miscinit.c: CreateLockFile(),
-             AddToDataDirLockFile(), checkDataDir(), ValidatePgVersion().
+Begin with try_to_start(): a start that fails right after the lock file, for lack of a socket.
+Source: miscinit.c: CreateLockFile(), AddToDataDirLockFile(), checkDataDir(), ValidatePgVersion().
 """
 
 from __future__ import annotations
@@ -56,7 +52,7 @@ def try_to_start(cluster: Cluster, script: str, **env: str) -> Finished:
 @pytest.mark.parametrize("sign", ["", "-"], ids=["postmaster", "single user"])
 @pytest.mark.parametrize("start", ['exec "$@"', '"$@"; exit $?'], ids=["own pid", "its parent's"])
 def test_own_and_parents_pid_are_stale(stopped_cluster: Cluster, start: str, sign: str) -> None:
-    """A lock file with the new server's own pid, or its parent's, is from before a reboot."""
+    """A lock file with the new postmaster's own pid or its parent's is stale."""
     cluster = stopped_cluster
     done = try_to_start(cluster, f'echo "{sign}$$" > "$DATA/postmaster.pid"; {start}')
     assert done.code == 1
@@ -68,7 +64,7 @@ def test_own_and_parents_pid_are_stale(stopped_cluster: Cluster, start: str, sig
 @claim("SH-43", "CT-05", source=LOCK)
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "another"])
 def test_pid_of_the_grandparent_is_stale(stopped_cluster: Cluster, is_named: bool) -> None:
-    """Pg_ctl names its own parent in PG_GRANDPARENT_PID: this pid, and no other, is stale too."""
+    """The pid in PG_GRANDPARENT_PID, which pg_ctl sets, is stale too; no other one is."""
     cluster = stopped_cluster
     with process_of_the_servers_user(cluster) as pid:
         cluster.write_file("postmaster.pid", f"{pid}\n")
@@ -82,20 +78,20 @@ def test_pid_of_the_grandparent_is_stale(stopped_cluster: Cluster, is_named: boo
 
 @claim("SH-43", "SH-44", source=LOCK)
 def test_lock_file_that_cannot_be_opened(stopped_cluster: Cluster) -> None:
-    """A lock file that is there and cannot be read: exit 1, and it stays."""
+    """A lock file that exists and cannot be opened ends the start with 1 and stays."""
     path = stopped_cluster.data / "postmaster.pid"
     path.symlink_to("postmaster.pid")
     done = stopped_cluster.run_postgres()
     assert done.code == 1
-    told = 'FATAL:  could not open lock file "postmaster.pid": Too many levels of symbolic links\n'
-    assert told in done.err
+    fatal = 'FATAL:  could not open lock file "postmaster.pid": Too many levels of symbolic links\n'
+    assert fatal in done.err
     assert SHUT_DOWN not in done.err
     assert path.is_symlink()
 
 
 @claim("SH-43", "SH-44", source=LOCK, needs=[Need.DATA_DIRECTORY_CHECKS])
 def test_lock_file_that_is_a_directory(stopped_cluster: Cluster) -> None:
-    """A directory in place of the lock file: exit 1."""
+    """A directory in place of the lock file ends the start with 1."""
     path = stopped_cluster.data / "postmaster.pid"
     path.mkdir()
     done = stopped_cluster.run_postgres()
@@ -105,20 +101,20 @@ def test_lock_file_that_is_a_directory(stopped_cluster: Cluster) -> None:
 
 
 @claim("SH-43", source=LOCK)
-@pytest.mark.parametrize("is_there", [False, True], ids=["new", "stale"])
-def test_directory_that_cannot_be_written(stopped_cluster: Cluster, is_there: bool) -> None:
-    """Where no file can be made, or removed, the start gives up and exits 1."""
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "stale"])
+def test_directory_that_cannot_be_written(stopped_cluster: Cluster, exists: bool) -> None:
+    """In a directory where no file can be created or removed the start fails with 1."""
     cluster = stopped_cluster
-    if is_there:
+    if exists:
         cluster.write_file("postmaster.pid", "-2000000000\n")
     cluster.data.chmod(0o500)
     done = cluster.run_postgres()
     cluster.data.chmod(0o700)
     assert done.code == 1
-    told = "could not remove old lock file" if is_there else "could not create lock file"
-    assert f'FATAL:  {told} "postmaster.pid": Permission denied\n' in done.err
+    failed = "could not remove old lock file" if exists else "could not create lock file"
+    assert f'FATAL:  {failed} "postmaster.pid": Permission denied\n' in done.err
     assert SHUT_DOWN not in done.err
-    assert (cluster.data / "postmaster.pid").exists() == is_there
+    assert (cluster.data / "postmaster.pid").exists() == exists
 
 
 @claim(
@@ -131,7 +127,7 @@ def test_directory_that_cannot_be_written(stopped_cluster: Cluster, is_there: bo
 def test_files_are_as_open_as_the_directory(
     stopped_cluster: Cluster, directory: int, file: int
 ) -> None:
-    """Lock files are for the owner alone, or for the group where the data directory is."""
+    """Lock files are readable by the group only if the data directory is."""
     cluster = stopped_cluster
     cluster.data.chmod(directory)
     cluster.start()
@@ -143,8 +139,8 @@ def test_files_are_as_open_as_the_directory(
 
 @claim("SH-40", "SH-46", source="miscinit.c: CreateLockFile()")
 def test_lock_file_of_the_socket(cluster: Cluster) -> None:
-    """The socket's lock file has the first five lines of the other one and no more."""
-    cluster.wait_for("ready", lambda: cluster.pid_file_status() is PidFileStatus.READY)
+    """The socket's lock file has the first five lines of postmaster.pid and no more."""
+    cluster.expect_pid_file(PidFileStatus.READY)
     path = cluster.socket_directory / ".s.PGSQL.5432.lock"
     lines = path.read_text(encoding="utf-8").splitlines()
     ours = cluster.pid_file()
@@ -168,9 +164,9 @@ def test_lock_file_of_the_socket(cluster: Cluster) -> None:
 def test_status_is_line_8_whatever_the_file_has(
     cluster: Cluster, before: str, after: list[str]
 ) -> None:
-    """Missing lines are filled in, other lines stay; only line 8 is written anew.
+    """A new status replaces line 8 only; missing lines before it are filled in.
 
-    The file is never made shorter, so all that is written to line 8 is as long as `starting`.
+    The file never gets shorter: every status is as long as `starting`.
     """
     with cluster.session():
         path = cluster.data / "postmaster.pid"
@@ -193,43 +189,41 @@ def test_status_is_line_8_whatever_the_file_has(
     source="miscinit.c: AddToDataDirLockFile(), UnlinkLockFiles()",
     needs=[Need.DATA_DIRECTORY_CHECKS],
 )
-def test_status_of_a_lock_file_that_has_gone(cluster: Cluster) -> None:
-    """Without the file a shutdown complains and goes on; the file is not made anew."""
+def test_status_of_a_missing_lock_file(cluster: Cluster) -> None:
+    """Without the file a shutdown logs an error and goes on; the file is not created again."""
     then = cluster.since()
     (cluster.data / "postmaster.pid").unlink()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    told = 'could not open file "postmaster.pid": No such file or directory'
-    record = then.expect_log(f"^{told}$")
-    assert record.level == "LOG"
-    said = [record.message for record in then.log() if "could not" in record.message]
-    assert said == [told]
+    missing = 'could not open file "postmaster.pid": No such file or directory'
+    assert then.messages("LOG", matching="could not") == [missing]
+    assert then.messages(matching="could not") == [missing]
     assert cluster.pid_file() is None
 
 
-# Data directories. The configuration lies elsewhere, else it would be missed first.
+# Data directories. The configuration lies elsewhere; else its absence would be reported first.
 
 
 @claim("ST-01", source="miscinit.c: checkDataDir()", needs=[Need.DATA_DIRECTORY_CHECKS])
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("missing", 'data directory "{}" does not exist'),
         ("file", 'specified data directory "{}" is not a directory'),
         ("file/below", 'could not read permissions of directory "{}": Not a directory'),
         ("/", 'data directory "{}" has wrong ownership'),
     ],
-    ids=["missing", "file", "below a file", "somebody else's"],
+    ids=["missing", "file", "below a file", "another user's"],
 )
-def test_data_directory_that_is_none(stopped_cluster: Cluster, name: str, told: str) -> None:
-    """A data directory must be there, be a directory, and belong to the server's user."""
+def test_invalid_data_directory(stopped_cluster: Cluster, name: str, message: str) -> None:
+    """A data directory must exist, be a directory, and belong to the server's user."""
     cluster = stopped_cluster
     (cluster.directory / "file").touch()
-    # An absolute name wins over what stands before it.
+    # Joining an absolute path ("/") gives that path.
     path = cluster.directory / name
     done = cluster.run_postgres("-c", f"data_directory={path}")
     assert done.code == 1
-    assert f"FATAL:  {told.format(path)}\n" in done.err
+    assert f"FATAL:  {message.format(path)}\n" in done.err
     assert SHUT_DOWN not in done.err
     assert cluster.pid_file() is None
 
@@ -244,30 +238,29 @@ def test_data_directory_that_is_none(stopped_cluster: Cluster, name: str, told: 
     ],
     ids=["missing", "empty", "no number"],
 )
-def test_version_file_that_is_none(stopped_cluster: Cluster, text: str | None, detail: str) -> None:
-    """PG_VERSION must be there and begin with a number: else exit 1."""
+def test_invalid_version_file(stopped_cluster: Cluster, text: str | None, detail: str) -> None:
+    """PG_VERSION must exist and begin with a number; else the start fails with 1."""
     cluster = stopped_cluster
     path = cluster.data / "PG_VERSION"
     path.unlink() if text is None else path.write_text(text, encoding="ascii")
-    told = f'FATAL:  "{cluster.data}" is not a valid data directory\n'
-    done = expect_refused(cluster, 1, told)
+    done = expect_refused(cluster, 1, f'FATAL:  "{cluster.data}" is not a valid data directory\n')
     assert f"DETAIL:  {detail.format(path)}\n" in done.err
     assert ("HINT:  You might need to initdb.\n" in done.err) == (text is not None)
 
 
 @claim("ST-02", source="miscinit.c: ValidatePgVersion()", needs=[Need.DATA_DIRECTORY_CHECKS])
 def test_version_file_that_cannot_be_opened(stopped_cluster: Cluster) -> None:
-    """A PG_VERSION that is there and cannot be read is named: exit 1."""
+    """A PG_VERSION that exists and cannot be opened is named, and the start fails with 1."""
     path = stopped_cluster.data / "PG_VERSION"
     path.unlink()
     path.symlink_to("PG_VERSION")
-    told = f'FATAL:  could not open file "{path}": Too many levels of symbolic links\n'
-    expect_refused(stopped_cluster, 1, told)
+    fatal = f'FATAL:  could not open file "{path}": Too many levels of symbolic links\n'
+    expect_refused(stopped_cluster, 1, fatal)
 
 
 @claim("ST-02", source="miscinit.c: ValidatePgVersion()", needs=[Need.DATA_DIRECTORY_CHECKS])
 def test_only_the_major_version_counts(stopped_cluster: Cluster) -> None:
-    """What follows the first number in PG_VERSION does not matter."""
+    """Only the first number in PG_VERSION is compared."""
     cluster = stopped_cluster
     text = f"{cluster.target.version.major}.99 of these\n"
     (cluster.data / "PG_VERSION").write_text(text, encoding="ascii")
@@ -276,12 +269,12 @@ def test_only_the_major_version_counts(stopped_cluster: Cluster) -> None:
     assert NO_SOCKET in done.err
 
 
-# A server for a single user.
+# Single-user mode.
 
 
 @claim("SH-43", "SH-40", "CT-15", source=LOCK, needs=[Need.SINGLE_USER])
 def test_single_user_server_has_the_lock(stopped_cluster: Cluster) -> None:
-    """A standalone backend writes its pid with a minus and no status, and keeps others out."""
+    """A standalone backend writes its pid negated and no status, and blocks a postmaster."""
     cluster, target = stopped_cluster, stopped_cluster.target
     path = cluster.data / "postmaster.pid"
     with subprocess.Popen(
@@ -310,9 +303,8 @@ def test_single_user_server_has_the_lock(stopped_cluster: Cluster) -> None:
             assert done.code == 1
             hint = f"HINT:  Is another postgres (PID {server.pid}) running in data directory "
             assert hint in done.err
-            told = f"pg_ctl: single-user server is running (PID: {server.pid})\n"
-            words = ["status", "-D", str(cluster.data)]
-            assert target.run(Program.PG_CTL, words).out == told
+            status = target.run(Program.PG_CTL, ["status", "-D", str(cluster.data)]).out
+            assert status == f"pg_ctl: single-user server is running (PID: {server.pid})\n"
             _, err = server.communicate(timeout=START_LIMIT * cluster.scale)
         finally:
             server.send_signal(signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""A lock file that cannot be written any more: it is told, and nothing else comes of it.
+"""A failed write to postmaster.pid is logged and has no other consequence.
 
-Source       rules SH-12, MM-15; miscinit.c: AddToDataDirLockFile().
+Source: miscinit.c: AddToDataDirLockFile().
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WRITE = 'could not write to file "postmaster.pid": '
 
 
 def limit_files(cluster: Cluster, size: int) -> None:
-    """Let the postmaster, and nobody who is there already, write files of this size at most."""
+    """Limit the files that the postmaster writes, and no child that runs already, to this size."""
     pid, become = cluster.pid, cluster.target.user.becoming(keep_reading=False)
 
     def become_and_limit() -> None:
@@ -27,7 +27,7 @@ def limit_files(cluster: Cluster, size: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
-    # Its own user may do so, and root not everywhere.
+    # The server's own user may set the limit; root may not in every container.
     subprocess.run(["true"], preexec_fn=become_and_limit, check=True)
 
 
@@ -38,18 +38,18 @@ def limit_files(cluster: Cluster, size: int) -> None:
     [(0, "File too large"), (16, "No space left on device")],
     ids=["none", "some"],
 )
-@pytest.mark.unmonitored("the pid file goes on saying that the server is ready")
-def test_lock_file_that_cannot_be_written_is_told(
+@pytest.mark.unmonitored("line 8 of the pid file stays `ready`")
+def test_failed_write_to_the_lock_file_is_logged(
     cluster: Cluster, bytes_allowed: int, reason: str
 ) -> None:
-    """If the new status cannot be written the postmaster says so, and shuts down as ever."""
+    """If the new status cannot be written the postmaster logs it and shuts down normally."""
     then = cluster.since()
     postmaster = cluster.pid
-    # The log goes on through a pipe.
+    # The log is written through a pipe, so the limit does not stop it.
     limit_files(cluster, bytes_allowed)
     cluster.request_shutdown(FAST)
-    told = then.expect_log(f"^{WRITE}")
-    assert (told.pid, told.level, told.message) == (postmaster, "LOG", WRITE + reason)
+    record = then.expect_log(f"^{WRITE}")
+    assert (record.pid, record.level, record.message) == (postmaster, "LOG", WRITE + reason)
     cluster.expect_exit(code=0)
     then.expect_line("database system is shut down")
     assert cluster.pid_file() is None
