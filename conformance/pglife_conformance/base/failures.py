@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class SuiteError(Exception):
-    """Base of all errors of the suite itself, as opposed to verdicts on a server."""
+    """Base of all errors of the suite that are no verdicts on a server."""
 
 
 class UnusableTarget(SuiteError):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
 
+from pglife_conformance.base.failures import SuiteError
+
 PROTOCOL_3_0 = 3 << 16
 PROTOCOL_3_2 = 3 << 16 | 2
 
@@ -55,7 +57,7 @@ class Ending(Enum):
     RESET = "reset"
 
 
-class ClientTimeout(Exception):
+class ClientTimeout(SuiteError):
     """No byte was received within the deadline."""
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 from types import TracebackType
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.failures import Expectation
+from pglife_conformance.base.failures import Expectation, SuiteError
 from pglife_conformance.cluster.client import (
     PROTOCOL_3_0,
     Client,
@@ -44,7 +44,7 @@ class Outcome(Enum):
     UNANSWERED = "unanswered"
 
 
-class ServerError(Exception):
+class ServerError(SuiteError):
     """The server answered a statement with an ErrorResponse."""
 
     def __init__(self, message: ServerMessage) -> None:
