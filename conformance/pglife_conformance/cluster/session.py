@@ -7,7 +7,7 @@ Source: rules CN-10 to CN-59, SE-01 to SE-49.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from types import TracebackType
 
@@ -203,7 +203,7 @@ class Session:
     def expect_rows(
         self,
         sql: str,
-        rows: list[Row] | None = None,
+        rows: Sequence[Row] | None = None,
         within: float = deadlines.REACTION_LIMIT,
     ) -> list[Row]:
         """Run a query again and again until its result is as wanted, and return the rows.
@@ -222,10 +222,10 @@ class Session:
         def found() -> list[Row] | None:
             nonlocal last
             last = self.query(sql)
-            return (last or None) if rows is None else (last if last == rows else None)
+            return (last or None) if rows is None else (last if last == list(rows) else None)
 
         wanted = "rows" if rows is None else str(rows)
-        if rows == []:
+        if rows is not None and not rows:
             self.server.watcher.wait_for(
                 f"no rows from {sql}",
                 lambda: found() is not None,

@@ -309,10 +309,7 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
         with countdown.step():
             refusal = cluster.refusal_of_new_client()
             assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
-            cluster.wait_for(
-                "postmaster.pid to say `stopping`",
-                lambda: cluster.pid_file_status() is PidFileStatus.STOPPING,
-            )
+            cluster.expect_pid_file(PidFileStatus.STOPPING)
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
     lines = but_a_late_round(then.postmaster_lines())

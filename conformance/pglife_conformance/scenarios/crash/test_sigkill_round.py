@@ -164,10 +164,7 @@ def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
         began = time.monotonic()
         victim = cluster.crash(Kind.WALWRITER)
         expect_round(cluster, then, began, "issuing SIGABRT to recalcitrant children")
-        cluster.wait_for(
-            "QUIT and ABRT pending",
-            lambda: pending_signals(pin.child) == {signal.SIGQUIT, signal.SIGABRT},
-        )
+        cluster.expect_pending(pin.child, signal.SIGQUIT, signal.SIGABRT)
     then.expect_ready()
     lines = then.postmaster_lines()
     round_line = "issuing SIGABRT to recalcitrant children"

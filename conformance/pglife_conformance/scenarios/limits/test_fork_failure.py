@@ -259,9 +259,7 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
         then.expect_log(no_child("io_worker"))
         assert len(cluster.children(Kind.IO_WORKER)) == wanted - 1
     cluster.session().close()
-    cluster.wait_for(
-        "all io workers to be there", lambda: len(cluster.children(Kind.IO_WORKER)) == wanted
-    )
+    cluster.expect_count(Kind.IO_WORKER, wanted)
     then.expect_no_log(f"^{TERMINATING}$")
 
 

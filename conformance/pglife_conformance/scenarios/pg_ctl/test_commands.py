@@ -15,7 +15,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import StoppedPostmaster
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.targets.base import Program, Target
@@ -114,7 +113,7 @@ def test_single_user_server_is_left_alone(cluster: Cluster) -> None:
             expect_left_alone(cluster)
         finally:
             path.write_text(lines, encoding="utf-8")
-    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
+    cluster.expect_idle()
     cluster.expect_no_log("^received ")
     assert cluster.is_running()
 
@@ -156,7 +155,7 @@ def test_reload_signals_and_says_no_more(cluster: Cluster, is_good: bool) -> Non
     then.expect_line("received SIGHUP, reloading configuration files")
     with cluster.session() as session:
         wanted = "5MB" if is_good else "4MB"
-        cluster.wait_for("the setting", lambda: session.query("show work_mem") == [(wanted,)])
+        session.expect_rows("show work_mem", [(wanted,)])
     said = [r for r in then.log() if r.message.startswith("received SIGHUP")]
     assert len(said) == 1
 

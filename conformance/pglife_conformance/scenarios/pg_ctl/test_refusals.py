@@ -20,7 +20,6 @@ import pytest
 from pglife_conformance.base.deadlines import REACTION_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.pg_ctl.test_commands import ADVICE, no_pid_file, pid_of_nobody
@@ -201,7 +200,7 @@ def test_directory_that_goes_while_stop_waits(stopped_cluster: Cluster) -> None:
         program = stand.begin("stop", "-t", "60")
         wait_for_request(stopped_cluster, server)
         # Between two looks: in the middle of one it might miss something else first.
-        stopped_cluster.wait_for("pg_ctl to rest", IdleProbe(program.pid).is_idle)
+        stopped_cluster.expect_idle(program)
         stand.data.rename(stand.data.with_name("away"))
         done = program.finish(REACTION_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (1, f'pg_ctl: directory "{stand.data}" does not exist\n')

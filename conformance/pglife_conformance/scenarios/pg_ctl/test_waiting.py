@@ -52,11 +52,7 @@ def log_option(cluster: Cluster) -> tuple[str, str]:
 
 def expect_pid_file(cluster: Cluster, status: PidFileStatus) -> None:
     """Wait until the pid file says so: pg_ctl may have come back before the server got there."""
-    cluster.wait_for(
-        f"the pid file to say `{status.value}`",
-        lambda: cluster.pid_file_status() is status,
-        deadlines.START_LIMIT,
-    )
+    cluster.expect_pid_file(status, deadlines.START_LIMIT)
 
 
 def adopt_server(cluster: Cluster) -> None:
@@ -300,7 +296,7 @@ def test_stop_of_a_server_that_is_killed_meanwhile(cluster: Cluster) -> None:
         program = cluster.begin_pg_ctl("stop")
         cluster.expect_log("^received fast shutdown request$")
         cluster.signal_postmaster(signal.SIGKILL)
-        cluster.wait_for("its end", lambda: not cluster.is_running())
+        cluster.expect_exit(code=None)
         done = cluster.finish_pg_ctl(program)
     assert (done.code, done.err) == (1, DOES_NOT_SHUT_DOWN)
     assert said(done.out, GAVE_UP_STOP)

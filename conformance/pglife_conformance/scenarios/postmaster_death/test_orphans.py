@@ -41,7 +41,7 @@ def test_orphan_from_its_birth_on_knows_it(make_cluster: MakeCluster) -> None:
         client.send_query("vacuum pg_class")
         caught.wait_for_fork()
         cluster.signal_postmaster(signal.SIGKILL)
-        cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+        cluster.expect_exit(code=None)
     heard = [message.tag for message in client.messages()]
     assert Tag.COMMAND_COMPLETE not in heard
     if Tag.READY_FOR_QUERY not in heard:
@@ -69,9 +69,9 @@ def test_slow_vacuum_hears_of_the_postmasters_end(make_cluster: MakeCluster) -> 
         session.query("set vacuum_cost_delay = 5; set vacuum_cost_limit = 1")
         session.send_query("vacuum big")
         done = "select heap_blks_scanned > 3 from pg_stat_progress_vacuum"
-        cluster.wait_for("a few pages", lambda: observer.query(done) == [("t",)])
+        observer.expect_rows(done, [("t",)])
         cluster.signal_postmaster(signal.SIGKILL)
-        cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+        cluster.expect_exit(code=None)
         heard = [message.tag for message in session.expect_end()]
         assert heard == []
         assert session.ending is Ending.END_OF_FILE

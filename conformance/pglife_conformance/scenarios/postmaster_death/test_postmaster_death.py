@@ -35,17 +35,12 @@ UNMONITORED = pytest.mark.unmonitored("the model ends with its postmaster")
 def kill_postmaster(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> None:
     """Kill it and see its end."""
     cluster.signal_postmaster(number)
-    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+    cluster.expect_exit(code=None)
 
 
 def expect_nobody_left(cluster: Cluster) -> None:
     """Nothing that works in this data directory lives any more."""
-    cluster.wait_for(
-        "the end of everybody",
-        lambda: not processes_in(cluster.directory),
-        REACTION_LIMIT,
-        describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
-    )
+    cluster.expect_no_process(within=REACTION_LIMIT)
 
 
 def expect_last_words(session: Session) -> None:

@@ -15,9 +15,7 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import (
     start_with_everybody,
@@ -104,14 +102,13 @@ def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Clust
         for sql in ("create database first", "create database second", "drop database first"):
             session.query(sql, limit_s)
         # One that writes holds a lock; what is dropped must not be waited for because of that.
-        rest = IdleProbe(cluster.child(Kind.WALWRITER).pid)
-        cluster.wait_for("a walwriter that sleeps", rest.is_idle)
+        cluster.expect_idle(cluster.child(Kind.WALWRITER))
         then = cluster.since()
         with Pin(cluster, Kind.WALWRITER):
             session.send_query("drop database second")
             waits = "^waiting for all backends to process ProcSignalBarrier"
             then.expect_log(waits, CRASH_RESTART_LIMIT)
-            cluster.expect_still("the statement under way", session.is_silent, 0.3)
+            session.expect_silence(0.3)
         session.result(limit_s)
         assert idle.query("select count(*) from pg_database where datname = 'second'") == [("0",)]
 
@@ -130,13 +127,7 @@ def test_everybody_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> N
     copier.query("create table copied(a text)")
     copier.send_query("copy copied from stdin")
     for session in (waiter, sleeper, copier):
-        rest = IdleProbe(session.backend_pid)
-        cluster.wait_for("a session that waits", rest.is_idle)
+        cluster.expect_idle(session)
     cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
-    cluster.wait_for(
-        "the end of everybody",
-        lambda: not processes_in(cluster.directory),
-        CRASH_RESTART_LIMIT,
-        describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
-    )
+    cluster.expect_exit(code=None)
+    cluster.expect_no_process(within=CRASH_RESTART_LIMIT)

@@ -11,7 +11,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import (
     run_counts,
@@ -23,11 +22,7 @@ SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
     """A child sleeps, sooner or later, until an event ends it."""
-    cluster.wait_for(
-        f"{child} to sleep without end",
-        lambda: sleeps_without_end(child.pid),
-        describe=lambda: f"{sleep_ms(child.pid)} ms",
-    )
+    cluster.expect_endless_sleep(child)
 
 
 @claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.IO_WORKERS])

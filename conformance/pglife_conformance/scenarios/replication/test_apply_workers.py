@@ -56,9 +56,8 @@ def expect_launched(cluster: Cluster, session: Session) -> None:
     missing, would launch a worker for one that has been disabled meanwhile.
     """
     asked = "select active from pg_replication_slots where slot_name = 'news'"
-    cluster.wait_for("an apply worker that streams", lambda: session.query(asked) == [("t",)])
-    rest = IdleProbe(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
-    cluster.wait_for("a launcher that sleeps", rest.is_idle)
+    session.expect_rows(asked, [("t",)])
+    cluster.expect_idle(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER))
 
 
 def expect_no_apply_worker(cluster: Cluster) -> None:
@@ -79,7 +78,7 @@ def expect_no_apply_worker(cluster: Cluster) -> None:
 def expect_slot_free(cluster: Cluster, session: Session) -> None:
     """The walsender of an apply worker that has ended is gone, too."""
     asked = "select active from pg_replication_slots where slot_name = 'news'"
-    cluster.wait_for("a slot that nobody uses", lambda: session.query(asked) == [("f",)])
+    session.expect_rows(asked, [("f",)])
 
 
 @claim(
@@ -229,14 +228,10 @@ def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, l
         # What is not committed is sent when it has been flushed.
         session.query("create table something()")
         streamed = "select stream_txns >= 3 from pg_stat_replication_slots where slot_name = 'news'"
-        cluster.wait_for("all streamed", lambda: session.query(streamed) == [("t",)])
+        session.expect_rows(streamed, [("t",)])
         count = "select count(*) from pg_stat_subscription where leader_pid is not null"
         wanted = [(str(limit),)]
-        cluster.wait_for(
-            "so many workers",
-            lambda: session.query(count) == wanted,
-            describe=lambda: str(session.query(count)),
-        )
+        session.expect_rows(count, wanted)
         cluster.expect_still("no more workers", lambda: session.query(count) == wanted, 0.3)
         for writer in writers:
             writer.query("rollback")
@@ -263,14 +258,10 @@ def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: i
         session.query("alter subscription news refresh publication")
         count = "select count(*) from pg_stat_subscription where relid is not null"
         wanted = [(str(limit),)]
-        cluster.wait_for(
-            "so many workers",
-            lambda: session.query(count) == wanted,
-            describe=lambda: str(session.query(count)),
-        )
+        session.expect_rows(count, wanted)
         cluster.expect_still("no more workers", lambda: session.query(count) == wanted, 0.4)
         holder.query("rollback")
         ready = "select count(*) from pg_subscription_rel where srsubstate = 'r'"
-        cluster.wait_for("all copied", lambda: session.query(ready) == [(str(len(names)),)], 30.0)
+        session.expect_rows(ready, [(str(len(names)),)], 30.0)
         then.expect_no_log(CRASH)
         session.query("drop subscription news")

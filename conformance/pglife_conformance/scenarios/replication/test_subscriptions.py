@@ -33,11 +33,7 @@ STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
 
 def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row]) -> None:
     """Sooner or later this is the answer."""
-    cluster.wait_for(
-        f"{wanted} from {sql}",
-        lambda: session.query(sql) == wanted,
-        describe=lambda: str(session.query(sql)),
-    )
+    session.expect_rows(sql, wanted)
 
 
 @claim(
@@ -244,9 +240,7 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         # Its own rows, and those that come back to the same table.
         expect_rows(cluster, session, "select count(*) from news", [("6000",)])
         session.query("drop subscription news")
-        cluster.wait_for(
-            "no apply worker", lambda: not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
-        )
+        cluster.expect_count(Kind.LOGICAL_REPLICATION_WORKER, 0)
         expect_rows(
             cluster,
             session,

@@ -25,7 +25,6 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim, settings
 
 MAIN = "tcop/postgres.c: PostgresMain()"
@@ -46,8 +45,7 @@ def expect_exit_line(cluster: Cluster, pid: int | None, code: int, since: Since)
 
 def rests(cluster: Cluster, session: Session) -> None:
     """Its process sleeps."""
-    rest = IdleProbe(session.backend_pid)
-    cluster.wait_for("a session that sleeps", rest.is_idle)
+    cluster.expect_idle(session)
 
 
 # Locks.
@@ -158,7 +156,7 @@ def test_term_breaks_off_a_write_to_a_client_that_does_not_read(cluster: Cluster
     before = cluster.since()
     child = session.child
     session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
-    cluster.wait_for("an answer", lambda: not session.is_silent())
+    session.expect_answer()
     rests(cluster, session)
     cluster.signal_child(child, signal.SIGTERM)
     cluster.expect_death(child)
@@ -176,7 +174,7 @@ def test_cancel_does_not_break_off_a_write(cluster: Cluster) -> None:
     """INT to a session whose client does not read cancels after what was being written."""
     with cluster.session() as session:
         session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
-        cluster.wait_for("an answer", lambda: not session.is_silent())
+        session.expect_answer()
         rests(cluster, session)
         cluster.signal_child(session.child, signal.SIGINT)
         with pytest.raises(ServerError) as told:
@@ -280,7 +278,7 @@ def test_idle_session_hears_notifications_at_once(cluster: Cluster) -> None:
     with cluster.session() as listener, cluster.session() as other:
         listener.query("listen news")
         other.query("notify news, 'first'")
-        cluster.wait_for("a notification", lambda: not listener.is_silent())
+        listener.expect_answer()
         told = listener.receive()
         assert told is not None
         assert b"news\0first\0" in told.body
@@ -305,7 +303,7 @@ def test_reload_reaches_an_idle_session(cluster: Cluster) -> None:
     with cluster.session() as session:
         assert session.query("show work_mem") == [("4MB",)]
         cluster.reload(work_mem="5MB")
-        cluster.wait_for("the new setting", lambda: session.query("show work_mem") == [("5MB",)])
+        session.expect_rows("show work_mem", [("5MB",)])
 
 
 @claim("SE-20", "SE-44", source="tcop/postgres.c: die()", needs=SQL)
@@ -321,11 +319,7 @@ def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
     cluster.wait_for("their ends", lambda: not gone & {kid.pid for kid in cluster.children()})
     with cluster.session() as session:
         asked = f"select {', '.join(ends)} from pg_stat_database where datname = 'postgres'"
-        cluster.wait_for(
-            "one of each",
-            lambda: session.query(asked) == [("1", "1", "1")],
-            describe=lambda: str(session.query(asked)),
-        )
+        session.expect_rows(asked, [("1", "1", "1")])
 
 
 @claim("SE-49", source="tcop/postgres.c: log_disconnections()", needs=SQL)

@@ -110,7 +110,7 @@ def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
         before = cluster.since()
         session.query("set deadlock_timeout = '1h'; begin")
         wait_for_lock(cluster, observer, session, IN_THE_WAY)
-        cluster.expect_still("the session waiting", session.is_silent, 0.3)
+        session.expect_silence(0.3)
         session.cancel()
         with pytest.raises(ServerError):
             session.result()
@@ -144,7 +144,7 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
         ((pid,),) = cluster.wait_for("a worker at the table", lambda: observer.query(asked), 30.0)
         session.query("set deadlock_timeout = '10ms'; begin")
         wait_for_lock(cluster, observer, session, IN_THE_WAY)
-        cluster.expect_still("the session waiting", session.is_silent, 0.5)
+        session.expect_silence(0.5)
         then.expect_no_log("^canceling autovacuum task$")
         assert observer.query(asked) == [(pid,)]
         session.cancel()

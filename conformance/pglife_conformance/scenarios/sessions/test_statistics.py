@@ -29,9 +29,4 @@ def test_idle_session_reports_what_it_has_kept_back(cluster: Cluster) -> None:
         for _ in range(rows):
             session.query("insert into something values (1)")
         told = "select n_tup_ins from pg_stat_user_tables where relname = 'something'"
-        cluster.wait_for(
-            "all rows",
-            lambda: other.query(told) == [(str(rows),)],
-            LATEST_S,
-            describe=lambda: str(other.query(told)),
-        )
+        other.expect_rows(told, [(str(rows),)], LATEST_S)

@@ -94,7 +94,7 @@ def was_in_time(session: Session, sql: str) -> bool:
 
 def expect_silence(cluster: Cluster, session: Session) -> None:
     """Nothing is said for longer than SHORT."""
-    cluster.expect_still("a silent session", session.is_silent, LONGER_S)
+    session.expect_silence(LONGER_S)
 
 
 # statement_timeout.
@@ -123,7 +123,7 @@ def test_statement_timeout_ends_with_its_statement(cluster: Cluster) -> None:
         session.query(f"set statement_timeout = {ENOUGH}")
         cluster.wait_for("a transaction", lambda: was_in_time(session, "begin"))
         assert session.client.transaction_status == "T"
-        cluster.expect_still("a silent session", session.is_silent, 0.6)
+        session.expect_silence(0.6)
         assert session.client.transaction_status == "T"
         cluster.wait_for("its end", lambda: was_in_time(session, "rollback"))
 
@@ -185,7 +185,7 @@ def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
         send_together(session, armed, "set idle_session_timeout = 0")
         session.result()
         session.result()
-        cluster.expect_still("a silent session", session.is_silent, LONGER_THAN_THAT_S)
+        session.expect_silence(LONGER_THAN_THAT_S)
         assert session.query("select 1") == [("1",)]
 
 
@@ -278,7 +278,7 @@ def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None
         session.query("set transaction_timeout = '3500ms'")
         for _ in range(4):
             session.query("begin; select pg_sleep(1); commit")
-        cluster.expect_still("a silent session", session.is_silent, 0.6)
+        session.expect_silence(0.6)
         assert session.query("select 1") == [("1",)]
 
 
@@ -303,7 +303,7 @@ def test_failed_transaction_has_no_timeout_if_transaction_timeout_is_shorter(
         session.query("set idle_in_transaction_session_timeout = 2500")
         session.query("set transaction_timeout = 2000")
         begin(session, "failed")
-        cluster.expect_still("a silent session", session.is_silent, 2.8)
+        session.expect_silence(2.8)
         session.query("rollback")
         assert session.query("select 1") == [("1",)]
 
@@ -323,7 +323,7 @@ def test_checked_session_notices_that_its_client_has_gone(cluster: Cluster) -> N
     child = session.child
     session.send_query("select pg_sleep(60)")
     # Not only the first check counts.
-    cluster.expect_still("a busy session", session.is_silent, BUSY_INTERVAL_S)
+    session.expect_silence(BUSY_INTERVAL_S)
     session.disconnect()
     record = before.expect_log(f"^{LOST}$")
     assert (record.pid, record.level) == (child.pid, "FATAL")

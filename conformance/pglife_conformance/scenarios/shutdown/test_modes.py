@@ -26,7 +26,6 @@ from pglife_conformance.hold.pin import (
 )
 from pglife_conformance.matrix.finale import SHUT_DOWN
 from pglife_conformance.observation.control_file import ControlState
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim
@@ -84,7 +83,7 @@ def expect_end(
 
 def rest(cluster: Cluster) -> None:
     """Wait until the postmaster has done whatever it does at once."""
-    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
+    cluster.expect_idle()
 
 
 # Whole stories.
@@ -172,7 +171,7 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     )
     assert first.query("select 1") == [("1",)]
     first.close()
-    cluster.wait_for("one session", lambda: len(cluster.children(Kind.CLIENT_BACKEND)) == 1)
+    cluster.expect_count(Kind.CLIENT_BACKEND, 1)
     rest(cluster)
     assert last.query("begin") == []
     assert last.query("select 2") == [("2",)]
@@ -224,10 +223,7 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
     refused = cluster.silent_client()
     session.close()
     if cluster.target.version.major < 18:
-        cluster.wait_for(
-            "nobody but the dead-end child",
-            lambda: [kid.key for kid in cluster.children()] == [refused.child.key],
-        )
+        cluster.expect_only(refused.child)
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
         refused.disconnect()
@@ -245,10 +241,7 @@ def test_silent_client_that_comes_late(cluster: Cluster, mode: ShutdownMode) -> 
             cluster.expect_log("^received immediate shutdown request$")
         pin.release()
         if cluster.target.version.major < 18:
-            cluster.wait_for(
-                "nobody but the dead-end child",
-                lambda: [kid.key for kid in cluster.children()] == [late.child.key],
-            )
+            cluster.expect_only(late.child)
             cluster.expect_still("a server that waits", cluster.is_running, 0.3)
             late.disconnect()
         cluster.expect_exit(code=0)
@@ -283,7 +276,7 @@ def test_client_of_the_last_moment_hears_nothing(cluster: Cluster) -> None:
         before = [kid.key for kid in cluster.children()]
         client = cluster.silent_client(wait_for_child=False)
         client.client.send_startup({"user": "postgres", "database": "postgres"})
-        cluster.expect_still("silence", client.is_silent, 0.2)
+        client.expect_silence(0.2)
         assert [kid.key for kid in cluster.children()] == before
     cluster.release_everything()
     cluster.expect_exit(code=0)

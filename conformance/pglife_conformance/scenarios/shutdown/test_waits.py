@@ -36,7 +36,6 @@ from pglife_conformance.hold.pin import (
 )
 from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.observation.control_file import ControlState
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import pending_signals
@@ -59,7 +58,7 @@ CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
 
 def wait_for_rest(cluster: Cluster) -> None:
     """Until the postmaster has done what it does at once."""
-    cluster.wait_for("the postmaster to rest", IdleProbe(cluster.pid).is_idle)
+    cluster.expect_idle()
 
 
 @contextlib.contextmanager
@@ -285,7 +284,7 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
         nobody_but(cluster, held.child)
         late = cluster.silent_client(wait_for_child=False)
         late.client.send_startup({"user": "postgres", "database": "postgres"})
-        cluster.expect_still("silence", late.is_silent, 0.2)
+        late.expect_silence(0.2)
         assert [kid.key for kid in cluster.children()] == [held.child.key]
         assert killed_line(cluster, victim) in then.postmaster_lines()
     late.disconnect()

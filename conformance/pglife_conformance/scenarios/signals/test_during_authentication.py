@@ -16,7 +16,6 @@ from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.expect.lines import exited_line, killed_line
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
 
@@ -32,8 +31,7 @@ def asked_client(cluster: Cluster) -> Session:
     asked = session.receive()
     assert asked is not None
     assert asked.tag is Tag.AUTHENTICATION
-    rest = IdleProbe(child.pid)
-    cluster.wait_for("a child that waits for the password", rest.is_idle)
+    cluster.expect_idle(child)
     return session
 
 
@@ -54,8 +52,7 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     assert child.title == "postgres: asked postgres [local] authentication"
     before = cluster.since()
     cluster.signal_child(child, signal.SIGINT)
-    rest = IdleProbe(child.pid)
-    cluster.wait_for("the child to come to rest", rest.is_idle)
+    cluster.expect_idle(child)
     before.expect_undisturbed()
     cluster.signal_child(child, signal.SIGTERM)
     messages = client.expect_end()

@@ -28,7 +28,6 @@ from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
@@ -80,8 +79,7 @@ def _replaced_cells() -> list[object]:
 def send_and_let_it_settle(cluster: Cluster, child: Child, number: Signals) -> None:
     """Send a signal and wait until the process has taken it and sleeps again."""
     cluster.signal_child(child, number)
-    rest = IdleProbe(child.pid)
-    cluster.wait_for(f"{child} to come to rest after {number.name}", rest.is_idle)
+    cluster.expect_idle(child)
 
 
 def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
@@ -340,8 +338,7 @@ def test_stop_and_continue_are_no_death(cluster: Cluster, kind: Kind) -> None:
         with cluster.session() as session:
             assert session.query("select 1") == [("1",)]
         assert cluster.child_with_pid(pin.child.pid).key == pin.child.key
-    rest = IdleProbe(pin.child.pid)
-    cluster.wait_for(f"{pin.child} to go on", rest.is_idle)
+    cluster.expect_idle(pin.child)
     before.expect_undisturbed()
 
 
@@ -351,8 +348,7 @@ def test_signals_that_the_postmaster_overlooks(cluster: Cluster) -> None:
     before = cluster.since()
     for name in ("USR1", "USR2", "ALRM", "PIPE", "CHLD", "TTIN", "TTOU", "XFSZ"):
         cluster.signal_postmaster(Signals[f"SIG{name}"])
-        rest = IdleProbe(cluster.pid)
-        cluster.wait_for("the postmaster to come to rest", rest.is_idle)
+        cluster.expect_idle()
         before.expect_undisturbed()
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]

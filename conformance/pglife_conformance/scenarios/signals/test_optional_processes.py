@@ -34,7 +34,6 @@ from pglife_conformance.expect.lines import (
 )
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.startup_barrier import StartupBarrier
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
@@ -49,8 +48,7 @@ def outlives(cluster: Cluster, child: Child, names: str) -> None:
     before = cluster.since()
     for name in names.split():
         cluster.signal_child(child, signal.Signals[f"SIG{name}"])
-        rest = IdleProbe(child.pid)
-        cluster.wait_for(f"{child} to come to rest after {name}", rest.is_idle)
+        cluster.expect_idle(child)
         before.expect_undisturbed()
     everybody = {kid.key for kid in before.kids}
     cluster.expect_still(
@@ -86,8 +84,7 @@ def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> No
         then = cluster.since()
         for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE"):
             cluster.signal_child(child, signal.Signals[f"SIG{name}"])
-            rest = IdleProbe(child.pid)
-            cluster.wait_for(f"{child} to come to rest after {name}", rest.is_idle)
+            cluster.expect_idle(child)
         assert [kid.key for kid in cluster.children(Kind.STARTUP)] == [child.key]
     then.expect_ready()
     then.expect_postmaster_lines([READY_LINE])

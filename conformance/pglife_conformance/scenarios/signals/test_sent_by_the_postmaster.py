@@ -114,9 +114,7 @@ def _names(numbers: set[signal.Signals]) -> str:
 
 def expect_reaped(cluster: Cluster, child: Child) -> None:
     """The postmaster has taken its exit status."""
-    cluster.wait_for(
-        f"{child} to be reaped", lambda: child.key not in {kid.key for kid in cluster.watcher.kids}
-    )
+    cluster.expect_reaped(child)
 
 
 def told_by_kind(

@@ -16,9 +16,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
 from pglife_conformance.events import FAST
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
@@ -34,8 +32,7 @@ def start_standby(cluster: Cluster) -> None:
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=START_LIMIT)
-    rest = IdleProbe(cluster.child(Kind.STARTUP).pid)
-    cluster.wait_for("a startup process that waits", rest.is_idle)
+    cluster.expect_idle(cluster.child(Kind.STARTUP))
 
 
 @claim("SG-02", "SG-10", source=INTERRUPTS, needs=NEEDS)
@@ -77,13 +74,8 @@ def test_standby_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> Non
     cluster = stopped_cluster
     start_standby(cluster)
     cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
-    cluster.wait_for(
-        "the end of everybody",
-        lambda: not processes_in(cluster.directory),
-        CRASH_RESTART_LIMIT,
-        describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
-    )
+    cluster.expect_exit(code=None)
+    cluster.expect_no_process(within=CRASH_RESTART_LIMIT)
 
 
 @claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=NEEDS)
@@ -105,6 +97,6 @@ def test_checkpoint_command_on_a_standby_without_news(stopped_cluster: Cluster) 
                 "restartpoints_done from pg_stat_checkpointer"
             )
             wanted = [("0", "0", "0", "2", "0")]
-            cluster.wait_for("the counts", lambda: session.query(asked) == wanted)
+            session.expect_rows(asked, wanted)
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)

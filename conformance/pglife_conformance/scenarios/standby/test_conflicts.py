@@ -56,11 +56,7 @@ def expect_replayed(pair: Pair) -> None:
         lsn = session.query("select pg_current_wal_insert_lsn()")[0][0]
     with pair.standby.session() as session:
         asked = f"select pg_last_wal_replay_lsn() >= '{lsn}'"
-        pair.standby.wait_for(
-            "the standby to follow",
-            lambda: session.query(asked) == [("t",)],
-            deadlines.START_LIMIT,
-        )
+        session.expect_rows(asked, [("t",)], deadlines.START_LIMIT)
 
 
 def bring_about(pair: Pair, why: str) -> None:
@@ -126,7 +122,7 @@ def test_statement_in_the_way_of_recovery_is_cancelled(make_cluster: MakeCluster
         assert session.query("select 1") == [("1",)]
         column = {"lock": "confl_lock", "rows": "confl_snapshot"}[why]
         asked = f"select {column} from pg_stat_database_conflicts where datname = 'postgres'"
-        pair.standby.wait_for("the count of it", lambda: session.query(asked) == [("1",)])
+        session.expect_rows(asked, [("1",)])
 
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)

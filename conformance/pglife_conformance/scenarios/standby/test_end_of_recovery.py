@@ -124,10 +124,7 @@ def test_pause_at_the_target(make_cluster: MakeCluster) -> None:
     assert tables(session) == {"before"}
     assert session.query("select pg_is_in_recovery()") == [("t",)]
     # It says so before it confirms that it has paused.
-    cluster.wait_for(
-        "paused",
-        lambda: session.query("select pg_get_wal_replay_pause_state()") == [("paused",)],
-    )
+    session.expect_rows("select pg_get_wal_replay_pause_state()", [("paused",)])
     session.query("select pg_wal_replay_resume()")
     cluster.expect_ready()
     assert session.query("select pg_is_in_recovery()") == [("f",)]
@@ -167,7 +164,7 @@ def start_standby(cluster: Cluster) -> Cluster:
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
-    cluster.wait_for("ready", lambda: cluster.pid_file_status() is PidFileStatus.READY)
+    cluster.expect_pid_file(PidFileStatus.READY)
     return cluster
 
 
@@ -179,9 +176,7 @@ def pinned_startup(cluster: Cluster) -> tuple[Pin, Child]:
 
 def expect_request(cluster: Cluster, startup: Child) -> None:
     """The postmaster has told the startup process of the request, whoever has waited for it."""
-    cluster.wait_for(
-        "a request for a promotion", lambda: pending_signals(startup) == {signal.SIGUSR2}
-    )
+    cluster.expect_pending(startup, signal.SIGUSR2)
 
 
 @claim("RC-14", "RC-12", "TF-01", source="xlogfuncs.c: pg_promote()", needs=STANDBY)
@@ -250,7 +245,7 @@ def test_server_that_goes_while_it_is_promoted(stopped_cluster: Cluster, how: st
         if how == "killed":
             cluster.signal_postmaster(signal.SIGKILL)
             # Until it has been reaped it is there for whoever asks by kill().
-            cluster.wait_for("its end", lambda: not cluster.is_running())
+            cluster.expect_exit(code=None)
         else:
             (cluster.data / "postmaster.pid").unlink()
         done = cluster.finish_pg_ctl(program, within=deadlines.REACTION_LIMIT)
@@ -272,7 +267,7 @@ def test_standby_that_cannot_be_promoted(stopped_cluster: Cluster) -> None:
     path.rmdir()
     pid = cluster.pid
     cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for("its end", lambda: not cluster.is_running())
+    cluster.expect_exit(code=None)
     done = cluster.pg_ctl("promote")
     told = f"pg_ctl: could not send promote signal (PID: {pid}): No such process\n"
     assert (done.code, done.out, done.err) == (1, "", told)

@@ -242,7 +242,7 @@ def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None
     before = _faults_of_reaped(standby)
     for _ in range(3):
         standby.signal_postmaster(signal.SIGUSR1)
-        standby.expect_still("no walreceiver", lambda: not standby.children(Kind.WALRECEIVER), 0.1)
+        standby.expect_no_child(Kind.WALRECEIVER, 0.1)
     # Not even one that was too short to be seen.
     assert _faults_of_reaped(standby) == before
     standby.reload(wal_retrieve_retry_interval="10ms")
@@ -329,11 +329,7 @@ def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMod
         cluster.configure(summarize_wal=True, sync_replication_slots=True)
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
-    cluster.wait_for(
-        "the pid file to say `standby`",
-        lambda: cluster.pid_file_status() is PidFileStatus.STANDBY,
-        deadlines.START_LIMIT,
-    )
+    cluster.expect_pid_file(PidFileStatus.STANDBY, deadlines.START_LIMIT)
     wanted = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER}
     if mode == "always":
         wanted |= {Kind.ARCHIVER}
@@ -362,7 +358,7 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
     told = cluster.expect_log("^replication slot synchronization requires ")
     assert (told.level, told.pid) == ("LOG", cluster.pid)
-    cluster.expect_still("none", lambda: not cluster.children(Kind.SLOTSYNC_WORKER), 0.2)
+    cluster.expect_no_child(Kind.SLOTSYNC_WORKER, 0.2)
     stop(cluster)
 
 

@@ -76,11 +76,7 @@ def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
     cluster.write_file("standby.signal")
     then = cluster.since()
     cluster.start(wait=False)
-    cluster.wait_for(
-        "the pid file to say `standby`",
-        lambda: cluster.pid_file_status() is PidFileStatus.STANDBY,
-        deadlines.START_LIMIT,
-    )
+    cluster.expect_pid_file(PidFileStatus.STANDBY, deadlines.START_LIMIT)
     promote(cluster)
     then.expect_line("received promote request")
     then.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)

@@ -267,9 +267,7 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
         ready = then.expect_log(f"^{READY_LINE}$")
         assert told.index < ready.index
         standby.expect_death(worker)
-        standby.expect_still(
-            "no other worker", lambda: standby.children(Kind.SLOTSYNC_WORKER) == [], 0.3
-        )
+        standby.expect_no_child(Kind.SLOTSYNC_WORKER, 0.3)
         then.expect_postmaster_lines([READY_LINE])
     stop(standby, primary)
 

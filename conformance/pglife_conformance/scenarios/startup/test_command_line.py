@@ -131,11 +131,7 @@ def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     record = cluster.expect_log("^ending log output to stderr$", within=deadlines.START_LIMIT)
     assert (record.level, record.pid) == ("LOG", cluster.pid)
     assert record.hint == 'Future log output will go to log destination "csvlog".'
-    cluster.wait_for(
-        "the pid file to say `ready`",
-        lambda: cluster.pid_file_status() is PidFileStatus.READY,
-        deadlines.START_LIMIT,
-    )
+    cluster.expect_pid_file(PidFileStatus.READY, deadlines.START_LIMIT)
     cluster.expect_no_log(f"^{READY_LINE}$")
     log = cluster.data / "log" / "postgresql.csv"
     cluster.wait_for("the log to be there", lambda: READY_LINE in log.read_text(encoding="utf-8"))
@@ -181,11 +177,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.start(wait=False, args=("-b",))
-    cluster.wait_for(
-        "the pid file to say `ready`",
-        lambda: cluster.pid_file_status() is PidFileStatus.READY,
-        deadlines.START_LIMIT,
-    )
+    cluster.expect_pid_file(PidFileStatus.READY, deadlines.START_LIMIT)
     cluster.expect_log(f"^{READY_LINE}$")
     cluster.child(Kind.WALWRITER)
     with cluster.session():

@@ -14,7 +14,6 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.targets.base import Program
 
@@ -48,8 +47,7 @@ class SingleUser:
 
     def rest(self) -> None:
         """It waits: at its terminal, or in the statement that makes it."""
-        rest = IdleProbe(self.server.pid)
-        self.cluster.wait_for("a single-user server at rest", rest.is_idle)
+        self.cluster.expect_idle(self.server)
 
     def end(self) -> tuple[int, str]:
         """Its exit code, and all that it has logged."""

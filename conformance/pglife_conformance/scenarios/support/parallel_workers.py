@@ -9,7 +9,6 @@ import pytest
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.hold.parallel import run_in_parallel
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 
 NONE = "Workers Launched: 0"
@@ -49,9 +48,8 @@ def expect_a_worker(cluster: Cluster, session: Session) -> None:
 
 def expect_place_given_back(cluster: Cluster) -> None:
     """The last worker is gone, and the postmaster has done with it."""
-    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
-    rest = IdleProbe(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.is_idle)
+    cluster.expect_count(Kind.PARALLEL_WORKER, 0)
+    cluster.expect_idle()
 
 
 def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:

@@ -19,11 +19,7 @@ SLEEP_COMES_WITHIN_S = 30.0
 
 def expect_sleep(cluster: Cluster, who: str, pid: int, ms: int) -> None:
     """Somebody sleeps, sooner or later, for exactly so long."""
-    cluster.wait_for(
-        f"{who} to sleep for {ms} ms",
-        lambda: sleep_ms(pid) == ms,
-        describe=lambda: f"{sleep_ms(pid)} ms",
-    )
+    cluster.expect_sleep(pid, ms)
 
 
 @contextlib.contextmanager
@@ -34,9 +30,7 @@ def pinned_asleep(cluster: Cluster, child: Child, ms: int) -> Iterator[None]:
     that its latch is set, and so it is not taken for one that sleeps.
     """
     while True:
-        cluster.wait_for(
-            f"a sleep of {ms} ms", lambda: sleep_ms(child.pid) == ms, SLEEP_COMES_WITHIN_S
-        )
+        cluster.expect_sleep(child, ms, SLEEP_COMES_WITHIN_S)
         with Pin(cluster, child):
             if sleep_ms(child.pid) == ms and not was_woken(child.pid):
                 yield

@@ -19,9 +19,7 @@ from pglife_conformance.events import FAST
 from pglife_conformance.expect.lines import exited_line, quoted
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
@@ -48,8 +46,7 @@ LATEST_S = 30
 def resting_archiver(cluster: Cluster) -> Child:
     """The archiver, once it has nothing to do."""
     child = cluster.child(Kind.ARCHIVER)
-    rest = IdleProbe(child.pid)
-    cluster.wait_for("an archiver that sleeps", rest.is_idle)
+    cluster.expect_idle(child)
     return child
 
 
@@ -108,7 +105,7 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
     before.expect_undisturbed()
     with cluster.session() as session:
         counts = "select archived_count, failed_count from pg_stat_archiver"
-        cluster.wait_for("the counts", lambda: session.query(counts) == [("2", "0")])
+        session.expect_rows(counts, [("2", "0")])
 
 
 @claim("AR-03", "TI-08", source=COPY_LOOP, needs=NEEDS)
@@ -286,9 +283,7 @@ def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
         with cluster.session() as session:
             session.query("select pg_create_restore_point('in the last segment')")
         cluster.request_shutdown(FAST)
-        cluster.wait_for(
-            "the others' end", lambda: not cluster.children(Kind.WALWRITER), within=20.0
-        )
+        cluster.expect_count(Kind.WALWRITER, 0, 20.0)
     cluster.expect_exit(code=0)
     assert status_files(cluster, ".ready") == []
     assert archived(cluster)[0] == full
@@ -437,7 +432,7 @@ def test_archiver_begins_nothing_after_the_postmasters_death(cluster: Cluster) -
     cluster.wait_for("the first one under way", lambda: archived(cluster) == names)
     fill_a_segment(cluster)
     cluster.signal_postmaster(signal.SIGKILL)
-    cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
+    cluster.expect_exit(code=None)
     hold.unlink()
-    cluster.wait_for("the archiver's end", lambda: not processes_in(cluster.directory))
+    cluster.expect_no_process()
     assert archived(cluster) == names

@@ -143,7 +143,7 @@ def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
     cluster.expect_death(first)
     before.expect_line("autovacuum launcher shutting down")
     cluster.expect_complete()
-    cluster.expect_still("no launcher", lambda: not cluster.children(Kind.AUTOVACUUM_LAUNCHER), 0.2)
+    cluster.expect_no_child(Kind.AUTOVACUUM_LAUNCHER, 0.2)
     cluster.reload(autovacuum="on")
     cluster.expect_complete()
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key != first.key

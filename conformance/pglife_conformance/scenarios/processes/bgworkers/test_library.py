@@ -23,7 +23,6 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
 from pglife_conformance.expect.lines import REINITIALIZING, TERMINATING, exited_line, killed_line
 from pglife_conformance.hold.pin import StoppedPostmaster
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
@@ -47,7 +46,7 @@ def leader(cluster: Cluster) -> Child:
 def expect_no_leader(cluster: Cluster) -> None:
     """None is there, and none comes when the postmaster looks around."""
     cluster.signal_postmaster(signal.SIGUSR1)
-    cluster.expect_still("no leader", lambda: not cluster.children(Kind.AUTOPREWARM_LEADER), 0.3)
+    cluster.expect_no_child(Kind.AUTOPREWARM_LEADER, 0.3)
 
 
 def end_leader(cluster: Cluster) -> Child:
@@ -191,16 +190,14 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     session = with_extension(cluster)
     end_leader(cluster)
     before = cluster.since()
-    rest = IdleProbe(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.is_idle)
+    cluster.expect_idle()
     with StoppedPostmaster(cluster):
         session.send_query(START_ONE)
-        cluster.expect_still("a session that waits", session.is_silent, 0.3)
+        session.expect_silence(0.3)
         assert cluster.children(Kind.AUTOPREWARM_LEADER) == []
     session.result()
     child = leader(cluster)
-    asleep = IdleProbe(child.pid)
-    cluster.wait_for("a leader that has begun", asleep.is_idle)
+    cluster.expect_idle(child)
     with pytest.raises(ServerError) as told:
         session.query(START_ONE)
     running = f"autoprewarm worker is already running under PID {child.pid}"
@@ -224,11 +221,10 @@ def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster,
     end_leader(cluster)
     before = cluster.since()
     child = session.child
-    rest = IdleProbe(cluster.pid)
-    cluster.wait_for("a postmaster at rest", rest.is_idle)
+    cluster.expect_idle()
     with StoppedPostmaster(cluster):
         session.send_query(START_ONE)
-        cluster.expect_still("a session that waits", session.is_silent, 0.2)
+        session.expect_silence(0.2)
         cluster.signal_child(child, signal.SIGINT if how == "cancel" else signal.SIGTERM)
         if how == "cancel":
             with pytest.raises(ServerError):

@@ -16,7 +16,6 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.parallel import parallel_setting
 from pglife_conformance.hold.pin import Pin, StoppedPostmaster
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.processes.parallel.test_parallel_workers import (
@@ -56,18 +55,15 @@ def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> Non
     """A worker whose leader was cancelled before the postmaster has heard of it is not started;
     its leader goes on, and its place is free again."""
     with leader_without_clock(cluster) as session:
-        rest = IdleProbe(cluster.pid)
-        cluster.wait_for("a postmaster at rest", rest.is_idle)
+        cluster.expect_idle()
         child = session.child
         then = cluster.since()
         with StoppedPostmaster(cluster):
             session.send_query("select pg_sleep(60)")
-            asleep = IdleProbe(child.pid)
-            cluster.wait_for("a leader that waits for its worker", asleep.is_idle)
+            cluster.expect_idle(child)
             cluster.signal_child(child, signal.SIGINT)
             then.expect_line("canceling statement due to user request")
-            asleep = IdleProbe(child.pid)
-            cluster.wait_for("a leader that waits for its worker's end", asleep.is_idle)
+            cluster.expect_idle(child)
         with pytest.raises(ServerError):
             session.result()
         then.expect_no_log("^starting background worker process")
@@ -82,14 +78,12 @@ def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None
     """A worker of which the postmaster hears after a fast request is not started, and whoever
     waits for it is told: the shutdown ends."""
     with leader_without_clock(cluster) as session:
-        rest = IdleProbe(cluster.pid)
-        cluster.wait_for("a postmaster at rest", rest.is_idle)
+        cluster.expect_idle()
         child = session.child
         then = cluster.since()
         with StoppedPostmaster(cluster):
             session.send_query("select pg_sleep(60)")
-            asleep = IdleProbe(child.pid)
-            cluster.wait_for("a leader that waits for its worker", asleep.is_idle)
+            cluster.expect_idle(child)
             cluster.request_shutdown(FAST)
         session.expect_end()
     cluster.expect_exit(code=0)
@@ -116,13 +110,11 @@ def test_leader_that_goes_takes_nobody_elses_news_along(cluster: Cluster) -> Non
             then = cluster.since()
             cluster.signal_child(child, signal.SIGINT)
             then.expect_line("canceling statement due to user request")
-            asleep = IdleProbe(child.pid)
-            cluster.wait_for("a leader that waits for its worker's end", asleep.is_idle)
+            cluster.expect_idle(child)
             leaves = other.child
             other.close()
             cluster.expect_death(leaves)
-            rest = IdleProbe(cluster.pid)
-            cluster.wait_for("a postmaster at rest", rest.is_idle)
+            cluster.expect_idle()
         with pytest.raises(ServerError):
             leader.result()
         cluster.expect_death(worker)

@@ -172,7 +172,7 @@ def test_hibernating_background_writer_is_woken_by_a_session(cluster: Cluster) -
             "select 1 from pg_stat_activity where lower(wait_event) = 'bgwriterhibernate' "
             "and backend_type = 'background writer'"
         )
-        cluster.wait_for("hibernation", lambda: session.query(asleep) == [("1",)])
+        session.expect_rows(asleep, [("1",)])
         wakes = _wakes_of(cluster, Kind.BACKGROUND_WRITER)
         then = wakes()
         session.query("create table more as select generate_series(1, 1000)")

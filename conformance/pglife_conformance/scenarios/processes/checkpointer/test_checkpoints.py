@@ -64,7 +64,7 @@ def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
             then = cluster.since()
             with Pin(cluster, Kind.CHECKPOINTER) as pin:
                 session.send_query("checkpoint")
-                cluster.expect_still("the command under way", session.is_silent, A_WHILE_S)
+                session.expect_silence(A_WHILE_S)
                 assert started(cluster, then) == []
             session.result()
             then.expect_log("^checkpoint complete: ")
@@ -157,7 +157,7 @@ def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None
         cluster.reload(synchronous_standby_names="nobody")
         then.expect_log("^checkpointer updated shared memory configuration")
         session.send_query("insert into something values (1)")
-        cluster.expect_still("a commit that waits", session.is_silent, A_WHILE_S)
+        session.expect_silence(A_WHILE_S)
         cluster.reload(synchronous_standby_names="")
         assert session.result() == []
         assert session.query("select a from something") == [("1",)]
@@ -301,7 +301,7 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
     old = cluster.target.version.major <= 14
     session.send_query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
     cluster.wait_for("the checkpoint", lambda: started(cluster, then) == ["force wait"])
-    cluster.expect_still("a checkpoint under way", session.is_silent, 0.3)
+    session.expect_silence(0.3)
     yield session
 
 

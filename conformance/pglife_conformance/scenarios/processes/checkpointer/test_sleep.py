@@ -17,9 +17,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.observation.sleeping import sleep_ms
@@ -145,13 +143,8 @@ def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
     then = cluster.since()
     with spread_checkpoint(cluster):
         cluster.signal_postmaster(signal.SIGKILL)
-        cluster.wait_for("the postmaster's end", lambda: not cluster.is_running())
-        cluster.wait_for(
-            "the end of everybody",
-            lambda: not processes_in(cluster.directory),
-            CRASH_RESTART_LIMIT,
-            describe=lambda: "; ".join(map(str, processes_in(cluster.directory))),
-        )
+        cluster.expect_exit(code=None)
+        cluster.expect_no_process(within=CRASH_RESTART_LIMIT)
     then.expect_no_log("^checkpoint complete: ")
 
 
@@ -197,8 +190,7 @@ def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -
         held.enter_context(pinned_asleep(cluster, checkpointer, NAP_MS))
         if hurry == "checkpoint":
             session.send_query("checkpoint")
-            rest = IdleProbe(session.backend_pid)
-            cluster.wait_for("the request made", rest.is_idle)
+            cluster.expect_idle(session)
         else:
             cluster.request_shutdown(FAST)
             cluster.wait_for(
@@ -270,7 +262,7 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
             session.query("create table if not exists something(); checkpoint")
             end = place(session)
         reached = f"select pg_last_wal_replay_lsn() >= '{end}'"
-        standby.wait_for("all of it", lambda: reader.query(reached) == [("t",)])
+        reader.expect_rows(reached, [("t",)])
 
     with standby.session() as reader:
         checkpoint()
@@ -288,9 +280,5 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
                 "restartpoints_done from pg_stat_checkpointer"
             )
             wanted = [("0", "0", "1", "1", "2")]
-            standby.wait_for(
-                "the counts",
-                lambda: reader.query(asked) == wanted,
-                describe=lambda: str(reader.query(asked)),
-            )
+            reader.expect_rows(asked, wanted)
     stop(standby, primary)

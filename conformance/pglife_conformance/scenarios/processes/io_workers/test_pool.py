@@ -256,13 +256,11 @@ def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
         before = cluster.since()
         with contextlib.ExitStack() as held:
             for worker in cluster.children(Kind.IO_WORKER):
-                rest = IdleProbe(worker.pid)
-                cluster.wait_for("an io worker at rest", rest.is_idle)
+                cluster.expect_idle(worker)
                 held.enter_context(Pin(cluster, worker))
             for session, name in ((first, "one"), (second, "two")):
                 session.send_query(f"select count(*) from {name}")
-                rest = IdleProbe(session.backend_pid)
-                cluster.wait_for("a session that waits for its first block", rest.is_idle)
+                cluster.expect_idle(session)
                 if not session.is_silent():
                     raise Inconclusive("a table that is not in the buffers", "it was there")
         for session in (first, second):

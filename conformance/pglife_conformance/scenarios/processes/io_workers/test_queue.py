@@ -18,7 +18,6 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
@@ -39,11 +38,9 @@ BLOCK = "select count(*) from big where ctid >= '({0},0)' and ctid < '({1},0)'"
 
 def asks_for_a_block(cluster: Cluster, session: Session, block: int) -> bool:
     """Whether a session that reads this block, which is in no buffer, gets it at once."""
-    rest = IdleProbe(session.backend_pid)
-    cluster.wait_for("a session at rest", rest.is_idle)
+    cluster.expect_idle(session)
     session.send_query(BLOCK.format(block, block + 1))
-    rest = IdleProbe(session.backend_pid)
-    cluster.wait_for("the block or a wait for it", rest.is_idle)
+    cluster.expect_idle(session)
     return not session.is_silent()
 
 
@@ -73,7 +70,7 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
     before = cluster.since()
     with contextlib.ExitStack() as held:
         for worker in cluster.children(Kind.IO_WORKER):
-            cluster.wait_for("an io worker at rest", IdleProbe(worker.pid).is_idle)
+            cluster.expect_idle(worker)
             held.enter_context(Pin(cluster, worker))
         served = [
             asks_for_a_block(cluster, session, block) for block, session in enumerate(sessions)
@@ -117,9 +114,9 @@ def test_io_workers_read_for_others(cluster: Cluster) -> None:
             cluster.expect_death(kid)
             assert session.query("select count(*) from big") == count
         # One without its title yet would not be counted, and be the one that stays.
-        cluster.wait_for("four io workers", lambda: len(cluster.children(Kind.IO_WORKER)) == 4)
+        cluster.expect_count(Kind.IO_WORKER, 4)
         cluster.reload(io_workers=1)
-        cluster.wait_for("one io worker", lambda: len(cluster.children(Kind.IO_WORKER)) == 1)
+        cluster.expect_count(Kind.IO_WORKER, 1)
         before = wake_ups(cluster)
         assert session.query("select count(*) from big") == count
         cluster.wait_for("the one to be woken", lambda: wake_ups(cluster) > before)

@@ -146,11 +146,11 @@ def test_rotation_by_size(stopped_cluster: Cluster, size: str, rotates: bool) ->
     path = move_away(cluster, LOG)
     write_log(cluster)
     if rotates:
-        cluster.wait_for("the file anew", path.exists)
+        cluster.expect_file(path)
     else:
         cluster.expect_still("no other file", lambda: not path.exists(), 0.3)
         cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
-        cluster.wait_for("the file anew", path.exists)
+        cluster.expect_file(path)
 
 
 @claim("LG-06", source=MAIN, needs=SQL, since=15, why="there is no jsonlog before")
@@ -167,7 +167,7 @@ def test_rotation_by_size_of_each_kind(stopped_cluster: Cluster, kind: str) -> N
     cluster.wait_for("a file for stderr, empty", stderr.exists)
     path = move_away(cluster, f"log/postgresql.{kind}")
     write_log(cluster)
-    cluster.wait_for("the file anew", path.exists)
+    cluster.expect_file(path)
 
 
 @claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=SQL)

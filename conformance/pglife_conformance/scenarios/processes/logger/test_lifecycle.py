@@ -115,7 +115,7 @@ def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
     path = log_file(cluster)
     path.rename(path.with_name("old"))
     cluster.signal_child(Kind.LOGGER, signal.SIGUSR1)
-    cluster.wait_for("the log file anew", path.exists)
+    cluster.expect_file(path)
     before.expect_undisturbed()
 
 
@@ -140,7 +140,7 @@ def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     path.rename(path.with_name("old"))
     done = cluster.pg_ctl("logrotate")
     assert (done.code, done.out) == (0, "server signaled to rotate log file\n")
-    cluster.wait_for("the log file anew", path.exists)
+    cluster.expect_file(path)
     cluster.wait_for(
         "the file `logrotate` taken away", lambda: not (cluster.data / "logrotate").exists()
     )

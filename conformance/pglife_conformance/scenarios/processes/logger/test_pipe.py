@@ -89,14 +89,12 @@ class Pipe:
             lambda: len(self.written(name)) >= len(words),
             describe=lambda: repr(self.written(name)[:300]),
         )
-        rest = IdleProbe(self.logger)
-        self.cluster.wait_for("a logger that has read all", rest.is_idle)
+        self.cluster.expect_idle(self.logger)
         assert self.written(name) == words
 
     def expect_nothing_yet(self) -> None:
         """All has been read, and nothing of it is whole."""
-        rest = IdleProbe(self.logger)
-        self.cluster.wait_for("a logger that has read all", rest.is_idle)
+        self.cluster.expect_idle(self.logger)
         assert self.written() == b""
 
 

@@ -24,7 +24,7 @@ def test_session_asks_for_another_log_file(cluster: Cluster) -> None:
         for number in range(3):
             path.rename(path.with_suffix(f".{number}"))
             assert session.query(ROTATE) == [("t",)]
-            cluster.wait_for("the file to be there again", path.exists)
+            cluster.expect_file(path)
 
 
 @claim("PG-05", source=PMSIGNAL, needs=[Need.FULL_SQL])

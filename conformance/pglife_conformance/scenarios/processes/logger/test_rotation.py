@@ -22,7 +22,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
+from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.processes.logger.test_files import noted, say
 
@@ -76,7 +76,7 @@ def begin_a_last_minute(cluster: Cluster) -> str:
             return name[1]
         # Only a change of the age makes the logger count anew, one of the name asks for a file.
         say(cluster, log_rotation_age="0", log_filename=f"again_{attempt}.log")
-        cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
+        cluster.expect_endless_sleep(logger)
     raise Inconclusive("a logger that reads its settings soon", "it took too long each time")
 
 
@@ -138,7 +138,7 @@ def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> 
     before.expect_log("^disabling automatic rotation [(]use SIGHUP ")
     assert noted(cluster) == [f"stderr log/at_{second}.log"]
     logger = cluster.child(Kind.LOGGER)
-    cluster.wait_for("a logger without a plan", lambda: sleeps_without_end(logger.pid))
+    cluster.expect_endless_sleep(logger)
     blocked.rmdir()
     say(cluster, log_filename="afterwards.log")
     cluster.wait_for("another file", lambda: noted(cluster) == ["stderr log/afterwards.log"])

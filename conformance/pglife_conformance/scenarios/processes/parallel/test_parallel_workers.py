@@ -51,7 +51,7 @@ def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
     the leader takes the shared memory away that it has yet to find.
     """
     asked = f"select lower(wait_event) from pg_stat_activity where pid = {worker.pid}"
-    cluster.wait_for("the worker to sleep", lambda: observer.query(asked) == [("pgsleep",)])
+    observer.expect_rows(asked, [("pgsleep",)])
 
 
 @claim("BG-02", "BG-13", source=FORGET, needs=SQL)
@@ -114,7 +114,7 @@ def test_parallel_workers_come_after_a_crash_too(cluster: Cluster) -> None:
     then = cluster.since()
     cluster.crash(worker)
     then.expect_ready()
-    cluster.wait_for("its end", lambda: not cluster.children(Kind.PARALLEL_WORKER))
+    cluster.expect_count(Kind.PARALLEL_WORKER, 0)
     with parallel_session(cluster) as again:
         for _ in range(3):
             expect_a_worker(cluster, again)

@@ -41,8 +41,7 @@ def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> 
     pair = start_pair(make_cluster, summarize=True)
     standby = pair.standby
     summarizer = standby.child(Kind.WALSUMMARIZER)
-    rest = IdleProbe(summarizer.pid)
-    standby.wait_for("a summarizer that waits", rest.is_idle)
+    standby.expect_idle(summarizer)
     before = standby.since()
     with standby.session() as session:
         assert session.query("select pg_promote()") == [("t",)]
@@ -82,7 +81,7 @@ def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
         # Whatever is written after a checkpoint makes the summarizer see its end.
         session.query("create table more(a int); checkpoint")
         until = f"select summarized_lsn >= '{ended}' from pg_get_wal_summarizer_state()"
-        cluster.wait_for("a summary", lambda: session.query(until) == [("t",)], 20.0)
+        session.expect_rows(until, [("t",)], 20.0)
         changed = set(
             session.query(
                 "select relname, relforknumber, relblocknumber, is_limit_block"
@@ -135,7 +134,7 @@ def summarize_all(cluster: Cluster, session: Session) -> None:
     (ended,) = session.query("select redo_lsn from pg_control_checkpoint()")[0]
     session.query("create table if not exists more(a int); checkpoint")
     until = f"select summarized_lsn >= '{ended}' from pg_get_wal_summarizer_state()"
-    cluster.wait_for("all summaries", lambda: session.query(until) == [("t",)], 30.0)
+    session.expect_rows(until, [("t",)], 30.0)
 
 
 @claim("WS-02", source="xlog.c: KeepLogSeg()", needs=[Need.WALSUMMARIZER, Need.FULL_SQL])
@@ -147,7 +146,7 @@ def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
         (name,) = session.query("select pg_walfile_name(pg_current_wal_lsn())")[0]
         oldest = cluster.data / "pg_wal" / str(name)
         summarizer = cluster.child(Kind.WALSUMMARIZER)
-        cluster.wait_for("a summarizer that waits", IdleProbe(summarizer.pid).is_idle)
+        cluster.expect_idle(summarizer)
         with Pin(cluster, summarizer):
             for _ in range(4):
                 fill_a_segment(session)
@@ -302,11 +301,7 @@ def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
             session.query("create table something(); checkpoint")
             told = before.expect_log("^could not create file .*summaries")
             assert (told.pid, told.level) == (summarizer.pid, "ERROR")
-            cluster.wait_for(
-                "a sleep of ten seconds",
-                lambda: sleep_ms(summarizer.pid) == AFTER_ERROR_MS,
-                describe=lambda: f"{sleep_ms(summarizer.pid)} ms",
-            )
+            cluster.expect_sleep(summarizer, AFTER_ERROR_MS)
             there = set(place.iterdir())
         cluster.wait_for("a summary", lambda: set(place.glob("*.summary")) - there, LATEST_S)
         before.expect_undisturbed()
