@@ -8,7 +8,7 @@ from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import NEEDS, Need
 from pglife_conformance.expect.symptom import Symptom
 from pglife_conformance.pytest.claims import Claim, Defect, claim
-from pglife_spec import PM
+from pglife_spec import PM, rules
 
 VERSIONS = [
     # since, until, major, why it is left out
@@ -37,9 +37,9 @@ def test_missing_needs_come_in_the_order_of_the_registry() -> None:
     assert made.missing_needs([Need.TCP, Need.OS_SIGNALS]) == []
 
 
-def test_every_need_has_a_reason_and_a_reference() -> None:
+def test_every_need_has_a_reason_and_a_rule() -> None:
     assert set(NEEDS) == set(Need)
-    assert all(facts.reason and facts.reference for facts in NEEDS.values())
+    assert all(facts.reason and rules.rule(facts.reference) for facts in NEEDS.values())
 
 
 def test_an_unknown_need_is_an_error() -> None:

@@ -87,6 +87,7 @@ class Target(abc.ABC):
         self.user: ServerUser = server_user()
         self._version: Version | None = None
         self._repaired: frozenset[Finding] = frozenset()
+        self._claimed: frozenset[Need] | None = None
 
     @abc.abstractmethod
     def command(self, program: Program) -> list[str]:
@@ -96,15 +97,16 @@ class Target(abc.ABC):
     def paths_to_read(self) -> list[Path]:
         """What the server's user must be able to read."""
 
-    @property
-    @abc.abstractmethod
-    def capabilities(self) -> frozenset[Need]:
-        """What the target can do."""
+    def default_capabilities(self) -> frozenset[Need]:
+        """What a target does that does not say it itself: everything."""
+        return frozenset(Need)
 
     @property
-    def allowed_here(self) -> frozenset[Need]:
-        """Needs that any target meets if the machine lets the suite have it."""
-        return frozenset({Need.COUNTED_PROCESSES} if can_be_counted(self.user) else ())
+    def capabilities(self) -> frozenset[Need]:
+        """What the target does, as far as this machine lets the suite see it."""
+        claimed = self._claimed if self._claimed is not None else self.default_capabilities()
+        counted = {Need.COUNTED_PROCESSES}
+        return claimed | counted if can_be_counted(self.user) else claimed - counted
 
     def run_as(self, user: ServerUser) -> Self:
         """The same target, whose programs run as this user."""
@@ -131,11 +133,32 @@ class Target(abc.ABC):
         """Whether the target declares a finding with this repair."""
         return any(finding.repair == name for finding in self._repaired)
 
-    def ask_what_is_repaired(self) -> None:
-        """Note what `postgres --repairs` prints; a server without that option refuses it."""
-        done = self.run(Program.POSTGRES, ["--repairs"])
-        if done.code == 0:
-            self.declare_repaired(done.out.split(), f"--target {self.name}: `postgres --repairs`")
+    def ask_about_itself(self) -> None:
+        """Note what `postgres --repairs` and `postgres --capabilities` print.
+
+        A server without these options refuses them. Its repairs are then those of --repaired, its
+        capabilities those of its release.
+
+        Raises:
+            UnusableTarget: for a name that is no repair, or no capability.
+        """
+        repairs = self._ask("--repairs")
+        if repairs is None:
+            return
+        self.declare_repaired(repairs, f"--target {self.name}: `postgres --repairs`")
+        names = self._ask("--capabilities")
+        if names is None:
+            return
+        unknown = [name for name in names if name not in {need.value for need in Need}]
+        if unknown:
+            raise UnusableTarget(
+                f"--target {self.name}: `postgres --capabilities`: {unknown[0]!r} is unknown"
+            )
+        self._claimed = frozenset(map(Need, names))
+
+    def _ask(self, option: str) -> list[str] | None:
+        done = self.run(Program.POSTGRES, [option])
+        return done.out.split() if done.code == 0 else None
 
     def extra_environment(self) -> dict[str, str]:
         """What its programs need beyond the common environment."""

@@ -49,7 +49,7 @@ class BinDirectory(Target):
         asked = target.run(Program.INITDB, ["--version"])
         if asked.code != 0:
             raise UnusableTarget(f"--target {name}: initdb cannot be run: {asked.err.strip()}")
-        target.ask_what_is_repaired()
+        target.ask_about_itself()
         return target
 
     def command(self, program: Program) -> list[str]:
@@ -62,14 +62,12 @@ class BinDirectory(Target):
         options = ["--no-sync", "--no-instructions", "--wal-segsize=1"]
         return [*super().initdb_options(), *options, "--no-locale", "--encoding=UTF8"]
 
-    @property
-    def capabilities(self) -> frozenset[Need]:
+    def default_capabilities(self) -> frozenset[Need]:
         major = self.version.major
         able = {need for need in Need if major >= _SINCE.get(need, 0)}
-        able.discard(Need.COUNTED_PROCESSES)
         if not self._has_pg_prewarm:
             able.discard(Need.PG_PREWARM)
-        return frozenset(able) | self.allowed_here
+        return frozenset(able)
 
     @cached_property
     def _has_pg_prewarm(self) -> bool:

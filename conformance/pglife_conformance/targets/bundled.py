@@ -14,25 +14,7 @@ import sysconfig
 from pathlib import Path
 
 from pglife_conformance.base.failures import UnusableTarget
-from pglife_conformance.base.needs import Need
 from pglife_conformance.targets.base import Program, Target
-
-_CAPABILITIES = frozenset(
-    {
-        Need.OS_SIGNALS,
-        Need.CRASH_INJECTION,
-        Need.PROCESS_TITLES,
-        Need.PMSTATE_LOG,
-        Need.IO_WORKERS,
-        Need.LOGGER,
-        Need.PG_CTL,
-        Need.CONTROL_FILE,
-        Need.TCP,
-        Need.PROTOCOL_3_2,
-        Need.SQL_FUNCTIONS,
-        Need.STARTUP_BARRIER,
-    }
-)
 
 
 class Bundled(Target):
@@ -60,7 +42,7 @@ class Bundled(Target):
         compileall.compile_dir(package, quiet=2)
         target = cls(package.parent)
         _ = target.version
-        target.ask_what_is_repaired()
+        target.ask_about_itself()
         return target
 
     def command(self, program: Program) -> list[str]:
@@ -73,7 +55,3 @@ class Bundled(Target):
     def extra_environment(self) -> dict[str, str]:
         # pytest's `pythonpath` does not reach child processes.
         return {"PYTHONPATH": str(self._path), "PYTHONDONTWRITEBYTECODE": "1"}
-
-    @property
-    def capabilities(self) -> frozenset[Need]:
-        return _CAPABILITIES | self.allowed_here

@@ -13,6 +13,7 @@ import stat
 import sys
 
 from pglife_impl import MAJOR_VERSION, SERVER_VERSION, ImplError
+from pglife_impl.base.capabilities import CAPABILITIES
 from pglife_impl.base.repairs import REPAIRS
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs, check_reserved, check_wal
@@ -47,6 +48,7 @@ Options:
   -N MAX-CONNECT     maximum number of allowed connections
   -p PORT            port number to listen on
   --NAME=VALUE       set run-time parameter
+  --capabilities     print what the conformance suite may ask of this server, then exit
   --repairs          print the repaired defects of PostgreSQL by name, then exit
   -V, --version      output version information, then exit
   -?, --help         show this help, then exit
@@ -101,6 +103,9 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments[:1] in (["--version"], ["-V"]):
         sys.stdout.write(f"postgres (PostgreSQL) {SERVER_VERSION}\n")
+        return 0
+    if arguments[:1] == ["--capabilities"]:
+        sys.stdout.write("".join(f"{name}\n" for name in CAPABILITIES))
         return 0
     if arguments[:1] == ["--repairs"]:
         sys.stdout.write("".join(f"{name}\n" for name in REPAIRS))
