@@ -11,6 +11,7 @@ from faults import Fault
 from planting import PRODUCT, copied, node_id, replaced, run
 
 SHUTDOWN = "test_shutdown_while_a_crashed_server_starts_up"
+STARTUP_DIES = "test_startup_process_dies_while_a_crashed_server_starts_up"
 SECOND_CRASH = "test_crash_while_a_crashed_server_starts_up"
 
 
@@ -28,17 +29,17 @@ F01 = edit(
     "elif crash.starting_after_a_crash(step.pm):",
     "elif False:",
 )
-F03 = edit(
-    "F03",
+F02 = edit(
+    "F02",
     "postmaster/crash.py",
     "if quitting(step.pm) and not starting_after_a_crash(step.pm):",
     "if quitting(step.pm):",
 )
-REQUEST_FORGOTTEN = edit(
-    "the request is logged and forgotten",
+NO_SIGTERM = edit(
+    "the children get no SIGTERM",
     "postmaster/shutdown.py",
     "step.advance_to(PM.STOP_BACKENDS)  # there are no sessions",
-    "step.log(Level.DEBUG2, '')  # there are no sessions",
+    "step.advance_to(PM.WAIT_BACKENDS)  # there are no sessions",
 )
 HALF_A_CRASH = edit(
     "a second crash is logged and not handled",
@@ -54,8 +55,10 @@ HALF_A_CRASH = edit(
         ([UNDECLARED], f"{SHUTDOWN}[fast]", "PASS"),
         ([UNDECLARED], f"{SECOND_CRASH}[checkpointer]", "PASS"),
         ([UNDECLARED, F01], f"{SHUTDOWN}[fast]", "XFAIL"),
-        ([UNDECLARED, F03], f"{SECOND_CRASH}[checkpointer]", "XFAIL"),
-        ([UNDECLARED, F01, REQUEST_FORGOTTEN], f"{SHUTDOWN}[fast]", "FAIL"),
+        ([UNDECLARED, F02], STARTUP_DIES, "XFAIL"),
+        # Not as on 18.6: the successors of the checkpointer find no slot and crash in turn.
+        ([UNDECLARED, F02], f"{SECOND_CRASH}[checkpointer]", "FAIL"),
+        ([UNDECLARED, F01, NO_SIGTERM], f"{SHUTDOWN}[fast]", "FAIL"),
         ([UNDECLARED, HALF_A_CRASH], f"{SECOND_CRASH}[checkpointer]", "FAIL"),
         ([F01], f"{SHUTDOWN}[fast]", "FAIL"),
     ],
