@@ -335,3 +335,95 @@ def test_a_target_that_fails_its_self_test_is_one_line(runner: Runner, workers: 
     assert "no such luck" not in told or "expected" in told
     assert "Traceback" not in told
     assert "PASS 1" not in told
+
+
+CLASHING = """
+def pytest_addoption(parser):
+    parser.getgroup("embedded").addoption("--target", default=None, help="a chip")
+"""
+
+
+def test_an_option_of_another_plugin_is_left_alone(runner: Runner) -> None:
+    """A plugin that has --target too keeps it, and ours is --pglife-target."""
+    (runner.directory / "clashing.py").write_text(CLASHING, encoding="utf-8")
+    runner.environment["PYTHONPATH"] = os.pathsep.join(
+        [str(runner.directory), *(str(ROOT / name) for name in ("conformance", "spec", "impl"))]
+    )
+    runner.write(PASSING)
+    done = runner.run("-p", "clashing", "--pglife-target", "bundled", target="esp32")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pglife: target bundled " in done.stdout
+    assert "pglife: --target is another plugin's here, ours is --pglife-target" in done.stdout
+
+
+@pytest.mark.parametrize("factor", ["0", "-1", "nan", "inf"])
+def test_a_deadline_scale_that_leaves_no_time_is_refused(runner: Runner, factor: str) -> None:
+    runner.write(PASSING)
+    done = runner.run("--deadline-scale", factor)
+    assert done.returncode == USAGE_ERROR
+    assert done.stderr.strip() == f"ERROR: --deadline-scale {factor}: the factor must be above 0"
+
+
+def test_an_unknown_finding_is_refused(runner: Runner) -> None:
+    runner.write(PASSING)
+    done = runner.run("--repaired", "F01,F99")
+    assert done.returncode == USAGE_ERROR
+    assert done.stderr.startswith("ERROR: --repaired: 'F99' is not a finding (F01, ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def write_programs(directory: Path, text: str, mode: int = 0o755) -> Path:
+    """A bin directory whose four programs are this script."""
+    programs = directory / "bin"
+    programs.mkdir(mode=0o755)
+    for name in ("initdb", "pg_ctl", "pg_controldata", "postgres"):
+        (programs / name).write_text(text, encoding="utf-8")
+        (programs / name).chmod(mode)
+    return programs
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("#!/bin/sh\necho 'true (GNU coreutils) 9.1'\n", 0o755, "says 'true (GNU coreutils) 9.1'"),
+        ("#!/bin/sh\necho 'postgres (PostgreSQL) 18.6'\n", 0o644, "initdb is not executable"),
+    ],
+    ids=["not PostgreSQL", "not executable"],
+)
+def test_programs_that_are_no_target_are_refused(
+    runner: Runner, text: str, mode: int, words: str
+) -> None:
+    programs = write_programs(runner.directory, text, mode)
+    runner.write(PASSING)
+    done = runner.run(target=str(programs))
+    assert done.returncode == USAGE_ERROR
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("17.2", "PostgreSQL 17 has no rules of its own: the nearest of 15 and 18 apply"),
+        ("12.3", "PostgreSQL 12 is far from the releases that have rules (15 and 18)"),
+        ("19devel", "PostgreSQL 19 is far from the releases that have rules (15 and 18)"),
+    ],
+)
+def test_a_release_without_rules_is_named(runner: Runner, version: str, words: str) -> None:
+    script = f"""#!/bin/sh
+case "$1" in --version) echo "postgres (PostgreSQL) {version}";; *) exit 1;; esac
+"""
+    programs = write_programs(runner.directory, script)
+    runner.write(PASSING)
+    done = runner.run("--collect-only", target=str(programs))
+    assert done.stdout.count(f"pglife: {words}") == 1, done.stdout
+
+
+def test_the_counts_of_verdicts_are_the_last_line(runner: Runner) -> None:
+    runner.write(VERDICTS)
+    lines = runner.run("-k", "test_passes or test_old or test_defect").stdout.splitlines()
+    assert lines[-1] == "PASS 0 XFAIL 1 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0"
+    assert "NOT OF THIS RELEASE 1" in lines
+    assert max(map(len, lines)) < 400
+    others = runner.run("-k", "test_defect").stdout
+    assert "NOT OF THIS RELEASE" not in others

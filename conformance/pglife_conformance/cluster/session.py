@@ -32,6 +32,9 @@ from pglife_conformance.events import (
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.watching.server import WatchedServer
 
+__tracebackhide__ = True
+"""pytest shows the scenario's line, and no frame of this module."""
+
 Row = tuple[str | None, ...]
 
 

@@ -23,6 +23,9 @@ from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.watching.server import WatchedServer
 
+__tracebackhide__ = True
+"""pytest shows the scenario's line, and no frame of this module."""
+
 _STEP = re.compile(r"updating PMState from (PM_\w+) to (PM_\w+)")
 _PID = re.compile(r"\(PID (\d+)\)")
 _LAUNCHER_EXITED = re.compile(

@@ -29,6 +29,9 @@ from pglife_conformance.observation.leftovers import sysv_segments_of
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.watching.server import WatchedServer
 
+__tracebackhide__ = True
+"""pytest shows the scenario's line, and no frame of this module."""
+
 _RECOVERING = [
     "database system was interrupted; last known up at",
     "database system was not properly shut down; automatic recovery in progress",

@@ -25,6 +25,9 @@ from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.watching.postmaster import Postmaster
 from pglife_conformance.watching.watcher import Watcher
 
+__tracebackhide__ = True
+"""pytest shows the scenario's line, and no frame of this module."""
+
 Found = TypeVar("Found")
 
 

@@ -28,6 +28,9 @@ from pglife_conformance.observation.pid_file import read_pid_file
 from pglife_conformance.observation.processes import Child, ChildTable, RunState
 from pglife_conformance.watching.postmaster import Postmaster
 
+__tracebackhide__ = True
+"""pytest shows the scenario's line, and no frame of this module."""
+
 Found = TypeVar("Found")
 
 _FIRST_PAUSE_S = 0.001
