@@ -396,7 +396,7 @@ FAULTS = [
         "postmaster/state_machine.py",
         "consider_abort=False)\n        yield from wait_backends(step)",
         "consider_abort=False)",
-        "test_no_checkpointer_can_be_forked_and_nobody_is_left",
-        "it has no child, its clock has run out",
+        "test_no_checkpointer_can_be_forked_and_no_child_is_left",
+        "it has no child, its timer has expired",
     ),
 ]
