@@ -90,10 +90,20 @@ def claim(
     defects: Iterable[Defect] = (),
     spec: Sequence[Action] = (),
 ) -> Callable[[Scenario], Scenario]:
-    """Mark a scenario with the rules it is about.
+    """Mark a scenario with the rules that it is about.
 
-    `since` and `until` are major versions, both included: outside of them the claim does not
-    hold by PostgreSQL's own history, and `why` says what is different there.
+    Args:
+        rules: their ids.
+        source: the C file and function to look at.
+        needs: what the target must be able to do.
+        since: the first major version on which the claim holds.
+        until: the last one.
+        why: what is different outside of these versions.
+        defects: the findings that make some releases break the claim.
+        spec: the declared action that the claim is about.
+
+    Raises:
+        TypeError: without a rule, or if the scenario has no docstring.
     """
     if not rules:
         raise TypeError("a claim names at least one rule")

@@ -1,9 +1,4 @@
-"""The fixtures of the scenarios.
-
-Begin with   cluster.
-Owns         how a scenario gets its cluster, and that it is gone afterwards.
-Leaves out   collection, options, reports (plugin.py).
-"""
+"""The fixtures of the scenarios: a cluster for each, which is gone afterwards."""
 
 from __future__ import annotations
 
@@ -41,7 +36,7 @@ def template(request: pytest.FixtureRequest, pglife_state: SuiteState) -> Templa
     made = _prove(pglife_state)
     if isinstance(made, Template):
         return made
-    # Outside of the handler, lest the line come with the story of how it was caught.
+    # Outside of the handler, so that the line comes without the exception's context.
     return pglife_state.fail_selftest(made, is_worker=hasattr(request.config, "workerinput"))
 
 
@@ -97,7 +92,7 @@ def stopped_cluster(request: pytest.FixtureRequest, make_cluster: MakeCluster) -
 
 @pytest.fixture
 def counted_cluster(request: pytest.FixtureRequest, make_cluster: MakeCluster) -> Cluster:
-    """The same, and its processes are counted alone (Need.COUNTED_PROCESSES)."""
+    """The same, run by a user whose processes are all of this server (Need.COUNTED_PROCESSES)."""
     return make_cluster(counted=True, **_marked_settings(request))
 
 

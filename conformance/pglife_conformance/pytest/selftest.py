@@ -1,8 +1,6 @@
-"""Before any verdict: is a death seen on this target at all?
+"""The self-test of a target, before any verdict: a death must be seen on it.
 
-Begin with   prove_that_deaths_are_seen().
-Owns         the check that evidence can be had: start, a forced death, a clean stop.
-Leaves out   whether the target does it right (the scenarios).
+Whether the target does right is for the scenarios.
 """
 
 from __future__ import annotations
