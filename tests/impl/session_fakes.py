@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from wire import parse_report, split
@@ -18,9 +17,9 @@ from wire import parse_report, split
 from pglife_impl.backend.greeting import greet
 from pglife_impl.base.ids import Pid
 from pglife_impl.base.kinds import Kind
-from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog, DatabaseDef, RoleDef
+from pglife_impl.protocol import Report
 from pglife_impl.protocol.frontend import Query, encode
 from pglife_impl.session.context import ClientGone, InterruptFlags, Wake
 from pglife_impl.session.protocol.loop import Session
@@ -138,7 +137,7 @@ class FakeContext:
         self.sent = b""
         self.titles: list[str] = []
         self.states: list[str] = []
-        self.logged: list[SimpleNamespace] = []
+        self.logged: list[tuple[Report, str]] = []
         self.signals: list[tuple[int, int]] = []
         self.living: set[int] = {OTHER_PID}
         self.conf_load_time = self.start_time
@@ -200,19 +199,9 @@ class FakeContext:
         if "state" in columns:
             self.states.append(columns["state"])
 
-    def log(
-        self,
-        level: Level,
-        message: str,
-        *,
-        sqlstate: str = "00000",
-        detail: str = "",
-        hint: str = "",
-        statement: str = "",
-    ) -> None:
+    def log(self, report: Report, statement: str = "") -> None:
         """Record the line."""
-        fields = {"sqlstate": sqlstate, "detail": detail, "hint": hint, "statement": statement}
-        self.logged.append(SimpleNamespace(level=level.name, message=message, **fields))
+        self.logged.append((report, statement))
 
     def activities(self) -> list[Activity]:
         """The session's own row and those of `others`."""

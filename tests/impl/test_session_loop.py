@@ -54,7 +54,7 @@ def test_terminate_and_end_of_file_end_the_session_with_0() -> None:
     assert converse(sends(Terminate())).code == 0
     gone = converse("begin")
     assert gone.code == 0
-    assert [line.message for line in gone.context.logged] == [
+    assert [report.message for report, _ in gone.context.logged] == [
         "unexpected EOF on client connection with an open transaction"
     ]
     assert converse("select 1").context.logged == []
@@ -71,7 +71,7 @@ def test_an_impossible_length_ends_the_session_silently() -> None:
     """The stream is out of step, so only the log gets a line (pqcomm.c: pq_getmessage())."""
     result = converse(Sends(b"Q\0\0\0\2"))
     assert result.letters == "Z"
-    assert result.context.logged[0].message == "invalid message length"
+    assert result.context.logged[0][0].message == "invalid message length"
 
 
 def test_state_title_and_status_byte_follow_the_transaction() -> None:
@@ -111,7 +111,7 @@ def test_a_cancel_ends_only_the_statement() -> None:
     assert result.reports == [CANCELED]
     assert result.letters == "ZTEZTDCZ"
     assert result.context.clock < 1_700_000_002
-    assert result.context.logged[0].statement == "select pg_sleep(60)"
+    assert result.context.logged[0][1] == "select pg_sleep(60)"
 
 
 @pytest.mark.parametrize("prelude", ["select 1", "begin"])
@@ -128,7 +128,7 @@ def test_sigterm_ends_an_idle_session_at_once() -> None:
     assert result.reports == [TERMINATED]
     assert result.letters.endswith("ZE")
     assert result.code == 1
-    assert result.context.logged[0].level == "FATAL"
+    assert result.context.logged[0][0].severity == "FATAL"
 
 
 def test_sigterm_ends_a_running_statement() -> None:
@@ -253,7 +253,7 @@ def test_a_client_that_cannot_be_written_to_ends_the_session() -> None:
 
     result = converse("select pg_sleep(2), 1", Happens(breaks, after_s=1))
     assert result.code == 1
-    assert result.context.logged[-1].message == "connection to client lost"
+    assert result.context.logged[-1][0].message == "connection to client lost"
 
 
 def test_a_reload_is_served_between_commands() -> None:

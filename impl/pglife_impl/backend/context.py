@@ -10,14 +10,14 @@ import signal
 import time
 
 from pglife_impl.backend.connection import Connection
+from pglife_impl.backend.reporting import log_report
 from pglife_impl.base.ids import Pid, ProcNumber
 from pglife_impl.base.pmsignal import PmSignal
-from pglife_impl.base.words import Level
 from pglife_impl.data_directory.catalog import RoleDef
 from pglife_impl.log import elog
 from pglife_impl.os import titles
 from pglife_impl.process.world import World
-from pglife_impl.protocol import StartupPacket
+from pglife_impl.protocol import Report, StartupPacket
 from pglife_impl.session.context import InterruptFlags, Wake
 from pglife_impl.shmem import checkpoint
 from pglife_impl.shmem.checkpoint import CheckpointFailed
@@ -84,18 +84,9 @@ class BackendContext:
             self._identity.application_name = str(columns["application_name"])
         self._shmem.write_row(self._proc, **columns)
 
-    def log(
-        self,
-        level: Level,
-        message: str,
-        *,
-        sqlstate: str = "00000",
-        detail: str = "",
-        hint: str = "",
-        statement: str = "",
-    ) -> None:
+    def log(self, report: Report, statement: str = "") -> None:
         """Write to the server log."""
-        elog.log(level, message, sqlstate=sqlstate, detail=detail, hint=hint, statement=statement)
+        log_report(report, statement)
 
     def signal_backend(self, pid: Pid, signum: int) -> bool:
         """Signal a process by its group, which it leads from the start (PR-26).

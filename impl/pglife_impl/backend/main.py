@@ -29,7 +29,8 @@ from pglife_impl.backend.refusals import (
     TOO_MANY_CLIENTS,
     not_authorized,
 )
-from pglife_impl.backend.startup_packet import StartupReader, log_report, logs, refuse
+from pglife_impl.backend.reporting import log_report
+from pglife_impl.backend.startup_packet import StartupReader, logs, refuse
 from pglife_impl.base.cac import Cac
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.ids import ProcNumber
@@ -81,6 +82,7 @@ class Backend:
         self.proc: ProcNumber | None = None
         self.authenticating = True
         self.admitted = False
+        self.quitting = False
         self.started = time.time()
         self.authentication_s = 0.0
 
@@ -306,15 +308,18 @@ class Backend:
         It may do all this inside the handler because the process ends here. Deferring it to a safe
         point is wrong: the process may never reach one.
         """
+        if self.quitting:
+            return  # the postmaster signals the pid and its group, so two may arrive
         connection = self.connection
         if connection is not None and connection.sending and not connection.blocked:
             connection.quit_pending = self.quit  # the write does not block, and then calls it
             return
+        self.quitting = True
         if connection is not None and not self.authenticating and not connection.sending:
             reason = self.world.shmem.quit_reason
             warning = QUIT_WARNINGS[reason]
             if reason is QuitReason.NOT_SENT:
-                elog.log(Level.WARNING, warning.message, sqlstate=warning.sqlstate)
+                log_report(warning)
             try:
                 flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
                 self.client.send(notice_response(warning), flags)

@@ -14,6 +14,7 @@ import signal
 import socket
 from typing import NoReturn
 
+from pglife_impl.backend.reporting import log_report
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
 from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
@@ -44,17 +45,6 @@ def logs(gucs: Gucs, aspect: str) -> bool:
     if aspect == "setup_durations":
         return bool(words & {"all", aspect})
     return bool(words & (LOG_ALL | {aspect}))
-
-
-def log_report(report: Report) -> None:
-    """Log a FATAL of a connection that has no session yet."""
-    elog.log(
-        Level.FATAL,
-        report.message,
-        detail=report.detail,
-        hint=report.hint,
-        sqlstate=report.sqlstate,
-    )
 
 
 def send_now(client: socket.socket, data: bytes) -> None:
@@ -181,7 +171,7 @@ class StartupReader:
     def _hung_up(self, buffer: bytes, *, ssl_done: bool, gss_done: bool) -> NoReturn:
         report = incomplete_startup(buffer, ssl_done=ssl_done, gss_done=gss_done)
         if report is not None:
-            elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
+            log_report(report)
         raise ProcExit(EXIT_DONE)
 
     def _cancel(self, packet: StartupPacket) -> NoReturn:
@@ -203,10 +193,9 @@ class StartupReader:
         """Report an invalid packet to client and log, or to the log only (CN-40, CN-46, CN-47)."""
         report = packet.error
         assert report is not None
-        if report.severity is Severity.LOG:
-            elog.log(Level.LOG, report.message, sqlstate=report.sqlstate)
-            raise ProcExit(EXIT_DONE)
         log_report(report)
+        if report.severity is Severity.LOG:
+            raise ProcExit(EXIT_DONE)
         send_now(self.client, startup_refusal(packet))
         raise ProcExit(EXIT_FATAL)
 

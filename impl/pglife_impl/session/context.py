@@ -11,9 +11,9 @@ from typing import Protocol
 
 from pglife_impl import ImplError
 from pglife_impl.base.ids import Pid
-from pglife_impl.base.words import Level
 from pglife_impl.config.guc import Gucs
 from pglife_impl.data_directory.catalog import Catalog
+from pglife_impl.protocol import Report
 from pglife_impl.shmem.segment import Activity
 
 
@@ -104,16 +104,7 @@ class SessionContext(Protocol):
     def report(self, **columns: str | float | int | bool) -> None:
         """Change this session's row of pg_stat_activity; a new state also sets state_change."""
 
-    def log(
-        self,
-        level: Level,
-        message: str,
-        *,
-        sqlstate: str = "00000",
-        detail: str = "",
-        hint: str = "",
-        statement: str = "",
-    ) -> None:
+    def log(self, report: Report, statement: str = "") -> None:
         """Write to the server log, subject to log_min_messages."""
 
     def signal_backend(self, pid: Pid, signum: int) -> bool:

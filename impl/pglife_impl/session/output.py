@@ -5,7 +5,6 @@ Source: utils/error/elog.c: EmitErrorReport().
 
 from __future__ import annotations
 
-from pglife_impl.base.words import Level
 from pglife_impl.protocol import (
     Report,
     Severity,
@@ -34,15 +33,11 @@ class Output:
     def log(self, report: Report) -> None:
         """Write a report to the log, with the statement if it is an ERROR or worse."""
         is_error = report.severity in (Severity.ERROR, Severity.FATAL)
-        place = "" if report.position is None else f" at character {report.position}"
-        self._context.log(
-            Level[report.severity.value],
-            report.message + place,
-            sqlstate=report.sqlstate,
-            detail=report.detail,
-            hint=report.hint,
-            statement=self.statement if is_error else "",
-        )
+        self._context.log(report, self.statement if is_error else "")
+
+    def log_line(self, message: str, sqlstate: str = SqlState.SUCCESSFUL_COMPLETION) -> None:
+        """Write a line at level LOG."""
+        self._context.log(Report(Severity.LOG, sqlstate, message))
 
     def error(self, report: Report) -> None:
         """Log an ERROR or FATAL and send it at once."""

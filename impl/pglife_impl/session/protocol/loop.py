@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pglife_impl.base.exits import EXIT_DONE, EXIT_FATAL, ProcExit
-from pglife_impl.base.words import Level
 from pglife_impl.protocol import Report, SqlError, SqlState, TransactionStatus, ready_for_query
 from pglife_impl.protocol.frontend import (
     EXTENDED_PROTOCOL,
@@ -87,7 +86,7 @@ class Session:
             if self.context.interrupts.die:
                 self.state.output.log(interrupts.administrator_command().report)
             else:
-                self.context.log(Level.LOG, str(problem), sqlstate=SqlState.CONNECTION_FAILURE)
+                self.state.output.log_line(str(problem), SqlState.CONNECTION_FAILURE)
                 self.state.output.log(interrupts.client_lost().report)
         return EXIT_FATAL
 
@@ -109,7 +108,7 @@ class Session:
         except InvalidMessageType as problem:
             raise fatal(SqlState.PROTOCOL_VIOLATION, str(problem)) from None
         except InvalidLength as problem:
-            self.context.log(Level.LOG, str(problem), sqlstate=SqlState.PROTOCOL_VIOLATION)
+            self.state.output.log_line(str(problem), SqlState.PROTOCOL_VIOLATION)
         if frame is None:
             self._log_lost_transaction()
             raise ProcExit(EXIT_DONE)
@@ -215,8 +214,5 @@ class Session:
     def _log_lost_transaction(self) -> None:
         """The client hung up (SE-44); only an open transaction is worth a line."""
         if self.state.xact.transaction.in_progress:
-            self.context.log(
-                Level.LOG,
-                "unexpected EOF on client connection with an open transaction",
-                sqlstate=SqlState.CONNECTION_DOES_NOT_EXIST,
-            )
+            text = "unexpected EOF on client connection with an open transaction"
+            self.state.output.log_line(text, SqlState.CONNECTION_DOES_NOT_EXIST)

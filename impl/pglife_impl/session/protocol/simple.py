@@ -6,7 +6,6 @@ Source: tcop/postgres.c: exec_simple_query().
 
 from __future__ import annotations
 
-from pglife_impl.base.words import Level
 from pglife_impl.protocol.backend import command_complete, empty_query_response
 from pglife_impl.session.protocol.extended import ExtendedProtocol
 from pglife_impl.session.protocol.portal import (
@@ -27,7 +26,7 @@ def run_string(sql: str, session: SessionState, extended: ExtendedProtocol) -> N
     extended.forget_unnamed()
     session.xact.start()
     if session.settings.gucs.get("log_statement") == "all":
-        session.context.log(Level.LOG, f"statement: {sql}")
+        session.output.log_line(f"statement: {sql}")
     statements = parse_statements(sql)
     for number, statement in enumerate(statements, 1):
         session.context.set_activity(tree.command_tag(statement))
