@@ -8,14 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pglife_conformance.play.plan import Plan, make_plan
 from pglife_conformance.play.script import UnfitTrace, read_script, settings_of
-from pglife_conformance.pytest.plugin import pytest_load_initial_conftests
+from pglife_conformance.pytest.options import forget_short_values, read_short_names
 from pglife_spec import CONFIGS, Kind, program, trace_of, write_itf
 
 from .conftest import LIMIT_S, ROOT, TARGET, Runner
@@ -209,9 +208,9 @@ def test_a_missing_file_is_unfit(tmp_path: Path) -> None:
 )
 def test_trace_option_is_ours_only_with_a_json_file(typed: list[str], parsed: list[str]) -> None:
     files = [word for word in typed if not word.startswith("-")]
-    config: Any = SimpleNamespace(known_args_namespace=SimpleNamespace(file_or_dir=files))
     args = list(typed)
-    pytest_load_initial_conftests(config, args)
+    forget_short_values(files, args)
+    read_short_names(pytest.Parser(_ispytest=True), args)
     assert args == parsed
     assert not [name for name in files if name.endswith(".json")]
 
