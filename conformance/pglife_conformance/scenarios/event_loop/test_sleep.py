@@ -32,6 +32,7 @@ from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     expect_reaped,
 )
 from pglife_conformance.scenarios.support.event_loop import (
+    MAY_USE,
     Awake,
     exit_lines,
     expect_asleep,
@@ -84,13 +85,13 @@ def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster
 
 
 SPINS_S = 0.5
-"""A postmaster that sleeps until its timeout is awake for a moment; one that wakes early spins for a
-second."""
+"""A postmaster that sleeps until its timeout is awake for a moment; one that wakes early spins
+for a second."""
 
 
 AT_LATEST_S = 7.6
-"""Five seconds, the granularity of whole seconds, and a busy machine; a timeout restarted by the client
-would fire at eight. The time that the postmaster waited for a processor is added."""
+"""Five seconds, whole seconds, and a busy machine; a timeout restarted by the client would fire at
+eight. The time that the postmaster waited for a processor is added."""
 
 
 @claim(
