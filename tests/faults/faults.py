@@ -206,9 +206,9 @@ FAULTS = [
         "        good_exits=ONLY_0",
         'title="background writer ",\n'
         "        attached=Attached.AUXILIARY,\n"
-        "        good_exits=NO_EXIT",
+        "        good_exits=frozenset()",
         "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
-        "nobody else ends",
+        "no other child exits",
     ),
     Fault(
         "session_exit_1_is_a_crash",
@@ -307,7 +307,7 @@ FAULTS = [
         "if worker.restart_s is not None",
         "if worker.restart_s is None",
         "test_killed_background_process_takes_everybody_along[walwriter]",
-        "the server to be ready with its whole family",
+        "the server to be ready with all its children",
     ),
     Fault(
         "shutdown_checkpoint_unrecorded",
@@ -325,7 +325,7 @@ FAULTS = [
         "signal.SIGTERM: Reaction.IGNORE",
         "signal.SIGTERM: Reaction.STOP",
         "test_signals_that_a_background_process_outlives[checkpointer]",
-        "nobody else ends",
+        "no other child exits",
     ),
     Fault(
         "io_worker_obeys_term",
@@ -334,7 +334,7 @@ FAULTS = [
         "signal.SIGTERM: Reaction.IGNORE",
         "signal.SIGTERM: Reaction.STOP",
         "test_signals_that_an_io_worker_outlives",
-        "nobody else ends",
+        "no other child exits",
     ),
     Fault(
         "pmstate_line_missing",

@@ -61,7 +61,6 @@ class KindInfo(Record):
     bad_exit: BadExit = BadExit.CRASH
 
 
-NO_EXIT: frozenset[int] = frozenset()
 ONLY_0 = frozenset({0})
 ZERO_OR_1 = frozenset({0, 1})
 
