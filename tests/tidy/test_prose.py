@@ -1,4 +1,4 @@
-"""The words that STYLE bans, wherever a person reads: code, names, pages, data.
+"""The words that the project bans, wherever a person reads: code, names, pages, data.
 
 A word counts inside an identifier too. PostgreSQL's own texts and the operating system's user
 `nobody` are exempt.
