@@ -97,7 +97,7 @@ def test_every_death_by_sigquit_is_reaped_as_a_crash() -> None:
             },
         ),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "name", None),
 )
 def test_signal_to_a_child(kind: Kind, number: signal.Signals, expected: set[str]) -> None:
     assert {a.name for a in outside.signal_to_child(kind, number)} == expected
