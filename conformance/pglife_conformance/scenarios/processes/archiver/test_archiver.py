@@ -1,7 +1,7 @@
-"""The archiver: what it archives in which order, when it gives up, when it ends.
+"""The archiver: the order of its files, its retries, and its exit.
 
-Source       rules AR-02 to AR-07, SG-17, SH-17, TI-08; postmaster/pgarch.c: pgarch_MainLoop(),
-             pgarch_ArchiverCopyLoop(), pgarch_readyXlog(), archive/shell_archive.c.
+Source: postmaster/pgarch.c: pgarch_MainLoop(), pgarch_ArchiverCopyLoop(), pgarch_readyXlog(),
+archive/shell_archive.c.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ STAYS_S = 58
 LATEST_S = 30
 
 
-def resting_archiver(cluster: Cluster) -> Child:
-    """The archiver, once it has nothing to do."""
+def idle_archiver(cluster: Cluster) -> Child:
+    """The archiver, once it is idle."""
     child = cluster.child(Kind.ARCHIVER)
     cluster.expect_idle(child)
     return child
 
 
 def fill_a_segment(cluster: Cluster) -> str:
-    """Write a few bytes, switch the segment, and give the name of the one that is full.
+    """Write a few bytes, switch the segment, and return the name of the full segment.
 
-    No more than that: what initdb leaves may be near the end of its segment.
+    It writes no more than that: initdb's WAL may end near the end of its segment.
     """
     with cluster.session() as session:
         session.query("select pg_create_restore_point('here')")
@@ -63,19 +63,19 @@ def fill_a_segment(cluster: Cluster) -> str:
 
 
 def status_files(cluster: Cluster, suffix: str) -> list[str]:
-    """Segments that are ready, or done."""
+    """The segments with a .ready or .done file."""
     place = cluster.data / "pg_wal" / "archive_status"
     return sorted(path.name.removesuffix(suffix) for path in place.glob(f"*{suffix}"))
 
 
 def archived(cluster: Cluster) -> list[str]:
-    """What the archive command was told, in this order."""
+    """The segments that the archive command was run for, in order."""
     path = cluster.data / "archived"
     return path.read_text(encoding="utf-8").split() if path.exists() else []
 
 
 def age_s(child: Child) -> float:
-    """How long ago it was born."""
+    """The child's age in seconds."""
     born = child.start_time / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - born
 
@@ -89,8 +89,8 @@ def title(cluster: Cluster) -> str:
 @OUT_OF_MODEL
 @settings(**LISTING)
 def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
-    """A segment that is full is archived at once, and is done; the title tells the last one."""
-    resting_archiver(cluster)
+    """A full segment is archived at once and gets a .done file; the title names the last one."""
+    idle_archiver(cluster)
     before = cluster.since()
     names = []
     for _ in range(2):
@@ -101,7 +101,7 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
             "the title", lambda: title(cluster) == f"postgres: archiver last was {names[-1]}"
         )
         assert status_files(cluster, ".ready") == []
-        resting_archiver(cluster)
+        idle_archiver(cluster)
     before.expect_undisturbed()
     with cluster.session() as session:
         counts = "select archived_count, failed_count from pg_stat_archiver"
@@ -112,13 +112,13 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="echo %f >> archived; false")
 def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
-    """A file that cannot be archived is tried three times; then comes a WARNING, and no exit."""
-    child = resting_archiver(cluster)
+    """The archiver tries a failing file three times, then logs a WARNING and does not exit."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     name = fill_a_segment(cluster)
-    told = before.expect_log(FAILED_TOO_OFTEN)
-    assert (told.pid, told.level) == (child.pid, "WARNING")
-    assert told.message == f'archiving write-ahead log file "{name}" {FAILED_TOO_OFTEN}'
+    line = before.expect_log(FAILED_TOO_OFTEN)
+    assert (line.pid, line.level) == (child.pid, "WARNING")
+    assert line.message == f'archiving write-ahead log file "{name}" {FAILED_TOO_OFTEN}'
     assert archived(cluster) == [name] * 3
     records = [r for r in before.log() if r.pid == child.pid]
     failures = [r for r in records if r.message == "archive command failed with exit code 1"]
@@ -133,8 +133,8 @@ def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command=f"{LISTED}; test $(wc -l < archived) -gt 1")
 def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
-    """A file that failed once is tried again by itself, and its success is the end of it."""
-    resting_archiver(cluster)
+    """The archiver retries a file that failed once; after a success it does not retry again."""
+    idle_archiver(cluster)
     then = cluster.since()
     name = fill_a_segment(cluster)
     then.expect_line("archive command failed with exit code 1")
@@ -158,15 +158,15 @@ def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
 def test_command_that_cannot_be_run_ends_the_archiver(
     stopped_cluster: Cluster, command: str, said: str
 ) -> None:
-    """A command that a signal ends, or that is not there, ends the archiver with FATAL, exit 1."""
+    """If the command is killed by a signal or does not exist, the archiver exits 1 with FATAL."""
     cluster = stopped_cluster
     cluster.configure(archive_mode="on", archive_command=command)
     cluster.start()
-    child = resting_archiver(cluster)
+    child = idle_archiver(cluster)
     before = cluster.since()
     name = fill_a_segment(cluster)
-    told = before.expect_log(f"^{said}$")
-    assert (told.pid, told.level) == (child.pid, "FATAL")
+    line = before.expect_log(f"^{said}$")
+    assert (line.pid, line.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     cluster.expect_still(
         "no archiver that comes too soon",
@@ -181,14 +181,14 @@ def test_command_that_cannot_be_run_ends_the_archiver(
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="")
 def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
-    """Without a command nothing is archived and that is said; a reload that names one helps."""
-    child = resting_archiver(cluster)
+    """Without a command the archiver logs a WARNING and archives nothing until a reload sets it."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     name = fill_a_segment(cluster)
     setting = quoted("archive_mode", cluster)
-    told = before.expect_log(f"^{setting} enabled, yet archiving is not configured$")
-    assert (told.pid, told.level) == (child.pid, "WARNING")
-    resting_archiver(cluster)
+    line = before.expect_log(f"^{setting} enabled, yet archiving is not configured$")
+    assert (line.pid, line.level) == (child.pid, "WARNING")
+    idle_archiver(cluster)
     assert status_files(cluster, ".ready") == [name]
     cluster.reload(archive_command=LISTED)
     cluster.wait_for("the segment done", lambda: status_files(cluster, ".done") == [name])
@@ -201,13 +201,13 @@ def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
 @settings(**LISTING)
 def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
     """A status file without its segment is removed with a WARNING; the next file is archived."""
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     before = cluster.since()
     orphan = "pg_wal/archive_status/000000010000000000000000.ready"
     cluster.write_file(orphan)
     name = fill_a_segment(cluster)
-    told = before.expect_log("^removed orphan archive status file ")
-    assert (told.level, told.message) == (
+    line = before.expect_log("^removed orphan archive status file ")
+    assert (line.level, line.message) == (
         "WARNING",
         f'removed orphan archive status file "{orphan}"',
     )
@@ -220,9 +220,9 @@ def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
 @claim("AR-02", source=READY, needs=NEEDS)
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="sh take_away.sh %f")
-def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
-    """Who was ready when the archiver looked and is not when its turn comes is passed over."""
-    child = resting_archiver(cluster)
+def test_file_that_is_no_longer_ready_is_skipped(cluster: Cluster) -> None:
+    """The archiver skips a listed file whose .ready file has been removed since it listed them."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     names = [f"0000000100000000000000F{number}" for number in range(3)]
     # The archiver lists all of them and then comes to each; the first one takes another away.
@@ -234,7 +234,7 @@ def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
             cluster.write_file(f"pg_wal/archive_status/{name}.ready")
         fill_a_segment(cluster)
     cluster.wait_for("nothing ready", lambda: status_files(cluster, ".ready") == [])
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     assert [name for name in archived(cluster) if name in names] == [names[0], names[2]]
     before.expect_undisturbed()
 
@@ -243,8 +243,8 @@ def test_file_that_is_ready_no_longer_is_left_out(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(**LISTING)
 def test_history_comes_first_then_the_oldest(cluster: Cluster) -> None:
-    """Of what is ready history files are archived first, then segments from old to new."""
-    child = resting_archiver(cluster)
+    """History files are archived first, then segments from the oldest to the newest."""
+    child = idle_archiver(cluster)
     wanted = [
         "00000002.history",
         "000000010000000000000000",
@@ -261,7 +261,7 @@ def test_history_comes_first_then_the_oldest(cluster: Cluster) -> None:
             cluster.write_file(f"pg_wal/archive_status/{name}")
         full = fill_a_segment(cluster)
     cluster.wait_for("all of them done", lambda: status_files(cluster, ".ready") == NOT_NAMES)
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     assert [name for name in archived(cluster) if name != full] == wanted
     assert sorted(archived(cluster)) == sorted([full, *wanted])
 
@@ -276,8 +276,8 @@ NOT_NAMES = sorted(["short", "Z" * 24])
 @OUT_OF_MODEL
 @settings(**LISTING)
 def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
-    """A fast shutdown ends with everything archived, the segment of the last checkpoint too."""
-    child = resting_archiver(cluster)
+    """A fast shutdown archives every segment, also the segment of the last checkpoint."""
+    child = idle_archiver(cluster)
     with Pin(cluster, child):
         full = fill_a_segment(cluster)
         with cluster.session() as session:
@@ -293,15 +293,15 @@ def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
 @claim("AR-05", "SG-17", source=MAIN_LOOP, needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**LISTING)
-def test_archiver_told_to_stop_archives_no_more(cluster: Cluster) -> None:
-    """After TERM an archiver is there but archives nothing, not even at its end.
+def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
+    """After SIGTERM the archiver keeps running but archives nothing, not even when it exits.
 
-    However often it is woken: only after a minute it would go by itself.
+    Wake-ups change nothing: the archiver exits by itself only after a minute.
     """
-    child = resting_archiver(cluster)
+    child = idle_archiver(cluster)
     cluster.signal_child(child, signal.SIGTERM)
     for _ in range(2):
-        resting_archiver(cluster)
+        idle_archiver(cluster)
         name = fill_a_segment(cluster)
     cluster.expect_still("nothing archived", lambda: not archived(cluster), 0.2)
     assert cluster.child(Kind.ARCHIVER).key == child.key
@@ -315,19 +315,19 @@ def test_archiver_told_to_stop_archives_no_more(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @pytest.mark.waits_long
 @settings(**LISTING)
-def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
-    """An archiver that nobody wakes looks around once a minute. Told to stop, and to nothing else,
-    it is there for a minute; woken after it, it exits 0 and makes way for another."""
-    child = resting_archiver(cluster)
+def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
+    """An idle archiver wakes once a minute. After SIGTERM alone it stays for a minute; at the next
+    wake-up after that it exits 0 and is replaced."""
+    child = idle_archiver(cluster)
     cluster.wait_for(
         "a sleep of a minute",
         lambda: sleep_ms(child.pid) in MINUTE_MS,
         describe=lambda: f"{sleep_ms(child.pid)} ms",
     )
     before = cluster.since()
-    told_at = time.monotonic()
+    signalled_at = time.monotonic()
     cluster.signal_child(child, signal.SIGTERM)
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     name = fill_a_segment(cluster)
     taken_at = time.monotonic()
 
@@ -337,10 +337,10 @@ def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
             f"{seconds} s to pass", lambda: time.monotonic() - since >= seconds, limit_s
         )
 
-    passed(told_at, STAYS_S)
-    if time.monotonic() - told_at < STAYS_S + 1:
+    passed(signalled_at, STAYS_S)
+    if time.monotonic() - signalled_at < STAYS_S + 1:
         cluster.signal_child(child, signal.SIGUSR1)
-        assert resting_archiver(cluster).key == child.key
+        assert idle_archiver(cluster).key == child.key
     passed(taken_at, STAYS_S + 3)
     cluster.signal_child(child, signal.SIGUSR1)
     cluster.expect_death(child)
@@ -352,12 +352,12 @@ def test_archiver_told_to_stop_goes_after_a_minute(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="test -e go")
 def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
-    """USR2 makes an archiver that sleeps try once more what failed before, and then exit 0."""
-    child = resting_archiver(cluster)
+    """SIGUSR2 makes a sleeping archiver retry what failed before, and then exit 0."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     name = fill_a_segment(cluster)
     before.expect_log(FAILED_TOO_OFTEN)
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     cluster.write_file("go")
     cluster.signal_child(child, signal.SIGUSR2)
     cluster.expect_death(child)
@@ -374,18 +374,18 @@ def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
 )
 @OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="")
-def test_another_archive_library_makes_the_archiver_leave(cluster: Cluster) -> None:
-    """A reload that changes archive_library makes the archiver exit 0, to come again later."""
-    child = resting_archiver(cluster)
+def test_another_archive_library_makes_the_archiver_exit(cluster: Cluster) -> None:
+    """A reload that changes archive_library makes the archiver exit 0; it is restarted later."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     cluster.reload(work_mem="5MB")
-    resting_archiver(cluster)
+    idle_archiver(cluster)
     assert cluster.child(Kind.ARCHIVER).key == child.key
     cluster.reload(archive_library="another")
-    told = before.expect_line(
+    record = before.expect_line(
         'restarting archiver process because value of "archive_library" was changed'
     )
-    assert (told.pid, told.level) == (child.pid, "LOG")
+    assert (record.pid, record.level) == (child.pid, "LOG")
     cluster.expect_death(child)
     line = exited_line(cluster, child, 0)
     cluster.expect_still(
@@ -410,12 +410,13 @@ def _others(before: Since, child: Child) -> set[object]:
 @OUT_OF_MODEL
 @settings(**LISTING)
 def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
-    """Both archive_command and archive_library by reload: FATAL, exit 1, and no crash."""
-    child = resting_archiver(cluster)
+    """If a reload sets both archive_command and archive_library, the archiver exits 1 with FATAL;
+    this is no crash."""
+    child = idle_archiver(cluster)
     before = cluster.since()
     cluster.reload(archive_library="another")
-    told = before.expect_line('both "archive_command" and "archive_library" set')
-    assert (told.pid, told.level) == (child.pid, "FATAL")
+    line = before.expect_line('both "archive_command" and "archive_library" set')
+    assert (line.pid, line.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     assert _others(before, child) <= {kid.key for kid in cluster.children()}
 
@@ -424,8 +425,8 @@ def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
 @pytest.mark.unmonitored("the model ends with its postmaster")
 @settings(archive_mode="on", archive_command=f"{LISTED}; while test -e hold; do sleep 0.02; done")
 def test_archiver_begins_nothing_after_the_postmasters_death(cluster: Cluster) -> None:
-    """An archiver whose postmaster dies ends the command under way and begins no other."""
-    resting_archiver(cluster)
+    """When the postmaster dies, the archiver finishes the current command and starts no other."""
+    idle_archiver(cluster)
     hold: Path = cluster.write_file("hold")
     cluster.at_end.append(lambda: hold.unlink(missing_ok=True))
     names = [fill_a_segment(cluster)]

@@ -1,7 +1,6 @@
-"""The archiver: its order among many files of both kinds, and libraries that archive nothing.
+"""The archiver: the order of many ready files of both kinds, and a library that cannot be used.
 
-Source       rules AR-02, AR-07; postmaster/pgarch.c: pgarch_readyXlog(), ready_file_comparator(),
-             LoadArchiveLibrary().
+Source: postmaster/pgarch.c: pgarch_readyXlog(), ready_file_comparator(), LoadArchiveLibrary().
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pglife_conformance.scenarios.processes.archiver.test_archiver import (
     READY,
     archived,
     fill_a_segment,
-    resting_archiver,
+    idle_archiver,
     status_files,
 )
 
@@ -39,8 +38,9 @@ KEPT_BETWEEN_LOOKS = 64
 def test_every_history_file_comes_before_every_segment(
     cluster: Cluster, histories: int, segments: int
 ) -> None:
-    """However many files are ready, and in whatever order the directory has them: by rank."""
-    child = resting_archiver(cluster)
+    """However many files are ready, and whatever their order in the directory, the archiver takes
+    all history files before all segments."""
+    child = idle_archiver(cluster)
     first = [f"{number:08X}.history" for number in range(2, 2 + histories)]
     then = [f"0000000100000000000000{number:02X}" for number in range(0x80, 0x80 + segments)]
     wanted = [*first, *then]
@@ -59,8 +59,8 @@ def test_every_history_file_comes_before_every_segment(
 @claim("AR-02", "RC-12", source="pgarch.c: PgArchForceDirScan()", needs=[*NEEDS, Need.STANDBY])
 @OUT_OF_MODEL
 @settings(max_connections="100", archive_mode="always", archive_command="sh slowly.sh %f")
-def test_history_of_a_promotion_goes_before_what_waits(stopped_cluster: Cluster) -> None:
-    """A promotion's history file is archived next, whatever the archiver had in mind before."""
+def test_history_of_a_promotion_is_archived_next(stopped_cluster: Cluster) -> None:
+    """A promotion's history file is archived next, before the segments that were ready earlier."""
     cluster = stopped_cluster
     wanted = [f"0000000100000000000000{number:02X}" for number in range(0x80, 0x84)]
     for name in wanted:
@@ -98,14 +98,14 @@ NOTHING = 'could not access file "does_not_exist": No such file or directory'
 def test_library_that_archives_nothing_ends_the_archiver(
     stopped_cluster: Cluster, library: str, reason: str
 ) -> None:
-    """An archiver whose library is none says so, exits 1, and the server lives on without it."""
+    """An archiver whose library is invalid logs FATAL and exits 1; the server keeps running."""
     cluster = stopped_cluster
     cluster.configure(archive_mode="on", archive_command="", archive_library=library)
     cluster.start(wait=False)
-    told = cluster.expect_log(f"^{reason}$", within=20.0)
-    assert told.level == "FATAL"
+    line = cluster.expect_log(f"^{reason}$", within=20.0)
+    assert line.level == "FATAL"
     cluster.wait_for(
-        "its end", lambda: all(kid.pid != told.pid for kid in cluster.children(Kind.ARCHIVER))
+        "its end", lambda: all(kid.pid != line.pid for kid in cluster.children(Kind.ARCHIVER))
     )
     cluster.expect_log("^database system is ready to accept connections$")
     with cluster.session() as session:

@@ -35,7 +35,7 @@ USE_UP_LIMIT_S = 200.0
 
 
 def use_up_xids(session: Session, count: int) -> None:
-    """Use up so many transaction ids, each for a row of a new table."""
+    """Use up this many transaction ids, each for a row of a new table."""
     session.query("create table burnt(number int)")
     session.query(
         f"do $$ begin for i in 1..{count} loop begin insert into burnt values (i); "
@@ -47,9 +47,9 @@ def use_up_xids(session: Session, count: int) -> None:
 @claim("PG-06", "PG-07", "PR-05", "PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
 @settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
 @OUT_OF_MODEL
-def test_launcher_comes_in_an_emergency(cluster: Cluster) -> None:
-    """With autovacuum off a launcher comes when transaction ids run out, has one worker started,
-    and goes; a smart shutdown that waits does not change that."""
+def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
+    """With autovacuum off, a launcher is started when transaction ids run out; it requests one
+    worker and exits. A waiting smart shutdown does not change that."""
     assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
     with cluster.session() as session:
         then = cluster.since()
@@ -89,8 +89,8 @@ DATABASES = 3
 def test_launcher_sleeps_for_its_naptime_and_no_more_than_five_minutes(
     make_cluster: MakeCluster, naptime_s: int
 ) -> None:
-    """The autovacuum launcher looks again after autovacuum_naptime, or sooner if there is a
-    database whose turn it is; if that is too long, after five minutes and a fraction."""
+    """The launcher sleeps for autovacuum_naptime, or less if a database is due sooner, and never
+    for longer than five minutes and a fraction."""
     cluster = make_cluster(autovacuum_naptime=naptime_s)
     cluster.start()
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
@@ -108,7 +108,7 @@ def test_launcher_sleeps_for_its_naptime_and_no_more_than_five_minutes(
 )
 @settings(autovacuum_naptime=NAPTIME_S)
 def test_launcher_sleeps_for_a_databases_share_of_its_naptime(cluster: Cluster) -> None:
-    """The autovacuum launcher spreads the databases that are in use evenly over its naptime."""
+    """The launcher spreads the databases in use evenly over its naptime."""
     names = [f"database_{number}" for number in range(DATABASES)]
     with cluster.session() as session:
         for name in names:
@@ -135,8 +135,9 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
     source="autovacuum.c: ProcessAutoVacLauncherInterrupts()",
     needs=SIGNALS,
 )
-def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
-    """autovacuum = off by reload ends the launcher with 0 for good; on brings another one."""
+def test_reload_ends_and_starts_the_autovacuum_launcher(cluster: Cluster) -> None:
+    """A reload with autovacuum = off makes the launcher exit 0, and it is not replaced; a reload
+    with on starts another."""
     before = cluster.since()
     first = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     cluster.reload(autovacuum="off")
@@ -156,7 +157,7 @@ def test_autovacuum_launcher_goes_and_comes_by_reload(cluster: Cluster) -> None:
 def test_no_autovacuum_launcher_where_autovacuum_is_off(
     stopped_cluster: Cluster, setting: str
 ) -> None:
-    """Without autovacuum, or without the counts that it needs, there is no launcher."""
+    """With autovacuum or track_counts off there is no launcher."""
     cluster = stopped_cluster
     cluster.configure(**{setting: "off"})
     cluster.start()

@@ -1,4 +1,4 @@
-"""Autovacuum workers: how the launcher requests them, how they end, what they obey."""
+"""Autovacuum workers: how the launcher requests them, how they exit, and what they obey."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 @claim("AV-01", "AV-02", "AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)
 @OUT_OF_MODEL
-def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
-    """From a reload of autovacuum_naptime on one worker comes after the other; each exits 0."""
+def test_autovacuum_workers_run_one_after_the_other(cluster: Cluster) -> None:
+    """After a reload of autovacuum_naptime workers run one after the other; each exits 0."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     with cluster.session() as session:
         session.query("create table something as select 1; analyze something")
@@ -56,7 +56,7 @@ def test_autovacuum_workers_come_in_turn(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
-    """Each database that somebody has been in is visited, and visited again."""
+    """Autovacuum visits each database that a client has used, repeatedly."""
     names = ["postgres", "one", "two"]
     with cluster.session() as session:
         session.query("create database one")
@@ -82,7 +82,7 @@ def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
-    """While a session holds a smart shutdown autovacuum workers come as ever."""
+    """While a smart shutdown waits for a session, autovacuum workers are still started."""
     with cluster.session() as session:
         session.query("create table something as select 1; analyze something")
         session.query("select pg_stat_force_next_flush()")
@@ -105,7 +105,7 @@ def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> No
 )
 @settings(autovacuum_worker_slots="4")
 def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
-    """autovacuum_max_workers beyond the slots is warned of when it changes, by the launcher."""
+    """The launcher warns when a reload sets autovacuum_max_workers beyond the slots."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     then = cluster.since()
     text = '"autovacuum_max_workers" (5) should be less than or equal to '
@@ -139,16 +139,16 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
 )
 @OUT_OF_MODEL
 def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
-    """While a worker that has ended is not reaped there is no slot for another one: the launcher
-    is told, asks again, and has its worker when there is."""
+    """While a zombie worker holds the only slot, no other worker is started: the postmaster
+    notifies the launcher, which asks again and gets its worker once a slot is free."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     with autovacuum_worker(cluster) as worker, HeldZombie(cluster, worker) as held:
         then = cluster.since()
         cluster.signal_child(worker, signal.SIGTERM)
         held.expect_zombie()
-        told = then.expect_log("^no slot available for")
-        assert told.message == "no slot available for new autovacuum worker process"
-        assert (told.pid, told.level) == (cluster.pid, "LOG")
+        line = then.expect_log("^no slot available for")
+        assert line.message == "no slot available for new autovacuum worker process"
+        assert (line.pid, line.level) == (cluster.pid, "LOG")
         then.expect_no_log("^no postmaster child slot available")
         then = cluster.since()
         held.release()
@@ -172,14 +172,14 @@ CRASH = "^terminating any other active server processes$"
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None:
-    """A worker that is busy with a table reads the configuration as soon as it is told to."""
+    """A worker that is processing a table reads the configuration as soon as it receives SIGHUP."""
     with autovacuum_worker(cluster) as child:
         with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("does_not_exist = 'but is complained of by each who reads this'\n")
         then = cluster.since()
         cluster.signal_child(child, signal.SIGHUP)
-        told = then.expect_log(f"{COMPLAINT}$")
-        assert told.pid == child.pid
+        line = then.expect_log(f"{COMPLAINT}$")
+        assert line.pid == child.pid
         assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}
 
 
@@ -187,10 +187,10 @@ def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 @pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
-def test_place_of_an_autovacuum_worker_is_free_again(
+def test_slot_of_an_autovacuum_worker_is_free_again(
     cluster: Cluster, order: signal.Signals
 ) -> None:
-    """With room for one worker another one comes when it has gone, however it went."""
+    """With one worker slot, another worker is started after the first exits, however it exits."""
     with autovacuum_worker(cluster) as child:
         cluster.signal_child(child, order)
         cluster.expect_death(child)
@@ -203,7 +203,7 @@ def test_place_of_an_autovacuum_worker_is_free_again(
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
-    """An error outside of any table is told in the log, and the worker exits 0."""
+    """A worker logs an error outside of any table and exits 0."""
     with cluster.session() as session:
         session.query("create table something as select 1; analyze something")
         session.query("select pg_stat_force_next_flush()")
@@ -218,8 +218,8 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
         child = cluster.wait_for("a worker that is held up", held_up, 30.0)
         then = cluster.since()
         cluster.signal_child(child, signal.SIGINT)
-        told = then.expect_line("canceling autovacuum task")
-        assert (told.pid, told.level) == (child.pid, "ERROR")
+        line = then.expect_line("canceling autovacuum task")
+        assert (line.pid, line.level) == (child.pid, "ERROR")
         then.expect_log(rf"[(]PID {child.pid}[)] exited with exit code 0$")
         session.query("rollback")
         then.expect_no_log(CRASH)
@@ -229,13 +229,13 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:
-    """A worker that has not begun after a nap is taken for lost by the launcher, which tells of
-    it and asks for another."""
+    """The launcher gives up a worker that has not started within a naptime: it logs a WARNING and
+    requests another."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     then = cluster.since()
     with CaughtFork(cluster) as caught:
         caught.wait_for_fork()
-        told = then.expect_log(TOO_LONG)
-        assert (told.pid, told.level) == (launcher.pid, "WARNING")
-    cluster.after(told).expect_log("^autovacuum: processing database ")
+        line = then.expect_log(TOO_LONG)
+        assert (line.pid, line.level) == (launcher.pid, "WARNING")
+    cluster.after(line).expect_log("^autovacuum: processing database ")
     assert cluster.child(Kind.AUTOVACUUM_LAUNCHER).key == launcher.key

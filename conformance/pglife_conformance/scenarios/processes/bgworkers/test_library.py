@@ -1,10 +1,10 @@
-"""Background workers of a library: pg_prewarm's leader is a static worker that starts when the
-server is consistent and comes again at once; sessions may start it; it starts a worker for each
-database and waits for its end.
+"""Background workers of a library: pg_prewarm's leader and its workers.
 
-Source       rules BG-01, BG-04, BG-05, BG-10 to BG-14, BG-20, BG-23, PR-13, RC-19, TI-19;
-             postmaster/bgworker.c, postmaster.c: CleanupBackend(), bgworker_should_start_now(),
-             contrib/pg_prewarm/autoprewarm.c.
+The leader is a static worker that starts when the server is consistent and restarts at once.
+Sessions may start it. It starts a worker for each database and waits until that worker exits.
+
+Source: postmaster/bgworker.c, postmaster.c: CleanupBackend(), bgworker_should_start_now(),
+contrib/pg_prewarm/autoprewarm.c.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ FORGOTTEN = '^unregistering background worker "autoprewarm leader"$'
 
 
 def leader(cluster: Cluster) -> Child:
-    """The one there is."""
+    """The one leader."""
     return cluster.child(Kind.AUTOPREWARM_LEADER)
 
 
 def expect_no_leader(cluster: Cluster) -> None:
-    """None is there, and none comes when the postmaster looks around."""
+    """There is no leader, and the postmaster's next look starts none."""
     cluster.signal_postmaster(signal.SIGUSR1)
     cluster.expect_no_child(Kind.AUTOPREWARM_LEADER, 0.3)
 
 
 def end_leader(cluster: Cluster) -> Child:
-    """End the leader, and see that the postmaster has done with it."""
+    """End the leader, and wait until the postmaster has handled its exit."""
     then = cluster.since()
     victim = cluster.signal_child(leader(cluster), signal.SIGTERM)
     cluster.expect_death(victim)
@@ -59,7 +59,7 @@ def end_leader(cluster: Cluster) -> Child:
 
 
 def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
-    """A leader sleeps: one that still begins does not hear of a reload."""
+    """A leader sleeps: a leader that is still starting ignores a reload."""
     cluster.wait_for(
         "a leader that sleeps",
         lambda: any(how(kid.pid) for kid in cluster.children(Kind.AUTOPREWARM_LEADER)),
@@ -70,8 +70,8 @@ def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
 @OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
-    """A static worker has its name for a title; when it exits 0 it does not come again, until it
-    is registered anew by a start."""
+    """A static worker's title is its name; after exit 0 it is not restarted until the next start of
+    the server registers it again."""
     child = leader(cluster)
     assert child.title == "postgres: autoprewarm leader "
     before = cluster.since()
@@ -85,9 +85,9 @@ def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
 @claim("BG-12", "BG-04", source=CLEANUP, needs=NEEDS, since=16, why="15 may sleep its minute")
 @OUT_OF_MODEL
 @settings(**PRELOADED)
-def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> None:
-    """A worker whose restart time is 0 is started again as often as it exits 1, and stays as soon
-    as it can."""
+def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
+    """A worker whose restart time is 0 is restarted at once after each exit 1, and keeps running
+    once it can."""
     blocked: Path = cluster.data / "autoprewarm.blocks.tmp"
     line = exited_line(cluster, leader(cluster), 1).split("(PID ")[0]
     blocked.mkdir()
@@ -95,11 +95,11 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
     expect_a_sleeper(cluster, sleep_ms)
     cluster.reload(**{"pg_prewarm.autoprewarm_interval": "1s"})
 
-    def told() -> list[str]:
+    def exits() -> list[str]:
         return [text for text in then.postmaster_lines() if text.startswith(line)]
 
-    cluster.wait_for("three ends", lambda: len(told()) >= 3, describe=lambda: str(told()))
-    assert all(text.endswith(" exited with exit code 1") for text in told())
+    cluster.wait_for("three ends", lambda: len(exits()) >= 3, describe=lambda: str(exits()))
+    assert all(text.endswith(" exited with exit code 1") for text in exits())
     blocked.rmdir()
     expect_a_sleeper(cluster, sleep_ms)
     cluster.reload(**{"pg_prewarm.autoprewarm_interval": "0"})
@@ -116,8 +116,8 @@ def test_worker_without_an_interval_comes_again_at_once(cluster: Cluster) -> Non
 @settings(**PRELOADED)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
-    """A worker that a signal ends, or that exits 2, is named in the log; after the restart it is
-    there again."""
+    """A worker that is killed by a signal, or exits 2, is named in the log; after the restart it
+    runs again."""
     victim = leader(cluster)
     then = cluster.since()
     cluster.signal_child(victim, number)
@@ -144,8 +144,8 @@ def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -
 @pytest.mark.unmonitored("standbys are beyond the model")
 @pytest.mark.parametrize("hot", [True, False], ids=["hot", "not hot"])
 def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
-    """A worker for a consistent server starts on a hot standby and outlives its promotion; on one
-    that is not hot it waits for it."""
+    """A worker for a consistent server starts on a hot standby and survives the promotion; on a
+    standby that is not hot it starts only after the promotion."""
     standby = make_cluster(**ALONE, **PRELOADED, hot_standby=hot)
     standby.write_file("standby.signal")
     standby.start(wait=False)
@@ -172,8 +172,11 @@ def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
 
 
 def with_extension(cluster: Cluster) -> Session:
-    """A session that can start a leader and has done nothing yet, so that nothing wakes it but
-    what it is told: the clock of statistics that are not reported yet would, after ten seconds."""
+    """A session that can start a leader and is otherwise unused.
+
+    Only messages to the session wake it: after a query the timer of unreported statistics would,
+    after ten seconds.
+    """
     with cluster.session() as session:
         session.query("create extension if not exists pg_prewarm")
         child = session.child
@@ -185,8 +188,8 @@ def with_extension(cluster: Cluster) -> Session:
 @OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
-    """A session that asks for a worker is told when it has been forked, not sooner; the worker
-    outlives it, and comes and goes as a static one does."""
+    """A session that requests a worker is notified when it has been forked, not sooner; the worker
+    outlives the session, and restarts as a static worker does."""
     session = with_extension(cluster)
     end_leader(cluster)
     before = cluster.since()
@@ -198,10 +201,10 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     session.result()
     child = leader(cluster)
     cluster.expect_idle(child)
-    with pytest.raises(ServerError) as told:
+    with pytest.raises(ServerError) as error:
         session.query(START_ONE)
     running = f"autoprewarm worker is already running under PID {child.pid}"
-    assert told.value.answer.message == running
+    assert error.value.answer.message == running
     gone = session.child
     session.close()
     cluster.expect_death(gone)
@@ -215,8 +218,8 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(**PRELOADED)
 @pytest.mark.parametrize("how", ["cancel", "term"])
-def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster, how: str) -> None:
-    """A session that breaks off its wait, or ends, leaves its worker to the postmaster."""
+def test_worker_whose_session_stops_waiting_is_started(cluster: Cluster, how: str) -> None:
+    """If the session cancels its wait or exits, the postmaster still starts the worker."""
     session = with_extension(cluster)
     end_leader(cluster)
     before = cluster.since()
@@ -241,14 +244,14 @@ def test_worker_whose_session_waits_no_more_comes_all_the_same(cluster: Cluster,
 @claim("BG-01", source="bgworker.c: RegisterBackgroundWorker()", needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**PRELOADED, max_worker_processes="1")
-def test_worker_without_a_place(cluster: Cluster) -> None:
-    """A static worker beyond max_worker_processes is left out with a line in the log; a session
-    that asks for one is told so."""
-    told = cluster.expect_log("^too many background workers$")
-    assert (told.pid, told.level) == (cluster.pid, "LOG")
-    assert told.detail == "Up to 1 background worker can be registered with the current settings."
+def test_worker_beyond_the_limit_is_refused(cluster: Cluster) -> None:
+    """A static worker beyond max_worker_processes is left out with a log line; a session that
+    requests one gets an error."""
+    line = cluster.expect_log("^too many background workers$")
+    assert (line.pid, line.level) == (cluster.pid, "LOG")
+    assert line.detail == "Up to 1 background worker can be registered with the current settings."
     hint = 'Consider increasing the configuration parameter "max_worker_processes".'
-    assert told.hint == hint
+    assert line.hint == hint
     expect_no_leader(cluster)
     with with_extension(cluster) as session:
         before = cluster.since()
@@ -267,8 +270,8 @@ def test_worker_without_a_place(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_worker_that_waits_for_its_workers(cluster: Cluster) -> None:
-    """The leader starts a worker for one database after the other, each when the last one has
-    gone, and hears of each end."""
+    """The leader starts a worker for one database after the other, each after the exit of the last,
+    and is notified of each exit."""
     databases = ("first", "second", "third")
     with cluster.session() as session:
         for database in databases:
@@ -277,10 +280,10 @@ def test_worker_that_waits_for_its_workers(cluster: Cluster) -> None:
         with cluster.session(database=database) as session:
             session.query("create table something as select generate_series(1, 1000)")
     cluster.restart()
-    told = cluster.expect_log(
+    line = cluster.expect_log(
         "^autoprewarm successfully prewarmed ", within=deadlines.CRASH_RESTART_LIMIT
     )
-    assert told.pid == leader(cluster).pid
+    assert line.pid == leader(cluster).pid
     begun, gone = (
         [record for record in cluster.log() if record.message == f'{what} "autoprewarm worker"']
         for what in ("starting background worker process", "unregistering background worker")

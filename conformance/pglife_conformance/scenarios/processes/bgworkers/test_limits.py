@@ -32,7 +32,8 @@ PLANNED = 4
 def test_room_for_background_workers(
     make_cluster: MakeCluster, processes: int, expected: int
 ) -> None:
-    """max_worker_processes is for all together, the replication launcher too, again and again."""
+    """max_worker_processes limits all background workers together, the replication launcher
+    included, however often they restart."""
     cluster = make_cluster(**PARALLEL, max_worker_processes=processes)
     cluster.start()
     with cluster.session() as session:
@@ -81,27 +82,27 @@ TOO_MANY = "^too many background workers$"
 def test_room_for_workers_of_the_servers_own(
     make_cluster: MakeCluster, room: int, is_wanted: bool
 ) -> None:
-    """The logical replication launcher comes if max_worker_processes has room for it; if not, the
-    log says so, unless nobody wanted it."""
+    """The logical replication launcher is started if max_worker_processes has room for it;
+    otherwise the log says so, unless the launcher is not wanted."""
     cluster = make_cluster(
         max_worker_processes=room, max_logical_replication_workers=4 if is_wanted else 0
     )
-    # There is no whole family to wait for.
+    # Not all children start, so there is no full set to wait for.
     cluster.start(wait=False)
     cluster.expect_log("^database system is ready to accept connections$", within=START_LIMIT)
-    told = cluster.find_log(TOO_MANY)
+    line = cluster.find_log(TOO_MANY)
     if room > 0:
         cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
-        assert told is None
+        assert line is None
         return
     cluster.child(Kind.AUTOVACUUM_LAUNCHER)
     assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
-    assert (told is not None) == is_wanted
-    if told is not None:
-        assert (told.pid, told.level) == (cluster.pid, "LOG")
-        assert told.detail == (
+    assert (line is not None) == is_wanted
+    if line is not None:
+        assert (line.pid, line.level) == (cluster.pid, "LOG")
+        assert line.detail == (
             "Up to 0 background workers can be registered with the current settings."
         )
-        assert told.hint == (
+        assert line.hint == (
             'Consider increasing the configuration parameter "max_worker_processes".'
         )

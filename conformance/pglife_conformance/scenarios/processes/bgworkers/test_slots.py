@@ -1,7 +1,7 @@
-"""The counts and slots of background workers, whichever way a worker goes.
+"""The counts and slots of background workers, for each way in which a worker ends.
 
-Source       rules BG-02, BG-12, BG-15, BG-16, BG-26; bgworker.c: BackgroundWorkerStateChange(),
-             ForgetBackgroundWorker(), BackgroundWorkerStopNotifications().
+Source: bgworker.c: BackgroundWorkerStateChange(), ForgetBackgroundWorker(),
+BackgroundWorkerStopNotifications().
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
 
 
-def leader_without_clock(cluster: Cluster) -> Session:
-    """A parallel session that has done nothing yet, so that nothing wakes it but what it is told.
+def leader_without_timer(cluster: Cluster) -> Session:
+    """A parallel session that is unused, so that only messages to it wake it.
 
-    In any other one the clock of statistics that are not reported yet does, after ten seconds.
+    In any other session the timer of unreported statistics would, after ten seconds.
     """
     with cluster.session() as session:
         session.query(f"alter role postgres set {parallel_setting(cluster)} = on")
@@ -51,10 +51,10 @@ def leader_without_clock(cluster: Cluster) -> Session:
 @claim("BG-02", "BG-15", source=CHANGE, needs=SQL)
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
-def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> None:
-    """A worker whose leader was cancelled before the postmaster has heard of it is not started;
-    its leader goes on, and its place is free again."""
-    with leader_without_clock(cluster) as session:
+def test_worker_of_a_cancelled_leader_is_not_started(cluster: Cluster) -> None:
+    """A worker whose leader is cancelled before the postmaster reads the request is not started;
+    the leader continues, and the slot is free again."""
+    with leader_without_timer(cluster) as session:
         cluster.expect_idle()
         child = session.child
         then = cluster.since()
@@ -74,10 +74,10 @@ def test_worker_that_is_not_wanted_any_more_never_comes(cluster: Cluster) -> Non
 
 @claim("BG-16", "SH-03", "INV-100", source=CHANGE, needs=SQL)
 @OUT_OF_MODEL
-def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None:
-    """A worker of which the postmaster hears after a fast request is not started, and whoever
-    waits for it is told: the shutdown ends."""
-    with leader_without_clock(cluster) as session:
+def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster) -> None:
+    """A worker whose request the postmaster reads after a fast shutdown request is not started. The
+    waiting session is notified, and the shutdown ends."""
+    with leader_without_timer(cluster) as session:
         cluster.expect_idle()
         child = session.child
         then = cluster.since()
@@ -97,9 +97,9 @@ def test_worker_that_is_asked_for_too_late_never_comes(cluster: Cluster) -> None
     needs=SQL,
 )
 @OUT_OF_MODEL
-def test_leader_that_goes_takes_nobody_elses_news_along(cluster: Cluster) -> None:
-    """A leader hears of its worker's end, although another leader has left meanwhile."""
-    with leader_without_clock(cluster) as leader, cluster.session() as observer:
+def test_leader_that_exits_keeps_other_notifications(cluster: Cluster) -> None:
+    """A leader is notified of its worker's exit, although another leader has exited meanwhile."""
+    with leader_without_timer(cluster) as leader, cluster.session() as observer:
         other = parallel_session(cluster)
         expect_a_worker(cluster, other)
         expect_place_given_back(cluster)

@@ -1,4 +1,4 @@
-"""The background writer: its sleep, who wakes it, and what it does by its timer."""
+"""The background writer: its sleep, what wakes it, and what its timer does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ SLEEP_COMES_WITHIN_S = 30.0
 @claim("BW-01", source="bgwriter.c: BackgroundWriterMain()", needs=SQL)
 @settings(bgwriter_delay=f"{BUFFER_DELAY_MS}ms")
 def test_background_writer_sleeps_long_after_two_idle_rounds(cluster: Cluster) -> None:
-    """Woken by who needs buffers, it makes three rounds of the ordinary length at least."""
+    """Woken by a session that needs buffers, the background writer makes at least three rounds of
+    the ordinary length."""
     writer = cluster.child(Kind.BACKGROUND_WRITER)
     with cluster.session() as session:
         session.query("create table something as select generate_series(1, 1000)")
@@ -72,7 +73,7 @@ LATEST_S = 30
 QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
 
 
-"""Nobody writes WAL but whoever is asked to, and the background writer looks at the clock often."""
+"""Only the asked session writes WAL, and the background writer checks its timer often."""
 
 
 @claim("BW-02", source="bgwriter.c: BackgroundWriterMain()", needs=[*SQL, Need.STANDBY])
@@ -81,8 +82,8 @@ QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
 def test_running_transactions_are_recorded_every_fifteen_seconds(
     make_cluster: MakeCluster,
 ) -> None:
-    """After a change they are, once, where a standby may read it; with wal_level = minimal, or by
-    a standby itself, never."""
+    """After a change the background writer records the running transactions once where a standby
+    may read them; with wal_level = minimal, or on a standby, it never does."""
     standby = make_cluster(**ALONE, **QUIET)
     standby.write_file("standby.signal")
     standby.start(wait=False)
@@ -92,17 +93,17 @@ def test_running_transactions_are_recorded_every_fifteen_seconds(
     began = time.monotonic()
     primary = make_cluster(**QUIET)
     primary.start()
-    with primary.session() as told, minimal.session() as untold:
+    with primary.session() as on_primary, minimal.session() as on_minimal:
         ends = {}
-        for session in (told, untold):
+        for session in (on_primary, on_minimal):
             session.query("create table something()")
             place(session)
             ends[session] = place(session)
-        primary.wait_for("a record", lambda: place(told) != ends[told], LATEST_S)
+        primary.wait_for("a record", lambda: place(on_primary) != ends[on_primary], LATEST_S)
         assert time.monotonic() - began >= SNAPSHOT_AGAIN_S
-        last = place(told)
-        primary.expect_still("no other", lambda: place(told) == last, 0.5)
-        assert place(untold) == ends[untold]
+        last = place(on_primary)
+        primary.expect_still("no other", lambda: place(on_primary) == last, 0.5)
+        assert place(on_minimal) == ends[on_minimal]
     writer = standby.child(Kind.BACKGROUND_WRITER)
     assert [record for record in standby.log() if record.pid == writer.pid] == []
     stop(standby, minimal, primary)
@@ -116,7 +117,7 @@ def test_running_transactions_are_recorded_every_fifteen_seconds(
 )
 @settings(shared_buffers="1MB", bgwriter_delay="10ms", bgwriter_lru_multiplier="10")
 def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> None:
-    """A file that the background writer has written to, dropped, is gone with a checkpoint."""
+    """After a checkpoint the background writer has closed a dropped file that it wrote to."""
     writer = cluster.child(Kind.BACKGROUND_WRITER)
     with cluster.session() as session:
         for _ in range(2):
@@ -145,7 +146,7 @@ def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> N
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
-EVERYBODY = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
+ALL_NEEDS = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 
 
 HIBERNATING_LONG = {"bgwriter_delay": "600ms"}
@@ -162,10 +163,10 @@ def _wakes_of(cluster: Cluster, kind: Kind) -> Callable[[], int]:
     return lambda: run_counts(pid)[0]
 
 
-@claim("PG-34", "BW-01", source="bgwriter.c: BackgroundWriterMain()", needs=[*SIGNALS, *EVERYBODY])
+@claim("PG-34", "BW-01", source="bgwriter.c: BackgroundWriterMain()", needs=[*SIGNALS, *ALL_NEEDS])
 @settings(**HIBERNATING_LONG)
 def test_hibernating_background_writer_is_woken_by_a_session(cluster: Cluster) -> None:
-    """A background writer that hibernates is woken by whoever needs a buffer."""
+    """A session that needs a buffer wakes a hibernating background writer."""
     with cluster.session() as session:
         session.query("create table something as select generate_series(1, 1000)")
         asleep = (

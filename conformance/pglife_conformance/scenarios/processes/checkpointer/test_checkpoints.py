@@ -1,8 +1,7 @@
-"""The checkpointer: who asks, who waits, what is said, what happens when it fails.
+"""The checkpointer: requests, waits, log lines, counts, and failures.
 
-Source       rules CK-01, CK-02, CK-06, CK-08, CK-09, PG-33; postmaster/checkpointer.c:
-             CheckpointerMain(), RequestCheckpoint(), CheckpointWriteDelay(),
-             CheckArchiveTimeout().
+Source: postmaster/checkpointer.c: CheckpointerMain(), RequestCheckpoint(), CheckpointWriteDelay(),
+CheckArchiveTimeout().
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Quiet:
         self._since = time.monotonic()
 
     def is_idle(self) -> bool:
-        """It is as it was a while ago."""
+        """Whether the number is the same as a while ago."""
         now = self._number()
         if now != self._last:
             self._last, self._since = now, time.monotonic()
@@ -50,7 +49,7 @@ class Quiet:
 
 
 def started(cluster: Cluster, since: Since) -> list[str]:
-    """What checkpoints were begun, by the words of their lines."""
+    """The kinds of the checkpoints that have begun, from their log lines."""
     found = (re.fullmatch(r"checkpoint starting: (.*)", r.message) for r in since.log())
     return [line[1] for line in found if line is not None]
 
@@ -58,7 +57,7 @@ def started(cluster: Cluster, since: Since) -> list[str]:
 @claim("CK-01", "PG-33", source=REQUEST, needs=SQL)
 @settings(log_checkpoints="on")
 def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
-    """CHECKPOINT asks for one at once, and ends when the checkpointer has made it."""
+    """CHECKPOINT requests a checkpoint and returns when the checkpointer has completed it."""
     with cluster.session() as session:
         for _ in range(2):
             then = cluster.since()
@@ -68,16 +67,17 @@ def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
                 assert started(cluster, then) == []
             session.result()
             then.expect_log("^checkpoint complete: ")
-            told = [r for r in then.log() if r.message.startswith("checkpoint ")]
-            assert {record.pid for record in told} == {pin.child.pid}
-            assert {record.level for record in told} == {"LOG"}
+            lines = [r for r in then.log() if r.message.startswith("checkpoint ")]
+            assert {record.pid for record in lines} == {pin.child.pid}
+            assert {record.level for record in lines} == {"LOG"}
             assert started(cluster, then) == ["immediate force wait"]
 
 
 @claim("CK-01", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on")
-def test_no_checkpoint_that_nobody_asked_for(cluster: Cluster) -> None:
-    """A server that has just started begins no checkpoint by itself, and one request is one."""
+def test_no_checkpoint_without_a_request(cluster: Cluster) -> None:
+    """A server that has just started begins no checkpoint by itself; one request makes one
+    checkpoint."""
     with cluster.session() as session:
         session.query("create table something()")
         cluster.expect_still(
@@ -92,8 +92,8 @@ def test_no_checkpoint_that_nobody_asked_for(cluster: Cluster) -> None:
 
 @claim("CK-01", "CK-02", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB")
-def test_checkpoints_come_by_volume(cluster: Cluster) -> None:
-    """WAL in volume brings a checkpoint, and one too soon after the last is complained of."""
+def test_wal_volume_triggers_checkpoints(cluster: Cluster) -> None:
+    """A volume of WAL triggers a checkpoint; one too soon after the last is logged with a hint."""
     then = cluster.since()
     complaint = "^checkpoints are occurring too frequently [(][0-9]+ seconds? apart[)]$"
     with cluster.session() as session:
@@ -104,18 +104,18 @@ def test_checkpoints_come_by_volume(cluster: Cluster) -> None:
             return then.find_log(complaint) is not None
 
         cluster.wait_for("a checkpoint by volume", write_and_look)
-    told = then.find_log(complaint)
-    assert told is not None
-    assert told.level == "LOG"
-    assert told.hint is not None
-    assert "max_wal_size" in told.hint
+    line = then.find_log(complaint)
+    assert line is not None
+    assert line.level == "LOG"
+    assert line.hint is not None
+    assert "max_wal_size" in line.hint
     cluster.wait_for("the checkpoint", lambda: "wal" in started(cluster, then))
 
 
 @claim("CK-02", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB", checkpoint_warning="0")
 def test_checkpoints_by_volume_without_a_complaint(cluster: Cluster) -> None:
-    """With checkpoint_warning = 0 nobody complains of checkpoints by volume."""
+    """With checkpoint_warning = 0 no log line complains of checkpoints by volume."""
     then = cluster.since()
     with cluster.session() as session:
 
@@ -131,14 +131,14 @@ def test_checkpoints_by_volume_without_a_complaint(cluster: Cluster) -> None:
 @claim("CK-01", source="checkpointer.c: CheckArchiveTimeout()", needs=SQL)
 @settings(archive_timeout="1s")
 def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
-    """With archive_timeout what has been written is in a segment that is full, once."""
+    """With archive_timeout the segment that was written to is switched once."""
     with cluster.session() as session:
         # A checkpointer that was born in recovery does not look at archive_timeout until woken.
         session.query("checkpoint")
         then = cluster.since()
         session.query("create table something()")
-        told = then.expect_log("^write-ahead log switch forced [(]")
-        assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+        line = then.expect_log("^write-ahead log switch forced [(]")
+        assert line.pid == cluster.child(Kind.CHECKPOINTER).pid
         quiet = Quiet(lambda: sum("switch forced" in r.message for r in then.log()))
         cluster.wait_for("no more switches than there is to switch", quiet.is_idle)
 
@@ -147,8 +147,8 @@ def test_archive_timeout_switches_the_segment(cluster: Cluster) -> None:
 
 
 @claim("SG-11", source="checkpointer.c: UpdateSharedMemoryConfig()", needs=SQL)
-def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None:
-    """Commits wait for a standby that a reload has named, until another takes it back."""
+def test_checkpointer_applies_a_reload_for_all_backends(cluster: Cluster) -> None:
+    """Commits wait for a standby that a reload has named, until another reload removes it."""
     with cluster.session() as session:
         session.query("create table something(a int)")
         # A checkpointer tells of what it keeps at its birth too; one that has worked has done so.
@@ -165,7 +165,7 @@ def test_reload_of_what_the_checkpointer_keeps_for_all(cluster: Cluster) -> None
 
 @claim("SG-11", "CK-01", source="checkpointer.c: UpdateSharedMemoryConfig()", needs=SQL)
 def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster) -> None:
-    """full_page_writes is known from the start, by reload, and recorded with each checkpoint."""
+    """Each checkpoint records full_page_writes as set at the start or by the last reload."""
     cluster = stopped_cluster
     cluster.configure(full_page_writes="off")
     cluster.start()
@@ -189,7 +189,7 @@ def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster
 
 
 def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
-    """Checkpoints by time, and by request; since 18 also those that were made."""
+    """Checkpoints by time, and by request; since 18 also those that were completed."""
     major = cluster.target.version.major
     if major <= 16:
         asked = "checkpoints_timed, checkpoints_req from pg_stat_bgwriter"
@@ -202,7 +202,7 @@ def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
 
 @claim("CK-01", "CK-10", source=MAIN, needs=SQL)
 def test_checkpoints_are_counted(cluster: Cluster) -> None:
-    """Each request is counted once, the one of a shutdown too; the counts outlive a restart."""
+    """Each request is counted once, also the shutdown's; the counts survive a restart."""
     with cluster.session() as session:
         first = counts(cluster, session)
         for number in (1, 2):
@@ -224,7 +224,7 @@ def test_checkpoints_are_counted(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def without_snapshots(cluster: Cluster) -> Iterator[None]:
-    """A checkpoint fails as long as a directory that it reads is missing."""
+    """Checkpoints fail as long as a directory that they read is missing."""
     place = cluster.data / "pg_logical" / "snapshots"
     elsewhere = place.with_name("elsewhere")
     place.rename(elsewhere)
@@ -239,18 +239,18 @@ def without_snapshots(cluster: Cluster) -> Iterator[None]:
 
 
 @claim("CK-09", source=MAIN, needs=SQL)
-def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
-    """Who waits for a checkpoint that fails gets an ERROR; a later one is made as ever."""
+def test_failed_checkpoint_is_an_error_and_later_ones_succeed(cluster: Cluster) -> None:
+    """A session that waits for a failing checkpoint gets an ERROR; a later checkpoint succeeds."""
     before = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with cluster.session() as session:
         session.query("create table something()")
-        with without_snapshots(cluster), pytest.raises(ServerError) as told:
+        with without_snapshots(cluster), pytest.raises(ServerError) as error:
             session.query("checkpoint")
-        assert told.value.answer.severity == "ERROR"
-        assert told.value.answer.message == "checkpoint request failed"
+        assert error.value.answer.severity == "ERROR"
+        assert error.value.answer.message == "checkpoint request failed"
         hint = "Consult recent messages in the server log for details."
-        assert told.value.answer.hint == hint
+        assert error.value.answer.hint == hint
         reason = before.expect_log("^could not open directory .*snapshots")
         assert (reason.pid, reason.level) == (checkpointer.pid, "ERROR")
         session.query("checkpoint")
@@ -268,7 +268,7 @@ def test_failed_checkpoint_is_told_and_life_goes_on(cluster: Cluster) -> None:
 )
 @pytest.mark.unmonitored("the model's checkpointer does not fail by itself")
 def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
-    """If the last checkpoint fails, the checkpointer exits 1, and the server does so too."""
+    """If the shutdown checkpoint fails, the checkpointer exits 1, and so does the server."""
     then = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with without_snapshots(cluster):
@@ -290,8 +290,8 @@ LOGGED_ALONE = {"log_checkpoints": "on", "bgwriter_lru_maxpages": "0"}
 def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
     """A session that waits for a checkpoint that would take twenty seconds.
 
-    After each buffer it sleeps for a tenth of a second, so there must be many that are dirty:
-    `create table as` would use few buffers, one after the other again.
+    The checkpointer sleeps for a tenth of a second after each buffer, so many buffers must be
+    dirty: `create table as` would use few buffers again and again.
     """
     with cluster.session() as session:
         session.query("create table something(a int)")
@@ -307,8 +307,8 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
 
 @claim("CK-08", "CK-01", source=DELAY, needs=SQL)
 @settings(**LOGGED_ALONE)
-def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
-    """CHECKPOINT ends a spread checkpoint at full speed, and then comes its own."""
+def test_checkpoint_command_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
+    """CHECKPOINT makes a spread checkpoint finish at full speed; its own checkpoint follows."""
     then = cluster.since()
     with spread_checkpoint(cluster) as waiting, cluster.session() as session:
         session.query("checkpoint")
@@ -321,7 +321,7 @@ def test_spread_checkpoint_makes_way_for_one_at_once(cluster: Cluster) -> None:
 @claim("CK-08", source=DELAY, needs=SQL)
 @settings(**LOGGED_ALONE)
 def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
-    """A shutdown ends a spread checkpoint at full speed, and then comes the last one."""
+    """A shutdown makes a spread checkpoint end at full speed; the shutdown checkpoint follows."""
     then = cluster.since()
     with spread_checkpoint(cluster):
         cluster.request_shutdown(FAST)
@@ -334,7 +334,7 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
 @claim("CK-08", "SG-11", source=DELAY, needs=SQL)
 @settings(**LOGGED_ALONE)
 def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
-    """Between its writes a spread checkpoint sleeps, and obeys a reload."""
+    """A spread checkpoint sleeps between its writes, and obeys a reload."""
     with spread_checkpoint(cluster):
         then = cluster.since()
         cluster.reload(full_page_writes="off")

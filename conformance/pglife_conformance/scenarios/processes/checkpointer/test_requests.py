@@ -1,12 +1,11 @@
-"""The checkpointer's queue of files to be synced, the archive_timeout that is none, and a request
-that comes before the checkpointer has begun.
-
-Source       rules CK-01, CK-04, CK-08; postmaster/checkpointer.c: ForwardSyncRequest(),
-             CompactCheckpointerRequestQueue(), CheckArchiveTimeout(), RequestCheckpoint();
-             storage/smgr/md.c: register_dirty_segment(), storage/sync/sync.c:
-             RegisterSyncRequest().
+"""The checkpointer's queue of files to sync, checkpoints without archive_timeout, and a request
+before the checkpointer has started.
 
 The queue has room for as many requests as there are buffers.
+
+Source: postmaster/checkpointer.c: ForwardSyncRequest(), CompactCheckpointerRequestQueue(),
+CheckArchiveTimeout(), RequestCheckpoint(); storage/smgr/md.c: register_dirty_segment(),
+storage/sync/sync.c: RegisterSyncRequest().
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ A_WHILE_S = 0.3
 
 
 def compactions(cluster: Cluster, since: Since) -> list[tuple[int, int]]:
-    """From how many entries to how many the queue was compacted each time."""
+    """The numbers of entries before and after each compaction of the queue."""
     pattern = re.compile(r"compacted fsync request queue from (\d+) entries to (\d+) entries")
     found = (pattern.fullmatch(r.message) for r in since.log())
     return [(int(match[1]), int(match[2])) for match in found if match is not None]
@@ -46,7 +45,8 @@ def compactions(cluster: Cluster, since: Since) -> list[tuple[int, int]]:
 @claim("CK-01", source=COMPACT, needs=SQL)
 @settings(**ONE_SESSION_WRITES)
 def test_full_queue_keeps_one_request_for_each_file(cluster: Cluster) -> None:
-    """A queue that is full of requests for one file has one of them left, and room for more."""
+    """A queue that is full of requests for one file is compacted to one of them, and has room
+    again."""
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with cluster.session() as session:
         session.query(
@@ -64,7 +64,7 @@ def test_full_queue_keeps_one_request_for_each_file(cluster: Cluster) -> None:
                 done = compactions(cluster, then)
             assert done
             assert {entries for entries, _ in done} == {BUFFERS}
-            # Whoever has looked into a catalog may have left a hint there, once.
+            # A session that has read a catalog may have set a hint bit there, once.
             return {left for _, left in done} == {1}
 
         cluster.wait_for("a queue with one file in it", all_of_one_file, START_LIMIT)
@@ -74,16 +74,16 @@ def test_full_queue_keeps_one_request_for_each_file(cluster: Cluster) -> None:
 @claim("CK-01", source=FORWARD, needs=SQL)
 @settings(**ONE_SESSION_WRITES)
 def test_queue_that_is_full_of_different_files(cluster: Cluster) -> None:
-    """Where no request can be spared a session syncs its file itself; only who drops a file
-    waits for the checkpointer."""
+    """If the queue cannot be compacted, a session syncs its file itself; only a session that drops
+    a file waits for the checkpointer."""
     with cluster.session() as session:
         names = [f"table_{number}" for number in range(BUFFERS + 8)]
         before = cluster.since()
         with Pin(cluster, Kind.CHECKPOINTER):
             for name in names:
                 session.query(f"create table {name} as select 1 as a")
-            told = before.expect_log(f"^{FULL}$")
-            assert (told.pid, told.level) == (session.backend_pid, "DEBUG")
+            line = before.expect_log(f"^{FULL}$")
+            assert (line.pid, line.level) == (session.backend_pid, "DEBUG")
             assert all(entries == BUFFERS for entries, _ in compactions(cluster, before))
             session.send_query(f"drop table {names[0]}")
             session.expect_silence(A_WHILE_S)
@@ -96,14 +96,16 @@ def test_queue_that_is_full_of_different_files(cluster: Cluster) -> None:
 
 
 def rows(session: Session, names: list[str]) -> int:
-    """How many rows these tables have."""
+    """The number of rows of each of these tables."""
     return sum(int(session.query(f"select count(*) from {name}")[0][0] or "") for name in names)
 
 
 @claim("CK-01", source="checkpointer.c: CheckArchiveTimeout()", needs=SQL)
 @pytest.mark.parametrize("archive_timeout", ["0", "1h"])
-def test_no_segment_is_switched_before_its_time(cluster: Cluster, archive_timeout: str) -> None:
-    """Without archive_timeout, or before it is over, a checkpoint switches no segment."""
+def test_no_segment_is_switched_before_archive_timeout(
+    cluster: Cluster, archive_timeout: str
+) -> None:
+    """Without archive_timeout, or before it has passed, a checkpoint switches no segment."""
     cluster.reload(archive_timeout=archive_timeout)
     with cluster.session() as session:
         then = cluster.since()
@@ -125,8 +127,8 @@ def test_no_segment_is_switched_before_its_time(cluster: Cluster, archive_timeou
 def test_startup_process_waits_for_a_checkpointer_that_begins_late(
     make_cluster: MakeCluster,
 ) -> None:
-    """Crash recovery ends with a checkpoint, even if the checkpointer has not begun when the
-    startup process asks for it."""
+    """Crash recovery ends with a checkpoint, even if the checkpointer has not started when the
+    startup process requests it."""
     cluster = make_cluster()
     if cluster.target.version.major >= 18:
         # Its workers would be the next to be forked.

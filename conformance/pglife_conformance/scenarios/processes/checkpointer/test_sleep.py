@@ -1,6 +1,6 @@
-"""How long the checkpointer sleeps: until it has something to do by the clock.
+"""How long the checkpointer sleeps: until its next timeout.
 
-Source       rules CK-01, CK-03, SG-11; checkpointer.c: CheckpointerMain().
+Source: checkpointer.c: CheckpointerMain().
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ RESTARTPOINT_AGAIN_S = 15
 def test_checkpointer_sleeps_for_the_rest_of_its_time(
     stopped_cluster: Cluster, checkpoint_timeout: int, archive_timeout: int
 ) -> None:
-    """Woken amid its sleep, it sleeps until the next checkpoint or switch is due, not longer."""
+    """Woken early, the checkpointer sleeps until the next checkpoint or segment switch is due, not
+    longer."""
     cluster = stopped_cluster
     cluster.configure(checkpoint_timeout=checkpoint_timeout, archive_timeout=archive_timeout)
     began = int(time.time())
@@ -77,7 +78,7 @@ def test_checkpointer_sleeps_for_the_rest_of_its_time(
 )
 @pytest.mark.unmonitored("standbys are beyond the model")
 def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Cluster) -> None:
-    """Where nothing new could be made a restartpoint of, the checkpointer sleeps 15 s at most."""
+    """With nothing new to make a restartpoint of, the checkpointer sleeps for 15 s at most."""
     cluster = stopped_cluster
     cluster.configure(**ALONE, checkpoint_timeout="1h", log_min_messages="debug2")
     cluster.write_file("standby.signal")
@@ -88,8 +89,8 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
         for _ in range(2):
             then = cluster.since()
             session.query("checkpoint")
-        told = then.expect_log("^skipping restartpoint, already performed at ")
-    assert told.pid == checkpointer.pid
+        line = then.expect_log("^skipping restartpoint, already performed at ")
+    assert line.pid == checkpointer.pid
     cluster.wait_for(
         "a sleep of 15 s",
         lambda: 0 < (sleep_ms(checkpointer.pid) or 0) <= 1000 * RESTARTPOINT_AGAIN_S,
@@ -109,8 +110,8 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
 def test_spread_checkpoint_takes_its_share_of_the_time(
     cluster: Cluster, share: str, least_s: float, most_s: float
 ) -> None:
-    """However much there is to write, a spread checkpoint sleeps just so much between its writes
-    that it takes checkpoint_completion_target of the time to the next one."""
+    """However much there is to write, a spread checkpoint takes checkpoint_completion_target of the
+    time to the next one."""
     cluster.reload(checkpoint_completion_target=share)
     with cluster.session() as session:
         session.query("create table something(a int)")
@@ -139,7 +140,7 @@ SLEEP_COMES_WITHIN_S = 30.0
 @pytest.mark.unmonitored("the model ends with its postmaster")
 @settings(log_checkpoints="on")
 def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
-    """A checkpointer that takes its time goes at once when the postmaster dies."""
+    """During a spread checkpoint the checkpointer exits at once when the postmaster dies."""
     then = cluster.since()
     with spread_checkpoint(cluster):
         cluster.signal_postmaster(signal.SIGKILL)
@@ -150,8 +151,8 @@ def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
 
 @claim("CK-01", source="checkpointer.c: AbsorbSyncRequests()", needs=SQL)
 @settings(log_checkpoints="on", fsync="on")
-def test_what_has_been_synced_is_not_synced_again(cluster: Cluster) -> None:
-    """A file that was written is synced by one checkpoint; a file that has gone, by none."""
+def test_each_written_file_is_synced_once(cluster: Cluster) -> None:
+    """A written file is synced by one checkpoint; a dropped file is synced by none."""
 
     def synced() -> int:
         then = cluster.since()
@@ -166,7 +167,7 @@ def test_what_has_been_synced_is_not_synced_again(cluster: Cluster) -> None:
         session.query("create table something as select generate_series(1, 1000)")
         assert synced() > 0
         session.query("drop table something")
-        # Whoever looks at what is new may leave hints there, to be written with the next one.
+        # A session that reads new rows may set hint bits, written by the next checkpoint.
         cluster.wait_for("a checkpoint that has nothing to sync", lambda: synced() == 0, 60.0)
         before.expect_undisturbed()
 
@@ -177,8 +178,8 @@ NAP_MS = 100
 @claim("CK-08", "CK-01", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
 @settings(log_checkpoints="on")
 @pytest.mark.parametrize("hurry", ["checkpoint", "shutdown"])
-def test_hurried_checkpoint_takes_no_further_nap(cluster: Cluster, hurry: str) -> None:
-    """Once somebody is in a hurry a spread checkpoint does not sleep between its writes."""
+def test_hurried_checkpoint_does_not_sleep(cluster: Cluster, hurry: str) -> None:
+    """After an immediate request a spread checkpoint does not sleep between its writes."""
     then = cluster.since()
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     with spread_checkpoint(cluster), cluster.session() as session, contextlib.ExitStack() as held:
@@ -224,16 +225,16 @@ HURRIED = "restartpoint starting: immediate wait"
 @claim("CK-01", source="checkpointer.c: CheckpointerMain()", needs=SQL)
 @pytest.mark.waits_long
 @settings(checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on", autovacuum="off")
-def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
-    """After checkpoint_timeout comes one that is called and counted so, and a hurried one then is
-    counted as the other kind."""
+def test_checkpoint_timeout_triggers_a_checkpoint(cluster: Cluster) -> None:
+    """After checkpoint_timeout a checkpoint is made, logged and counted as timed; an immediate one
+    after it is counted as requested."""
     then = cluster.since()
     with cluster.session() as session:
         first = counts(cluster, session)
         session.query("create table something()")
-        told = then.expect_log("^checkpoint starting: ", within=2 * LATEST_S)
-        assert told.message == "checkpoint starting: time"
-        assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+        line = then.expect_log("^checkpoint starting: ", within=2 * LATEST_S)
+        assert line.message == "checkpoint starting: time"
+        assert line.pid == cluster.child(Kind.CHECKPOINTER).pid
         session.query("checkpoint")
         wanted = (first[0] + 1, first[1] + 1)
         cluster.wait_for(
@@ -248,9 +249,9 @@ def test_checkpoint_comes_by_the_clock(cluster: Cluster) -> None:
 @claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=[*SQL, Need.STANDBY])
 @pytest.mark.waits_long
 @pytest.mark.unmonitored("standbys are beyond the model")
-def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
-    """On a standby a restartpoint is made of the primary's last checkpoint, after the standby's
-    own checkpoint_timeout, or when it is asked for; each is counted as what it is."""
+def test_checkpoint_timeout_triggers_a_restartpoint(make_cluster: MakeCluster) -> None:
+    """A standby makes a restartpoint of the primary's last checkpoint after its own
+    checkpoint_timeout or on request; each is counted by its cause."""
     pair = start_pair(
         make_cluster, checkpoint_timeout=f"{CHECKPOINT_AGAIN_S}s", log_checkpoints="on"
     )
@@ -266,10 +267,10 @@ def test_restartpoint_comes_by_the_clock(make_cluster: MakeCluster) -> None:
 
     with standby.session() as reader:
         checkpoint()
-        told = then.expect_log("^restartpoint starting: ", within=2 * LATEST_S)
-        assert told.message == "restartpoint starting: time"
-        assert told.pid == standby.child(Kind.CHECKPOINTER).pid
-        # This one lasts: most of its time it sleeps, until somebody is in a hurry.
+        line = then.expect_log("^restartpoint starting: ", within=2 * LATEST_S)
+        assert line.message == "restartpoint starting: time"
+        assert line.pid == standby.child(Kind.CHECKPOINTER).pid
+        # This one sleeps for most of its time, until an immediate request.
         checkpoint()
         reader.query("checkpoint")
         starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]

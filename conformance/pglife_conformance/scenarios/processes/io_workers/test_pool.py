@@ -104,16 +104,16 @@ def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
     cluster.reload(io_workers=1)
     then.expect_line('parameter "io_workers" changed to "1"')
     for _ in range(3):
-        told = cluster.wait_for("one told to end", lambda: _told(pins) or None)
-        cluster.expect_still("only one told", lambda: len(_told(pins)) == 1, 0.05)
-        told[0].release()
-        cluster.expect_death(told[0].child)
-        pins.remove(told[0])
-    cluster.expect_still("nobody else told", lambda: not _told(pins), 0.05)
+        signalled = cluster.wait_for("one signalled io worker", lambda: _signalled(pins) or None)
+        cluster.expect_still("no other signalled", lambda: len(_signalled(pins)) == 1, 0.05)
+        signalled[0].release()
+        cluster.expect_death(signalled[0].child)
+        pins.remove(signalled[0])
+    cluster.expect_still("no io worker signalled", lambda: not _signalled(pins), 0.05)
     assert [kid.key for kid in workers(cluster)] == [pins[0].child.key]
 
 
-def _told(pins: list[Pin]) -> list[Pin]:
+def _signalled(pins: list[Pin]) -> list[Pin]:
     return [pin for pin in pins if signal.SIGUSR2 in pending_signals(pin.child)]
 
 

@@ -150,10 +150,10 @@ def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
     with cluster.session() as session:
         before = cluster.since()
         for _ in range(2):
-            with pytest.raises(ServerError) as told:
+            with pytest.raises(ServerError) as error:
                 session.query("select count(*) from big")
-            assert told.value.sqlstate == DATA_CORRUPTED
-            found = told.value.answer.message
+            assert error.value.sqlstate == DATA_CORRUPTED
+            found = error.value.answer.message
             assert found.startswith(f"invalid page in block {DAMAGED} of relation "), found
             others = f"select count(*) from big where ctid < '({DAMAGED},0)'"
             assert session.query(others) == [(str(DAMAGED),)]

@@ -216,10 +216,10 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
     before = cluster.since()
     blocked = cluster.write_file("blocked")
     say(cluster, log_directory="blocked")
-    told = before.expect_log("^could not open log file ")
+    line = before.expect_log("^could not open log file ")
     given_up = "^disabling automatic rotation [(]use SIGHUP to re-enable[)]$"
     before.expect_log(given_up)
-    assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
+    assert (line.pid, line.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
     assert noted(cluster) == [f"stderr {LOG}"]
     blocked.unlink()
     blocked.mkdir()
@@ -231,10 +231,10 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
     expect_noted(cluster, "stderr blocked/postgresql.log")
     assert path.exists()
     # The session that wrote may still be on its way out.
-    everybody = {kid.key for kid in before.kids}
+    before_keys = {kid.key for kid in before.kids}
     cluster.wait_for(
-        "everybody still there, and nobody else",
-        lambda: {kid.key for kid in cluster.children()} == everybody,
+        "the same children as before",
+        lambda: {kid.key for kid in cluster.children()} == before_keys,
     )
 
 
@@ -245,7 +245,7 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
 @settings(logging_collector="on")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
 def test_logger_is_the_last_to_go(cluster: Cluster, mode: ShutdownMode) -> None:
-    """The logger ends after the postmaster, by itself; its farewell is the last line."""
+    """The logger ends after the postmaster, by itself; its final message is the last line."""
     logger = cluster.child(Kind.LOGGER)
     then = cluster.since()
     cluster.request_shutdown(mode)
@@ -255,6 +255,6 @@ def test_logger_is_the_last_to_go(cluster: Cluster, mode: ShutdownMode) -> None:
     def last_lines() -> list[str]:
         return (cluster.data / LOG).read_text(encoding="utf-8").splitlines()[-2:]
 
-    farewell = f"[{logger.pid}] DEBUG:  logger shutting down"
-    cluster.wait_for("the farewell", lambda: last_lines()[-1].endswith(farewell))
+    final_message = f"[{logger.pid}] DEBUG:  logger shutting down"
+    cluster.wait_for("the final message", lambda: last_lines()[-1].endswith(final_message))
     assert last_lines()[0].endswith(f"[{cluster.pid}] LOG:  database system is shut down")

@@ -53,10 +53,10 @@ def test_logger_is_the_first_child(cluster: Cluster) -> None:
     """The logger is forked first; the old stderr says where to look from now on."""
     # As the kernel has them: start times are coarse, and pids wrap.
     assert children_of(cluster.pid)[0] == cluster.child(Kind.LOGGER).pid
-    told = cluster.find_log("^redirecting log output to logging collector process$")
-    assert told is not None
-    assert told.pid == cluster.pid
-    assert told.hint == 'Future log output will appear in directory "log".'
+    line = cluster.find_log("^redirecting log output to logging collector process$")
+    assert line is not None
+    assert line.pid == cluster.pid
+    assert line.hint == 'Future log output will appear in directory "log".'
     assert cluster.stderr.read_text().count("LOG:") == 1
     assert log_file(cluster).exists()
 

@@ -173,12 +173,12 @@ MESSAGES: dict[str, tuple[list[bytes], bytes]] = {
 def test_messages_are_put_together(cluster: Cluster) -> None:
     """Of whatever chunks, and whoever else is in the middle of one, a message is written whole."""
     with our_own_end(cluster) as pipe:
-        told = b""
+        written = b""
         for writes, wanted in MESSAGES.values():
             for words in writes:
                 pipe.write(words)
-            told += wanted
-            pipe.expect(told)
+            written += wanted
+            pipe.expect(written)
 
 
 @claim("LG-03", source=INPUT, needs=NEEDS)
@@ -187,12 +187,12 @@ def test_messages_are_put_together(cluster: Cluster) -> None:
 def test_chunks_that_come_together(cluster: Cluster) -> None:
     """However many chunks there are to read at once, each is taken for itself."""
     with our_own_end(cluster) as pipe:
-        told = b""
+        written = b""
         for writes, wanted in MESSAGES.values():
             if sum(map(len, writes)) <= 4096:
                 pipe.write(b"".join(writes))
-                told += wanted
-                pipe.expect(told)
+                written += wanted
+                pipe.expect(written)
 
 
 @claim("LG-03", source=INPUT, needs=NEEDS)
@@ -218,8 +218,8 @@ STRANGE = b"uttered by strangers\n"
 NO_MESSAGES: dict[str, bytes] = {
     "words": STRANGE,
     "ten letters": b"stranger!\n",
-    "the first nul is none": chunk(STRANGE, nuls=b"x\0"),
-    "the second nul is none": chunk(STRANGE, nuls=b"\0x"),
+    "the first nul is missing": chunk(STRANGE, nuls=b"x\0"),
+    "the second nul is missing": chunk(STRANGE, nuls=b"\0x"),
     "no length": chunk(STRANGE, length=0),
     "too long": chunk(STRANGE, length=PAYLOAD + 1),
     "nobody's": chunk(STRANGE, pid=0),
@@ -237,14 +237,14 @@ NO_MESSAGES: dict[str, bytes] = {
 def test_words_of_strangers_are_written_as_they_are(cluster: Cluster) -> None:
     """What is no chunk goes to the file as it is, and the chunk after it is found."""
     with our_own_end(cluster) as pipe:
-        told = b""
+        written = b""
         for words in NO_MESSAGES.values():
             pipe.write(words)
-            told += words
-            pipe.expect(told)
+            written += words
+            pipe.expect(written)
             pipe.write(words + chunk(b"a message\n"))
-            told += words + b"a message\n"
-            pipe.expect(told)
+            written += words + b"a message\n"
+            pipe.expect(written)
 
 
 @claim("LG-03", source=INPUT, needs=NEEDS)

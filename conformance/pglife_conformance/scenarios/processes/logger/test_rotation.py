@@ -133,8 +133,8 @@ def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> 
     blocked: Path = cluster.data / "log" / "at_00.log"
     blocked.mkdir()
     second = begin_a_last_minute(cluster)
-    told = before.expect_log("^could not open log file ", within=FIRST_IN_S * 2**ATTEMPTS + LATE_S)
-    assert (told.pid, told.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
+    line = before.expect_log("^could not open log file ", within=FIRST_IN_S * 2**ATTEMPTS + LATE_S)
+    assert (line.pid, line.level) == (cluster.child(Kind.LOGGER).pid, "LOG")
     before.expect_log("^disabling automatic rotation [(]use SIGHUP ")
     assert noted(cluster) == [f"stderr log/at_{second}.log"]
     logger = cluster.child(Kind.LOGGER)

@@ -97,8 +97,8 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
         cluster.expect_death(worker)
         line = exited_line(cluster, worker, 1)
         cluster.wait_for("its line", lambda: line in [r.message for r in before.log()])
-        told = before.expect_log("^terminating background worker ")
-        assert (told.pid, told.level) == (worker.pid, "FATAL")
+        record = before.expect_log("^terminating background worker ")
+        assert (record.pid, record.level) == (worker.pid, "FATAL")
         expect_a_worker(cluster, session)
         before.expect_undisturbed(said=[line], gone=[worker])
 

@@ -46,8 +46,8 @@ def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> 
     with standby.session() as session:
         assert session.query("select pg_promote()") == [("t",)]
         session.query("checkpoint")
-        told = before.expect_log(HISTORIC, within=deadlines.START_LIMIT)
-        assert (told.pid, told.level) == (summarizer.pid, "DEBUG")
+        line = before.expect_log(HISTORIC, within=deadlines.START_LIMIT)
+        assert (line.pid, line.level) == (summarizer.pid, "DEBUG")
         place = standby.data / "pg_wal" / "summaries"
         standby.wait_for(
             "a summary of the new timeline", lambda: any(place.glob("00000002*.summary")), 20.0
@@ -299,8 +299,8 @@ def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
     with cluster.session() as session:
         with nothing_can_be_made_in(cluster, place):
             session.query("create table something(); checkpoint")
-            told = before.expect_log("^could not create file .*summaries")
-            assert (told.pid, told.level) == (summarizer.pid, "ERROR")
+            line = before.expect_log("^could not create file .*summaries")
+            assert (line.pid, line.level) == (summarizer.pid, "ERROR")
             cluster.expect_sleep(summarizer, AFTER_ERROR_MS)
             there = set(place.iterdir())
         cluster.wait_for("a summary", lambda: set(place.glob("*.summary")) - there, LATEST_S)
