@@ -1,7 +1,6 @@
-"""Io workers: how many, under what names, who is replaced when, who wakes whom.
+"""Io workers: their number, titles, replacement, and wake-ups.
 
-Source       rules IO-01 to IO-08, IO-10, TI-12, TI-34, PR-11; storage/aio/method_worker.c,
-             postmaster.c: maybe_adjust_io_workers().
+Source: storage/aio/method_worker.c, postmaster.c: maybe_adjust_io_workers().
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ def workers(cluster: Cluster) -> list[Child]:
 
 
 def numbers(cluster: Cluster) -> list[int]:
-    """Their numbers by title, sorted; -1 for one that has none yet."""
+    """The io workers' numbers by title, sorted; -1 for one that has no title yet."""
     words = (kid.title.removeprefix("postgres: io worker ") for kid in workers(cluster))
     return sorted(int(word) if word.isdigit() else -1 for word in words)
 
@@ -51,7 +50,7 @@ def numbers(cluster: Cluster) -> list[int]:
 @claim("IO-02", "TI-12", "PR-11", source=ADJUST, needs=NEEDS)
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, count: int) -> None:
-    """io_workers are forked, numbered from 0, and no more."""
+    """The postmaster forks io_workers workers, numbered from 0, and no more."""
     cluster = stopped_cluster
     cluster.configure(io_workers=count)
     cluster.start()
@@ -63,7 +62,7 @@ def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, cou
 @claim("IO-02", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="1")
 def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
-    """A reload that asks for more adds as many, with the next numbers; the old one stays."""
+    """A reload with a higher io_workers adds workers with the next numbers; the old one stays."""
     before = cluster.since()
     cluster.reload(io_workers=4)
     cluster.expect_complete()
@@ -75,7 +74,7 @@ def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
 @claim("IO-04", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="5")
 def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
-    """A reload that asks for fewer ends the surplus one by one; the others stay as they are."""
+    """A reload with a lower io_workers ends the surplus one by one; the others stay."""
     before = cluster.since()
     cluster.reload(io_workers=2)
     cluster.expect_complete()
@@ -90,7 +89,7 @@ def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
 @claim("IO-04", source=ADJUST, needs=NEEDS)
 @settings(io_workers="4")
 def test_surplus_io_workers_end_one_after_the_other(cluster: Cluster) -> None:
-    """While one that was told to end has not, no other is told."""
+    """While a signalled io worker has not exited, no other is signalled."""
     kids = workers(cluster)
     # Asleep, and past their birth: one stopped with the lock of their queue would hold the others
     # even in their ends.
@@ -120,7 +119,7 @@ def _signalled(pins: list[Pin]) -> list[Pin]:
 @claim("IO-01", "IO-08", source="postmaster.c: PostmasterStateMachine()", needs=NEEDS)
 @settings(io_method="sync")
 def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
-    """With io_method = sync there are none, and a shutdown passes their state in one go."""
+    """With io_method = sync there are no io workers, and a shutdown skips their state."""
     cluster.expect_complete()
     assert workers(cluster) == []
     then = cluster.since()
@@ -141,7 +140,7 @@ def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
 
 
 def expect_another(cluster: Cluster, victim: Child, count: int) -> None:
-    """The victim has gone and there are as many again."""
+    """The victim has exited, and there are as many io workers as before."""
     cluster.expect_death(victim)
     cluster.wait_for(
         f"{count} io workers again",
@@ -172,7 +171,7 @@ def test_io_worker_is_replaced_before_the_last_checkpoint(cluster: Cluster) -> N
 
 @claim("IO-07", "TR18-27", source=ADJUST, needs=NEEDS)
 def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> None:
-    """In PM_WAIT_IO_WORKERS nobody is replaced, and the checkpointer waits for the last one."""
+    """In PM_WAIT_IO_WORKERS none is replaced, and the checkpointer waits for the last one."""
     with pin_wait_io_workers(cluster) as pin:
         cluster.wait_for("one left", lambda: [k.key for k in workers(cluster)] == [pin.child.key])
         cluster.expect_still(
@@ -185,7 +184,7 @@ def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> N
 
 @claim("IO-02", "MM-22", "SG-02", source=ADJUST, needs=NEEDS)
 def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluster) -> None:
-    """While a smart shutdown waits a reload still changes the number of io workers."""
+    """While a smart shutdown waits, a reload still changes the number of io workers."""
     session = cluster.session()
     then = cluster.since()
     cluster.request_shutdown(SMART)
@@ -205,8 +204,8 @@ ROWS = 8000
 @claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*NEEDS, Need.FULL_SQL])
 @settings(io_workers="16", autovacuum="off", log_min_messages="log")
 def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
-    """Whoever takes the first read of a queue wakes as many others as reads are left, two at most;
-    it then takes the others itself, and does the same."""
+    """An io worker that takes the first read of a queue wakes as many others as reads are left, two
+    at most; each of them does the same."""
     with contextlib.ExitStack() as stack:
         sessions = [stack.enter_context(cluster.session()) for _ in range(QUEUED)]
         for number, session in enumerate(sessions):
@@ -243,8 +242,8 @@ SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 @claim("IO-10", source="method_worker.c: pgaio_worker_register()", needs=[*SQL, Need.IO_WORKERS])
 @settings(io_workers="2")
-def test_io_workers_wake_nobody_who_is_not_there(cluster: Cluster) -> None:
-    """When all io workers have been called, one that finds more to do calls nobody else."""
+def test_io_workers_wake_no_missing_worker(cluster: Cluster) -> None:
+    """When all io workers have been woken, one that finds more reads wakes no other."""
     with cluster.session() as first, cluster.session() as second:
         for name in ("one", "two"):
             values = "select repeat('x', 500) from generate_series(1, 8000)"

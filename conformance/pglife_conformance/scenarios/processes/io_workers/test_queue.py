@@ -1,7 +1,7 @@
 """The io workers' queue when it is full.
 
-Source       rule IO-10; storage/aio/method_worker.c: pgaio_worker_submission_queue_insert(),
-             pgaio_worker_submit_internal().
+Source: storage/aio/method_worker.c: pgaio_worker_submission_queue_insert(),
+pgaio_worker_submit_internal().
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def asks_for_a_block(cluster: Cluster, session: Session, block: int) -> bool:
 )
 @pytest.mark.unmonitored("the model has no reads")
 def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Cluster) -> None:
-    """While no io worker works sessions wait for what they have queued; when no place is left
-    they read themselves, and the queue is worked off when the workers go on."""
+    """While all io workers are stopped, sessions wait for their queued reads. When the queue is
+    full, sessions read by themselves; the workers process the queue once they continue."""
     cluster = stopped_cluster
     cluster.configure(max_connections=ROOM + MORE + 10, autovacuum="off")
     cluster.start()
@@ -87,7 +87,7 @@ SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 def wake_ups(cluster: Cluster) -> int:
-    """How often the io workers have gone to sleep."""
+    """How often the io workers have gone back to sleep."""
     total = 0
     for kid in cluster.children(Kind.IO_WORKER):
         status = Path(f"/proc/{kid.pid}/status").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def wake_ups(cluster: Cluster) -> int:
 )
 @settings(io_workers="4")
 def test_io_workers_read_for_others(cluster: Cluster) -> None:
-    """A table that is too big for the buffers is read by io workers, whoever of them is there."""
+    """Any running io worker reads blocks of a table that is too big for the buffers."""
     with cluster.session() as session:
         session.query("create table big as select repeat('x', 500) from generate_series(1, 20000)")
         count = [("20000",)]
@@ -133,8 +133,8 @@ BLOCK_SIZE = 8192
 
 @claim("IO-09", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.CONTROL_FILE])
 def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
-    """A page that cannot be used is told to the session that wants it, which goes on; nobody else
-    is concerned, and all other pages can be read."""
+    """A damaged page is an error of the session that reads it. That session continues, no other
+    process is affected, and all other pages can be read."""
     values = f"select i, repeat('x', 7000) as x from generate_series(1, {BLOCKS}) i"
     with cluster.session() as session:
         session.query(f"create table big as {values} limit 0")

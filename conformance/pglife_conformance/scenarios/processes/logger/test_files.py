@@ -1,7 +1,6 @@
-"""The logger: where it writes, when it takes another file, what current_logfiles says, its end.
+"""The logger: its files, their rotation, current_logfiles, and its exit.
 
-Source       rules LG-01, LG-03, LG-06, TF-07, SG-21; postmaster/syslogger.c:
-             SysLoggerMain(), logfile_rotate_dest(), update_metainfo_datafile().
+Source: postmaster/syslogger.c: SysLoggerMain(), logfile_rotate_dest(), update_metainfo_datafile().
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ FAR_OFF, FAR_OFF_TOO = "35000000min", "34000000min"
 
 
 def say(cluster: Cluster, **settings: object) -> None:
-    """Settings that only the server is told, not the reader of its log; then a reload."""
+    """Write settings for the server, not for the reader of its log; then reload."""
     lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write(lines)
@@ -47,7 +46,7 @@ def noted(cluster: Cluster) -> list[str]:
 
 
 def expect_noted(cluster: Cluster, *lines: str) -> None:
-    """current_logfiles has come to say exactly this."""
+    """Wait until current_logfiles has exactly these lines."""
     cluster.wait_for(
         f"current_logfiles to say {lines}",
         lambda: noted(cluster) == list(lines),
@@ -56,7 +55,7 @@ def expect_noted(cluster: Cluster, *lines: str) -> None:
 
 
 def move_away(cluster: Cluster, name: str) -> Path:
-    """The file under this name goes; gives the path where another may appear."""
+    """Rename the file, and return the path where another may appear."""
     path = cluster.data / name
     path.rename(path.with_name(f"{path.name}.old"))
     return path
@@ -74,7 +73,7 @@ def write_log(cluster: Cluster) -> None:
 @claim("TF-07", "LG-01", source=NOTE, needs=NEEDS)
 @settings(logging_collector="on")
 def test_current_logfiles_follows_the_file(cluster: Cluster) -> None:
-    """current_logfiles names the log file, and after a change of its name or place the other."""
+    """current_logfiles names the log file, and after a rename or move the new one."""
     before = cluster.since()
     expect_noted(cluster, f"stderr {LOG}")
     say(cluster, log_filename="elsewhere.log")
@@ -86,8 +85,8 @@ def test_current_logfiles_follows_the_file(cluster: Cluster) -> None:
 
 
 @claim("TF-07", source="postmaster.c: PostmasterMain()", needs=NEEDS)
-def test_current_logfiles_of_an_earlier_life_goes(stopped_cluster: Cluster) -> None:
-    """A server without a logger removes what an earlier life left as current_logfiles."""
+def test_stale_current_logfiles_is_removed(stopped_cluster: Cluster) -> None:
+    """A server without a logger removes the current_logfiles of an earlier run."""
     cluster = stopped_cluster
     cluster.write_file("current_logfiles", "stderr log/of_old.log\n")
     cluster.start()
@@ -96,8 +95,9 @@ def test_current_logfiles_of_an_earlier_life_goes(stopped_cluster: Cluster) -> N
 
 @claim("TF-07", "LG-06", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
 @settings(logging_collector="on")
-def test_files_come_and_go_with_log_destination(cluster: Cluster) -> None:
-    """A reload of log_destination opens and closes a file for each kind, and notes it."""
+def test_reload_of_log_destination_opens_and_closes_files(cluster: Cluster) -> None:
+    """A reload of log_destination opens and closes a file for each kind, and updates
+    current_logfiles."""
     before = cluster.since()
     csv, json = "csvlog log/postgresql.csv", "jsonlog log/postgresql.json"
     say(cluster, log_destination="stderr,csvlog")
@@ -119,7 +119,7 @@ def test_files_come_and_go_with_log_destination(cluster: Cluster) -> None:
 
 @claim("LG-06", "SG-21", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
 def test_request_rotates_the_file_of_each_kind(stopped_cluster: Cluster) -> None:
-    """USR1 opens each kind's file anew, and so does a logger that comes instead of another."""
+    """SIGUSR1 reopens the file of each kind, also in a logger that replaced another."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on", log_destination=ALL_KINDS)
     cluster.start()
@@ -138,7 +138,7 @@ def test_request_rotates_the_file_of_each_kind(stopped_cluster: Cluster) -> None
 @claim("LG-06", source=MAIN, needs=SQL)
 @pytest.mark.parametrize(("size", "rotates"), [("2kB", True), ("100MB", False), ("0", False)])
 def test_rotation_by_size(stopped_cluster: Cluster, size: str, rotates: bool) -> None:
-    """A file that has grown beyond log_rotation_size is left for another, and no other is."""
+    """A file that has grown beyond log_rotation_size is rotated, and no other file is."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     say(cluster, log_rotation_size=size)
@@ -156,7 +156,7 @@ def test_rotation_by_size(stopped_cluster: Cluster, size: str, rotates: bool) ->
 @claim("LG-06", source=MAIN, needs=SQL, since=15, why="there is no jsonlog before")
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_rotation_by_size_of_each_kind(stopped_cluster: Cluster, kind: str) -> None:
-    """A csv or json file that has grown too big is left for another, and no other file is."""
+    """A csv or json file that has grown too big is rotated, and no other file is."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     cluster.start()
@@ -173,7 +173,7 @@ def test_rotation_by_size_of_each_kind(stopped_cluster: Cluster, kind: str) -> N
 @claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=SQL)
 @pytest.mark.parametrize("age", [FAR_OFF, "0"])
 def test_no_rotation_before_its_time(stopped_cluster: Cluster, age: str) -> None:
-    """Before log_rotation_age is over, or if there is none, nothing rotates."""
+    """Before log_rotation_age has passed, or with 0, the logger does not rotate."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     say(cluster, log_rotation_age=age, log_rotation_size="0")
@@ -187,7 +187,7 @@ def test_no_rotation_before_its_time(stopped_cluster: Cluster, age: str) -> None
 
 @claim("LG-06", source=ROTATE, needs=NEEDS)
 def test_request_never_truncates(stopped_cluster: Cluster) -> None:
-    """Only rotation by age may truncate: after USR1, and under another name, all is appended."""
+    """Only rotation by age may truncate: after SIGUSR1 or a new name the logger appends."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     say(cluster, log_truncate_on_rotation="on")
@@ -212,7 +212,7 @@ def test_request_never_truncates(stopped_cluster: Cluster) -> None:
 @claim("LG-06", source=ROTATE, needs=SQL)
 @settings(logging_collector="on")
 def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> None:
-    """If the next file cannot be opened the old one is kept; a reload tries again."""
+    """If the next file cannot be opened, the logger keeps the old one; a reload retries."""
     before = cluster.since()
     blocked = cluster.write_file("blocked")
     say(cluster, log_directory="blocked")
@@ -244,8 +244,8 @@ def test_rotation_that_fails_is_given_up_until_a_reload(cluster: Cluster) -> Non
 @claim("LG-03", source=MAIN, needs=SQL)
 @settings(logging_collector="on")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
-def test_logger_is_the_last_to_go(cluster: Cluster, mode: ShutdownMode) -> None:
-    """The logger ends after the postmaster, by itself; its final message is the last line."""
+def test_logger_exits_last(cluster: Cluster, mode: ShutdownMode) -> None:
+    """The logger exits by itself after the postmaster; its final message is the last line."""
     logger = cluster.child(Kind.LOGGER)
     then = cluster.since()
     cluster.request_shutdown(mode)

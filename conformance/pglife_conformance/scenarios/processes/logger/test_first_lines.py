@@ -1,6 +1,6 @@
-"""What a log file begins with.
+"""The first bytes of a log file.
 
-Source       rule LG-01; postmaster/syslogger.c: SysLoggerMain().
+Source: postmaster/syslogger.c: SysLoggerMain().
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEAD = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[(\d+)\] [A-Z]+\
 @claim("LG-01", source="syslogger.c: SysLoggerMain()", needs=[Need.LOGGER])
 @settings(logging_collector="on")
 def test_log_file_begins_with_the_postmasters_words(cluster: Cluster) -> None:
-    """The first byte of a log file is the first one of what somebody has said."""
+    """The first byte of a log file is the first byte of a log line."""
     head = HEAD.match(log_file(cluster).read_bytes())
     assert head is not None
     assert int(head[1]) == cluster.pid

@@ -1,7 +1,6 @@
-"""The logger: first to come, last to go, never a crash.
+"""The logger: it is forked first, exits last, and its exit is never a crash.
 
-Source       rules LG-01 to LG-06, RP-08, RP-19, CR-44, TF-02, CT-14; postmaster/syslogger.c,
-             postmaster.c: process_pm_child_exit(), process_pm_pmsignal().
+Source: postmaster/syslogger.c, postmaster.c: process_pm_child_exit(), process_pm_pmsignal().
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def log_file(cluster: Cluster) -> Path:
 
 
 def another_logger(cluster: Cluster, victim: Child) -> Child:
-    """The one that has come instead."""
+    """The logger that replaced the first."""
     return cluster.wait_for(
         "another logger",
         lambda: next((kid for kid in cluster.children(Kind.LOGGER) if kid.key != victim.key), None),
@@ -39,8 +38,11 @@ def another_logger(cluster: Cluster, victim: Child) -> Child:
 
 
 def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> Child:
-    """Kill the logger when it has nothing in hand: a line that it has read from its pipe and not
-    yet written dies with it, and the rest of that story would have a gap."""
+    """Kill the logger while it is idle.
+
+    A line that it has read from its pipe and not yet written would be lost, and the log excerpt
+    would have a gap.
+    """
     logger = cluster.child(Kind.LOGGER)
     rests = [IdleProbe(cluster.pid), IdleProbe(logger.pid)]
     cluster.wait_for("postmaster and logger to rest", lambda: all(rest.is_idle() for rest in rests))
@@ -50,7 +52,7 @@ def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL)
 @claim("LG-01", "ST-03", "PR-12", source=START, needs=NEEDS)
 @settings(logging_collector="on")
 def test_logger_is_the_first_child(cluster: Cluster) -> None:
-    """The logger is forked first; the old stderr says where to look from now on."""
+    """The logger is forked first; the old stderr names the new log directory."""
     # As the kernel has them: start times are coarse, and pids wrap.
     assert children_of(cluster.pid)[0] == cluster.child(Kind.LOGGER).pid
     line = cluster.find_log("^redirecting log output to logging collector process$")
@@ -73,7 +75,8 @@ def test_no_logger_without_the_setting(cluster: Cluster) -> None:
 @settings(logging_collector="on")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
 def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
-    """The logger's death by a signal is told by way of the next one, and is no crash."""
+    """A logger killed by a signal is replaced; the new logger writes the log line, and this is no
+    crash."""
     before = cluster.since()
     victim = crash_idle_logger(cluster, number)
     another_logger(cluster, victim)
@@ -86,7 +89,7 @@ def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Si
 @claim("LG-04", "RP-19", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
 def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
-    """A logger killed while a fast shutdown waits is replaced, and the end is clean."""
+    """A logger killed while a fast shutdown waits is replaced, and the shutdown is clean."""
     with pin_wait_backends(cluster):
         victim = crash_idle_logger(cluster)
         another_logger(cluster, victim)
@@ -96,7 +99,8 @@ def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
 @claim("LG-04", "LG-02", "CR-25", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
 def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
-    """A logger killed while a crash is waited out is replaced, and survives the restart."""
+    """A logger killed while the postmaster waits after a crash is replaced, and survives the
+    restart."""
     then = cluster.since()
     with pin_wait_backends_after_crash(cluster):
         victim = crash_idle_logger(cluster)
@@ -110,7 +114,7 @@ def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
 @claim("SG-21", "LG-06", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
-    """USR1 to the logger rotates: a file moved away is made again."""
+    """SIGUSR1 makes the logger reopen its file: a file that was renamed is created again."""
     before = cluster.since()
     path = log_file(cluster)
     path.rename(path.with_name("old"))
@@ -122,7 +126,7 @@ def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
 @claim("SG-21", "SG-02", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_reload_may_move_the_log(cluster: Cluster) -> None:
-    """The logger obeys a reload: with another log_filename it writes there."""
+    """The logger obeys a reload: with another log_filename it writes to that file."""
     before = cluster.since()
     with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write("log_filename = 'elsewhere.log'\n")
@@ -134,7 +138,7 @@ def test_reload_may_move_the_log(cluster: Cluster) -> None:
 @claim("TF-02", "CT-14", source="syslogger.c: CheckLogrotateSignal()", needs=[*NEEDS, Need.PG_CTL])
 @settings(logging_collector="on")
 def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
-    """pg_ctl logrotate leaves a file that the postmaster takes away and passes on as USR1."""
+    """pg_ctl logrotate creates a file; the postmaster removes it, sends SIGUSR1 to the logger."""
     before = cluster.since()
     path = log_file(cluster)
     path.rename(path.with_name("old"))
@@ -149,7 +153,7 @@ def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
 
 @claim("TF-02", "CT-14", "PG-05", source="postmaster.c: process_pm_pmsignal()", needs=[Need.PG_CTL])
 def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
-    """Without a logger the file `logrotate` stays where it is, and nothing else happens."""
+    """Without a logger the file `logrotate` stays, and nothing else happens."""
     before = cluster.since()
     assert cluster.pg_ctl("logrotate").code == 0
     trigger = cluster.data / "logrotate"
@@ -158,8 +162,8 @@ def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
 
 
 @claim("TF-04", "RC-13", source="postmaster.c: PostmasterMain()")
-def test_leftover_trigger_files_are_removed_at_birth(stopped_cluster: Cluster) -> None:
-    """Files `logrotate` and `promote` of an earlier life are gone after a start."""
+def test_leftover_trigger_files_are_removed_at_start(stopped_cluster: Cluster) -> None:
+    """A start removes the files `logrotate` and `promote` of an earlier run."""
     cluster = stopped_cluster
     paths = [cluster.write_file(name) for name in ("logrotate", "promote")]
     cluster.start()

@@ -1,12 +1,11 @@
-"""What the logger makes of its pipe: messages in chunks from many at once, words of strangers.
+"""What the logger does with its pipe: messages in chunks from many processes, and other text.
 
-Source       rules LG-01, LG-03; postmaster/syslogger.c: process_pipe_input(), flush_pipe_input(),
-             write_syslogger_file(); include/postmaster/syslogger.h: PipeProtoHeader.
+Any process that inherits the server's stderr may write to the pipe. The scenarios write chunks as
+write_pipe_chunks() (elog.c) does, for pids that cannot exist. No other process logs meanwhile, so
+the file has exactly these bytes. The logger writes line by line, so each text ends with a newline.
 
-Whoever has inherited the server's stderr may write into that pipe, and so do we: chunks as
-write_pipe_chunks() (elog.c) makes them, in the name of processes that cannot be. Nobody else has
-anything to say meanwhile, so that the file has what was written, byte by byte; for the
-logger writes line by line, all of it ends with a line.
+Source: postmaster/syslogger.c: process_pipe_input(), flush_pipe_input(), write_syslogger_file();
+include/postmaster/syslogger.h: PipeProtoHeader.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def piece(text: bytes, pid: int = ANNE, kinds: int = STDERR) -> bytes:
 
 @dataclass
 class Pipe:
-    """The end of the logger's pipe that all others have, and what comes of it."""
+    """The write end of the logger's pipe, and the files that the logger writes."""
 
     cluster: Cluster
     logger: int
@@ -74,7 +73,7 @@ class Pipe:
     began: dict[Path, int] = field(default_factory=dict)
 
     def write(self, words: bytes) -> None:
-        """As one write, which nobody else's comes between."""
+        """Write in one write(), so that no other process's bytes are in between."""
         assert os.write(self.stderr, words) == len(words)
 
     def written(self, name: str = LOG) -> bytes:
@@ -83,7 +82,7 @@ class Pipe:
         return path.read_bytes()[self.began.get(path, 0) :]
 
     def expect(self, words: bytes, name: str = LOG) -> None:
-        """This, and when the logger has seen all of its pipe, nothing else."""
+        """Wait until the file has these words and, with the pipe empty, nothing else."""
         self.cluster.wait_for(
             f"{words[:60]!r} in {name}",
             lambda: len(self.written(name)) >= len(words),
@@ -93,13 +92,13 @@ class Pipe:
         assert self.written(name) == words
 
     def expect_nothing_yet(self) -> None:
-        """All has been read, and nothing of it is whole."""
+        """The logger has read all of the pipe, and no message is complete."""
         self.cluster.expect_idle(self.logger)
         assert self.written() == b""
 
 
 def expect_silence(cluster: Cluster) -> None:
-    """From now on nobody has anything to say that is asked for."""
+    """From now on no process logs anything that the settings ask for."""
     say(cluster, log_min_messages="panic")
     rests = [IdleProbe(cluster.pid), *(IdleProbe(kid.pid) for kid in cluster.children())]
     for rest in rests:
@@ -108,7 +107,7 @@ def expect_silence(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def our_own_end(cluster: Cluster) -> Iterator[Pipe]:
-    """The logger's pipe, which nobody else writes into."""
+    """A write end of the logger's pipe that no other process writes to."""
     expect_silence(cluster)
     try:
         stderr = os.open(f"/proc/{cluster.pid}/fd/2", os.O_WRONLY)
@@ -171,7 +170,7 @@ MESSAGES: dict[str, tuple[list[bytes], bytes]] = {
 @SILENT
 @settings(logging_collector="on")
 def test_messages_are_put_together(cluster: Cluster) -> None:
-    """Of whatever chunks, and whoever else is in the middle of one, a message is written whole."""
+    """A message is written whole, however it is split and whichever others are incomplete."""
     with our_own_end(cluster) as pipe:
         written = b""
         for writes, wanted in MESSAGES.values():
@@ -184,8 +183,8 @@ def test_messages_are_put_together(cluster: Cluster) -> None:
 @claim("LG-03", source=INPUT, needs=NEEDS)
 @SILENT
 @settings(logging_collector="on")
-def test_chunks_that_come_together(cluster: Cluster) -> None:
-    """However many chunks there are to read at once, each is taken for itself."""
+def test_chunks_that_arrive_together(cluster: Cluster) -> None:
+    """However many chunks are read at once, the logger handles each separately."""
     with our_own_end(cluster) as pipe:
         written = b""
         for writes, wanted in MESSAGES.values():
@@ -199,8 +198,8 @@ def test_chunks_that_come_together(cluster: Cluster) -> None:
 @SILENT
 @settings(logging_collector="on")
 @pytest.mark.parametrize("cut", [1, 2, 8, 9, 10, 14])
-def test_chunk_that_is_not_there_yet_is_waited_for(cluster: Cluster, cut: int) -> None:
-    """What is not a whole chunk waits for the rest of it, alone or after a whole one."""
+def test_incomplete_chunk_waits_for_its_rest(cluster: Cluster, cut: int) -> None:
+    """An incomplete chunk waits for its rest, alone or after a complete one."""
     words = chunk(b"in two parts\n")
     with our_own_end(cluster) as pipe:
         pipe.write(words[:cut])
@@ -234,8 +233,8 @@ NO_MESSAGES: dict[str, bytes] = {
 @claim("LG-03", source=INPUT, needs=NEEDS)
 @SILENT
 @settings(logging_collector="on")
-def test_words_of_strangers_are_written_as_they_are(cluster: Cluster) -> None:
-    """What is no chunk goes to the file as it is, and the chunk after it is found."""
+def test_text_that_is_no_chunk_is_written_unchanged(cluster: Cluster) -> None:
+    """Text that is no chunk is written unchanged, and the chunk after it is recognized."""
     with our_own_end(cluster) as pipe:
         written = b""
         for words in NO_MESSAGES.values():
@@ -250,8 +249,8 @@ def test_words_of_strangers_are_written_as_they_are(cluster: Cluster) -> None:
 @claim("LG-03", source=INPUT, needs=NEEDS)
 @SILENT
 @settings(logging_collector="on")
-def test_words_that_are_too_few_wait_for_more(cluster: Cluster) -> None:
-    """What is shorter than any chunk may be the beginning of one, and waits."""
+def test_text_shorter_than_a_chunk_waits(cluster: Cluster) -> None:
+    """Text shorter than any chunk may be the start of one, and waits."""
     with our_own_end(cluster) as pipe:
         pipe.write(b"too short")
         pipe.expect_nothing_yet()
@@ -265,8 +264,8 @@ def test_words_that_are_too_few_wait_for_more(cluster: Cluster) -> None:
 @claim("LG-03", source=INPUT, needs=NEEDS, since=15, why="there is no jsonlog before")
 @SILENT
 @settings(logging_collector="on")
-def test_message_of_a_kind_goes_to_its_file(cluster: Cluster) -> None:
-    """A message goes to the file of its kind, or to the log where there is no such file."""
+def test_message_is_written_to_the_file_of_its_kind(cluster: Cluster) -> None:
+    """A message is written to the file of its kind, or to the log if there is no such file."""
     csv, json = "log/postgresql.csv", "log/postgresql.json"
     with our_own_end(cluster) as pipe:
         # There is one file yet.
@@ -292,8 +291,8 @@ def test_message_of_a_kind_goes_to_its_file(cluster: Cluster) -> None:
 @claim("LG-03", source="syslogger.c: flush_pipe_input()", needs=NEEDS)
 @SILENT
 @settings(logging_collector="on")
-def test_what_is_not_whole_is_written_at_the_end(cluster: Cluster) -> None:
-    """At the end of its pipe the logger writes what it has of messages, and what is left over."""
+def test_incomplete_messages_are_written_at_the_end(cluster: Cluster) -> None:
+    """At the end of its pipe the logger writes incomplete messages and all bytes left over."""
     with our_own_end(cluster) as pipe:
         pipe.write(piece(b"Anne\n") + piece(b"Dora, ", DORA) + piece(b"not Ben\n", BEN))
         pipe.write(piece(b"and more of her\n", DORA) + chunk(b"Ben is whole\n", BEN))

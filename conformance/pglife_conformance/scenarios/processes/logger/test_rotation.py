@@ -1,11 +1,10 @@
-"""Rotation of the log by age: when it comes, what the file is called, what becomes of the old
-text, and what happens when the next file cannot be opened.
+"""Rotation of the log by age: its time, the name of the file, truncation, and a failing open.
 
-Source       rules LG-06, TF-07; postmaster/syslogger.c: set_next_rotation_time(),
-             logfile_rotate(), logfile_rotate_dest(), logfile_open().
+A log is rotated at full minutes of log_timezone at the soonest. The time zone of these scenarios is
+off by some seconds, so that its minute ends when the scenario wants it to.
 
-A log is rotated at full minutes at the soonest, by the clock of log_timezone. So the time zone of
-these scenarios is some seconds away from the world's: its minute is full when we like.
+Source: postmaster/syslogger.c: set_next_rotation_time(), logfile_rotate(), logfile_rotate_dest(),
+logfile_open().
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ SUFFIXES = ("log", "csv", "json")
 
 
 def zone_whose_minute_ends(in_s: int) -> str:
-    """A time zone, in POSIX words, in which a minute ends that many seconds from now.
+    """A POSIX time zone in which a minute ends in that many seconds.
 
-    Its summer time is what is away by seconds, and it lasts all the year but for the first hour,
-    since whoever is away by seconds at New Year 2000 is taken to count leap seconds.
+    Its summer time has the offset in seconds, and lasts all year but for the first hour: a zone
+    with such an offset at New Year 2000 is taken to count leap seconds.
     """
     now = time.gmtime()
     if now.tm_yday == 1 and now.tm_hour <= 1:
@@ -92,8 +91,8 @@ def expect_the_next_file(cluster: Cluster) -> None:
 
 
 @claim("LG-06", source="syslogger.c: set_next_rotation_time()", needs=NEEDS)
-def test_rotation_comes_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None:
-    """With log_rotation_age = 1min the next file comes with the full minute, named by it."""
+def test_log_rotates_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None:
+    """With log_rotation_age = 1min the log rotates at the full minute to a file named by it."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     cluster.start()
@@ -108,7 +107,7 @@ def test_rotation_comes_at_the_end_of_a_minute(stopped_cluster: Cluster) -> None
 @claim("LG-06", source=ROTATE, needs=NEEDS, since=15, why="there is no jsonlog before")
 @pytest.mark.parametrize("truncates", [True, False])
 def test_rotation_by_age_may_truncate(stopped_cluster: Cluster, truncates: bool) -> None:
-    """Rotation by age truncates the files that it comes to, of each kind, if told so."""
+    """With log_truncate_on_rotation, rotation by age truncates the next file of each kind."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on", log_destination="stderr,csvlog,jsonlog")
     say(cluster, log_truncate_on_rotation="on" if truncates else "off")
@@ -124,7 +123,7 @@ def test_rotation_by_age_may_truncate(stopped_cluster: Cluster, truncates: bool)
 @claim("LG-06", source=ROTATE, needs=NEEDS)
 @pytest.mark.parametrize("truncate", ["on", "off"])
 def test_rotation_by_age_that_fails(stopped_cluster: Cluster, truncate: str) -> None:
-    """If the file of the full minute cannot be opened the old one is kept, until a reload."""
+    """If the file of the full minute cannot be opened, the old one is kept until a reload."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on")
     say(cluster, log_truncate_on_rotation=truncate)

@@ -45,10 +45,10 @@ NONE = "Workers Launched: 0"
 
 
 def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
-    """A parallel worker has come to its pg_sleep().
+    """A parallel worker has reached its pg_sleep().
 
-    Its title is there long before: who is told to end until then may do so in other words, for
-    the leader takes the shared memory away that it has yet to find.
+    Its title is set long before. A worker signalled before pg_sleep() may log another message,
+    since the leader removes the shared memory that the worker has yet to attach.
     """
     asked = f"select lower(wait_event) from pg_stat_activity where pid = {worker.pid}"
     observer.expect_rows(asked, [("pgsleep",)])
@@ -58,7 +58,7 @@ def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
-    """One parallel worker after the other, with one slot for all of them; each exits 0."""
+    """Parallel workers run one after the other in a single slot; each exits 0."""
     with parallel_session(cluster) as session:
         before = cluster.since()
         for _ in range(6):
@@ -70,7 +70,7 @@ def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(max_parallel_workers="1")
 def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
-    """Beyond max_parallel_workers no worker comes, and the statement is run without it."""
+    """Beyond max_parallel_workers no worker is started, and the statement runs without it."""
     with parallel_session(cluster) as busy, parallel_session(cluster) as other:
         busy.send_query("select pg_sleep(60)")
         cluster.child(Kind.PARALLEL_WORKER)
@@ -85,7 +85,7 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
-    """The worker of a cancelled statement ends with 1 before the session goes on: no crash."""
+    """The worker of a cancelled statement exits 1 before the session continues: no crash."""
     with parallel_session(cluster) as session, cluster.session() as observer:
         before = cluster.since()
         session.send_query("select pg_sleep(60)")
@@ -106,8 +106,8 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
 @claim("BG-20", "BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
 @OUT_OF_MODEL
 @settings(**ONE_WORKER)
-def test_parallel_workers_come_after_a_crash_too(cluster: Cluster) -> None:
-    """A crash amid a parallel statement leaves no slot and no count behind."""
+def test_parallel_workers_start_after_a_crash(cluster: Cluster) -> None:
+    """A crash during a parallel statement leaves no slot and no count behind."""
     session = parallel_session(cluster)
     session.send_query("select pg_sleep(60)")
     worker = cluster.child(Kind.PARALLEL_WORKER)
@@ -139,8 +139,8 @@ SHUT_OUT = (
 @settings(**ONE_WORKER)
 @OUT_OF_MODEL
 @pytest.mark.parametrize("how", SHUT_OUT)
-def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> None:
-    """A session gets its parallel workers, although it would no longer be let in itself."""
+def test_open_session_gets_its_parallel_workers(cluster: Cluster, how: str) -> None:
+    """An open session gets its parallel workers, although a new connection would be refused."""
     with cluster.session() as boss:
         boss.query("create role somebody login")
         boss.query("create database somewhere strategy file_copy")
@@ -160,7 +160,7 @@ def test_parallel_workers_come_for_whoever_is_in(cluster: Cluster, how: str) -> 
 @OUT_OF_MODEL
 @settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
 def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
-    """Apply workers that come and go change nothing in how many parallel workers there may be."""
+    """Apply workers that start and exit do not change the number of possible parallel workers."""
     with cluster.session() as session:
         then = cluster.since()
         session.query(

@@ -1,8 +1,7 @@
-"""What the walsummarizer writes, what is kept for it and by it, and whether it follows a promotion.
+"""The walsummarizer: its summaries, the WAL kept for it, and a promotion.
 
-Source       rules WS-02, WS-06, RC-12; postmaster/walsummarizer.c: SummarizeWAL(),
-             summarizer_read_local_xlog_page(), GetOldestUnsummarizedLSN(),
-             MaybeRemoveOldWalSummaries(); access/transam/xlog.c: KeepLogSeg().
+Source: postmaster/walsummarizer.c: SummarizeWAL(), summarizer_read_local_xlog_page(),
+GetOldestUnsummarizedLSN(), MaybeRemoveOldWalSummaries(); access/transam/xlog.c: KeepLogSeg().
 """
 
 from __future__ import annotations
@@ -36,8 +35,9 @@ HISTORIC = r"^timeline 1 became historic, can read up to [0-9A-F]+/[0-9A-F]+$"
     needs=[Need.STANDBY, Need.WALSUMMARIZER, Need.FULL_SQL],
 )
 @pytest.mark.unmonitored("the model has no standby")
-def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> None:
-    """A summarizer that waits for WAL learns of a promotion, says so at DEBUG1, and goes on."""
+def test_summarizer_follows_a_promotion(make_cluster: MakeCluster) -> None:
+    """A summarizer that waits for WAL notices a promotion, logs it at DEBUG1, and continues on the
+    new timeline."""
     pair = start_pair(make_cluster, summarize=True)
     standby = pair.standby
     summarizer = standby.child(Kind.WALSUMMARIZER)
@@ -63,9 +63,9 @@ def test_summarizer_goes_over_to_the_new_timeline(make_cluster: MakeCluster) -> 
 
 @claim("WS-02", source="walsummarizer.c: SummarizeWAL()", needs=[Need.WALSUMMARIZER, Need.FULL_SQL])
 @settings(summarize_wal="on", autovacuum="off")
-def test_summary_tells_what_was_changed(cluster: Cluster) -> None:
-    """A summary has the blocks that were written, of all forks but the free space map, and how
-    short a relation has been since."""
+def test_summary_lists_changed_blocks(cluster: Cluster) -> None:
+    """A summary lists the written blocks of all forks but the free space map, and the shortest
+    length of a relation since."""
     with cluster.session() as session:
         session.query("create table something as select generate_series(1, 1000) as a")
         session.query("create table other as select 1 as a")
@@ -140,7 +140,8 @@ def summarize_all(cluster: Cluster, session: Session) -> None:
 @claim("WS-02", source="xlog.c: KeepLogSeg()", needs=[Need.WALSUMMARIZER, Need.FULL_SQL])
 @settings(**FEW_SEGMENTS)
 def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
-    """While a summarizer is held up no checkpoint takes what it has not read; then one does."""
+    """While a summarizer is stopped, no checkpoint removes WAL that it has not read; afterwards one
+    does."""
     with cluster.session() as session:
         summarize_all(cluster, session)
         (name,) = session.query("select pg_walfile_name(pg_current_wal_lsn())")[0]
@@ -166,9 +167,9 @@ def test_wal_is_kept_until_it_has_been_summarized(cluster: Cluster) -> None:
 )
 @settings(**FEW_SEGMENTS)
 @pytest.mark.parametrize("keep_time", ["1d", "0"])
-def test_summaries_are_kept_as_long_as_they_are_to_be(cluster: Cluster, keep_time: str) -> None:
-    """With the first checkpoint after wal_summary_keep_time a summary goes whose WAL has gone, and
-    no other; with 0 none goes."""
+def test_summaries_are_kept_for_wal_summary_keep_time(cluster: Cluster, keep_time: str) -> None:
+    """The first checkpoint after wal_summary_keep_time removes a summary whose WAL has been
+    removed, and no other; with 0 no summary is removed."""
     cluster.reload(wal_summary_keep_time=keep_time)
     place = cluster.data / "pg_wal" / "summaries"
 
@@ -208,7 +209,7 @@ OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 @OUT_OF_MODEL
 @settings(summarize_wal="on")
 def test_walsummarizer_writes_a_summary_for_each_checkpoint(cluster: Cluster) -> None:
-    """What lies between two checkpoints is summarized as soon as the second one is there."""
+    """The WAL between two checkpoints is summarized as soon as the second is complete."""
     place = cluster.data / "pg_wal" / "summaries"
 
     def summaries() -> int:
@@ -241,8 +242,8 @@ SUMMARIZER_MS = 200
 @claim("WS-02", "WS-04", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
 @settings(summarize_wal="on")
 def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None:
-    """Each sleep after which there was no WAL is followed by one of twice its length; after much
-    WAL the shortest comes."""
+    """A sleep after which there was no new WAL is followed by one of twice its length; after much
+    WAL the shortest follows."""
     summarizer = cluster.child(Kind.WALSUMMARIZER)
 
     def sleeps(ms: int) -> bool:
@@ -275,7 +276,7 @@ LATEST_S = 60.0
 
 @contextlib.contextmanager
 def nothing_can_be_made_in(cluster: Cluster, place: Path) -> Iterator[None]:
-    """Nobody can make a file in this directory."""
+    """No process can create a file in this directory."""
     mode = place.stat().st_mode
 
     def put_back() -> None:
@@ -291,8 +292,8 @@ def nothing_can_be_made_in(cluster: Cluster, place: Path) -> Iterator[None]:
 @claim("WS-03", source="walsummarizer.c: WalSummarizerMain()", needs=[*SQL, Need.WALSUMMARIZER])
 @settings(summarize_wal="on")
 def test_walsummarizer_waits_after_an_error(cluster: Cluster) -> None:
-    """A summarizer that fails tells of it and sleeps for ten seconds, then it tries again; the one
-    that goes on is the same process."""
+    """A summarizer that fails logs an ERROR, sleeps for ten seconds, and tries again in the same
+    process."""
     before = cluster.since()
     summarizer = cluster.child(Kind.WALSUMMARIZER)
     place = cluster.data / "pg_wal" / "summaries"

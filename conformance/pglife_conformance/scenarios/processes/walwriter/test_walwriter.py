@@ -1,4 +1,4 @@
-"""The walwriter: its sleep, who wakes it, and asynchronous commits."""
+"""The walwriter: its sleep, its wake-ups, and asynchronous commits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLEEP_COMES_WITHIN_S = 30.0
 @claim("BW-04", source="walwriter.c: WalWriterMain()", needs=SQL)
 @settings(wal_writer_delay=f"{WAL_DELAY_MS}ms")
 def test_walwriter_that_sleeps_long_is_woken_by_each_commit(cluster: Cluster) -> None:
-    """From the first long sleep on, whoever commits asynchronously wakes the walwriter."""
+    """From the first long sleep on, each asynchronous commit wakes the walwriter."""
     walwriter = cluster.child(Kind.WALWRITER)
     with cluster.session() as session:
         session.query("create table something(a int); set synchronous_commit = off")
@@ -51,7 +51,7 @@ def test_walwriter_that_sleeps_long_is_woken_by_each_commit(cluster: Cluster) ->
 )
 @settings(wal_writer_delay="2s", wal_writer_flush_after="64kB")
 def test_walwriter_that_sleeps_for_a_moment_is_woken_by_volume_alone(cluster: Cluster) -> None:
-    """A walwriter that will wake soon is woken by a commit of much, not by a small one."""
+    """A walwriter in a short sleep is woken by a large commit, not by a small one."""
     began = time.monotonic()
     walwriter = cluster.child(Kind.WALWRITER)
     with cluster.session() as session:
@@ -74,7 +74,7 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 @claim("BW-04", source="walwriter.c: WalWriterMain()", needs=[*SIGNALS, Need.FULL_SQL])
 def test_walwriter_flushes_what_is_committed_asynchronously(cluster: Cluster) -> None:
-    """What a commit left unflushed the walwriter flushes soon, without anybody's help."""
+    """The walwriter soon flushes an asynchronous commit, without another process's help."""
     with cluster.session() as session:
         session.query("create table something(a int); set synchronous_commit = off")
         for _ in range(2):
