@@ -60,7 +60,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_tidy.py -q
+	$(BIN)/python -m pytest tests/test_tidy.py tests/tidy -q
 
 pages: $(VENV)/.ready
 	$(BIN)/python tests/test_pages.py
