@@ -1,8 +1,9 @@
 """The matrix: every state of the postmaster that can be held, times every event.
 
-Begin with   rules.py (what must happen), states.py (how a state is entered), events.py (what is
-             done), cell.py (one cell: enter, freeze, act, compare, let go, compare again).
-Owns         expectations computed from the rules by a few lines a rule, not by the model.
-Leaves out   what needs a standby or an archiver on targets that have none.
-Source       rules TR18-01..35, TR15-04..26, SM-01..13, RP-10..29, SH-01..28.
+rules.py computes what must be seen, states.py enters a state, events.py acts, and cell.py plays one
+cell: enter, stop all children, act, compare, continue all children, compare again. The rules stand
+here apart from the model, since the model has no standby and no archiver; a test of the suite
+compares both in every other cell.
+
+Source: rules TR18-01..35, TR15-04..26, SM-01..13, RP-10..29, SH-01..28.
 """

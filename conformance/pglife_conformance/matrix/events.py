@@ -1,9 +1,6 @@
-"""What is done to a postmaster in a cell of the matrix.
+"""What is done to a postmaster in a cell of the matrix. Begin with Event, then events_in().
 
-Begin with   Event, then events_in().
-Owns         the events: what the suite does, and which rule says what follows.
-Leaves out   the comparing (cell.py).
-Source       rules SG-01..33, RP-10..29.
+Source: rules SG-01 to SG-33, RP-10 to RP-29.
 """
 
 from __future__ import annotations
@@ -14,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pglife_conformance.matrix import states
-from pglife_conformance.matrix.rules import Level, Standing
-from pglife_conformance.matrix.scene import Scene
+from pglife_conformance.matrix.frozen_cell import FrozenCell
+from pglife_conformance.matrix.rules import ExpectedPostmaster, ShutdownLevel
 from pglife_conformance.observation.kinds import Kind
+from pglife_spec import PM
 
 INT, QUIT, TERM, USR2 = signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR2
 _HARMLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
@@ -29,37 +27,37 @@ class Event(abc.ABC):
 
     @property
     def since(self) -> int:
-        """The first release in which it can happen."""
+        """The first release in which it can perform."""
         return 0
 
     def writes_shutdown_checkpoint(self, major: int) -> bool:
-        """Whether a checkpointer that dies of it has written one before."""
+        """Whether a checkpointer that is killed by it has written one before."""
         return False
 
     @abc.abstractmethod
-    def happen(self, scene: Scene) -> None:
-        """Do it to the server."""
+    def perform(self, cell: FrozenCell) -> None:
+        """Carry it out on the server."""
 
     @abc.abstractmethod
-    def by_rules(self, standing: Standing) -> None:
-        """Do it to what the rules say the server is."""
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        """Change the expected postmaster by the rules."""
 
 
 @dataclass(frozen=True)
 class Request(Event):
     """A shutdown request stronger than the last one."""
 
-    level: Level
+    shutdown: ShutdownLevel
     rules = ("SH-01", "SH-02", "SH-03", "SH-06", "SH-09")
 
     def __str__(self) -> str:
-        return self.level.mode
+        return self.shutdown.mode
 
-    def happen(self, scene: Scene) -> None:
-        scene.cluster.request_shutdown(self.level.mode)
+    def perform(self, cell: FrozenCell) -> None:
+        cell.cluster.request_shutdown(self.shutdown.mode)
 
-    def by_rules(self, standing: Standing) -> None:
-        standing.request(self.level)
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        expected.request(self.shutdown)
 
 
 @dataclass(frozen=True)
@@ -71,33 +69,33 @@ class Reload(Event):
     def __str__(self) -> str:
         return "reload"
 
-    def happen(self, scene: Scene) -> None:
-        scene.cluster.reload()
+    def perform(self, cell: FrozenCell) -> None:
+        cell.cluster.reload()
 
-    def by_rules(self, standing: Standing) -> None:
-        standing.reload()
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        expected.reload()
 
 
 @dataclass(frozen=True)
 class Harmless(Event):
-    """Signals that mean nothing, and requests that are no stronger than the last one."""
+    """Signals without an effect, and requests that are no stronger than the last one."""
 
-    level: Level
+    shutdown: ShutdownLevel
     rules = ("SH-01", "SG-05", "PG-25")
 
     def __str__(self) -> str:
         return "harmless"
 
-    def happen(self, scene: Scene) -> None:
-        for level in (Level.SMART, Level.FAST):
-            if level <= self.level:
-                scene.cluster.request_shutdown(level.mode)
-                scene.wait_for_rest()
+    def perform(self, cell: FrozenCell) -> None:
+        for shutdown in (ShutdownLevel.SMART, ShutdownLevel.FAST):
+            if shutdown <= self.shutdown:
+                cell.cluster.request_shutdown(shutdown.mode)
+                cell.wait_until_idle()
         for number in _HARMLESS:
-            scene.cluster.signal_postmaster(number)
-            scene.wait_for_rest()
+            cell.cluster.signal_postmaster(number)
+            cell.wait_until_idle()
 
-    def by_rules(self, standing: Standing) -> None:
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
         return
 
 
@@ -115,18 +113,18 @@ class Kill(Event):
     def since(self) -> int:
         return 18 if self.kind is Kind.IO_WORKER else 0
 
-    def happen(self, scene: Scene) -> None:
-        child = scene.child(self.kind)
-        scene.cluster.signal_child(child, signal.SIGKILL)
-        scene.has_gone(child)
+    def perform(self, cell: FrozenCell) -> None:
+        child = cell.child(self.kind)
+        cell.cluster.signal_child(child, signal.SIGKILL)
+        cell.wait_for_reap(child)
 
-    def by_rules(self, standing: Standing) -> None:
-        standing.killed(self.kind, signal.SIGKILL)
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        expected.killed(self.kind, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
-class Ends(Event):
-    """A child ends by itself, on a signal that somebody sends to it."""
+class ExitsOn(Event):
+    """A child exits on a signal that an operator sends."""
 
     kind: Kind
     signal: signal.Signals
@@ -144,19 +142,19 @@ class Ends(Event):
         # SG-11: USR2 is what orders it there; in 18 it orders the exit.
         return self.kind is Kind.CHECKPOINTER and self.signal is USR2 and major < 18
 
-    def happen(self, scene: Scene) -> None:
-        child = scene.child(self.kind)
-        scene.cluster.signal_child(child, self.signal)
-        scene.frozen.release_child(child)
-        scene.has_gone(child)
+    def perform(self, cell: FrozenCell) -> None:
+        child = cell.child(self.kind)
+        cell.cluster.signal_child(child, self.signal)
+        cell.frozen.release_child(child)
+        cell.wait_for_reap(child)
 
-    def by_rules(self, standing: Standing) -> None:
-        standing.exits(self.kind, self.code)
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        expected.exits(self.kind, self.code)
 
 
 @dataclass(frozen=True)
 class UnaskedShutdownCheckpoint(Event):
-    """INT to the checkpointer of 18 outside of a shutdown."""
+    """SIGINT to the checkpointer of 18 outside of a shutdown."""
 
     rules = ("SG-11", "TR18-25")
 
@@ -170,74 +168,74 @@ class UnaskedShutdownCheckpoint(Event):
     def __str__(self) -> str:
         return "checkpointer_on_SIGINT"
 
-    def happen(self, scene: Scene) -> None:
-        child = scene.child(Kind.CHECKPOINTER)
-        scene.cluster.signal_child(child, signal.SIGINT)
-        scene.frozen.release_child(child)
-        scene.has_gone(child)
+    def perform(self, cell: FrozenCell) -> None:
+        child = cell.child(Kind.CHECKPOINTER)
+        cell.cluster.signal_child(child, signal.SIGINT)
+        cell.frozen.release_child(child)
+        cell.wait_for_reap(child)
 
-    def by_rules(self, standing: Standing) -> None:
-        standing.wal_shut_down_unexpectedly()
-        standing.told.pop(Kind.CHECKPOINTER)
-        standing.crew[Kind.CHECKPOINTER] = 0
+    def apply_to(self, expected: ExpectedPostmaster) -> None:
+        expected.wal_shut_down_unexpectedly()
+        expected.signals.pop(Kind.CHECKPOINTER)
+        expected.children[Kind.CHECKPOINTER] = 0
 
 
-ENDS = (
-    Ends(Kind.BACKGROUND_WRITER, TERM, 0),
-    Ends(Kind.BACKGROUND_WRITER, QUIT, 2),
-    Ends(Kind.WALWRITER, TERM, 0),
-    Ends(Kind.WALWRITER, INT, 0),
-    Ends(Kind.AUTOVACUUM_LAUNCHER, TERM, 0),
-    Ends(Kind.LOGICAL_REPLICATION_LAUNCHER, TERM, 1),
-    Ends(Kind.LOGICAL_REPLICATION_LAUNCHER, QUIT, 2),
-    Ends(Kind.IO_WORKER, INT, 0),
-    Ends(Kind.IO_WORKER, USR2, 0),
-    Ends(Kind.CLIENT_BACKEND, TERM, 1),
-    Ends(Kind.CLIENT_BACKEND, QUIT, 2),
-    Ends(Kind.UNAUTHENTICATED, TERM, 1),
-    Ends(Kind.UNAUTHENTICATED, QUIT, 2),
-    Ends(Kind.DEAD_END, TERM, 1),
-    Ends(Kind.DEAD_END, QUIT, 2),
-    Ends(Kind.CHECKPOINTER, USR2, 0),
-    Ends(Kind.CHECKPOINTER, QUIT, 2),
+EXITS = (
+    ExitsOn(Kind.BACKGROUND_WRITER, TERM, 0),
+    ExitsOn(Kind.BACKGROUND_WRITER, QUIT, 2),
+    ExitsOn(Kind.WALWRITER, TERM, 0),
+    ExitsOn(Kind.WALWRITER, INT, 0),
+    ExitsOn(Kind.AUTOVACUUM_LAUNCHER, TERM, 0),
+    ExitsOn(Kind.LOGICAL_REPLICATION_LAUNCHER, TERM, 1),
+    ExitsOn(Kind.LOGICAL_REPLICATION_LAUNCHER, QUIT, 2),
+    ExitsOn(Kind.IO_WORKER, INT, 0),
+    ExitsOn(Kind.IO_WORKER, USR2, 0),
+    ExitsOn(Kind.CLIENT_BACKEND, TERM, 1),
+    ExitsOn(Kind.CLIENT_BACKEND, QUIT, 2),
+    ExitsOn(Kind.UNAUTHENTICATED, TERM, 1),
+    ExitsOn(Kind.UNAUTHENTICATED, QUIT, 2),
+    ExitsOn(Kind.DEAD_END, TERM, 1),
+    ExitsOn(Kind.DEAD_END, QUIT, 2),
+    ExitsOn(Kind.CHECKPOINTER, USR2, 0),
+    ExitsOn(Kind.CHECKPOINTER, QUIT, 2),
 )
-"""SG-10..33, by signals whose effect nobody else has a part in."""
+"""SG-10 to SG-33, by signals that affect one child only."""
 
 _IN_SHUTDOWN = (
-    Ends(Kind.IO_WORKER, INT, 0),
-    Ends(Kind.DEAD_END, TERM, 1),
-    Ends(Kind.DEAD_END, QUIT, 2),
-    Ends(Kind.CHECKPOINTER, QUIT, 2),
-    Ends(Kind.IO_WORKER, QUIT, 2),
+    ExitsOn(Kind.IO_WORKER, INT, 0),
+    ExitsOn(Kind.DEAD_END, TERM, 1),
+    ExitsOn(Kind.DEAD_END, QUIT, 2),
+    ExitsOn(Kind.CHECKPOINTER, QUIT, 2),
+    ExitsOn(Kind.IO_WORKER, QUIT, 2),
 )
 _STILL_RUNNING = (states.RUN, states.RUN_SMART)
 
 
 def events_in(state: states.State) -> Iterator[Event]:
     """The events of this state's row."""
-    for level in (Level.SMART, Level.FAST, Level.IMMEDIATE):
-        if level > state.level:
-            yield Request(level)
+    for shutdown in (ShutdownLevel.SMART, ShutdownLevel.FAST, ShutdownLevel.IMMEDIATE):
+        if shutdown > state.shutdown:
+            yield Request(shutdown)
     if state is states.RUN_ALONE:
         return
     yield Reload()
-    yield Harmless(state.level)
+    yield Harmless(state.shutdown)
     if state is states.STARTUP_CRASH:
         # Further crashes there meet defects of real releases, which have scenarios of their own.
         return
     for kind in Kind:
-        if kind in state.crew:
+        if kind in state.children:
             yield Kill(kind)
-    yield from _ends_in(state)
+    yield from _exits_in(state)
 
 
-def _ends_in(state: states.State) -> Iterator[Event]:
+def _exits_in(state: states.State) -> Iterator[Event]:
     if state is states.RUN:
         yield UnaskedShutdownCheckpoint()
-    if state.pm in ("PM_RUN", "PM_HOT_STANDBY", "PM_RECOVERY", "PM_STARTUP"):
-        ends = ENDS if state in _STILL_RUNNING else ENDS[:1]
-        yield from (end for end in ends if end.kind in state.crew)
+    if state.pm in (PM.PM_RUN, PM.PM_HOT_STANDBY, PM.PM_RECOVERY, PM.PM_STARTUP):
+        exits = EXITS if state in _STILL_RUNNING else EXITS[:1]
+        yield from (end for end in exits if end.kind in state.children)
     elif not state.fatal:
-        # Whoever has been told to end already would hear two signals at once.
-        hearing = state.crew - set(state.pending)
-        yield from (end for end in _IN_SHUTDOWN if end.kind in hearing)
+        # A child with a signal pending would receive two at once.
+        without = state.children - set(state.pending)
+        yield from (end for end in _IN_SHUTDOWN if end.kind in without)

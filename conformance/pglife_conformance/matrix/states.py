@@ -1,9 +1,6 @@
-"""The states of the postmaster that can be held, and how each is entered.
+"""The states of the postmaster that can be held, and how each is entered. Begin with STATES.
 
-Begin with   STATES.
-Owns         for each state: its standing by the rules, its pins, what the control file says.
-Leaves out   what is done in them (events.py).
-Source       rules OB-01..14; RC-20 for the processes of each state.
+Source: rules OB-01 to OB-14; RC-20 for the processes of each state.
 """
 
 from __future__ import annotations
@@ -31,44 +28,45 @@ from pglife_conformance.hold.pin import (
     pin_wait_xlog_shutdown,
 )
 from pglife_conformance.hold.startup_barrier import pin_startup_after_crash, pin_startup_at_birth
-from pglife_conformance.matrix.rules import Level, Standing
+from pglife_conformance.matrix.rules import ExpectedPostmaster, ShutdownLevel
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
+from pglife_spec import PM
 
 IO_WORKERS = 2
 
 
 @dataclass
-class Held:
-    """A cluster in a state, and what is known of its clients."""
+class HeldState:
+    """A cluster in a state, and its clients."""
 
     cluster: Cluster
     unknown: Kind = Kind.DEAD_END
-    """What a child is that has not said its name."""
+    """The kind of a child that has set no title."""
     sessions: list[Session] = field(default_factory=list)
 
     def kind_of(self, child: Child) -> Kind:
-        """Who this child is."""
+        """The kind of this child."""
         return self.unknown if child.kind is Kind.UNKNOWN else child.kind
 
-    def crew(self) -> Counter[Kind]:
-        """Who lives now."""
+    def children(self) -> Counter[Kind]:
+        """How many children of each kind exist now."""
         return Counter(self.kind_of(child) for child in self.cluster.children())
 
 
-Enter = Callable[[Cluster], contextlib.AbstractContextManager[Held]]
+Enter = Callable[[Cluster], contextlib.AbstractContextManager[HeldState]]
 
 
 @dataclass(frozen=True)
 class State:
-    """A state by the rules, and the way into it."""
+    """A state by the rules, and how it is entered."""
 
     name: str
-    pm: str
+    pm: PM
     enter: Enter
-    crew: frozenset[Kind]
-    level: Level = Level.NO
+    children: frozenset[Kind]
+    shutdown: ShutdownLevel = ShutdownLevel.NONE
     fatal: bool = False
     control: ControlState = ControlState.IN_PRODUCTION
     io_workers: int = IO_WORKERS
@@ -78,7 +76,7 @@ class State:
     gone_in_17: frozenset[Kind] = frozenset()
     rules: tuple[str, ...] = ()
     pending: dict[Kind, Signals] = field(default_factory=dict)
-    """What whoever holds the state has been told and cannot hear."""
+    """The signals that are pending for the stopped children that hold the state."""
     pending_17: dict[Kind, Signals] | None = None
     """The same before 18, where it differs."""
     starts_running: bool = True
@@ -88,71 +86,72 @@ class State:
         return self.name
 
     def signals_before(self, major: int) -> dict[Kind, frozenset[int]]:
-        """Pending signals by kind, on entry."""
-        told = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
-        return {kind: frozenset({int(number)}) for kind, number in told.items()}
+        """The pending signals by kind, on entry."""
+        sent = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
+        return {kind: frozenset({int(number)}) for kind, number in sent.items()}
 
-    def standing(self, major: int) -> Standing:
-        """The postmaster's variables here."""
-        crew = Counter(dict.fromkeys(self.crew, 1))
+    def expected(self, major: int) -> ExpectedPostmaster:
+        """The postmaster's variables in this state."""
+        children = Counter(dict.fromkeys(self.children, 1))
         if major < 18:
-            crew -= Counter(dict.fromkeys({Kind.IO_WORKER, *self.gone_in_17}, 1))
-        elif Kind.IO_WORKER in self.crew:
-            crew[Kind.IO_WORKER] = self.io_workers
-        return Standing(
+            children -= Counter(dict.fromkeys({Kind.IO_WORKER, *self.gone_in_17}, 1))
+        elif Kind.IO_WORKER in self.children:
+            children[Kind.IO_WORKER] = self.io_workers
+        return ExpectedPostmaster(
             major=major,
             pm=self.pm,
-            level=self.level,
+            shutdown=self.shutdown,
             fatal=self.fatal,
-            crew=crew,
+            children=children,
             io_workers=IO_WORKERS if major >= 18 else 0,
-            doors_closed=self.level is Level.SMART and self.pm in ("PM_RUN", "PM_HOT_STANDBY"),
+            refuses_clients=self.shutdown is ShutdownLevel.SMART
+            and self.pm in (PM.PM_RUN, PM.PM_HOT_STANDBY),
         )
 
 
 def cluster_settings(state: State, major: int) -> dict[str, object]:
-    """What its cluster is configured with."""
+    """The settings of its cluster."""
     own: dict[str, object] = {"io_workers": IO_WORKERS} if major >= 18 else {}
     return own | state.settings
 
 
-# Ways in.
+# How a state is entered.
 
 
 @contextlib.contextmanager
-def _nobody_connected(cluster: Cluster) -> Iterator[Held]:
-    yield Held(cluster)
+def _no_client(cluster: Cluster) -> Iterator[HeldState]:
+    yield HeldState(cluster)
 
 
 @contextlib.contextmanager
-def _connected(cluster: Cluster) -> Iterator[Held]:
+def _connected(cluster: Cluster) -> Iterator[HeldState]:
     sessions = [cluster.session(), cluster.silent_client()]
-    yield Held(cluster, Kind.UNAUTHENTICATED, sessions)
+    yield HeldState(cluster, Kind.UNAUTHENTICATED, sessions)
 
 
 @contextlib.contextmanager
-def _smart_pending(cluster: Cluster) -> Iterator[Held]:
+def _smart_pending(cluster: Cluster) -> Iterator[HeldState]:
     session = cluster.session()
     cluster.request_shutdown(SMART, logged=True)
-    yield Held(cluster, Kind.DEAD_END, [session, cluster.silent_client()])
+    yield HeldState(cluster, Kind.DEAD_END, [session, cluster.silent_client()])
 
 
 def _pinned(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
-    def enter(cluster: Cluster) -> Iterator[Held]:
+    def enter(cluster: Cluster) -> Iterator[HeldState]:
         expect_all_idle(cluster, cluster.children())
         with pin(cluster):
-            yield Held(cluster, Kind.DEAD_END, [cluster.silent_client()])
+            yield HeldState(cluster, Kind.DEAD_END, [cluster.silent_client()])
 
     return enter
 
 
 def _pinned_by_dead_end(pin: Callable[[Cluster], contextlib.AbstractContextManager[Pin]]) -> Enter:
     @contextlib.contextmanager
-    def enter(cluster: Cluster) -> Iterator[Held]:
+    def enter(cluster: Cluster) -> Iterator[HeldState]:
         expect_all_idle(cluster, cluster.children())
         with pin(cluster):
-            yield Held(cluster, Kind.DEAD_END)
+            yield HeldState(cluster, Kind.DEAD_END)
 
     return enter
 
@@ -163,7 +162,7 @@ def _wait_backends_by_smart(cluster: Cluster) -> Iterator[Pin]:
     with Pin(cluster, Kind.BACKGROUND_WRITER) as pin:
         cluster.request_shutdown(SMART)
         cluster.wait_for(
-            "the end of the walwriter and the launchers",
+            "the exit of the walwriter and the launchers",
             lambda: (
                 not any(
                     cluster.children(kind)
@@ -187,7 +186,7 @@ def _wait_xlog_archival(cluster: Cluster) -> Iterator[Pin]:
             cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
         else:
             cluster.wait_for(
-                "the end of the checkpointer",
+                "the exit of the checkpointer",
                 lambda: not cluster.children(Kind.CHECKPOINTER),
                 deadlines.SHUTDOWN_LIMIT,
             )
@@ -195,7 +194,7 @@ def _wait_xlog_archival(cluster: Cluster) -> Iterator[Pin]:
 
 
 @contextlib.contextmanager
-def _recovery(cluster: Cluster) -> Iterator[Held]:
+def _recovery(cluster: Cluster) -> Iterator[HeldState]:
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.wait_for(
@@ -203,17 +202,17 @@ def _recovery(cluster: Cluster) -> Iterator[Held]:
         lambda: _pid_file_line_8(cluster) == "standby ",
         deadlines.START_LIMIT,
     )
-    yield Held(cluster, Kind.DEAD_END, [cluster.silent_client()])
+    yield HeldState(cluster, Kind.DEAD_END, [cluster.silent_client()])
 
 
 @contextlib.contextmanager
-def _hot_standby(cluster: Cluster) -> Iterator[Held]:
+def _hot_standby(cluster: Cluster) -> Iterator[HeldState]:
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(
         "^database system is ready to accept read-only connections$", within=deadlines.START_LIMIT
     )
-    yield Held(cluster, Kind.UNAUTHENTICATED, [cluster.session(), cluster.silent_client()])
+    yield HeldState(cluster, Kind.UNAUTHENTICATED, [cluster.session(), cluster.silent_client()])
 
 
 def _pid_file_line_8(cluster: Cluster) -> str:
@@ -243,7 +242,7 @@ _AS_AT_INITDB = {"max_connections": "100"}
 
 STARTUP = State(
     "STARTUP",
-    "PM_STARTUP",
+    PM.PM_STARTUP,
     _pinned(pin_startup_at_birth),
     _EARLY,
     control=ControlState.SHUT_DOWN,
@@ -252,7 +251,7 @@ STARTUP = State(
 )
 STARTUP_CRASH = State(
     "STARTUP_after_crash",
-    "PM_STARTUP",
+    PM.PM_STARTUP,
     _pinned(pin_startup_after_crash),
     _EARLY,
     fatal=True,
@@ -260,7 +259,7 @@ STARTUP_CRASH = State(
 )
 RECOVERY = State(
     "RECOVERY",
-    "PM_RECOVERY",
+    PM.PM_RECOVERY,
     _recovery,
     _EARLY,
     control=ControlState.IN_ARCHIVE_RECOVERY,
@@ -272,7 +271,7 @@ RECOVERY = State(
 )
 HOT_STANDBY = State(
     "HOT_STANDBY",
-    "PM_HOT_STANDBY",
+    PM.PM_HOT_STANDBY,
     _hot_standby,
     frozenset({*_EARLY - _DEAD_END, Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED}),
     control=ControlState.IN_ARCHIVE_RECOVERY,
@@ -282,37 +281,37 @@ HOT_STANDBY = State(
     starts_running=False,
     is_standby=True,
 )
-RUN = State("RUN", "PM_RUN", _connected, _HELPERS | {Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED})
-RUN_ALONE = State("RUN_nobody_connected", "PM_RUN", _nobody_connected, _HELPERS)
+RUN = State("RUN", PM.PM_RUN, _connected, _HELPERS | {Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED})
+RUN_ALONE = State("RUN_no_client", PM.PM_RUN, _no_client, _HELPERS)
 RUN_SMART = State(
     "RUN_smart",
-    "PM_RUN",
+    PM.PM_RUN,
     _smart_pending,
     _HELPERS | {Kind.CLIENT_BACKEND, Kind.DEAD_END},
-    level=Level.SMART,
+    shutdown=ShutdownLevel.SMART,
     rules=("OB-05", "SM-22"),
 )
 WAIT_BACKENDS = State(
     "WAIT_BACKENDS",
-    "PM_WAIT_BACKENDS",
+    PM.PM_WAIT_BACKENDS,
     _pinned(pin_wait_backends),
     _LATE | {Kind.CLIENT_BACKEND},
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     pending={Kind.CLIENT_BACKEND: SIGTERM},
     rules=("OB-06", "CR-31"),
 )
 WAIT_BACKENDS_SMART = State(
     "WAIT_BACKENDS_smart",
-    "PM_WAIT_BACKENDS",
+    PM.PM_WAIT_BACKENDS,
     _pinned(_wait_backends_by_smart),
     _LATE | {Kind.BACKGROUND_WRITER},
-    level=Level.SMART,
+    shutdown=ShutdownLevel.SMART,
     pending={Kind.BACKGROUND_WRITER: SIGTERM},
     rules=("SH-08", "MM-22"),
 )
 WAIT_BACKENDS_CRASH = State(
     "WAIT_BACKENDS_crash",
-    "PM_WAIT_BACKENDS",
+    PM.PM_WAIT_BACKENDS,
     _pinned(pin_wait_backends_after_crash),
     frozenset({Kind.CLIENT_BACKEND, Kind.DEAD_END}),
     fatal=True,
@@ -321,20 +320,20 @@ WAIT_BACKENDS_CRASH = State(
 )
 WAIT_XLOG_SHUTDOWN = State(
     "WAIT_XLOG_SHUTDOWN",
-    "PM_WAIT_XLOG_SHUTDOWN",
+    PM.PM_WAIT_XLOG_SHUTDOWN,
     _pinned(pin_wait_xlog_shutdown),
     _LATE,
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     pending={Kind.CHECKPOINTER: SIGINT},
     pending_17={Kind.CHECKPOINTER: SIGUSR2},
     rules=("OB-08", "CR-32"),
 )
 WAIT_XLOG_ARCHIVAL = State(
     "WAIT_XLOG_ARCHIVAL",
-    "PM_WAIT_XLOG_ARCHIVAL",
+    PM.PM_WAIT_XLOG_ARCHIVAL,
     _pinned(_wait_xlog_archival),
     _LATE | {Kind.ARCHIVER},
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     control=ControlState.SHUT_DOWN,
     settings={"archive_mode": "on", "archive_command": "true"},
     needs=(Need.ARCHIVER,),
@@ -344,10 +343,10 @@ WAIT_XLOG_ARCHIVAL = State(
 )
 WAIT_IO_WORKERS = State(
     "WAIT_IO_WORKERS",
-    "PM_WAIT_IO_WORKERS",
+    PM.PM_WAIT_IO_WORKERS,
     _pinned(pin_wait_io_workers),
     _LATE,
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     control=ControlState.SHUT_DOWN,
     io_workers=1,
     needs=(Need.IO_WORKERS,),
@@ -357,10 +356,10 @@ WAIT_IO_WORKERS = State(
 )
 WAIT_CHECKPOINTER = State(
     "WAIT_CHECKPOINTER",
-    "PM_WAIT_CHECKPOINTER",
+    PM.PM_WAIT_CHECKPOINTER,
     _pinned(pin_wait_checkpointer),
     frozenset({Kind.CHECKPOINTER, Kind.DEAD_END}),
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     control=ControlState.SHUT_DOWN,
     needs=(Need.IO_WORKERS,),
     since=18,
@@ -369,10 +368,10 @@ WAIT_CHECKPOINTER = State(
 )
 WAIT_DEAD_END = State(
     "WAIT_DEAD_END",
-    "PM_WAIT_DEAD_END",
+    PM.PM_WAIT_DEAD_END,
     _pinned_by_dead_end(pin_wait_dead_end),
     _DEAD_END,
-    level=Level.FAST,
+    shutdown=ShutdownLevel.FAST,
     control=ControlState.SHUT_DOWN,
     pending={Kind.DEAD_END: SIGTERM},
     pending_17={},
@@ -380,7 +379,7 @@ WAIT_DEAD_END = State(
 )
 WAIT_DEAD_END_CRASH = State(
     "WAIT_DEAD_END_crash",
-    "PM_WAIT_DEAD_END",
+    PM.PM_WAIT_DEAD_END,
     _pinned_by_dead_end(pin_wait_dead_end_after_crash),
     _DEAD_END,
     fatal=True,

@@ -14,8 +14,8 @@ import pytest
 from pglife_conformance.expect.excerpt import Line, OneOf, in_version
 from pglife_conformance.matrix.cell import refusal_by_rules
 from pglife_conformance.matrix.events import (
-    Ends,
     Event,
+    ExitsOn,
     Harmless,
     Kill,
     Reload,
@@ -24,7 +24,7 @@ from pglife_conformance.matrix.events import (
     events_in,
 )
 from pglife_conformance.matrix.finale import finale_of
-from pglife_conformance.matrix.rules import Level, Standing
+from pglife_conformance.matrix.rules import ExpectedPostmaster, ShutdownLevel
 from pglife_conformance.matrix.states import IO_WORKERS, STARTUP_CRASH, STATES, State
 from pglife_conformance.monitor.binding import Binding
 from pglife_conformance.observation.kinds import Kind
@@ -76,7 +76,9 @@ LIVES = {
     "SIGINT": Life.CHECKPOINTING,
     "SIGUSR2": Life.TERMINATING,
 }
-IN_MODEL = [state for state in STATES if not state.is_standby and Kind.ARCHIVER not in state.crew]
+IN_MODEL = [
+    state for state in STATES if not state.is_standby and Kind.ARCHIVER not in state.children
+]
 CELLS = [
     pytest.param(version, state, event, id=f"{version}-{state}-{event}")
     for version in (15, 18)
@@ -87,8 +89,8 @@ CELLS = [
 ]
 
 
-def pm_in(version: int, name: str) -> PM:
-    return OLD_NAMES.get(PM[name], PM[name]) if version < 18 else PM[name]
+def pm_in(version: int, pm: PM) -> PM:
+    return OLD_NAMES.get(pm, pm) if version < 18 else pm
 
 
 def life_on_entry(state: State, kind: Kind, version: int) -> Life:
@@ -103,16 +105,16 @@ def life_on_entry(state: State, kind: Kind, version: int) -> Life:
 def model_state(program: Program, state: State, version: int) -> int:
     """The model's state in which a cell begins."""
     values: dict[str, Value] = dict(program.unpack(program.initial[0]))
-    standing = state.standing(version)
+    ruled = state.expected(version)
     pm = pm_in(version, state.pm)
-    is_starting = Kind.STARTUP in state.crew
+    is_starting = Kind.STARTUP in state.children
     late = pm.value in ("PM_WAIT_IO_WORKERS", "PM_WAIT_CHECKPOINTER", "PM_WAIT_DEAD_END")
     written = late and not state.fatal
     values |= {
         postmaster.STATE.name: pm,
-        postmaster.SHUTDOWN.name: list(Shutdown)[state.level],
+        postmaster.SHUTDOWN.name: list(Shutdown)[state.shutdown],
         postmaster.FATAL_ERROR.name: state.fatal,
-        postmaster.CONNS_ALLOWED.name: not standing.doors_closed,
+        postmaster.CONNS_ALLOWED.name: not ruled.refuses_clients,
         postmaster.STARTUP_STATUS.name: StartupStatus.STARTUP_RUNNING
         if is_starting
         else StartupStatus.STARTUP_NOT_RUNNING,
@@ -120,7 +122,7 @@ def model_state(program: Program, state: State, version: int) -> int:
         shared.RECOVERED.name: not is_starting,
         postmaster.ABORT_TIMER.name: state.fatal and not is_starting,
     }
-    for kind, number in standing.crew.items():
+    for kind, number in ruled.children.items():
         model, life = MODEL[kind], life_on_entry(state, kind, version)
         assert model is not None
         if pm is PM.PM_WAIT_IO_WORKERS and kind is Kind.CHECKPOINTER:
@@ -148,8 +150,8 @@ def exits(kind: Kind, life: Life) -> list[Action]:
 def stimuli(event: Event, state: State, version: int) -> list[Action]:
     """The steps of the model that the event is."""
     match event:
-        case Request(level):
-            return [outside.shutdown_request(level.mode)]
+        case Request(shutdown):
+            return [outside.shutdown_request(shutdown.mode)]
         case Reload():
             return [outside.RELOAD]
         case Harmless():
@@ -162,12 +164,12 @@ def stimuli(event: Event, state: State, version: int) -> list[Action]:
                 *actions.checkpointer_begins_shutdown_checkpoint,
                 *actions.checkpointer_finishes_shutdown_checkpoint,
             ]
-        case Ends():
+        case ExitsOn():
             return exit_of(event, state, version)
     raise AssertionError(event)
 
 
-def exit_of(event: Ends, state: State, version: int) -> list[Action]:
+def exit_of(event: ExitsOn, state: State, version: int) -> list[Action]:
     kind, model = event.kind, MODEL[event.kind]
     if event.code not in (0, 1):
         return exits(kind, life_on_entry(state, kind, version))
@@ -263,50 +265,52 @@ def test_cell(version: int, state: State, event: Event) -> None:
     """The rules and the model agree on what is seen while all children are stopped."""
     settings = {"io_workers": str(IO_WORKERS)}
     program = Binding.of(version, settings).program()
-    standing = state.standing(version)
+    ruled = state.expected(version)
     steps = stimuli(event, state, version)
-    event.by_rules(standing)
+    event.apply_to(ruled)
     # The one event whose child is continued, and quits at once.
     free = {ModelKind.CHECKPOINTER} if isinstance(event, UnaskedShutdownCheckpoint) else set()
     found = model_after(program, model_state(program, state, version), steps, free)
-    finale = finale_of(standing)
-    whole = [*standing.lines, *finale.lines]
+    finale = finale_of(ruled)
+    whole = [*ruled.lines, *finale.lines]
     rest, last = rest_of_life(program, found.after)
-    if not has_finding(state, standing):
+    if not has_finding(state, ruled):
         expect_lines([*found.evidence, *rest], whole, version)
         assert view_of(program).exit_code(last) == finale.exit_code
-    if standing.pm == "PM_NO_CHILDREN":
+    if ruled.pm is PM.PM_NO_CHILDREN:
         # The postmaster does not stop there: it exits, or starts again.
         expect_lines(found.evidence, whole, version, is_start=True)
         return
-    expect_lines(found.evidence, standing.lines, version)
+    expect_lines(found.evidence, ruled.lines, version)
     view = view_of(program)
-    assert view.pm_state(found.after) is pm_in(version, standing.pm)
+    assert view.pm_state(found.after) is pm_in(version, ruled.pm)
     counted: Counter[ModelKind] = Counter()
-    for kind, number in standing.crew.items():
+    for kind, number in ruled.children.items():
         model = MODEL[kind]
         assert model is not None
         counted[model] += number
     recorded = Counter(dict(zip(ModelKind, view.children(found.after), strict=True)))
     assert +recorded == +counted
 
-    expect_signals(standing, found, free)
-    expect_refusal(program, standing, found.after)
+    expect_signals(ruled, found, free)
+    expect_refusal(program, ruled, found.after)
 
 
-def has_finding(state: State, standing: Standing) -> bool:
+def has_finding(state: State, ruled: ExpectedPostmaster) -> bool:
     """F01: a shutdown that is requested in PM_STARTUP after a crash need not end."""
-    return state is STARTUP_CRASH and Level.NO < standing.level < Level.IMMEDIATE
+    return state is STARTUP_CRASH and ruled.is_orderly_shutdown
 
 
-def expect_signals(standing: Standing, found: Iteration, free: Collection[ModelKind]) -> None:
+def expect_signals(
+    ruled: ExpectedPostmaster, found: Iteration, free: Collection[ModelKind]
+) -> None:
     """Each kind receives the same signals; what a kind ignores cannot be seen."""
     sent: dict[ModelKind, set[str]] = {}
     for number, kind in outside.signalled(found.evidence):
         sent.setdefault(kind, set()).add(number.name)
     expected: dict[ModelKind, set[str]] = {}
     ignored: dict[ModelKind, set[str]] = {}
-    for kind, numbers in standing.told.items():
+    for kind, numbers in ruled.signals.items():
         model = MODEL[kind]
         assert model is not None
         expected.setdefault(model, set()).update(number.name for number in numbers)
@@ -320,16 +324,16 @@ def expect_signals(standing: Standing, found: Iteration, free: Collection[ModelK
         assert sent.get(model, set()) - gone == expected.get(model, set()) - gone, model
 
 
-def expect_refusal(program: Program, standing: Standing, after: int) -> None:
+def expect_refusal(program: Program, ruled: ExpectedPostmaster, after: int) -> None:
     """A new client receives the same refusal, or is admitted."""
     accepting = [a for a in actions.ADMISSIONS if program.step(a, after) >= 0]
-    if standing.pm in ("PM_WAIT_DEAD_END", "PM_NO_CHILDREN"):
+    if ruled.pm in (PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN):
         assert not accepting
         return
     (action,) = accepting
-    expected = refusal_by_rules(standing)
+    expected = refusal_by_rules(ruled)
     answer = outside.refusal(program.emissions(action, after)[1])
-    if standing.pm == "PM_RECOVERY" and not standing.fatal and standing.level is Level.NO:
+    if ruled.pm is PM.PM_RECOVERY and not ruled.fatal and ruled.shutdown is ShutdownLevel.NONE:
         assert expected is not None
     else:
         assert answer == expected

@@ -1,10 +1,10 @@
 """The matrix: every state of the postmaster that can be held, times every event.
 
-Each cell holds one state, stops the whole family so that one sees who is told what, lets one
-thing happen, and compares everything that can be seen with what the rules say; then it lets go
-and compares the rest of the life.
+Each cell holds one state, stops all children so that the signals they are sent stay pending, lets
+one event happen, and compares everything that can be seen with the rules; then it continues all
+children and compares the rest of the server's life.
 
-Source       rules CN-01..07, TR18-01..35, SM-01..13, RP-10..29, SH-01..28, CR-01..28.
+Source: rules CN-01..07, TR18-01..35, SM-01..13, RP-10..29, SH-01..28, CR-01..28.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def _cell(state: State, event: Event) -> ParameterSet:
     if state.is_standby:
         marks.append(pytest.mark.unmonitored("standbys are beyond the model"))
     elif state in (RUN, RUN_SMART) or not isinstance(event, Request):
-        # A crowd of stopped children leaves the monitor seconds of guesses; requests are enough.
+        # Many stopped children cost the monitor seconds of search; requests are enough.
         marks.append(pytest.mark.unmonitored("the rules of the matrix judge this cell alone"))
     return pytest.param(event, marks=marks, id=str(event))
 
 
 def _first_release(state: State, event: Event) -> int:
-    role = getattr(event, "role", None)
-    return 18 if role in state.gone_in_17 else 0
+    kind = getattr(event, "kind", None)
+    return 18 if kind in state.gone_in_17 else 0
 
 
 def _scenario(state: State) -> Callable[..., None]:
     @pytest.mark.parametrize("event", [_cell(state, event) for event in events_in(state)])
     def scenario(make_cluster: MakeCluster, target: Target, event: Event) -> None:
         """In this state this event does what the rules say and nothing else."""
-        # On a machine where the clock of SL-05 strikes in the middle, the cell is played anew.
+        # Where the SIGKILL timeout fires in the middle of a cell, the cell is played again.
         for attempt in range(1, _ATTEMPTS + 1):
             cluster = make_cluster(**cluster_settings(state, target.version.major))
             if state.starts_running:
