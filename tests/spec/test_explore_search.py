@@ -17,7 +17,7 @@ from toy import (
     clients,
     fatal,
     pm,
-    told,
+    signalled,
     writer,
 )
 
@@ -31,7 +31,7 @@ def plain_search(machine, config):
     """All reachable states by the interpreter, counters within bounds."""
     top = config.bounds["clients"]
     first = {"pm.state": Pm.START, "writer": Child.ABSENT, "pm.fatal_error": False}
-    first |= {"clients": 0, "clients_told": 0}
+    first |= {"clients": 0, "clients_signalled": 0}
     assert is_initial(machine, first, config.params)
     seen, todo, steps = [first], [first], 0
     while todo:
@@ -40,7 +40,7 @@ def plain_search(machine, config):
             if false_guards(step, state, config.params):
                 continue
             after = take(step, state, config.params).after
-            if max(after["clients"], after["clients_told"]) > top:
+            if max(after["clients"], after["clients_signalled"]) > top:
                 continue
             steps += 1
             if after not in seen:
@@ -112,7 +112,7 @@ def test_a_state_whose_only_step_is_cut_is_no_deadlock():
 
 
 def test_a_counter_below_zero_makes_the_search_fail():
-    wrong = action("lose", Actor.CLIENT, [pm == Pm.RUN], [told.becomes(told - 1)])
+    wrong = action("lose", Actor.CLIENT, [pm == Pm.RUN], [signalled.becomes(signalled - 1)])
     found = explore(TOY.with_actions([*ACTIONS, wrong]), SMALL, final=GONE)
     assert not found.ok
     (state,) = found.underflows.values()
@@ -120,7 +120,9 @@ def test_a_counter_below_zero_makes_the_search_fail():
 
 
 def test_dead_actions_are_told_from_those_that_parameters_rule_out():
-    never = action("never", Actor.CHILD, [(writer == Child.TOLD) & fatal & (pm == Pm.GONE)], [])
+    never = action(
+        "never", Actor.CHILD, [(writer == Child.SIGNALLED) & fatal & (pm == Pm.GONE)], []
+    )
     ruled_out = action("ruled_out", Actor.CHILD, [TOY.params[1]], [])
     found = explore(TOY.with_actions([*ACTIONS, never, ruled_out]), SMALL, final=GONE)
     assert found.dead_actions() == ["never"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import networkx as nx
 import pytest
-from toy import GONE, PATIENT, SMALL, TOY, Child, clients, fatal, pm, told, writer
+from toy import GONE, PATIENT, SMALL, TOY, Child, clients, fatal, pm, signalled, writer
 
 from pglife_spec.explore import explore
 from pglife_spec.explore.liveness import components
@@ -63,13 +63,13 @@ def test_a_way_not_on_the_normal_path_is_other(found):
     graph = life_graph(found, LifeView(writer, "w", troubled=fatal, stimuli=("shut_down",)))
     assert {(a, b): role(graph, a, b) for a, b in graph.edges()} == {
         ("ABSENT", "RUNNING"): Role.NORMAL,
-        ("RUNNING", "TOLD"): Role.NORMAL,
+        ("RUNNING", "SIGNALLED"): Role.NORMAL,
         ("RUNNING", "DEAD"): Role.CRASH,
-        ("TOLD", "DEAD"): Role.NORMAL,
+        ("SIGNALLED", "DEAD"): Role.NORMAL,
         ("DEAD", "ABSENT"): Role.NORMAL,
     }
     idle = life_graph(found, LifeView(writer, "w", troubled=fatal))
-    assert role(idle, "TOLD", "DEAD") is Role.OTHER
+    assert role(idle, "SIGNALLED", "DEAD") is Role.OTHER
 
 
 def test_what_the_repaired_machine_lacks_is_a_finding(found):
@@ -98,10 +98,10 @@ def test_how_a_process_ended_is_a_node_of_its_own(found):
 
 
 def test_a_counted_kind_is_followed_through_its_counters(found):
-    graph = life_graph(found, LifeView({"RUNNING": clients, "TOLD": told}, "one client"))
-    assert set(graph) == {"ABSENT", "RUNNING", "TOLD"}
+    graph = life_graph(found, LifeView({"RUNNING": clients, "SIGNALLED": signalled}, "one client"))
+    assert set(graph) == {"ABSENT", "RUNNING", "SIGNALLED"}
     assert graph.has_edge("ABSENT", "RUNNING", "connect")
-    assert graph.has_edge("RUNNING", "TOLD", "shut_down")
+    assert graph.has_edge("RUNNING", "SIGNALLED", "shut_down")
 
 
 def test_only_enums_and_counters_have_a_life(found):
@@ -155,7 +155,7 @@ def test_a_trace_covers_the_ways_that_it_takes(graph):
 
 def test_evidence_and_counters_are_covered_too(found):
     walk = simulate(TOY, SMALL, steps=60, seed=2, weights={"connect": 9})
-    counted = LifeView({"RUNNING": clients, "TOLD": told}, "one client")
+    counted = LifeView({"RUNNING": clients, "SIGNALLED": signalled}, "one client")
     for view in (LifeView(pm, "pm", passed="pmstate"), counted, LifeView(writer, "w", left=pm)):
         graph = life_graph(found, view)
         assert 0 < covered(graph, view, [walk]).number_of_edges() <= graph.number_of_edges()

@@ -11,7 +11,7 @@ import pytest
 import z3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy import SMALL, TOY, Child, Pm, action, clients, fatal, limit, patient, pm, told, writer
+from toy import SMALL, TOY, Child, Pm, action, clients, fatal, limit, patient, pm, signalled, writer
 
 from pglife_spec.lang.expr import BOOL, INT, Add, And, EnumSort, Eq, Ite, Le, Not, Or, Sub, const
 from pglife_spec.lang.machine import Actor, Config, emit, when
@@ -21,7 +21,7 @@ from pglife_spec.meanings.smt.symbolic import Symbols
 
 TOP = SMALL.bounds["clients"]
 BOOLS = st.sampled_from([fatal, patient, const(True), const(False)])
-INTS = st.one_of(st.sampled_from([clients, told, limit]), st.integers(-2, 3).map(const))
+INTS = st.one_of(st.sampled_from([clients, signalled, limit]), st.integers(-2, 3).map(const))
 STATES = st.sampled_from([pm, *map(const, Pm)])
 LIVES = st.sampled_from([writer, *map(const, Child)])
 LEAVES = {"bool": BOOLS, "int": INTS, "pm": STATES, "child": LIVES}
@@ -80,7 +80,7 @@ VALUES = st.fixed_dictionaries(
         "writer": st.sampled_from(Child),
         "pm.fatal_error": st.booleans(),
         "clients": st.integers(0, TOP),
-        "clients_told": st.integers(0, TOP),
+        "clients_signalled": st.integers(0, TOP),
     }
 )
 PARAMS = st.fixed_dictionaries({"max_connections": st.integers(1, 3), "patient": st.booleans()})
@@ -127,16 +127,16 @@ PLAIN = {
     "and of none": And(()),
     "or": Or((fatal, patient)),
     "or of none": Or(()),
-    "equal numbers": Eq(clients, told),
+    "equal numbers": Eq(clients, signalled),
     "equal members": Eq(Ite(fatal, pm, const(Pm.RUN)), pm),
     "equal truth": Eq(fatal, patient),
-    "order of numbers": Le(clients, told),
+    "order of numbers": Le(clients, signalled),
     "order of members": Le(pm, Ite(fatal, const(Pm.RUN), const(Pm.STOP))),
-    "strict order": clients < told,
+    "strict order": clients < signalled,
     "plus": Add(clients, limit),
     "minus": Sub(clients, limit),
-    "choice of numbers": Ite(fatal, clients, Add(told, const(1))),
-    "choice of members": Ite(Le(clients, told), writer, const(Child.DEAD)),
+    "choice of numbers": Ite(fatal, clients, Add(signalled, const(1))),
+    "choice of members": Ite(Le(clients, signalled), writer, const(Child.DEAD)),
     "choice of truth": Ite(patient, fatal, Eq(clients, const(1))),
 }
 
@@ -168,7 +168,7 @@ def effects(depth):
         exprs("bool", 2).map(fatal.becomes),
         exprs("pm", 2).map(pm.becomes),
         exprs("child", 2).map(writer.becomes),
-        st.sampled_from([clients, told]).flatmap(lambda v: exprs("int", 2).map(v.becomes)),
+        st.sampled_from([clients, signalled]).flatmap(lambda v: exprs("int", 2).map(v.becomes)),
         exprs("int", 2).map(lambda e: emit("int", e)),
         exprs("pm", 2).map(lambda e: emit("pm", "is", e)),
         exprs("bool", 2).map(lambda e: emit("bool", e)),
@@ -202,7 +202,7 @@ def test_a_step_has_one_outcome(then, guards, values, params):
         return
     after, evidence = program.emissions(0, state)
     assert after == program.step(0, state)
-    if max(meant.after["clients"], meant.after["clients_told"]) > TOP:
+    if max(meant.after["clients"], meant.after["clients_signalled"]) > TOP:
         assert after == CUT
         assert program.successors(state) == []
         return

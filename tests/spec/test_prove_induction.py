@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from toy import TOY, Pm, action, claim, clients, pm, told
+from toy import TOY, Pm, action, claim, clients, pm, signalled
 
 from pglife_spec.lang.expr import FALSE, LanguageError, implies
 from pglife_spec.lang.machine import Actor
@@ -43,11 +43,11 @@ def test_the_limit_holds_for_every_limit_once_the_told_are_counted():
 
 
 def test_a_false_claim_has_a_counterexample_that_replays():
-    wrong = claim("nobody_is_told", told == 0, told >= 1)
+    wrong = claim("no_client_is_signalled", signalled == 0, signalled >= 1)
     report = check(with_claims(wrong))
     assert not report.proved
     (found,) = report.counterexamples
-    assert (found.claim, found.action) == ("nobody_is_told", "shut_down")
+    assert (found.claim, found.action) == ("no_client_is_signalled", "shut_down")
     step = TOY.action(found.action)
     assert not false_guards(step, found.before, found.params)
     assert take(step, found.before, found.params).after == found.after
@@ -57,12 +57,14 @@ def test_a_false_claim_has_a_counterexample_that_replays():
 
 def test_a_counterexample_is_small():
     """One client is enough, the limit is the least that allows it, and the writer is left out."""
-    (found,) = check(with_claims(claim("nobody_is_told", told == 0, told >= 1))).counterexamples
+    (found,) = check(
+        with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
+    ).counterexamples
     assert found.before["clients"] == 1
     assert found.params["max_connections"] == 1
     assert "writer" not in found.relevant
     assert "writer = " not in found.text()
-    assert "clients_told: 0 -> 1" in found.text()
+    assert "clients_signalled: 0 -> 1" in found.text()
 
 
 def test_a_claim_false_at_first_is_told_so():
@@ -82,7 +84,7 @@ def test_a_count_below_zero_is_an_obligation_of_its_own():
 
 def test_a_pinned_parameter_is_pinned():
     """Only the patient parent leaves its clients untold."""
-    nobody = with_claims(claim("nobody_is_told", told == 0, told >= 1))
+    nobody = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
     assert check(nobody, {"patient": True}).proved
     assert not check(nobody, {"patient": False}).proved
     with pytest.raises(ValueError, match="no parameter patience"):
@@ -96,9 +98,11 @@ def test_an_action_that_nothing_enables_is_reported():
 
 # The writer runs only while the parent does: not inductive by itself, since from an unreachable
 # START with a running writer the parent would go on.
-NEEDS_A_LEMMA = claim("gone_is_final", implies(pm == Pm.GONE, told == 0), pm == Pm.GONE)
-STAYS = claim("start_is_alone", implies(pm == Pm.START, told == 0), pm == Pm.START)
-FRAGILE = claim("no_one_is_told_while_running", implies(pm == Pm.RUN, told == 0), pm == Pm.RUN)
+NEEDS_A_LEMMA = claim("gone_is_final", implies(pm == Pm.GONE, signalled == 0), pm == Pm.GONE)
+STAYS = claim("start_is_alone", implies(pm == Pm.START, signalled == 0), pm == Pm.START)
+FRAGILE = claim(
+    "no_client_is_signalled_while_running", implies(pm == Pm.RUN, signalled == 0), pm == Pm.RUN
+)
 
 
 def test_a_claim_that_needs_a_lemma_gets_it_and_says_so():
@@ -128,7 +132,7 @@ def test_false_lemmas_are_not_learnt():
 
 
 def test_several_pins_at_once_in_processes():
-    nobody = with_claims(claim("nobody_is_told", told == 0, told >= 1))
+    nobody = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
     seen = []
     reports = prove_each(
         replace(nobody, name="toy-that-is-not-on-file"),
@@ -142,7 +146,7 @@ def test_several_pins_at_once_in_processes():
 def test_disagreement_of_the_evaluators_is_loud(monkeypatch):
     monkeypatch.setattr(counterexample_module, "false_guards", lambda *_: [FALSE])
     with pytest.raises(EvaluatorsDisagreeError, match="plain evaluator says no"):
-        check(with_claims(claim("nobody_is_told", told == 0, told >= 1)))
+        check(with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1)))
 
 
 def test_the_fingerprint_changes_with_the_machine():
@@ -158,14 +162,16 @@ AS_TEXT = {
         (Among("pm.state", frozenset({1})), Some("clients")),
         (Among("writer", frozenset({1, 3})),),
     ),
-    "pm.state in {START, RUN} -> clients_told = 0": Lemma((SAME,), (Zero("clients_told"),)),
+    "pm.state in {START, RUN} -> clients_signalled = 0": Lemma(
+        (SAME,), (Zero("clients_signalled"),)
+    ),
     "not patient and pm.fatal_error -> false": Lemma(
         (Among("patient", frozenset({0})), Among("pm.fatal_error", frozenset({1}))), ()
     ),
-    "clients + clients_told + 1 <= max_connections": Lemma(
-        (), (AtMost(("clients", "clients_told"), 1, ("max_connections",), 0),)
+    "clients + clients_signalled + 1 <= max_connections": Lemma(
+        (), (AtMost(("clients", "clients_signalled"), 1, ("max_connections",), 0),)
     ),
-    "clients = 0 or clients_told = 0": Lemma((), (Zero("clients"), Zero("clients_told"))),
+    "clients = 0 or clients_signalled = 0": Lemma((), (Zero("clients"), Zero("clients_signalled"))),
 }
 
 
@@ -185,14 +191,14 @@ def test_gathered_lemmas_say_what_the_sets_said():
     one = [
         frozenset({Among("pm.state", frozenset({0})), Among("writer", frozenset({2}))}),
         frozenset({Among("pm.state", frozenset({0})), Among("writer", frozenset({3}))}),
-        frozenset({Among("pm.state", frozenset({3})), Some("clients"), Some("clients_told")}),
-        frozenset({Some("clients"), Zero("clients_told")}),
+        frozenset({Among("pm.state", frozenset({3})), Some("clients"), Some("clients_signalled")}),
+        frozenset({Some("clients"), Zero("clients_signalled")}),
         frozenset({Among("writer", frozenset({3}))}),
     ]
     sizes = {name: WORDS.size(name) for name in WORDS.names}
     assert sorted(WORDS.show(lemma) for lemma in gather(one, sizes)) == [
-        "clients_told > 0 or clients = 0",
-        "pm.state = GONE -> clients = 0 or clients_told = 0",
+        "clients_signalled > 0 or clients = 0",
+        "pm.state = GONE -> clients = 0 or clients_signalled = 0",
         "writer = DEAD -> false",
-        "writer in {TOLD, DEAD} -> pm.state in {RUN, STOP, GONE}",
+        "writer in {SIGNALLED, DEAD} -> pm.state in {RUN, STOP, GONE}",
     ]

@@ -1,6 +1,6 @@
 """Learning lemmas: what a sample teaches, what is only chance, what the filter drops."""
 
-from toy import CLAIMS, SMALL, TOY, Child, Pm, claim, clients, pm, told
+from toy import CLAIMS, SMALL, TOY, Child, Pm, claim, clients, pm, signalled
 
 from pglife_spec.lang.expr import implies
 from pglife_spec.meanings.python.program import compile_machine
@@ -74,15 +74,15 @@ def test_what_never_meets_is_found_smallest_sets_first():
         assert not table.together(never)
         names = [table.facts[at].name for at in never]
         assert len(set(names)) == len(names)
-    assert frozenset({index[RUN], index[Some("clients_told")]}) in found
+    assert frozenset({index[RUN], index[Some("clients_signalled")]}) in found
 
 
 def test_the_filter_drops_what_a_step_breaks():
     """Nobody connects before RUN; but that nobody ever connects is broken by a client."""
-    true, false = mask(START, Some("clients_told")), mask(Some("clients"))
+    true, false = mask(START, Some("clients_signalled")), mask(Some("clients"))
     filter_ = Houdini(TOY, {}, FACTS, [])
     assert filter_.settle([true, false]) == []
-    helped = mask(RUN, Some("clients_told"))
+    helped = mask(RUN, Some("clients_signalled"))
     assert Houdini(TOY, {}, FACTS, []).settle([helped, false]) == []
     dead = mask(fact("pm.state", Pm.GONE), DEAD)
     assert Houdini(TOY, {}, FACTS, []).settle([dead, false]) == [dead]
@@ -91,9 +91,9 @@ def test_the_filter_drops_what_a_step_breaks():
 def test_only_what_a_proof_needs_is_taken():
     """The claim needs one of the two; both hold."""
     machine = TOY.with_actions(TOY.actions)
-    wanted = claim("told_means_stopped", implies(pm == Pm.RUN, told == 0), clients >= 1)
+    wanted = claim("signalled_means_stopped", implies(pm == Pm.RUN, signalled == 0), clients >= 1)
     machine = type(machine)(**{**vars(machine), "claims": (wanted,)})
-    needed = mask(START, Some("clients_told"))
+    needed = mask(START, Some("clients_signalled"))
     useless = mask(fact("pm.state", Pm.GONE), DEAD)
     assert Houdini(machine, {}, FACTS, [useless, needed]).suffice() == [needed]
 

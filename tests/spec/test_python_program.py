@@ -4,7 +4,20 @@ import random
 from dataclasses import replace
 
 import pytest
-from toy import ACTIONS, PATIENT, SMALL, TOY, Child, Pm, action, clients, fatal, pm, told, writer
+from toy import (
+    ACTIONS,
+    PATIENT,
+    SMALL,
+    TOY,
+    Child,
+    Pm,
+    action,
+    clients,
+    fatal,
+    pm,
+    signalled,
+    writer,
+)
 
 from pglife_spec.lang.expr import LanguageError, Var, const, ite
 from pglife_spec.lang.machine import Actor, Config, emit, when
@@ -26,7 +39,11 @@ def test_one_initial_state_is_found_from_its_conditions():
 
 
 def test_initial_states_are_enumerated_where_conditions_leave_a_choice():
-    init = (pm == Pm.START, (writer == Child.ABSENT) | (writer == Child.DEAD), clients + told == 2)
+    init = (
+        pm == Pm.START,
+        (writer == Child.ABSENT) | (writer == Child.DEAD),
+        clients + signalled == 2,
+    )
     program = compile_machine(replace(TOY, init=init), SMALL)
     assert len(program.initial) == 2 * 2 * 3
     check = program.predicate(init[1] & init[2])
@@ -36,10 +53,10 @@ def test_initial_states_are_enumerated_where_conditions_leave_a_choice():
 def test_packing_is_undone_by_unpacking():
     values = {
         "pm.state": Pm.STOP,
-        "writer": Child.TOLD,
+        "writer": Child.SIGNALLED,
         "pm.fatal_error": True,
         "clients": 1,
-        "clients_told": 2,
+        "clients_signalled": 2,
     }
     assert PROGRAM.unpack(PROGRAM.pack(values)) == values
 
@@ -57,10 +74,10 @@ def test_a_step_changes_only_what_effects_mention():
     after = PROGRAM.step("shut_down", state(pm__state=Pm.RUN, writer=Child.RUNNING, clients=2))
     assert PROGRAM.unpack(after) == {
         "pm.state": Pm.STOP,
-        "writer": Child.TOLD,
+        "writer": Child.SIGNALLED,
         "pm.fatal_error": False,
         "clients": 0,
-        "clients_told": 2,
+        "clients_signalled": 2,
     }
 
 
@@ -71,7 +88,7 @@ def test_a_disabled_action_names_its_first_false_guard():
     assert PROGRAM.step("connect", full) == DISABLED
     reason = PROGRAM.why_not("connect", full)
     assert reason is not None
-    assert reason.endswith("clients = 2, clients_told = 0, max_connections = 2")
+    assert reason.endswith("clients = 2, clients_signalled = 0, max_connections = 2")
 
 
 def test_a_step_out_of_bounds_is_cut_and_counted():
@@ -98,8 +115,8 @@ def test_evidence_names_members_and_is_read_at_its_point_of_the_step():
     after, evidence = PROGRAM.emissions(
         "shut_down", state(pm__state=Pm.RUN, writer=Child.RUNNING, clients=1)
     )
-    assert PROGRAM.unpack(after)["writer"] is Child.TOLD
-    assert evidence == [("signal", "clients"), ("signal", "writer", "TOLD")]
+    assert PROGRAM.unpack(after)["writer"] is Child.SIGNALLED
+    assert evidence == [("signal", "clients"), ("signal", "writer", "SIGNALLED")]
     _, evidence = PROGRAM.emissions("connect", state(pm__state=Pm.RUN))
     assert evidence == [("count", 1, False)]
 
@@ -135,7 +152,7 @@ def test_fused_successors_and_evidence_agree_with_single_steps(config):
 
 
 def test_fused_checks_agree_with_single_predicates():
-    exprs = [pm == Pm.RUN, clients >= 1, ~fatal, const(True), const(False), clients <= told]
+    exprs = [pm == Pm.RUN, clients >= 1, ~fatal, const(True), const(False), clients <= signalled]
     checks = PROGRAM.checks(exprs)
     single = [PROGRAM.predicate(e) for e in exprs]
     for s in reachable(PROGRAM):
@@ -154,20 +171,22 @@ def test_effects_see_what_those_before_them_have_done():
     swap = action(
         "juggle",
         Actor.CLIENT,
-        [told == 1],
+        [signalled == 1],
         [
-            clients.becomes(told),
-            told.becomes(clients + 1),
+            clients.becomes(signalled),
+            signalled.becomes(clients + 1),
             when(
-                told == 2, [clients.becomes(0), emit("count", clients, told)], fatal.becomes(True)
+                signalled == 2,
+                [clients.becomes(0), emit("count", clients, signalled)],
+                fatal.becomes(True),
             ),
-            when(fatal, told.becomes(0)),
+            when(fatal, signalled.becomes(0)),
         ],
     )
     program = compile_machine(TOY.with_actions([swap]), SMALL)
-    before = state(clients_told=1)
+    before = state(clients_signalled=1)
     after, evidence = program.emissions(0, before)
-    assert program.unpack(after) == program.unpack(before) | {"clients": 0, "clients_told": 2}
+    assert program.unpack(after) == program.unpack(before) | {"clients": 0, "clients_signalled": 2}
     assert evidence == [("count", 0, 2)]
     assert program.successors(before) == [(0, after)]
 

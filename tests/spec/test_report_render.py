@@ -85,7 +85,7 @@ def test_every_claim_and_property_is_in_the_report(report, format_):
         assert entry.claim.doc in text
     for entry in report.properties:
         assert entry.prop.name in text
-    assert "told_client_ends" in text or "connect" in text
+    assert "signalled_client_ends" in text or "connect" in text
     assert "at rest after step 5 for ever" in text
     assert "None" not in text
     assert ("It &lt;leaves&gt; early." if format_ is Format.HTML else "It <leaves> early.") in text

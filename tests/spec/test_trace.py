@@ -26,7 +26,7 @@ def test_a_file_is_itf(trace):
         "writer": "ABSENT",
         "pm.fatal_error": False,
         "clients": 0,
-        "clients_told": 0,
+        "clients_signalled": 0,
     }
     assert data["states"][1]["#meta"] == {
         "index": 1,

@@ -33,7 +33,7 @@ class Child(enum.Enum):
 
     ABSENT = 0
     RUNNING = 1
-    TOLD = 2
+    SIGNALLED = 2
     DEAD = 3
 
 
@@ -41,7 +41,7 @@ pm = Var("pm.state", EnumSort(Pm))
 writer = Var("writer", EnumSort(Child))
 fatal = Var("pm.fatal_error", BOOL)
 clients = Var("clients", INT, bound="clients")
-told = Var("clients_told", INT, bound="clients")
+signalled = Var("clients_signalled", INT, bound="clients")
 limit = Param("max_connections", INT)
 patient = Param("patient", BOOL)
 
@@ -64,7 +64,7 @@ def end(how, bad):
     return action(
         f"writer_ends[{how}]",
         Actor.FAULT if bad else Actor.CHILD,
-        [writer == (Child.RUNNING if bad else Child.TOLD)],
+        [writer == (Child.RUNNING if bad else Child.SIGNALLED)],
         [writer.becomes(Child.DEAD), when(bad, fatal.becomes(True)), emit("death", "writer", how)],
         choices={"how": how},
     )
@@ -85,11 +85,13 @@ ACTIONS = (
     action(
         "connect",
         Actor.CLIENT,
-        [pm == Pm.RUN, clients + told < limit],
+        [pm == Pm.RUN, clients + signalled < limit],
         [clients.becomes(clients + 1), emit("count", clients, fatal)],
     ),
     action("disconnect", Actor.CLIENT, [clients >= 1], [clients.becomes(clients - 1)]),
-    action("told_client_ends", Actor.CHILD, [told >= 1], [told.becomes(told - 1)]),
+    action(
+        "signalled_client_ends", Actor.CHILD, [signalled >= 1], [signalled.becomes(signalled - 1)]
+    ),
     action(
         "shut_down",
         Actor.OPERATOR,
@@ -98,11 +100,15 @@ ACTIONS = (
             pm.becomes(Pm.STOP),
             when(
                 ~patient,
-                [told.becomes(told + clients), clients.becomes(0), emit("signal", "clients")],
+                [
+                    signalled.becomes(signalled + clients),
+                    clients.becomes(0),
+                    emit("signal", "clients"),
+                ],
             ),
             when(
                 writer == Child.RUNNING,
-                [writer.becomes(Child.TOLD), emit("signal", "writer", writer)],
+                [writer.becomes(Child.SIGNALLED), emit("signal", "writer", writer)],
                 emit("log", "no writer"),
             ),
         ],
@@ -121,7 +127,7 @@ ACTIONS = (
     action(
         "leave",
         Actor.POSTMASTER,
-        [pm == Pm.STOP, writer == Child.ABSENT, clients == 0, told == 0],
+        [pm == Pm.STOP, writer == Child.ABSENT, clients == 0, signalled == 0],
         [pm.becomes(Pm.GONE), emit("pmstate", pm)],
     ),
 )
@@ -152,10 +158,10 @@ PROPERTIES = (
 
 TOY = Machine(
     name="toy",
-    variables=(pm, writer, fatal, clients, told),
+    variables=(pm, writer, fatal, clients, signalled),
     params=(limit, patient),
     assumptions=(limit >= 1,),
-    init=(pm == Pm.START, writer == Child.ABSENT, ~fatal, clients == 0, told == 0),
+    init=(pm == Pm.START, writer == Child.ABSENT, ~fatal, clients == 0, signalled == 0),
     actions=ACTIONS,
     claims=CLAIMS,
     properties=PROPERTIES,
