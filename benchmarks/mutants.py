@@ -246,8 +246,8 @@ def judge(place: Path, workers: int, limit_s: float) -> tuple[Verdict, str]:
         return Verdict.KILLED, f"not over in {limit_s:g} s"
     if done.returncode == 0:
         return Verdict.ALIVE, ""
-    told = re.findall(r"^(?:FAILED|ERROR) \S+::(\S+)|^(?:! )?(self-test .*)", done.stdout, re.M)
-    return Verdict.KILLED, "".join(told[0]) if told else f"exit status {done.returncode}"
+    failed = re.findall(r"^(?:FAILED|ERROR) \S+::(\S+)|^(?:! )?(self-test .*)", done.stdout, re.M)
+    return Verdict.KILLED, "".join(failed[0]) if failed else f"exit status {done.returncode}"
 
 
 def main(
@@ -263,12 +263,12 @@ def main(
     """Print one line a mutant, and the share that was found of those that differ."""
     found = dict.fromkeys(Verdict, 0)
     for mutant in sample(source, seed, count)[skip:]:
-        told = ""
+        reason = ""
         verdict = build(source, prefix, mutant, place)
         if verdict is None:
-            verdict, told = judge(place, workers, limit)
+            verdict, reason = judge(place, workers, limit)
         found[verdict] += 1
-        print(f"{verdict.value:<18}{mutant}  {told}".rstrip(), flush=True)
+        print(f"{verdict.value:<18}{mutant}  {reason}".rstrip(), flush=True)
     tried = found[Verdict.KILLED] + found[Verdict.ALIVE]
     print(f"{found[Verdict.KILLED]} of {tried} found, {count - skip - tried} not to be tried")
 

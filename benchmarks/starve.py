@@ -1,14 +1,8 @@
-"""A machine that is unfair: some processes of the suite's servers get hardly any processor.
+"""Starve processes of the suite's servers of processor time, to find scenarios that race.
 
-Begin with   main(). Run it beside the suite, with something that keeps the processors busy:
-             `.venv/bin/python benchmarks/starve.py --kind 'io worker'`; INT or TERM ends it.
-Owns         who is kept from the processor, and for how long.
-Leaves out   what fails then (a scenario that does is wrong in most cases: it has looked once where
-             it should have waited).
-Source       sched(7). SCHED_IDLE and nice(2) are not seen in the state of a process, as STOP is.
-
-Only processes whose working directory is one of the suite's are touched. It needs the rights of
-the servers' user, or root.
+Run it beside the suite, with something that keeps the processors busy:
+`.venv/bin/python benchmarks/starve.py --kind 'io worker'`. SIGINT or SIGTERM ends it. It needs the
+rights of the servers' user, or root.
 """
 
 from __future__ import annotations
@@ -27,9 +21,10 @@ from pglife_conformance.observation.processes import read_title
 
 TICK_S = 0.004
 SPELLS_S = (0.02, 0.05, 0.2, 0.5, 1.0)
-"""How long one starves."""
+"""How long a process starves."""
 PLACE = "/pglife-"
 NICE = 15
+"""Niceness and SCHED_IDLE do not show in a process's state, as SIGSTOP does: sched(7)."""
 
 
 def is_ours(pid: int) -> bool:
@@ -41,13 +36,13 @@ def is_ours(pid: int) -> bool:
 
 
 def set_policy(pid: int, policy: int) -> None:
-    """Give a process this scheduling policy, unless it has gone."""
+    """Give a process this scheduling policy, unless it has exited."""
     with contextlib.suppress(ProcessLookupError):
         os.sched_setscheduler(pid, policy, os.sched_param(0))
 
 
-class Anybody:
-    """Starves whoever comes, for a while, and later anybody now and then."""
+class AnyProcess:
+    """Starves new processes for a while, and later any process now and then."""
 
     def __init__(self, rng: random.Random, share: float) -> None:
         self._rng = rng
@@ -55,14 +50,14 @@ class Anybody:
         self._until: dict[int, float] = {}
 
     def look(self, pids: set[int], fresh: set[int]) -> None:
-        """One turn; `fresh` are those that were not there before."""
+        """Choose processes; `fresh` are those that did not exist at the last call."""
         now = time.monotonic()
         for pid, until in list(self._until.items()):
             if pid not in pids or now > until:
                 del self._until[pid]
                 set_policy(pid, os.SCHED_OTHER)
         chosen = [pid for pid in sorted(fresh) if self._rng.random() < self._share]
-        # A child of one that starves does so from its birth on.
+        # A child inherits the scheduling policy of its parent at the fork.
         chosen += [pid for pid in sorted(fresh) if self._inherits(pid)]
         if pids and self._rng.random() < self._share:
             chosen.append(self._rng.choice(sorted(pids)))
@@ -76,7 +71,7 @@ class Anybody:
         return False
 
     def let_go(self) -> None:
-        """Nobody starves any longer."""
+        """Restore all processes."""
         for pid in self._until:
             set_policy(pid, os.SCHED_OTHER)
 
@@ -89,7 +84,7 @@ class OneKind:
         self._titles: dict[int, str] = {}
 
     def look(self, pids: set[int], fresh: set[int]) -> None:
-        """One turn; who has another title now is asked anew."""
+        """Match new titles; a process is matched again when its title changes."""
         self._titles = {pid: title for pid, title in self._titles.items() if pid in pids}
         for pid in pids:
             title = read_title(pid)
@@ -98,7 +93,7 @@ class OneKind:
                 self._set(pid, NICE if self._wanted.search(title) else 0)
 
     def let_go(self) -> None:
-        """Nobody starves any longer."""
+        """Restore all processes."""
         for pid in self._titles:
             self._set(pid, 0)
 
@@ -112,11 +107,11 @@ def main(
     seed: Annotated[int, typer.Option(help="of who starves, and when")] = 1,
     share: Annotated[float, typer.Option(help="of those that come")] = 0.25,
 ) -> None:
-    """Starve servers' processes until INT or TERM comes."""
+    """Starve servers' processes until SIGINT or SIGTERM arrives."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Also where a shell has told it to ignore INT, as it tells whoever it puts behind.
+        # A shell makes its background processes ignore SIGINT: undo that.
         signal.signal(number, signal.default_int_handler)
-    unfair: Anybody | OneKind = OneKind(kind) if kind else Anybody(random.Random(seed), share)
+    unfair: AnyProcess | OneKind = OneKind(kind) if kind else AnyProcess(random.Random(seed), share)
     known: set[int] = set()
     try:
         while True:

@@ -1,7 +1,7 @@
 """An expected failure is XFAIL on its own symptom only: a fault in a finding's path is a failure.
 
 Each server is a copy of the bundled one that declares no repair. Without one of its repairs it has
-the defect of PostgreSQL 18.6; with a fault besides it shows something else.
+the defect of PostgreSQL 18.6; with another fault as well it shows another symptom.
 """
 
 from __future__ import annotations

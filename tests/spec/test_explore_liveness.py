@@ -31,7 +31,7 @@ def verdict(machine, config, prop=ENDS):
     return check_property(explore(machine, config, final=GONE), prop)
 
 
-def test_a_shutdown_that_tells_everybody_ends():
+def test_a_shutdown_that_signals_all_children_ends():
     said = verdict(TOY, SMALL)
     assert said.holds
     assert said.states == 15

@@ -119,7 +119,7 @@ def test_a_counter_below_zero_makes_the_search_fail():
     assert found.trace_to(state).actions == ("start_up",)
 
 
-def test_dead_actions_are_told_from_those_that_parameters_rule_out():
+def test_dead_actions_exclude_those_that_parameters_rule_out():
     never = action(
         "never", Actor.CHILD, [(writer == Child.SIGNALLED) & fatal & (pm == Pm.GONE)], []
     )

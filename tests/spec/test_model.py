@@ -34,7 +34,7 @@ def explored(request: pytest.FixtureRequest) -> Exploration:
     return explore(MACHINE, CONFIGS[request.param], final=EXITED)
 
 
-def test_no_claim_fails_and_nobody_is_stuck(explored: Exploration) -> None:
+def test_no_claim_fails_and_no_state_is_a_deadlock(explored: Exploration) -> None:
     """Claims hold as stated, exceptions included; only an ended postmaster has no step left."""
     assert explored.complete
     assert not explored.violated
@@ -44,7 +44,7 @@ def test_no_claim_fails_and_nobody_is_stuck(explored: Exploration) -> None:
 
 
 def test_sizes_are_pinned(explored: Exploration) -> None:
-    """The number of states and steps is what it was when somebody last looked at the change."""
+    """The number of states and steps is the reviewed one."""
     found = (explored.states, explored.depth, explored.transitions)
     assert found == SIZES[explored.program.config.name]
 

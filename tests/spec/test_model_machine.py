@@ -48,13 +48,13 @@ class Life(RuleBasedStateMachine):
     program: Program
     claims: Sequence[Claim]
     held: Callable[[int], int]
-    told: list[str]
-    """The story of the life that was lived last: after a failure, the shrunk one."""
+    last: list[str]
+    """The actions of the last run: after a failure, those of the shrunk one."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.story: list[str] = []
-        type(self).told = self.story
+        self.taken: list[str] = []
+        type(self).last = self.taken
         self.state = -1
         self.steps: dict[int, int] = {}
 
@@ -70,14 +70,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(wanted=st.lists(st.integers(0, MOST_ACTIONS), min_size=BATCH, max_size=BATCH))
     def go_on(self, wanted: list[int]) -> None:
-        """Of these actions, each that can happen in its turn; 0 is none.
+        """Take these actions in order, each that is enabled; 0 takes no action.
 
         A number means the same action wherever it stands, and nothing where that cannot happen:
         so each can be taken out by itself, and the life that is left is as short as can be.
         """
         for number in wanted:
             if number - 1 in self.steps:
-                self.story.append(self.program.actions[number - 1].name)
+                self.taken.append(self.program.actions[number - 1].name)
                 self.go_to(self.steps[number - 1])
                 self.claims_hold()
 
@@ -99,7 +99,7 @@ def life_of(machine: Machine, config: str, claims: Sequence[Claim]) -> type[Life
         "program": program,
         "claims": claims,
         "held": staticmethod(held),
-        "told": [],
+        "last": [],
     }
     return type("LifeOfModel", (Life,), members)
 
@@ -114,7 +114,7 @@ def live(life: type[Life], *, examples: int, steps: int) -> None:
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
-            # The phase "explain" runs a failing life many times more; the story says enough.
+            # The phase "explain" repeats a failing run many times; its actions say enough.
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         ),
@@ -126,13 +126,13 @@ def test_random_lives_keep_the_claims(config: str) -> None:
     """Whatever comes after whatever, every claim holds in every state."""
     life = life_of(MACHINE, config, MACHINE.claims)
     live(life, examples=25, steps=20)
-    assert life.told
+    assert life.last
 
 
 @pytest.mark.parametrize(
     "mutant", [m for m in MUTANTS if m.name in SHORT_LIVED], ids=lambda m: m.name
 )
-def test_a_wrong_model_is_shrunk_to_its_shortest_story(mutant: Mutant) -> None:
+def test_a_wrong_model_is_shrunk_to_its_shortest_trace(mutant: Mutant) -> None:
     """The life that shows the fault is as short as the shortest trace that exploration finds."""
     machine = mutant.apply(MACHINE)
     claim = next(c for c in machine.claims if c.name == mutant.killed_by)
@@ -141,7 +141,7 @@ def test_a_wrong_model_is_shrunk_to_its_shortest_story(mutant: Mutant) -> None:
         live(life, examples=300, steps=12)
     found = explore(machine, CONFIGS[mutant.config], claims=[claim], stop_at_violation=True)
     shortest = found.path_to(found.violated[claim.name])
-    assert len(life.told) == len(shortest) - 1, life.told
+    assert len(life.last) == len(shortest) - 1, life.last
 
 
 def test_the_mutants_are_all_there() -> None:

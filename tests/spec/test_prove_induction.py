@@ -35,7 +35,7 @@ def test_the_obligation_table_is_complete():
     assert len(report.obligations) == len(rows) * len(columns)
 
 
-def test_the_limit_holds_for_every_limit_once_the_told_are_counted():
+def test_the_limit_holds_for_every_limit_once_signalled_clients_count():
     """`clients <= limit` is kept by every action for any number of clients and any limit."""
     report = check(TOY)
     assert status(report)["limit_is_kept"] is Status.PROVED
@@ -67,7 +67,7 @@ def test_a_counterexample_is_small():
     assert "clients_signalled: 0 -> 1" in found.text()
 
 
-def test_a_claim_false_at_first_is_told_so():
+def test_a_claim_that_is_false_initially_is_reported():
     report = check(with_claims(claim("runs", pm == Pm.RUN, pm == Pm.RUN)))
     initial = [e for e in report.counterexamples if e.action == INIT]
     assert len(initial) == 1
@@ -83,12 +83,12 @@ def test_a_count_below_zero_is_an_obligation_of_its_own():
 
 
 def test_a_pinned_parameter_is_pinned():
-    """Only the patient parent leaves its clients untold."""
-    nobody = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
-    assert check(nobody, {"patient": True}).proved
-    assert not check(nobody, {"patient": False}).proved
+    """Only the patient parent does not signal its clients."""
+    machine = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
+    assert check(machine, {"patient": True}).proved
+    assert not check(machine, {"patient": False}).proved
     with pytest.raises(ValueError, match="no parameter patience"):
-        check(nobody, {"patience": True})
+        check(machine, {"patience": True})
 
 
 def test_an_action_that_nothing_enables_is_reported():
@@ -132,10 +132,10 @@ def test_false_lemmas_are_not_learnt():
 
 
 def test_several_pins_at_once_in_processes():
-    nobody = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
+    machine = with_claims(claim("no_client_is_signalled", signalled == 0, signalled >= 1))
     seen = []
     reports = prove_each(
-        replace(nobody, name="toy-that-is-not-on-file"),
+        replace(machine, name="toy-that-is-not-on-file"),
         [{"patient": True}, {"patient": False}],
         progress=lambda at, text: seen.append(at),
     )

@@ -78,7 +78,7 @@ def test_what_never_meets_is_found_smallest_sets_first():
 
 
 def test_the_filter_drops_what_a_step_breaks():
-    """Nobody connects before RUN; but that nobody ever connects is broken by a client."""
+    """No client connects before RUN; a client breaks the lemma that no client ever connects."""
     true, false = mask(START, Some("clients_signalled")), mask(Some("clients"))
     filter_ = Houdini(TOY, {}, FACTS, [])
     assert filter_.settle([true, false]) == []

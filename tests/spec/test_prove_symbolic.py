@@ -100,7 +100,7 @@ def test_conjunctions_fold(circuit):
     assert circuit.choose(a, TRUE, FALSE) == a
 
 
-def test_nobody_left_is_a_conjunction_without_sums(circuit):
+def test_no_client_left_is_a_conjunction_without_sums(circuit):
     x, y = circuit.counter("x"), circuit.counter("y")
     both = circuit.conj((circuit.is_zero(x), circuit.is_zero(y)))
     assert circuit.is_zero(add(x, y)) == both

@@ -30,7 +30,7 @@ def test_weight_nought_forbids_and_weights_prefer():
     assert busy.actions.count("writer_ends[crash]") > 10
 
 
-def test_a_walk_ends_where_it_is_told_to():
+def test_a_walk_ends_at_its_until_condition():
     ended = walk(5, until=pm == Pm.RUN)
     assert ended.actions == ("start_up",)
 

@@ -65,7 +65,7 @@ class Connection:
         return wake
 
     def receive(self) -> bytes | None:
-        """Return the data that has arrived: b"" at end of file, None if there is none yet."""
+        """Return the data that has arrived: b"" at end of file, None if no data has arrived."""
         if self._unread:
             early, self._unread = self._unread, b""
             return early

@@ -21,6 +21,6 @@ def parse_bool(text: str) -> bool | None:
 
 
 def atoi(text: str) -> int:
-    """Read the number at the beginning of a text, 0 if there is none."""
+    """Read the number at the beginning of a text, 0 if it begins with no number."""
     match = re.match(r"\s*([+-]?\d+)", text)
     return int(match[1]) if match else 0

@@ -50,7 +50,7 @@ class Client(Protocol):
         """
 
     def receive(self) -> bytes | None:
-        """Return the data that has arrived: b"" at end of file, None if there is none yet."""
+        """Return the data that has arrived: b"" at end of file, None if no data has arrived."""
 
     def send(self, data: bytes) -> None:
         """Append to the output buffer, and flush it when it is full.

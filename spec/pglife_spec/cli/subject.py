@@ -104,7 +104,7 @@ class Subject:
         """The named configuration, or the default one of a release.
 
         Raises:
-            MisuseError: there is none of this name, or it is of another release.
+            MisuseError: the name is unknown, or the configuration is of another release.
         """
         wanted = name or f"{default}-{(release or NEWEST).number}"
         if wanted not in self.configs:

@@ -51,7 +51,7 @@ class Exploration:
         finals: how many states have no step left and are meant to be final.
         cuts: how often each action was left out because a counter would leave its bounds.
         underflows: for actions that would take a counter below zero, the first state where.
-        complete: false where the search was told to stop before the end.
+        complete: false if the search stopped before every state was reached.
         seconds: how long it took.
     """
 

@@ -198,14 +198,14 @@ class Machine:
                 raise LanguageError(f"{what} declared twice: {', '.join(sorted(twice))}")
 
     def variable(self, name: str) -> Var:
-        """The variable of that name; LanguageError if there is none."""
+        """The variable of that name; LanguageError if it does not exist."""
         for var in self.variables:
             if var.name == name:
                 return var
         raise LanguageError(f"no variable named {name!r}")
 
     def action(self, name: str) -> Action:
-        """The action of that name; LanguageError if there is none."""
+        """The action of that name; LanguageError if it does not exist."""
         for action in self.actions:
             if action.name == name:
                 return action

@@ -93,7 +93,7 @@ class Vocabulary:
         return tuple(self._named)
 
     def sort(self, name: str) -> Sort:
-        """The sort of a variable or parameter; LanguageError if there is none."""
+        """The sort of a variable or parameter; LanguageError if it does not exist."""
         if name not in self._named:
             raise LanguageError(f"a lemma speaks of {name!r}, which the machine does not have")
         return self._named[name].sort
@@ -165,7 +165,7 @@ class Vocabulary:
                 return f"{_plus(small, plus_small)} <= {_plus(large, plus_large)}"
 
     def parse(self, line: str) -> Lemma:
-        """The lemma that a line of text states; LanguageError if it is none."""
+        """The lemma that a line of text states; LanguageError if the line is invalid."""
         given, arrow, then = line.rpartition("->")
         facts = tuple(self._parse(f) for f in given.split(" and ")) if arrow else ()
         if then.strip() == "false":

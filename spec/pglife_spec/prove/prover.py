@@ -46,7 +46,7 @@ def prove(
         lemmas: helpers to use instead of those on file; then none are mined.
         mine: learn lemmas anew even if those on file suffice.
         keep: put newly learnt lemmas on file.
-        progress: told what is being worked on.
+        progress: called with what is being worked on.
     """
     start = time.perf_counter()
     pins = dict(fixed or {})
@@ -80,7 +80,7 @@ def check(
         machine: the machine.
         fixed: parameters with one value.
         lemmas: what is assumed and shown along with the claims.
-        progress: told what is being worked on.
+        progress: called with what is being worked on.
         explain: whether failures get their counterexamples made small and replayed.
     """
     start = time.perf_counter()

@@ -61,7 +61,7 @@ class Counterexample:
     below_zero: str = ""
 
     def text(self) -> str:
-        """The story in a few lines: only what differs from a quiet server, or changes."""
+        """The counterexample in a few lines: what differs from an idle server, and what changes."""
         lines = [f"{self.claim} is not kept by {self.action}"]
         if self.action == INIT:
             lines = [f"{self.claim} does not hold initially"]

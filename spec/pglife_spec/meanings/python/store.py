@@ -46,7 +46,7 @@ class CodeStore:
         return found if isinstance(found, CodeType) else None
 
     def put(self, machine: Machine, config: Config, name: str, code: CodeType) -> None:
-        """Keep code for whoever asks next; in one step, for others may be reading."""
+        """Keep code for later processes; atomically, since other processes may be reading."""
         with contextlib.suppress(OSError):
             handle, temporary = tempfile.mkstemp(dir=self._directory)
             with os.fdopen(handle, "wb") as file:
@@ -66,7 +66,7 @@ class CodeStore:
 
 @cache
 def _fingerprint() -> str:
-    """All that generated code depends on besides machine and configuration."""
+    """All that generated code depends on, except machine and configuration."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256(importlib.util.MAGIC_NUMBER)
     for source in sorted(package.rglob("*.py")):

@@ -8,8 +8,8 @@ A formula is a whole number: TRUE, FALSE, or a node, its negation the negative. 
 postmaster inline its state machine, so most of a symbolic step folds to a constant once the
 guards are known; folding happens here, at a fraction of what building the z3 terms would cost.
 Enums are one-hot: a Boolean a member. Counts are sums of guarded counters, compared by linear
-arithmetic only where no cheaper reading exists: the question asked most, `nobody is left`, is a
-conjunction.
+arithmetic only where no cheaper reading exists: the question asked most, whether all
+counts are zero, is a conjunction.
 """
 
 from __future__ import annotations
