@@ -378,7 +378,7 @@ FAULTS = [
         "postmaster/perform.py",
         'f"Ecould not fork',
         'f"Fcould not fork',
-        "test_a_client_is_told_that_it_could_not_be_given_a_process",
+        "test_a_client_receives_the_fork_failure",
         "answer_of_the_postmaster",
     ),
     Fault(

@@ -65,7 +65,7 @@ def no_child(name: str) -> str:
 
 
 def answer_of_the_postmaster(cluster: Cluster) -> bytes:
-    """All that a new client hears whom the postmaster answers itself."""
+    """All bytes that a new client receives from the postmaster itself."""
     client = cluster.silent_client(wait_for_child=False)
     said = client.client.receive_rest(deadlines.ANSWER_LIMIT * cluster.scale)
     client.disconnect()
@@ -82,9 +82,9 @@ FORK_FAILED = f"E{NO_PROCESS}\n\0".encode()
     needs=[Need.OS_SIGNALS],
     spec=actions.fork_for_client_fails,
 )
-def test_a_client_is_told_that_it_could_not_be_given_a_process(cluster: Cluster) -> None:
-    """A client for whom no process can be forked hears it from the postmaster itself, in the words
-    of the log and in the protocol's old form, and the connection ends; nobody else is troubled."""
+def test_a_client_receives_the_fork_failure(cluster: Cluster) -> None:
+    """When fork fails the postmaster sends the client the log line in the old protocol's form and
+    closes the connection; no other session is affected."""
     before = {kid.key for kid in cluster.children()}
     with cluster.session() as session:
         then = cluster.since()
@@ -143,8 +143,8 @@ def test_a_fork_that_failed_gives_its_slot_back(cluster: Cluster) -> None:
     spec=actions.fork_for_client_fails,
 )
 def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -> None:
-    """A client that a smart shutdown refuses is told of the fork that failed and not of the
-    shutdown, which ends as it would have."""
+    """During a smart shutdown a client whose fork fails receives the fork failure, not the
+    shutdown's refusal; the shutdown completes."""
     with pin_smart_pending(cluster) as session, pin_fork_failure(cluster):
         assert answer_of_the_postmaster(cluster) == FORK_FAILED
         assert session.query("select 1") == [("1",)]
@@ -234,7 +234,7 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
     assert not cluster.children(Kind.CHECKPOINTER)
     lift_limit(cluster)
     barrier.open()
-    # Somebody who connects makes the loop turn; nobody else may for a minute.
+    # A new client wakes the event loop; otherwise it may sleep for a minute.
     cluster.attempt()
     then.expect_ready()
 
@@ -270,9 +270,9 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
     needs=[*CRASH, Need.AUTOVACUUM_WORKER],
 )
 @settings(autovacuum_naptime=4)
-def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: Cluster) -> None:
-    """An autovacuum launcher whose worker could not be forked is told so: it asks again after a
-    second, for as long as it takes, and does not wait half its nap for a worker that is none."""
+def test_the_autovacuum_launcher_is_notified_of_a_failed_fork(cluster: Cluster) -> None:
+    """The postmaster notifies the autovacuum launcher of a failed fork: the launcher requests a
+    worker again every second and does not wait for the missing worker to start."""
     then = cluster.since()
     with pin_fork_failure(cluster):
         first = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
@@ -280,13 +280,13 @@ def test_the_autovacuum_launcher_hears_that_its_worker_was_not_forked(cluster: C
         for _ in range(2):
             record = then.expect_log(no_child("autovacuum worker"), deadlines.START_LIMIT)
             then = cluster.after(record)
-        # Only until here: one that has been forked may well be slow.
+        # Only until here: a worker that was forked may be slow to start.
         cluster.since(first).expect_no_log("took too long to start; canceled")
     then.expect_log("^autovacuum: processing database", deadlines.START_LIMIT)
-    # It has stopped to ask: whoever comes besides has no place to take.
+    # The launcher has stopped its requests: a further worker would find no entry.
     needless, late = "^autovacuum worker started without a worker entry$", "took too long to start"
     cluster.expect_still(
-        "none besides",
+        "no further worker",
         lambda: then.find_log(needless) is None or then.find_log(late) is not None,
         1.5,
     )
@@ -337,10 +337,9 @@ def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     source="postmaster.c: report_fork_failure_to_client()",
     needs=[Need.OS_SIGNALS],
 )
-@pytest.mark.unmonitored("the monitor does not hear of a client who has gone before its turn")
-def test_a_client_that_has_gone_is_not_told_for_ever(cluster: Cluster) -> None:
-    """A postmaster that has no process for a client, who is not there any more to hear of it,
-    goes on to the next one."""
+@pytest.mark.unmonitored("the monitor does not see a client that disconnects before its accept")
+def test_a_disconnected_client_does_not_block_the_postmaster(cluster: Cluster) -> None:
+    """When fork fails for a client that has disconnected, the postmaster serves the next client."""
     then = cluster.since()
     with pin_fork_failure(cluster):
         with StoppedPostmaster(cluster):

@@ -34,18 +34,18 @@ INSUFFICIENT_PRIVILEGE = "42501"
 INVALID_AUTHORIZATION = "28000"
 UNDEFINED_DATABASE = "3D000"
 
-Told = tuple[str | None, str | None]
+Refusal = tuple[str | None, str | None]
 
 
 def in_version(cluster: Cluster, text: str) -> str:
-    """What is said of superusers' slots."""
+    """The release's message about slots reserved for superusers."""
     return text if cluster.target.version.major >= 16 else FOR_SUPERUSERS_15
 
 
 def refused(
     cluster: Cluster, user: str, database: str = "postgres", *, replication: bool = False
-) -> Told:
-    """What this user is told who must not get in."""
+) -> Refusal:
+    """The SQLSTATE and message that refuse this user; (None, 'admitted') without a refusal."""
     parameters = {"replication": "true"} if replication else {}
     attempt = cluster.attempt(user=user, database=database, parameters=parameters)
     if attempt.outcome is Outcome.ADMITTED:
@@ -104,21 +104,21 @@ def test_places_reserved_for_superusers(cluster: Cluster) -> None:
     """The last places are for superusers alone, and they get them all."""
     boss = boss_of(cluster, "create role alice login")
     cluster.session(user="alice")
-    told = (TOO_MANY_CONNECTIONS, in_version(cluster, FOR_SUPERUSERS))
-    assert refused(cluster, "alice") == told
+    expected = (TOO_MANY_CONNECTIONS, in_version(cluster, FOR_SUPERUSERS))
+    assert refused(cluster, "alice") == expected
     cluster.session()
-    assert refused(cluster, "alice") == told
+    assert refused(cluster, "alice") == expected
     cluster.session()
     assert refused(cluster, "postgres") == (TOO_MANY_CONNECTIONS, TOO_MANY_CLIENTS)
     leave(boss)
-    assert refused(cluster, "alice") == told
+    assert refused(cluster, "alice") == expected
     cluster.session()
 
 
 @claim("CN-31", "CN-34", source="proc.c: InitProcess()", needs=ROLES)
 @settings(max_connections=3, superuser_reserved_connections=0)
-def test_nothing_is_reserved(cluster: Cluster) -> None:
-    """With no reserved place everybody gets the last one."""
+def test_no_reserved_slots(cluster: Cluster) -> None:
+    """Without reserved slots any role may take the last connection."""
     leave(boss_of(cluster, "create role alice login"))
     for _ in range(3):
         cluster.session(user="alice")
@@ -136,10 +136,13 @@ def test_limit_of_a_role(cluster: Cluster) -> None:
         "create role chief login superuser connection limit 0",
     )
     session = cluster.session(user="alice")
-    told = 'too many connections for role "{}"'
-    assert refused(cluster, "alice") == (TOO_MANY_CONNECTIONS, told.format("alice"))
-    assert refused(cluster, "alice", "template1") == (TOO_MANY_CONNECTIONS, told.format("alice"))
-    assert refused(cluster, "hermit") == (TOO_MANY_CONNECTIONS, told.format("hermit"))
+    expected = 'too many connections for role "{}"'
+    assert refused(cluster, "alice") == (TOO_MANY_CONNECTIONS, expected.format("alice"))
+    assert refused(cluster, "alice", "template1") == (
+        TOO_MANY_CONNECTIONS,
+        expected.format("alice"),
+    )
+    assert refused(cluster, "hermit") == (TOO_MANY_CONNECTIONS, expected.format("hermit"))
     cluster.session(user="chief")
     leave(session)
     cluster.session(user="alice")
@@ -149,59 +152,59 @@ def test_limit_of_a_role(cluster: Cluster) -> None:
 
 @claim("CN-53", source="postinit.c: CheckMyDatabase()", needs=ROLES)
 def test_limit_of_a_database(cluster: Cluster) -> None:
-    """A database's sessions are counted against its limit, of whomever; superusers get in."""
+    """A database's limit counts the sessions of all roles; superusers are exempt from it."""
     boss = boss_of(cluster, "create role alice login", "alter database postgres connection limit 1")
-    told = (TOO_MANY_CONNECTIONS, 'too many connections for database "postgres"')
+    expected = (TOO_MANY_CONNECTIONS, 'too many connections for database "postgres"')
     session = cluster.session(user="alice")
-    assert refused(cluster, "alice") == told
+    assert refused(cluster, "alice") == expected
     chief = cluster.session()
     leave(session)
-    assert refused(cluster, "alice") == told
+    assert refused(cluster, "alice") == expected
     leave(chief)
     leave(cluster.session(user="alice"))
     boss.query("alter database postgres connection limit 0")
-    assert refused(cluster, "alice") == told
+    assert refused(cluster, "alice") == expected
     cluster.session(user="alice", database="template1")
     boss.query("alter database postgres connection limit -1")
     cluster.session(user="alice")
 
 
 @claim("CN-51", "CN-52", source="postinit.c: CheckMyDatabase()", needs=ROLES)
-def test_database_that_lets_nobody_in(cluster: Cluster) -> None:
-    """With datallowconn off not even superusers get in; without CONNECT only they do."""
+def test_database_that_accepts_no_connections(cluster: Cluster) -> None:
+    """Without datallowconn a database refuses every role; without CONNECT all but superusers."""
     boss = boss_of(
         cluster, "create role alice login", "alter database postgres allow_connections false"
     )
     for database in ("postgres", "template0"):
-        told = f'database "{database}" is not currently accepting connections'
+        expected = f'database "{database}" is not currently accepting connections'
         for user in ("alice", "postgres"):
-            assert refused(cluster, user, database) == (OBJECT_NOT_IN_PREREQUISITE_STATE, told)
+            assert refused(cluster, user, database) == (OBJECT_NOT_IN_PREREQUISITE_STATE, expected)
     boss.query("alter database postgres allow_connections true")
     boss.query("revoke connect on database postgres from public")
-    told = 'permission denied for database "postgres"'
-    assert refused(cluster, "alice") == (INSUFFICIENT_PRIVILEGE, told)
+    expected = 'permission denied for database "postgres"'
+    assert refused(cluster, "alice") == (INSUFFICIENT_PRIVILEGE, expected)
     cluster.session()
     boss.query("grant connect on database postgres to alice")
     cluster.session(user="alice")
 
 
 @claim("CN-35", "CN-36", "CN-39", source="miscinit.c: InitializeSessionUserId()", needs=ROLES)
-def test_names_that_are_nobodys(cluster: Cluster) -> None:
-    """A role must be there and may log in, a database must be there."""
+def test_missing_roles_and_databases(cluster: Cluster) -> None:
+    """The role must exist and have LOGIN; the database must exist."""
     boss_of(cluster, "create role bob nologin superuser")
-    for user, told in (
+    for user, expected in (
         ("bob", 'role "bob" is not permitted to log in'),
         ("nobody", 'role "nobody" does not exist'),
     ):
-        assert refused(cluster, user) == (INVALID_AUTHORIZATION, told)
-    told = 'database "nowhere" does not exist'
-    assert refused(cluster, "postgres", "nowhere") == (UNDEFINED_DATABASE, told)
+        assert refused(cluster, user) == (INVALID_AUTHORIZATION, expected)
+    expected = 'database "nowhere" does not exist'
+    assert refused(cluster, "postgres", "nowhere") == (UNDEFINED_DATABASE, expected)
 
 
 @claim("CN-32", source="proc.c: InitProcess()", needs=[*ROLES, Need.WALSENDER])
 @settings(max_connections=3, superuser_reserved_connections=0, max_wal_senders=1)
-def test_walsenders_have_places_of_their_own(cluster: Cluster) -> None:
-    """Neither are sessions counted against walsenders, nor walsenders against sessions."""
+def test_walsenders_have_slots_of_their_own(cluster: Cluster) -> None:
+    """Sessions do not count against max_wal_senders, nor walsenders against max_connections."""
     boss = boss_of(cluster)
     cluster.session()
     cluster.session()
@@ -210,10 +213,10 @@ def test_walsenders_have_places_of_their_own(cluster: Cluster) -> None:
     exceeds = 'number of requested standby connections exceeds "max_wal_senders" (currently 1)'
     if cluster.target.version.major < 17:
         exceeds = exceeds.replace('"', "")
-    told = (TOO_MANY_CONNECTIONS, exceeds)
-    assert refused(cluster, "postgres", replication=True) == told
+    expected = (TOO_MANY_CONNECTIONS, exceeds)
+    assert refused(cluster, "postgres", replication=True) == expected
     leave(boss)
-    assert refused(cluster, "postgres", replication=True) == told
+    assert refused(cluster, "postgres", replication=True) == expected
     cluster.session()
     leave(sender)
     leave(cluster.session(parameters=parameters))
@@ -222,12 +225,12 @@ def test_walsenders_have_places_of_their_own(cluster: Cluster) -> None:
 
 @claim("CN-38", source="postinit.c: InitPostgres()", needs=[*ROLES, Need.WALSENDER])
 def test_walsenders_need_the_attribute(cluster: Cluster) -> None:
-    """Only roles with REPLICATION, or superusers, become walsenders."""
+    """A walsender's role needs REPLICATION or superuser."""
     boss_of(cluster, "create role alice login", "create role rita login replication")
-    told = "permission denied to start WAL sender"
+    expected = "permission denied to start WAL sender"
     if cluster.target.version.major < 16:
-        told = "must be superuser or replication role to start walsender"
-    assert refused(cluster, "alice", replication=True) == (INSUFFICIENT_PRIVILEGE, told)
+        expected = "must be superuser or replication role to start walsender"
+    assert refused(cluster, "alice", replication=True) == (INSUFFICIENT_PRIVILEGE, expected)
     for user in ("rita", "postgres"):
         leave(cluster.session(user=user, parameters={"replication": "true"}))
 
@@ -235,8 +238,8 @@ def test_walsenders_need_the_attribute(cluster: Cluster) -> None:
 @claim("CN-31", source="proc.c: ProcKill()", needs=[Need.SQL_FUNCTIONS, Need.FULL_SQL])
 @settings(max_connections=3, superuser_reserved_connections=0)
 @pytest.mark.parametrize("end", ["close", "disconnect", "terminate", "crash"])
-def test_places_are_given_back(cluster: Cluster, end: str) -> None:
-    """However sessions end, all their places are there again."""
+def test_ended_sessions_free_their_slots(cluster: Cluster, end: str) -> None:
+    """Sessions free their slots however they end."""
     for has_ended in (False, True):
         sessions = [cluster.session() for _ in range(3)]
         assert refused(cluster, "postgres") == (TOO_MANY_CONNECTIONS, TOO_MANY_CLIENTS)

@@ -1,7 +1,7 @@
-"""How many of each kind there can be, and that what they held is given back.
+"""Each kind of child has a limited number of slots, and a reaped child frees its slot.
 
-Source       rules CN-06, CN-30 to CN-32, SV-28, SV-40, SV-47, IO-02, IO-05; pmchild.c (18):
-             InitPostmasterChildSlots(), AssignPostmasterChildSlot(), ReleasePostmasterChildSlot().
+Source: pmchild.c: InitPostmasterChildSlots(), AssignPostmasterChildSlot(),
+ReleasePostmasterChildSlot()
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ MOST_IO_WORKERS = 32
 
 
 def room(cluster: Cluster) -> int:
-    """Children that may be on their way in or in, with the settings FEW."""
+    """Client children that may exist at once with the settings FEW."""
     if cluster.target.version.major >= 18:
         return 2 * (3 + 1)
-    # Autovacuum workers and launcher and background workers count, and one of those is there.
+    # Autovacuum and background workers count too, and one background worker is running.
     return 2 * (3 + 1 + 1 + 1 + 1) - 1
 
 
 def expect_too_many(session: Session, outcome: Outcome) -> None:
-    """Refused as one too many."""
+    """The session was refused with 'too many clients'."""
     assert outcome is Outcome.REFUSED
     assert session.refusal is not None
-    told = session.refusal.severity, session.refusal.sqlstate, session.refusal.message
-    assert told == ("FATAL", TOO_MANY_CONNECTIONS, TOO_MANY_CLIENTS)
+    found = session.refusal.severity, session.refusal.sqlstate, session.refusal.message
+    assert found == ("FATAL", TOO_MANY_CONNECTIONS, TOO_MANY_CLIENTS)
 
 
 def leave(cluster: Cluster, session: Session) -> None:
-    """Say goodbye, and wait until what it held has been given back."""
+    """Close the session and wait until its child is reaped."""
     child = session.child
     session.close()
     cluster.expect_death(child)
 
 
-def expect_nobody(cluster: Cluster) -> None:
-    """All children of clients have ended."""
+def expect_no_client_children(cluster: Cluster) -> None:
+    """Wait until all children of clients have been reaped."""
     kinds = (Kind.CLIENT_BACKEND, Kind.UNKNOWN)
     cluster.wait_for(
         "the end of all clients' children",
@@ -70,16 +70,16 @@ def expect_nobody(cluster: Cluster) -> None:
 @claim("CN-06", "CN-30", "CN-31", "SV-28", "SV-40", source=POOLS)
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
-def test_clients_that_may_be_on_their_way_in(cluster: Cluster) -> None:
-    """Twice as many as may be in can wait to be let in; who comes then is refused, until one of
-    them has gone."""
+def test_clients_before_authentication(cluster: Cluster) -> None:
+    """Twice as many clients may connect as may be authenticated; one more is refused until a
+    client's child is reaped."""
     silent = [cluster.silent_client() for _ in range(room(cluster))]
     one_too_many = cluster.attempt()
     expect_too_many(one_too_many, one_too_many.outcome)
     admitted = [silent.pop() for _ in range(3)]
     for client in admitted:
         assert client.send_startup_packet(POSTGRES) is Outcome.ADMITTED
-    # It has a slot, but there is no place for it in shared memory.
+    # Its child has a slot, but no PGPROC is free.
     client = silent.pop()
     expect_too_many(client, client.send_startup_packet(POSTGRES))
     client.disconnect()
@@ -94,8 +94,8 @@ def test_clients_that_may_be_on_their_way_in(cluster: Cluster) -> None:
 @claim("CN-31", "CN-32", source=POOLS, needs=[Need.WALSENDER])
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
-def test_walsenders_have_places_of_their_own(cluster: Cluster) -> None:
-    """max_wal_senders is neither part of max_connections nor of use to others."""
+def test_walsenders_have_slots_of_their_own(cluster: Cluster) -> None:
+    """max_wal_senders is not part of max_connections, and sessions cannot use its slots."""
     sessions = [cluster.session() for _ in range(3)]
     refused = cluster.attempt()
     expect_too_many(refused, refused.outcome)
@@ -119,14 +119,14 @@ def test_walsenders_have_places_of_their_own(cluster: Cluster) -> None:
 @claim("SV-47", "CN-30", source="pmchild.c: ReleasePostmasterChildSlot()")
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
-def test_whoever_goes_gives_back_what_it_held(cluster: Cluster) -> None:
-    """After more clients of every fate than there is room for, there is as much room as before."""
+def test_every_ended_child_frees_its_slot(cluster: Cluster) -> None:
+    """Closed, failed and refused clients, more than there are slots, leave all slots free."""
     for _ in range(room(cluster) // 2 + 1):
         cluster.session().close()
         assert exchange(cluster, b"\0\0\0\0").exit_code == 0
-        expect_nobody(cluster)
+        expect_no_client_children(cluster)
         assert cluster.refusal_of_new_client(user="nobody").sqlstate == "28000"
-        expect_nobody(cluster)
+        expect_no_client_children(cluster)
     silent = [cluster.silent_client() for _ in range(room(cluster))]
     one_too_many = cluster.attempt()
     expect_too_many(one_too_many, one_too_many.outcome)
@@ -136,26 +136,26 @@ def test_whoever_goes_gives_back_what_it_held(cluster: Cluster) -> None:
 @claim("IO-02", "IO-05", source="postmaster.c: maybe_adjust_io_workers()", needs=[Need.IO_WORKERS])
 @settings(io_workers=str(MOST_IO_WORKERS))
 @pytest.mark.unmonitored("the model has three io workers")
-def test_as_many_io_workers_as_there_may_be(cluster: Cluster) -> None:
-    """32 io workers are numbered from 0 to 31, and each that goes is replaced."""
+def test_the_most_io_workers(cluster: Cluster) -> None:
+    """32 io workers are numbered from 0 to 31, and one that exits is replaced."""
 
     def numbers() -> list[int]:
         titles = [kid.title for kid in cluster.children(Kind.IO_WORKER)]
         shown = [title.rpartition(" ")[2] for title in titles]
         return sorted(int(number) for number in shown if number)
 
-    everybody = list(range(MOST_IO_WORKERS))
-    cluster.wait_for("all io workers", lambda: numbers() == everybody)
+    all_numbers = list(range(MOST_IO_WORKERS))
+    cluster.wait_for("all io workers", lambda: numbers() == all_numbers)
     first, *_, last = cluster.children(Kind.IO_WORKER)
     for kid in (first, last):
         cluster.signal_child(kid, signal.SIGUSR2)
         cluster.expect_death(kid)
-        cluster.wait_for("all io workers again", lambda: numbers() == everybody)
+        cluster.wait_for("all io workers again", lambda: numbers() == all_numbers)
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 
-# Slots by number, as 18 logs them.
+# Slot numbers, as 18 logs them.
 
 _ASSIGNED = re.compile(r"assigned pm child slot (\d+) for (.+)")
 WORKERS = {"max_worker_processes": "5", "autovacuum_worker_slots": "4"}
@@ -175,11 +175,11 @@ SIZES = (
     ("wal_writer", 1),
     ("syslogger", 1),
 )
-"""Pools in the order in which they are numbered."""
+"""The pools in the order of their slot numbers."""
 
 
 def slot_numbers(cluster: Cluster, since: Since | None = None) -> dict[str, list[int]]:
-    """Which slots each kind was given, in order."""
+    """The slot numbers assigned to each kind, in order."""
     found: dict[str, list[int]] = {}
     for record in (since or cluster.all_log()).log():
         if match := _ASSIGNED.fullmatch(record.message):
@@ -191,7 +191,7 @@ def slot_numbers(cluster: Cluster, since: Since | None = None) -> dict[str, list
 @settings(**FEW | WORKERS, archive_mode="on", archive_command="true", summarize_wal="on")
 @TOO_MANY_FOR_THE_MODEL
 def test_each_kind_has_a_pool_of_its_own(stopped_cluster: Cluster) -> None:
-    """Slots are numbered kind by kind; a kind takes its lowest first, and the last given back."""
+    """Each kind has consecutive slots; it takes the lowest first, then the last one freed."""
     cluster = stopped_cluster
     cluster.start()
     firsts = dict(

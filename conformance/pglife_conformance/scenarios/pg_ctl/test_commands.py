@@ -1,6 +1,6 @@
-"""pg_ctl: commands that do not wait; words and exit codes.
+"""Messages and exit codes of the pg_ctl commands that do not wait.
 
-Source       rules CT-01, CT-04, CT-08, CT-12 to CT-17; src/bin/pg_ctl/pg_ctl.c.
+Source: pg_ctl.c: do_status(), do_stop(), do_reload(), do_promote(), do_logrotate(), do_kill()
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ PG_CTL = [Need.PG_CTL]
 ADVICE = 'Try "pg_ctl --help" for more information.\n'
 
 
-def pid_of_nobody() -> int:
-    """A pid that no process has: that of one that has just ended."""
+def unused_pid() -> int:
+    """The pid of a process that has been reaped."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
 
 
 def pid_file_path(cluster: Cluster) -> str:
-    """As pg_ctl names it."""
+    """The pid file's path as pg_ctl prints it."""
     return str(cluster.data / "postmaster.pid")
 
 
 def no_pid_file(cluster: Cluster) -> str:
-    """What every command but status and start says without one."""
+    """The message of every command but status and start when the pid file is missing."""
     return f'pg_ctl: PID file "{pid_file_path(cluster)}" does not exist\nIs server running?\n'
 
 
@@ -58,39 +58,39 @@ def test_status_tells_running_from_stopped(stopped_cluster: Cluster) -> None:
 
 @claim("CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
 @pytest.mark.parametrize("command", ["status", "stop", "reload"])
-def test_data_directory_that_is_none(stopped_cluster: Cluster, command: str) -> None:
-    """Without a data directory status exits 4 and every other command 1."""
+def test_missing_or_invalid_data_directory(stopped_cluster: Cluster, command: str) -> None:
+    """Without a valid data directory pg_ctl status exits 4; stop and reload exit 1."""
     cluster = stopped_cluster
     code = 4 if command == "status" else 1
     (cluster.data / "PG_VERSION").rename(cluster.data / "PG_VERSION.away")
     done = cluster.pg_ctl(command)
-    told = f'pg_ctl: directory "{cluster.data}" is not a database cluster directory\n'
-    assert (done.code, done.out, done.err) == (code, "", told)
+    expected = f'pg_ctl: directory "{cluster.data}" is not a database cluster directory\n'
+    assert (done.code, done.out, done.err) == (code, "", expected)
     cluster.data.rename(cluster.data.with_name("away"))
     done = cluster.pg_ctl(command)
-    told = f'pg_ctl: directory "{cluster.data}" does not exist\n'
-    assert (done.code, done.out, done.err) == (code, "", told)
+    expected = f'pg_ctl: directory "{cluster.data}" does not exist\n'
+    assert (done.code, done.out, done.err) == (code, "", expected)
 
 
 @claim("CT-17", source="pg_ctl.c: do_status(), do_stop(), do_reload()", needs=PG_CTL)
-def test_pid_file_of_a_process_that_has_gone(stopped_cluster: Cluster) -> None:
-    """With a stale pid file status exits 3; a signal cannot be sent, and that exits 1."""
+def test_stale_pid_file(stopped_cluster: Cluster) -> None:
+    """With a stale pid file pg_ctl status exits 3; stop, reload and logrotate exit 1."""
     cluster = stopped_cluster
-    pid = pid_of_nobody()
+    pid = unused_pid()
     cluster.write_file("postmaster.pid", f"{pid}\n")
     done = cluster.pg_ctl("status")
     assert (done.code, done.out) == (3, "pg_ctl: no server running\n")
     for command, what in (("stop", "stop"), ("reload", "reload"), ("logrotate", "log rotation")):
         done = cluster.pg_ctl(command)
-        told = f"pg_ctl: could not send {what} signal (PID: {pid}): No such process\n"
-        assert (done.code, done.out, done.err) == (1, "", told)
+        expected = f"pg_ctl: could not send {what} signal (PID: {pid}): No such process\n"
+        assert (done.code, done.out, done.err) == (1, "", expected)
     assert not (cluster.data / "logrotate").exists()
 
 
 @claim("CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
 @pytest.mark.parametrize("text", ["", "nonsense\n"])
 def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
-    """An empty or unreadable pid file makes every command exit 1, and it says which it is."""
+    """With an empty or invalid pid file pg_ctl exits 1 and reports which of the two it is."""
     cluster = stopped_cluster
     cluster.write_file("postmaster.pid", text)
     path = pid_file_path(cluster)
@@ -101,16 +101,16 @@ def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
 
 
 @claim("CT-08", "CT-15", source="pg_ctl.c: do_stop(), do_restart(), do_status()", needs=PG_CTL)
-def test_single_user_server_is_left_alone(cluster: Cluster) -> None:
-    """A negative pid is a single-user server: status names it, the other commands refuse."""
+def test_single_user_server_receives_no_signal(cluster: Cluster) -> None:
+    """pg_ctl takes a negative pid for a single-user server: status reports it, others refuse."""
     path = cluster.data / "postmaster.pid"
-    # Stopped, for a postmaster ends when it finds another pid in its file (once a minute). What
-    # pg_ctl would send to it waits until it goes on.
+    # The postmaster is stopped: it checks the pid file once a minute and exits when it finds
+    # another pid. A signal from pg_ctl stays pending until the postmaster continues.
     with StoppedPostmaster(cluster):
         lines = path.read_text(encoding="utf-8")
         path.write_text(f"-{lines}", encoding="utf-8")
         try:
-            expect_left_alone(cluster)
+            expect_commands_refuse(cluster)
         finally:
             path.write_text(lines, encoding="utf-8")
     cluster.expect_idle()
@@ -118,8 +118,8 @@ def test_single_user_server_is_left_alone(cluster: Cluster) -> None:
     assert cluster.is_running()
 
 
-def expect_left_alone(cluster: Cluster) -> None:
-    """No command does anything to what it takes for a single-user server."""
+def expect_commands_refuse(cluster: Cluster) -> None:
+    """Status reports a single-user server; every other command exits 1."""
     there = f"single-user server is running (PID: {cluster.pid})\n"
     done = cluster.pg_ctl("status")
     assert (done.code, done.out) == (0, f"pg_ctl: {there}")
@@ -138,7 +138,7 @@ def expect_left_alone(cluster: Cluster) -> None:
 @claim("CT-08", "CT-12", "CT-13", "CT-14", source="pg_ctl.c: do_stop()", needs=PG_CTL)
 @pytest.mark.parametrize("command", ["stop", "reload", "promote", "logrotate"])
 def test_commands_without_a_server_fail(stopped_cluster: Cluster, command: str) -> None:
-    """Without a pid file a command exits 1 and asks whether the server is running."""
+    """Without a pid file pg_ctl exits 1 and asks whether the server is running."""
     done = stopped_cluster.pg_ctl(command)
     assert (done.code, done.out, done.err) == (1, "", no_pid_file(stopped_cluster))
     assert not (stopped_cluster.data / command).exists()
@@ -146,8 +146,8 @@ def test_commands_without_a_server_fail(stopped_cluster: Cluster, command: str) 
 
 @claim("CT-12", source="pg_ctl.c: do_reload()", needs=PG_CTL)
 @pytest.mark.parametrize("is_good", [True, False], ids=["good file", "bad file"])
-def test_reload_signals_and_says_no_more(cluster: Cluster, is_good: bool) -> None:
-    """pg_ctl reload exits 0 whether or not the file was good; the server reads it once."""
+def test_reload_does_not_report_a_bad_file(cluster: Cluster, is_good: bool) -> None:
+    """pg_ctl reload exits 0 for a good and a bad file; the server reads the file once."""
     then = cluster.since()
     cluster.configure(**({"work_mem": "5MB"} if is_good else {"work_mem": "nonsense"}))
     done = cluster.pg_ctl("reload")
@@ -165,19 +165,19 @@ def test_primary_cannot_be_promoted(cluster: Cluster) -> None:
     """pg_ctl promote on a primary exits 1, writes no file and sends no signal."""
     then = cluster.since()
     done = cluster.pg_ctl("promote")
-    told = "pg_ctl: cannot promote server; server is not in standby mode\n"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = "pg_ctl: cannot promote server; server is not in standby mode\n"
+    assert (done.code, done.out, done.err) == (1, "", expected)
     assert not (cluster.data / "promote").exists()
     then.expect_no_log("pmsignal")
 
 
 @claim("CT-16", source="pg_ctl.c: do_kill()", needs=PG_CTL)
 @pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "ABRT", "KILL", "TERM", "USR1", "USR2"])
-def test_kill_sends_the_signal_it_is_told(stopped_cluster: Cluster, name: str) -> None:
-    """pg_ctl kill sends exactly the named signal, says nothing, and exits 0."""
+def test_kill_sends_the_named_signal(stopped_cluster: Cluster, name: str) -> None:
+    """pg_ctl kill sends the named signal, prints nothing and exits 0."""
     cluster = stopped_cluster
     number = signal.Signals[f"SIG{name}"]
-    # Any process of the server's user does; this one ends by the default of every signal.
+    # Any process of the server's user will do; sleep keeps every signal's default action.
     become = cluster.target.user.becoming(keep_reading=False)
     with subprocess.Popen(["sleep", "60"], preexec_fn=become, cwd="/") as sleeper:
         try:
@@ -189,24 +189,24 @@ def test_kill_sends_the_signal_it_is_told(stopped_cluster: Cluster, name: str) -
 
 
 @claim("CT-16", source="pg_ctl.c: do_kill(), set_sig()", needs=PG_CTL)
-def test_kill_that_cannot(stopped_cluster: Cluster) -> None:
-    """pg_ctl kill exits 1 for a process that is not there, a name that is none, and no words."""
-    pid = pid_of_nobody()
+def test_kill_that_fails(stopped_cluster: Cluster) -> None:
+    """pg_ctl kill exits 1 for a missing process, an invalid signal name or missing arguments."""
+    pid = unused_pid()
     done = stopped_cluster.pg_ctl("kill", "TERM", str(pid))
-    told = f"pg_ctl: could not send signal 15 (PID: {pid}): No such process\n"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f"pg_ctl: could not send signal 15 (PID: {pid}): No such process\n"
+    assert (done.code, done.out, done.err) == (1, "", expected)
     done = stopped_cluster.pg_ctl("kill", "NONE", str(pid))
-    told = f'pg_ctl: unrecognized signal name "NONE"\n{ADVICE}'
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f'pg_ctl: unrecognized signal name "NONE"\n{ADVICE}'
+    assert (done.code, done.out, done.err) == (1, "", expected)
     target = stopped_cluster.target
     done = target.run(Program.PG_CTL, ["kill", "TERM"])
-    told = f"pg_ctl: missing arguments for kill mode\n{ADVICE}"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f"pg_ctl: missing arguments for kill mode\n{ADVICE}"
+    assert (done.code, done.out, done.err) == (1, "", expected)
 
 
 @claim("CT-01", source="pg_ctl.c: main()", needs=PG_CTL)
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "expected"),
     [
         (["conquer"], 'unrecognized operation mode "conquer"'),
         (["status", "again"], 'too many command-line arguments (first is "again")'),
@@ -215,23 +215,23 @@ def test_kill_that_cannot(stopped_cluster: Cluster) -> None:
     ],
     ids=["mode", "arguments", "shutdown mode", "nothing"],
 )
-def test_bad_command_lines(stopped_cluster: Cluster, args: list[str], told: str) -> None:
-    """A command line that pg_ctl does not understand exits 1 with advice."""
+def test_bad_command_lines(stopped_cluster: Cluster, args: list[str], expected: str) -> None:
+    """For an invalid command line pg_ctl exits 1 and prints its advice."""
     if stopped_cluster.target.version.major < 17:
-        # Earlier releases name the first word of all, not the first that is too many.
-        told = told.replace('"again"', '"status"')
+        # Earlier releases print the first argument, not the first superfluous one.
+        expected = expected.replace('"again"', '"status"')
     done = stopped_cluster.pg_ctl(*args)
-    assert (done.code, done.out, done.err) == (1, "", f"pg_ctl: {told}\n{ADVICE}")
+    assert (done.code, done.out, done.err) == (1, "", f"pg_ctl: {expected}\n{ADVICE}")
 
 
 @claim("CT-01", source="pg_ctl.c: main()", needs=PG_CTL)
 def test_no_data_directory_named(target: Target) -> None:
     """Without -D and PGDATA pg_ctl exits 1."""
     done = target.run(Program.PG_CTL, ["status"])
-    told = (
+    expected = (
         "pg_ctl: no database directory specified and environment variable PGDATA unset\n" + ADVICE
     )
-    assert (done.code, done.out, done.err) == (1, "", told)
+    assert (done.code, done.out, done.err) == (1, "", expected)
 
 
 @claim("CT-04", "ST-01", source="pg_ctl.c: main(); main.c: check_root()", needs=PG_CTL)
@@ -259,8 +259,8 @@ def test_root_is_refused(target: Target, stopped_cluster: Cluster) -> None:
 
 
 @claim("CT-14", source="pg_ctl.c: do_logrotate()", needs=[*PG_CTL, Need.LOGGER])
-def test_logrotate_leaves_its_file_without_a_logger(cluster: Cluster) -> None:
-    """pg_ctl logrotate writes the file and sends USR1; without a logger the file stays."""
+def test_logrotate_without_a_logger(cluster: Cluster) -> None:
+    """pg_ctl logrotate writes its file and signals; without a logger the file remains."""
     done = cluster.pg_ctl("logrotate")
     assert (done.code, done.out, done.err) == (0, "server signaled to rotate log file\n", "")
     assert (cluster.data / "logrotate").exists()

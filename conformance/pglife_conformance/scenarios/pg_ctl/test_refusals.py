@@ -1,6 +1,6 @@
 """pg_ctl and directories, pid files and processes that are not what they should be.
 
-Begin with   test_no_command_goes_without_a_data_directory().
+Begin with   test_every_command_needs_a_data_directory().
 Owns         words and exit codes where there is no server, only a process with its pid.
 Leaves out   starting (test_13_pg_ctl.py), real servers (test_04_pg_ctl.py).
 Source       rules CT-01, CT-08 to CT-17; src/bin/pg_ctl/pg_ctl.c.
@@ -22,7 +22,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.pg_ctl.test_commands import ADVICE, no_pid_file, pid_of_nobody
+from pglife_conformance.scenarios.pg_ctl.test_commands import ADVICE, no_pid_file, unused_pid
 from pglife_conformance.scenarios.pg_ctl.test_start_details import STAND_IN, Stand
 from pglife_conformance.targets.base import Program, Target
 
@@ -54,7 +54,7 @@ def deaf_process(target: Target) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for_request(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
-    """Until the deaf process has been sent INT."""
+    """Wait until SIGINT is pending for the process that blocks it."""
 
     def is_pending() -> bool:
         signals = read_signals(server.pid)
@@ -65,8 +65,8 @@ def wait_for_request(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
 
 @claim("CT-08", "CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_goes_without_a_data_directory(stopped_cluster: Cluster, command: str) -> None:
-    """No directory, none that may be looked at, none of a cluster: 1, and 4 for status."""
+def test_every_command_needs_a_data_directory(stopped_cluster: Cluster, command: str) -> None:
+    """Without a usable data directory pg_ctl status exits 4, every other command 1."""
     stand = Stand(stopped_cluster)
     (stand.data / "PG_VERSION").unlink()
     missing, below_file = stand.data / "missing", stand.script / "below"
@@ -76,10 +76,10 @@ def test_no_command_goes_without_a_data_directory(stopped_cluster: Cluster, comm
         (below_file, f'could not access directory "{below_file}": Not a directory'),
         (stand.data, f'directory "{stand.data}" is not a database cluster directory'),
     ]
-    # All ways for two of them; what the others share is told by one.
-    for path, told in ways if command in ("status", "start") else ways[:1]:
+    # Two commands try every path; the others share the code, so one path is enough.
+    for path, message in ways if command in ("status", "start") else ways[:1]:
         done = stand.run(command, "-D", str(path))
-        assert (done.code, done.out, done.err) == (code, "", f"pg_ctl: {told}\n")
+        assert (done.code, done.out, done.err) == (code, "", f"pg_ctl: {message}\n")
 
 
 @claim("CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
@@ -101,8 +101,8 @@ def test_pid_file_that_cannot_be_opened(stopped_cluster: Cluster, command: str) 
     path = stand.data / "postmaster.pid"
     path.symlink_to("postmaster.pid")
     done = stand.run(command)
-    told = f'pg_ctl: could not open PID file "{path}": Too many levels of symbolic links\n'
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f'pg_ctl: could not open PID file "{path}": Too many levels of symbolic links\n'
+    assert (done.code, done.out, done.err) == (1, "", expected)
 
 
 @claim("CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
@@ -111,8 +111,8 @@ def test_pid_file_of_blanks(stopped_cluster: Cluster) -> None:
     stand = Stand(stopped_cluster)
     path = stand.write("postmaster.pid", " \n")
     done = stand.run("status")
-    told = f'pg_ctl: invalid data in PID file "{path}"\n'
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f'pg_ctl: invalid data in PID file "{path}"\n'
+    assert (done.code, done.out, done.err) == (1, "", expected)
 
 
 @claim("CT-15", source="pg_ctl.c: do_status(), readfile()", needs=STAND_IN)
@@ -136,21 +136,21 @@ def test_status_shows_the_lines_of_the_options(
     with process(stopped_cluster.target, "sleep", "60") as server:
         stand.write("postmaster.pid", f"{server.pid}\n")
         done = stand.run("status")
-    told = f"pg_ctl: server is running (PID: {server.pid})\n{shown}"
-    assert (done.code, done.out, done.err) == (0, told, "")
+    expected = f"pg_ctl: server is running (PID: {server.pid})\n{shown}"
+    assert (done.code, done.out, done.err) == (0, expected, "")
 
 
 @claim("CT-15", "CT-17", source="pg_ctl.c: do_status(), do_restart()", needs=STAND_IN)
-def test_single_user_server_that_has_gone(stopped_cluster: Cluster) -> None:
-    """A negative pid of nobody: status exits 3, a restart starts."""
+def test_stale_pid_file_of_a_single_user_server(stopped_cluster: Cluster) -> None:
+    """With the negative pid of no process pg_ctl status exits 3 and restart starts a server."""
     stand = Stand(stopped_cluster)
-    pid = pid_of_nobody()
+    pid = unused_pid()
     stand.write("postmaster.pid", f"-{pid}\n")
     done = stand.run("status")
     assert (done.code, done.out, done.err) == (3, NOT_RUNNING, "")
     done = stand.run("restart", "-W", "-p", "/bin/echo", "-o", "x", "-l", str(stand.log))
-    told = f"pg_ctl: old server process (PID: {pid}) seems to be gone\nstarting server anyway\n"
-    assert (done.code, done.out, done.err) == (0, "server starting\n", told)
+    expected = f"pg_ctl: old server process (PID: {pid}) seems to be gone\nstarting server anyway\n"
+    assert (done.code, done.out, done.err) == (0, "server starting\n", expected)
 
 
 @claim("CT-15", source="pg_ctl.c: postmaster_is_alive()", needs=PG_CTL)
@@ -186,8 +186,8 @@ def test_waiting_for_an_end_is_counted(stopped_cluster: Cluster, command: str) -
         began = time.monotonic()
         done = stand.run(command, "-t", "1", *words)
         took_s = time.monotonic() - began
-    told = "pg_ctl: server does not shut down\n"
-    assert (done.code, done.out, done.err) == (1, f"{STOPPING} failed\n", told)
+    expected = "pg_ctl: server does not shut down\n"
+    assert (done.code, done.out, done.err) == (1, f"{STOPPING} failed\n", expected)
     assert took_s >= 1
 
 
@@ -229,8 +229,8 @@ def test_signal_file_that_cannot_be_written(stopped_cluster: Cluster) -> None:
     with process(stopped_cluster.target, "sleep", "60") as server:
         stand.write("postmaster.pid", f"{server.pid}\n")
         done = stand.run("logrotate")
-        told = f'pg_ctl: could not create log rotation signal file "{path}": Is a directory\n'
-        assert (done.code, done.out, done.err) == (1, "", told)
+        expected = f'pg_ctl: could not create log rotation signal file "{path}": Is a directory\n'
+        assert (done.code, done.out, done.err) == (1, "", expected)
         assert server.poll() is None
 
 
@@ -287,9 +287,9 @@ def test_directory_of_configuration_alone(stopped_cluster: Cluster, words: Seque
     if not words:
         assert done.err == no_pid_file(stopped_cluster)
         return
-    told = "could not determine the data directory using command"
+    expected = "could not determine the data directory using command"
     command = f'"{words[1]}" -C data_directory -D "{stand.data}" '
-    assert done.err == f'pg_ctl: {told} "{command}"\n'
+    assert done.err == f'pg_ctl: {expected} "{command}"\n'
 
 
 @claim("CT-01", source="pg_ctl.c: adjust_data_dir()", needs=PG_CTL)
@@ -299,14 +299,14 @@ def test_directory_with_data_is_not_asked_for(stopped_cluster: Cluster) -> None:
     stand.write("postgresql.conf", f"data_directory = '{stopped_cluster.data}'\n")
     done = stand.run("stop")
     path = stand.data / "postmaster.pid"
-    told = f'pg_ctl: PID file "{path}" does not exist\nIs server running?\n'
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = f'pg_ctl: PID file "{path}" does not exist\nIs server running?\n'
+    assert (done.code, done.out, done.err) == (1, "", expected)
 
 
 @claim("CT-01", source="pg_ctl.c: main()", needs=PG_CTL)
 @pytest.mark.parametrize("word", ["--help", "-?", "--version", "-V"])
 def test_help_and_version(target: Target, word: str) -> None:
-    """Both are to be had by everybody, and exit 0."""
+    """pg_ctl --help and --version print to stdout and exit 0."""
     done = subprocess.run(
         [*target.command(Program.PG_CTL), word],
         env=target.environment(),
@@ -325,11 +325,11 @@ def test_help_and_version(target: Target, word: str) -> None:
 
 
 @claim("CT-01", source="pg_ctl.c: main()", needs=PG_CTL)
-def test_option_of_another_system(target: Target) -> None:
-    """-S is for Windows: exit 1, without advice; an option that is none gets some."""
+def test_windows_and_unknown_options(target: Target) -> None:
+    """For -S pg_ctl exits 1 without advice; for an unknown option it exits 1 with advice."""
     done = target.run(Program.PG_CTL, ["stop", "-S", "auto", "-D", "/"])
-    told = "pg_ctl: -S option not supported on this platform\n"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = "pg_ctl: -S option not supported on this platform\n"
+    assert (done.code, done.out, done.err) == (1, "", expected)
     done = target.run(Program.PG_CTL, ["stop", "-x", "-D", "/"])
     assert (done.code, done.out) == (1, "")
     assert done.err.endswith(ADVICE)

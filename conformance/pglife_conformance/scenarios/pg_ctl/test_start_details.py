@@ -40,7 +40,7 @@ printf "$(($$ + $1))\\n$PGDATA\\n$(($(date +%s) + $2))\\n5432\\n\\n\\n\\n$3" > "
 mv "$PGDATA/new" "$PGDATA/postmaster.pid"
 exec sleep {STAND_IN_LIFE_S}
 """
-"""A postmaster: says what it was told, writes a pid file as it was told, and lives."""
+"""A stand-in for a postmaster: prints a given text, writes a given pid file and runs on."""
 
 
 class Stand:
@@ -122,10 +122,10 @@ def is_alive(pid: int) -> bool:
     ids=["ready", "two seconds old", "standby and more", "carriage return"],
 )
 def test_pid_file_that_says_started(stopped_cluster: Cluster, pid_file: str) -> None:
-    """Its own child's pid, a start not two seconds before its own, `ready` or `standby`: done."""
+    """pg_ctl start ends at its child's pid, a recent start time and `ready` or `standby`."""
     done = Stand(stopped_cluster).begin_start(pid_file).finish(START_LIMIT * stopped_cluster.scale)
     assert (done.code, done.err) == (0, "")
-    # One dot a second, and nobody knows how fast the stand-in is.
+    # pg_ctl prints one dot a second; the speed of the stand-in varies.
     assert done.out.replace(".", "") == STARTED.replace(".", "")
 
 
@@ -228,8 +228,8 @@ ECHO = ("-p", "/bin/echo", "-W")
 
 @claim("CT-01", "CT-05", source="pg_ctl.c: main(), start_postmaster()", needs=STAND_IN)
 @pytest.mark.parametrize("is_long", [False, True], ids=["short", "long"])
-def test_what_the_server_is_told(stopped_cluster: Cluster, is_long: bool) -> None:
-    """-D first, then all of -o in order; the words for Windows change nothing."""
+def test_arguments_of_the_server(stopped_cluster: Cluster, is_long: bool) -> None:
+    """pg_ctl passes -D first, then every -o in order; the options for Windows have no effect."""
     stand = Stand(stopped_cluster)
     words = {"-D": "--pgdata", "-o": "--options", "-l": "--log"}
     named = [("-D", str(stand.data)), ("-o", "one two"), ("-o", "three"), ("-l", str(stand.log))]
@@ -242,7 +242,7 @@ def test_what_the_server_is_told(stopped_cluster: Cluster, is_long: bool) -> Non
 
 @claim("CT-01", "CT-05", source="pg_ctl.c: do_start(), main()", needs=STAND_IN)
 def test_directory_named_by_the_environment(stopped_cluster: Cluster) -> None:
-    """PGDATA names the directory as well as -D, and then the server is given no -D."""
+    """With PGDATA set and no -D, pg_ctl starts the server without -D."""
     stand = Stand(stopped_cluster)
     done = stand.run("start", "--silent", "-o", "one", "-l", str(stand.log), *ECHO)
     assert (done.code, done.out, done.err) == (0, "", "")
@@ -251,7 +251,7 @@ def test_directory_named_by_the_environment(stopped_cluster: Cluster) -> None:
 
 @claim("CT-11", source="pg_ctl.c: read_post_opts(), do_start()", needs=STAND_IN)
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ((), "-D here one two\n"),
         (("-o", "three"), "three\n"),
@@ -259,16 +259,16 @@ def test_directory_named_by_the_environment(stopped_cluster: Cluster) -> None:
     ids=["of the last start", "new ones"],
 )
 def test_restart_repeats_the_last_command_line(
-    stopped_cluster: Cluster, options: tuple[str, ...], told: str
+    stopped_cluster: Cluster, options: tuple[str, ...], expected: str
 ) -> None:
-    """postmaster.opts names program and options; new options replace them all, -D too."""
+    """A restart repeats postmaster.opts; a new -o replaces all of its options, -D too."""
     stand = Stand(stopped_cluster)
     stand.write("postmaster.opts", '/bin/echo "-D" "here" "one two"\n')
     program = ECHO if options else ("-W",)
     words = ("-D", str(stand.data), "-l", str(stand.log))
     done = stand.run("restart", *options, *program, *words)
     assert (done.code, done.out) == (0, "server starting\n")
-    assert stand.wait_for_log() == told
+    assert stand.wait_for_log() == expected
 
 
 @claim("CT-11", source="pg_ctl.c: read_post_opts()", needs=STAND_IN)
@@ -289,8 +289,8 @@ def test_restart_wants_one_line_of_options(stopped_cluster: Cluster, text: str) 
     path = stand.write("postmaster.opts", text)
     done = stand.run("restart", "-l", str(stand.log), "-W")
     assert (done.code, done.out) == (1, "")
-    told = f'pg_ctl: option file "{path}" must have exactly one line\n'
-    assert done.err.endswith(f"trying to start server anyway\n{told}")
+    expected = f'pg_ctl: option file "{path}" must have exactly one line\n'
+    assert done.err.endswith(f"trying to start server anyway\n{expected}")
     assert not stand.log.exists()
 
 
@@ -309,8 +309,8 @@ def test_log_file_is_as_open_as_its_directory(
 
 @claim("CT-01", source="pg_ctl.c: do_init()", needs=STAND_IN)
 @pytest.mark.parametrize("command", ["init", "initdb"])
-def test_initialization_is_another_programs(stopped_cluster: Cluster, command: str) -> None:
-    """-D and -o go to it, -s silences it, and its failure is told and exits 1."""
+def test_init_runs_initdb(stopped_cluster: Cluster, command: str) -> None:
+    """pg_ctl passes -D and -o to initdb; -s silences it; when initdb fails pg_ctl exits 1."""
     stand = Stand(stopped_cluster)
     options = (command, "-D", str(stand.data), "-o", "-x y")
     done = stand.run(*options, "-p", "/bin/echo")
@@ -320,5 +320,5 @@ def test_initialization_is_another_programs(stopped_cluster: Cluster, command: s
     done = stand.run(*options, "-p", "/bin/echo", "-s")
     assert (done.code, done.out, done.err) == (0, "", "")
     done = stand.run(*options, "-p", "/bin/false")
-    told = "pg_ctl: database system initialization failed\n"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    expected = "pg_ctl: database system initialization failed\n"
+    assert (done.code, done.out, done.err) == (1, "", expected)

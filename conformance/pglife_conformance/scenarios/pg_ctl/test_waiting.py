@@ -21,7 +21,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file, pid_of_nobody
+from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file, unused_pid
 
 PG_CTL = [Need.PG_CTL]
 HELD_START = [Need.PG_CTL, Need.RESTORE_COMMAND]
@@ -134,7 +134,7 @@ def test_start_beside_a_running_server(cluster: Cluster) -> None:
 def test_start_over_a_stale_pid_file(stopped_cluster: Cluster) -> None:
     """A stale pid file draws the same warning, and then the server starts."""
     cluster = stopped_cluster
-    cluster.write_file("postmaster.pid", f"{pid_of_nobody()}\n")
+    cluster.write_file("postmaster.pid", f"{unused_pid()}\n")
     done = cluster.pg_ctl("start", *log_option(cluster))
     assert (done.code, done.err) == (0, ANOTHER_SERVER)
     assert said(done.out, STARTED)
@@ -227,10 +227,8 @@ def test_promotion(stopped_cluster: Cluster, waits: bool) -> None:
     ],
     ids=["default", "smart", "s", "fast", "f", "immediate", "i"],
 )
-def test_stop_asks_in_the_mode_it_is_told(
-    cluster: Cluster, option: tuple[str, ...], mode: str
-) -> None:
-    """pg_ctl stop asks once in the named mode, by default fast, and waits for the end."""
+def test_stop_requests_the_named_mode(cluster: Cluster, option: tuple[str, ...], mode: str) -> None:
+    """pg_ctl stop sends one request, fast by default, and waits until the postmaster exits."""
     then = cluster.since()
     done = cluster.pg_ctl("stop", *option)
     assert (done.code, done.err) == (0, "")
@@ -358,11 +356,11 @@ def test_restart_of_a_server_that_has_gone(cluster: Cluster) -> None:
     """A restart with a stale pid file says so and starts."""
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    pid = pid_of_nobody()
+    pid = unused_pid()
     cluster.write_file("postmaster.pid", f"{pid}\n")
     done = cluster.pg_ctl("restart", *log_option(cluster))
-    told = f"pg_ctl: old server process (PID: {pid}) seems to be gone\nstarting server anyway\n"
-    assert (done.code, done.err) == (0, told)
+    expected = f"pg_ctl: old server process (PID: {pid}) seems to be gone\nstarting server anyway\n"
+    assert (done.code, done.err) == (0, expected)
     assert said(done.out, STARTED)
 
 

@@ -20,7 +20,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.pg_ctl.test_commands import pid_of_nobody
+from pglife_conformance.scenarios.pg_ctl.test_commands import unused_pid
 from pglife_conformance.targets.base import Finished
 
 SETTINGS = "postmaster.c: PostmasterMain()"
@@ -262,7 +262,7 @@ def test_pid_file_of_a_living_process(stopped_cluster: Cluster, sign: str) -> No
 def test_stale_pid_file_is_replaced(stopped_cluster: Cluster, sign: str) -> None:
     """A pid file of a process that has gone is replaced without a word."""
     cluster = stopped_cluster
-    cluster.write_file("postmaster.pid", f"{sign}{pid_of_nobody()}\n{cluster.data}\nold\n")
+    cluster.write_file("postmaster.pid", f"{sign}{unused_pid()}\n{cluster.data}\nold\n")
     cluster.start()
     pid_file = cluster.pid_file()
     assert pid_file is not None
@@ -382,7 +382,7 @@ def test_stale_socket_is_replaced(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     path = cluster.socket_directory / ".s.PGSQL.5432"
     lock = Path(f"{path}.lock")
-    lock.write_text(f"{pid_of_nobody()}\n", encoding="ascii")
+    lock.write_text(f"{unused_pid()}\n", encoding="ascii")
     path.touch()
     for left in (lock, path):
         cluster.target.user.chown(left)
