@@ -86,7 +86,7 @@ FAULTS = [
         "postmaster/crash.py",
         "step.terminate_children(signum)",
         "step.terminate_children(signal.SIGTERM)",
-        "test_crash_during_a_shutdown_has_its_clock_too",
+        "test_crash_during_a_shutdown_starts_the_sigkill_timeout",
         "the postmaster's exit",
     ),
     Fault(
@@ -95,7 +95,7 @@ FAULTS = [
         "postmaster/crash.py",
         "SIGKILL_CHILDREN_AFTER_S = 5",
         "SIGKILL_CHILDREN_AFTER_S = 1",
-        "test_crash_during_a_shutdown_has_its_clock_too",
+        "test_crash_during_a_shutdown_starts_the_sigkill_timeout",
         "NOT_BEFORE_S",
     ),
     Fault(
@@ -131,7 +131,7 @@ FAULTS = [
         "session/interrupts.py",
         'fatal(SqlState.ADMIN_SHUTDOWN, "terminating connection due to administrator command")',
         'fatal(SqlState.CRASH_SHUTDOWN, "terminating connection due to administrator command")',
-        "test_fast_shutdown_tells_each_session[idle]",
+        "test_fast_shutdown_sends_fatal_to_each_session[idle]",
         "57P02",
     ),
     Fault(
@@ -185,7 +185,7 @@ FAULTS = [
         "postmaster/state_machine.py",
         "elif not step.config.restart_after_crash:",
         "elif False:",
-        "test_no_restart_after_crash_if_told_so[walwriter]",
+        "test_no_restart_with_restart_after_crash_off[walwriter]",
         "the postmaster's exit",
     ),
     Fault(
@@ -261,7 +261,7 @@ FAULTS = [
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGTERM, ALL_BUT_LOGGER)",
         "step.signal_children(signal.SIGURG, ALL_BUT_LOGGER)",
-        "test_silent_client_that_comes_late[fast]",
+        "test_silent_client_that_connects_during_a_shutdown[fast]",
         "the postmaster's exit",
     ),
     Fault(
@@ -306,7 +306,7 @@ FAULTS = [
         "postmaster/state_machine.py",
         "if worker.restart_s is not None",
         "if worker.restart_s is None",
-        "test_killed_background_process_takes_everybody_along[walwriter]",
+        "test_killed_background_process_causes_a_crash_restart[walwriter]",
         "the server to be ready with all its children",
     ),
     Fault(

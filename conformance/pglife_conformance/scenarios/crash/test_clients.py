@@ -1,7 +1,7 @@
-"""Clients around a crash: who waits, who is served, and that nothing is used up by it.
+"""Clients around a crash: when they are accepted, and that no slots are lost.
 
-Source       rules SE-33, SV-25, SV-47, INV-40, CN-30; postmaster.c: ConfigurePostmasterWaitSet(),
-             HandleFatalError(); pmchild.c: ReleasePostmasterChildSlot().
+Source: rules SE-33, SV-25, SV-47, INV-40, CN-30; postmaster.c: ConfigurePostmasterWaitSet(),
+HandleFatalError(); pmchild.c: ReleasePostmasterChildSlot().
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 
 def waiting_client(cluster: Cluster) -> Session:
-    """A client that has said who it is and that nobody serves; no child is forked for it."""
+    """A client that has sent its startup packet and is not accepted; no child is forked for it."""
     kids = {kid.key for kid in cluster.children()}
     client = cluster.silent_client(wait_for_child=False)
     client.client.send_startup({"user": "postgres", "database": "postgres"})
@@ -35,23 +35,23 @@ def waiting_client(cluster: Cluster) -> Session:
     return client
 
 
-def let_its_client_go(pin: Pin) -> None:
-    """Until 17 nobody tells this dead-end child to end: it ends with its client (SM-23)."""
+def disconnect_client_until_17(pin: Pin) -> None:
+    """Until 17 the postmaster signals no dead-end child: it exits with its client (SM-23)."""
     assert pin.client is not None
     if pin.cluster.target.version.major <= 17:
         pin.client.disconnect()
 
 
 @claim("SE-33", "SV-25", "INV-40", "SL-08", source=ACCEPT, needs=CRASH)
-def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
+def test_client_that_connects_in_wait_dead_end_is_answered_after_the_restart(
     cluster: Cluster,
 ) -> None:
-    """Nobody is accepted in PM_WAIT_DEAD_END of a crash; whoever waits is answered afterwards."""
+    """No client is accepted in PM_WAIT_DEAD_END of a crash; a waiting one is answered later."""
     then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_dead_end_after_crash(cluster) as pin, countdown.step():
         client = waiting_client(cluster)
-    let_its_client_go(pin)
+    disconnect_client_until_17(pin)
     outcome = client.receive_outcome()
     assert outcome in (Outcome.ADMITTED, Outcome.REFUSED)
     if client.refusal is not None:
@@ -64,11 +64,11 @@ def test_client_that_comes_in_wait_dead_end_is_answered_after_the_restart(
 
 
 @claim("SE-33", "SV-25", "INV-40", source=ACCEPT, needs=CRASH)
-def test_client_that_comes_in_wait_dead_end_of_a_shutdown_is_dropped(cluster: Cluster) -> None:
-    """Nobody is accepted in PM_WAIT_DEAD_END of a shutdown; whoever waits hears only the end."""
+def test_client_that_connects_in_wait_dead_end_of_a_shutdown_is_dropped(cluster: Cluster) -> None:
+    """No client is accepted in PM_WAIT_DEAD_END of a shutdown; a waiting one is disconnected."""
     with pin_wait_dead_end(cluster) as pin:
         client = waiting_client(cluster)
-    let_its_client_go(pin)
+    disconnect_client_until_17(pin)
     cluster.expect_exit(code=0)
     assert [message for message in client.expect_end() if message.tag is Tag.ERROR] == []
 
@@ -77,7 +77,7 @@ def test_client_that_comes_in_wait_dead_end_of_a_shutdown_is_dropped(cluster: Cl
 @settings(max_connections="3", superuser_reserved_connections="0", max_wal_senders="0")
 @pytest.mark.unmonitored("so many clients are too many ways for the model to go on")
 def test_crashes_use_up_no_slots(cluster: Cluster) -> None:
-    """After crashes with all slots taken there are as many connections to be had as before."""
+    """After crashes with all slots taken as many clients can connect as before."""
     for _ in range(4):
         sessions = [cluster.session() for _ in range(3)]
         refusal = cluster.refusal_of_new_client()

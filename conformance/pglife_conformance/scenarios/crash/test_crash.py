@@ -1,7 +1,7 @@
-"""Crashes as clients and operators meet them.
+"""Crashes as clients and operators see them.
 
-Source       rules CR-02, CR-04, CR-22, CR-25, CR-26, SE-24; postmaster.c: HandleChildCrash(),
-             PostmasterStateMachine(), tcop/postgres.c: quickdie().
+Source: rules CR-02, CR-04, CR-22, CR-25, CR-26, SE-24; postmaster.c: HandleChildCrash(),
+PostmasterStateMachine(), tcop/postgres.c: quickdie().
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ SE_24_HINT = "In a moment you should be able to reconnect to the database and re
 
 @claim("SE-24", "CR-02", "CR-20", source="tcop/postgres.c: quickdie()", needs=CRASH)
 def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
-    """A session hears WARNING 57P02 with its DETAIL and HINT, or nothing, and then the end."""
+    """A session receives WARNING 57P02 with DETAIL and HINT, or nothing, before it is closed."""
     sessions = [cluster.session() for _ in range(3)]
     before = cluster.since()
     victim = cluster.crash(Kind.WALWRITER)
     for session in sessions:
-        for told in session.expect_end():
-            assert (told.severity, told.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
-            assert told.message == TERMINATED_BY_CRASH
-            assert (told.detail, told.hint) == (SE_24_DETAIL, SE_24_HINT)
+        for warning in session.expect_end():
+            assert (warning.severity, warning.sqlstate) == ("WARNING", CRASH_SHUTDOWN)
+            assert warning.message == TERMINATED_BY_CRASH
+            assert (warning.detail, warning.hint) == (SE_24_DETAIL, SE_24_HINT)
     before.expect_crash_restart(killed_line(cluster, victim))
     before.expect_no_log(TERMINATED_BY_CRASH)
 
 
 @claim("CR-04", "CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
 def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
-    """While the children of a crashed server end, new clients hear `in recovery mode`."""
+    """While the children of a crashed server end, new clients are refused: `in recovery mode`."""
     then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster):
@@ -66,8 +66,8 @@ def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
 @claim("CR-22", "INV-70", "TR18-34", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
 @settings(restart_after_crash="off")
 @pytest.mark.parametrize("kind", [Kind.WALWRITER, Kind.CHECKPOINTER], ids=str)
-def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None:
-    """With restart_after_crash off the postmaster exits 1 when all children are gone."""
+def test_no_restart_with_restart_after_crash_off(cluster: Cluster, kind: Kind) -> None:
+    """With restart_after_crash off the postmaster exits 1 when all children have exited."""
     cluster.session()
     then = cluster.since()
     victim = cluster.crash(kind)
@@ -83,7 +83,7 @@ def test_no_restart_after_crash_if_told_so(cluster: Cluster, kind: Kind) -> None
 @claim("LG-02", "CR-25", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER])
 @settings(logging_collector="on")
 def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
-    """The logger keeps its pid over a crash restart."""
+    """The logger keeps running during a crash restart."""
     before = cluster.since()
     victim = cluster.crash(Kind.WALWRITER)
     before.expect_crash_restart(killed_line(cluster, victim))
@@ -114,7 +114,7 @@ def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
 )
 @pytest.mark.parametrize("value", ["on", "off"])
 def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> None:
-    """remove_temp_files_after_crash says whether the files of the dead go at the restart."""
+    """remove_temp_files_after_crash decides whether the restart removes temporary files."""
     cluster = stopped_cluster
     cluster.configure(remove_temp_files_after_crash=value)
     cluster.start()

@@ -1,6 +1,6 @@
-"""Crashes by kind of victim: the name in the log, and one whole crash cycle for each.
+"""Crashes by kind of child: its name in the log, and one crash restart for each.
 
-Source       rules RP-02, RP-10 to RP-27, CR-44 to CR-47; postmaster.c: process_pm_child_exit().
+Source: rules RP-02, RP-10 to RP-27, CR-44 to CR-47; postmaster.c: process_pm_child_exit().
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEWEST_SLOTS = {
 
 
 def dead_end_client(cluster: Cluster) -> Session:
-    """A silent client in a cluster of FEWEST_SLOTS for whom there is no slot any more."""
+    """A silent client in a cluster of FEWEST_SLOTS for which no slot is free."""
     cluster.silent_client()
     cluster.silent_client()
     return cluster.silent_client()
@@ -44,8 +44,8 @@ def dead_end_client(cluster: Cluster) -> Session:
 
 @claim("RP-12", "RP-13", "RP-14", "RP-17", "RP-22", "CR-02", "CR-25", source=SOURCE, needs=CRASH)
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
-def test_killed_background_process_takes_everybody_along(cluster: Cluster, kind: Kind) -> None:
-    """A killed background process is named in the log, and all but the postmaster come anew."""
+def test_killed_background_process_causes_a_crash_restart(cluster: Cluster, kind: Kind) -> None:
+    """A killed background process is named in the log, and all children are replaced."""
     before = cluster.since()
     victim = cluster.crash(kind)
     before.expect_crash_restart(killed_line(cluster, victim))
@@ -54,7 +54,7 @@ def test_killed_background_process_takes_everybody_along(cluster: Cluster, kind:
 
 
 @claim("RP-21", "CR-46", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
-def test_killed_io_worker_takes_everybody_along(cluster: Cluster) -> None:
+def test_killed_io_worker_causes_a_crash_restart(cluster: Cluster) -> None:
     """An io worker that a signal ended is a crash like any other."""
     before = cluster.since()
     victim = cluster.crash(Kind.IO_WORKER)
@@ -68,7 +68,7 @@ def test_killed_io_worker_takes_everybody_along(cluster: Cluster) -> None:
     ids=lambda number: number.name,
 )
 def test_any_deadly_signal_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
-    """A death by any signal is a crash, told with its number and its name."""
+    """A child killed by any signal is a crash; the log line has the signal's number and name."""
     before = cluster.since()
     victim = cluster.crash(Kind.BACKGROUND_WRITER, number)
     before.expect_crash_restart(killed_line(cluster, victim, number))
@@ -77,7 +77,7 @@ def test_any_deadly_signal_is_a_crash(cluster: Cluster, number: signal.Signals) 
 @claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", "SG-40", source=SOURCE, needs=CRASH)
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
 def test_quit_by_hand_is_a_crash_with_exit_code_2(cluster: Cluster, kind: Kind) -> None:
-    """Whoever is sent QUIT by hand exits 2, and that is a crash."""
+    """A background process that is sent QUIT by hand exits 2, and that is a crash."""
     before = cluster.since()
     victim = cluster.signal_child(kind, signal.SIGQUIT)
     before.expect_crash_restart(exited_line(cluster, victim, 2))
@@ -92,8 +92,8 @@ def test_quit_by_hand_to_an_io_worker_is_a_crash(cluster: Cluster) -> None:
 
 
 @claim("RP-23", "SE-26", source=CLEANUP, needs=CRASH)
-def test_killed_idle_session_takes_everybody_along(cluster: Cluster) -> None:
-    """An idle session killed hears nothing; its death is a crash of a client backend."""
+def test_killed_idle_session_causes_a_crash_restart(cluster: Cluster) -> None:
+    """The client of a killed idle session receives nothing; that is a crash of a client backend."""
     session = cluster.session()
     bystander = cluster.session()
     before = cluster.since()
@@ -104,8 +104,8 @@ def test_killed_idle_session_takes_everybody_along(cluster: Cluster) -> None:
 
 
 @claim("RP-02", "RP-23", source="postmaster.c: LogChildExit()", needs=[*CRASH, Need.SQL_FUNCTIONS])
-def test_death_of_a_busy_session_tells_its_statement(cluster: Cluster) -> None:
-    """Where a session ran a statement, the line about its death has it as DETAIL."""
+def test_death_of_a_busy_session_logs_its_statement(cluster: Cluster) -> None:
+    """The log line about a killed session has its running statement as DETAIL."""
     session = cluster.session()
     victim = session.child
     before = cluster.since()
@@ -116,13 +116,13 @@ def test_death_of_a_busy_session_tells_its_statement(cluster: Cluster) -> None:
     )
     cluster.crash(victim)
     before.expect_crash_restart(killed_line(cluster, victim))
-    told = next(r for r in before.log() if r.message == killed_line(cluster, victim))
-    assert told.fields == (("DETAIL", "Failed process was running: select pg_sleep(60)"),)
+    record = next(r for r in before.log() if r.message == killed_line(cluster, victim))
+    assert record.fields == (("DETAIL", "Failed process was running: select pg_sleep(60)"),)
 
 
 @claim("RP-23", "TI-23", source=CLEANUP, needs=CRASH)
 def test_killed_child_before_its_packet_is_a_crash(cluster: Cluster) -> None:
-    """A child that has not heard a startup packet yet is a crash when it is killed."""
+    """A child killed before it has read a startup packet is a crash."""
     client = cluster.silent_client()
     before = cluster.since()
     victim = cluster.crash(client.child)
@@ -155,7 +155,7 @@ def test_dead_end_child_exits_2_at_quit(cluster: Cluster) -> None:
 
 @claim("SG-30", "SG-28", source=CLEANUP, needs=CRASH)
 def test_child_before_its_packet_exits_2_at_quit(cluster: Cluster) -> None:
-    """A child that has heard no packet yet exits 2 at QUIT without a word: a crash."""
+    """A child that has read no packet yet exits 2 at QUIT and sends nothing: a crash."""
     client = cluster.silent_client()
     before = cluster.since()
     victim = cluster.signal_child(client.child, signal.SIGQUIT)

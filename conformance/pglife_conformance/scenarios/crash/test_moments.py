@@ -1,7 +1,7 @@
-"""Crashes in special moments: several at once, with requests, during a shutdown, at a start.
+"""Crashes at special moments: several at once, with requests, during a shutdown, at a start.
 
-Source       rules CR-22, CR-28, CR-30 to CR-38, CR-48, RP-01, RP-04, SG-08, PR-20;
-             postmaster.c: HandleChildCrash(), HandleFatalError(), PostmasterStateMachine().
+Source: rules CR-22, CR-28, CR-30 to CR-38, CR-48, RP-01, RP-04, SG-08, PR-20;
+postmaster.c: HandleChildCrash(), HandleFatalError(), PostmasterStateMachine().
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> Non
 @claim("SG-08", "CR-30", source="postmaster.c: ServerLoop()", needs=CRASH)
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode) -> None:
-    """A smart or fast request is taken before a crash that waits beside it: exit 1."""
+    """A smart or fast request is processed before a crash pending with it: exit 1."""
     session = cluster.session()
     then = cluster.since()
     with StoppedPostmaster(cluster):
@@ -125,43 +125,43 @@ def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode
 
 @claim("SG-08", "RP-04", "TR18-09", source="postmaster.c: ServerLoop()", needs=CRASH)
 def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
-    """A death that waits beside an immediate request is not told, and the end is an exit 0."""
+    """A crash reaped together with an immediate request is not logged; the postmaster exits 0."""
     then = cluster.since()
     with StoppedPostmaster(cluster):
         cluster.crash(Kind.WALWRITER)
         cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
-    told = ["received immediate shutdown request", SHUT_DOWN]
-    then.expect_postmaster_lines(told)
+    expected = ["received immediate shutdown request", SHUT_DOWN]
+    then.expect_postmaster_lines(expected)
 
 
 @claim("SG-08", "SH-03", source="postmaster.c: process_pm_shutdown_request()")
-def test_of_requests_at_once_the_strongest_is_told(cluster: Cluster) -> None:
-    """Of all three requests at once 16 and later take one; 15 goes through fast and immediate."""
+def test_of_requests_at_once_the_strongest_is_logged(cluster: Cluster) -> None:
+    """Of three requests at once 16 and later process one; 15 processes fast, then immediate."""
     then = cluster.since()
     with StoppedPostmaster(cluster):
         for mode in (SMART, IMMEDIATE, FAST):
             cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
-    told = ["received immediate shutdown request"]
+    expected = ["received immediate shutdown request"]
     if cluster.target.version.major <= 15:
-        told = ["received fast shutdown request", "aborting any active transactions", *told]
-    then.expect_postmaster_lines([*told, SHUT_DOWN], launcher_aside=True)
+        expected = ["received fast shutdown request", "aborting any active transactions", *expected]
+    then.expect_postmaster_lines([*expected, SHUT_DOWN], launcher_aside=True)
 
 
 @claim("SG-08", "SG-02", source="postmaster.c: process_pm_reload_request()")
 def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
-    """A reload that waits beside a fast request is refused; 15 takes it first."""
+    """A reload pending with a fast request is ignored; 15 processes it first."""
     then = cluster.since()
     with StoppedPostmaster(cluster):
         cluster.request_shutdown(FAST)
         cluster.reload()
     cluster.expect_exit(code=0)
     lines = then.postmaster_lines(launcher_aside=True)
-    told = ["received fast shutdown request", "aborting any active transactions", SHUT_DOWN]
+    expected = ["received fast shutdown request", "aborting any active transactions", SHUT_DOWN]
     if cluster.target.version.major <= 15:
-        told.insert(0, "received SIGHUP, reloading configuration files")
-    assert lines == told
+        expected.insert(0, "received SIGHUP, reloading configuration files")
+    assert lines == expected
 
 
 @claim("CR-28", "CR-25", source=SM, needs=CRASH)
@@ -226,7 +226,7 @@ def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -
 
 @claim("CR-32", "TR18-12", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
 def test_crash_of_the_checkpointer_before_its_last_checkpoint(cluster: Cluster) -> None:
-    """The checkpointer killed when it was to write the shutdown checkpoint: exit 1."""
+    """The checkpointer is killed before it writes the shutdown checkpoint: exit 1."""
     then = cluster.since()
     with pin_wait_xlog_shutdown(cluster) as pin:
         victim = cluster.crash(pin.child)
@@ -269,7 +269,7 @@ def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
 
 
 @claim("CR-34", "RP-13", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE])
-def test_crash_of_the_checkpointer_at_its_very_end(cluster: Cluster) -> None:
+def test_crash_of_the_checkpointer_in_pm_wait_checkpointer(cluster: Cluster) -> None:
     """The checkpointer killed in PM_WAIT_CHECKPOINTER: exit 1, control file `shut down`."""
     then = cluster.since()
     with pin_wait_checkpointer(cluster) as pin:
@@ -296,7 +296,7 @@ def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
 @claim("CR-36", "CR-37", source=SM, needs=CRASH)
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMode) -> None:
-    """A request during a crash is taken, refusals change, and the end is an exit 1."""
+    """A request during a crash is processed, refusals change, and the postmaster exits 1."""
     then = cluster.since()
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster, Kind.WALWRITER):
@@ -321,8 +321,8 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
 
 @claim("CR-22", "SV-30", source=SM, needs=CRASH)
 @pytest.mark.parametrize("value", ["off", "on"])
-def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: str) -> None:
-    """The postmaster obeys restart_after_crash as a reload has left it while children end."""
+def test_last_value_of_restart_after_crash_counts(cluster: Cluster, value: str) -> None:
+    """A reload of restart_after_crash while children exit decides about this restart."""
     if value == "on":
         then = cluster.since()
         cluster.reload(restart_after_crash="off")
@@ -351,7 +351,7 @@ def test_restart_after_crash_counts_as_it_is_at_last(cluster: Cluster, value: st
 
 
 def start_uncleanly(cluster: Cluster) -> None:
-    """Leave something to recover: a life that an immediate shutdown ended."""
+    """End the server by an immediate shutdown, so that the next start has to recover."""
     cluster.start()
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
@@ -360,7 +360,7 @@ def start_uncleanly(cluster: Cluster) -> None:
 @claim("CR-38", "CN-02", "CN-04", source=FATAL, needs=[*CRASH, Need.RESTORE_COMMAND])
 @pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER], ids=str)
 def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind) -> None:
-    """A crash in PM_STARTUP ends the startup process too, and all begins anew."""
+    """A crash in PM_STARTUP ends the startup process too, and the server starts again."""
     cluster = stopped_cluster
     start_uncleanly(cluster)
     then = cluster.since()
@@ -410,7 +410,7 @@ def test_death_of_the_startup_process_ends_the_server(
     "CR-38", "CN-04", "SH-41", "MM-15", source="postmaster.c: canAcceptConnections()", needs=CRASH
 )
 def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> None:
-    """In PM_STARTUP after a crash clients hear `in recovery mode`; then they are let in."""
+    """In PM_STARTUP after a crash clients are refused: `in recovery mode`; later admitted."""
     then = cluster.since()
     with pin_startup_after_crash(cluster, Kind.WALWRITER):
         for _ in range(2):
@@ -424,8 +424,8 @@ def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> No
 
 
 @claim("CR-31", "PR-28", source=HANDLER, needs=CRASH)
-def test_stopped_child_holds_the_restart_until_it_goes_on(cluster: Cluster) -> None:
-    """While one child has not ended nobody new is forked; when it goes on, the restart comes."""
+def test_stopped_child_delays_the_restart_until_it_continues(cluster: Cluster) -> None:
+    """While one child has not exited no child is forked; when it continues, the server restarts."""
     before = cluster.since()
     countdown = Countdown(cluster)
     with Pin(cluster, Kind.CHECKPOINTER) as pin:
@@ -433,16 +433,16 @@ def test_stopped_child_holds_the_restart_until_it_goes_on(cluster: Cluster) -> N
         before.expect_log(f"^{TERMINATING}$")
         with countdown.step():
             cluster.wait_for(
-                "nobody but the stopped checkpointer", lambda: _keys(cluster) == [pin.child.key]
+                "no child but the stopped checkpointer", lambda: _keys(cluster) == [pin.child.key]
             )
         with countdown.step():
-            cluster.expect_still("nobody new", lambda: _keys(cluster) == [pin.child.key], 0.2)
+            cluster.expect_still("no new child", lambda: _keys(cluster) == [pin.child.key], 0.2)
             before.expect_no_log(REINITIALIZING)
     but_a_late_round = countdown.let_go()
     before.expect_log(f"^{REINITIALIZING}$")
-    told = before.postmaster_lines()
-    told = told[: told.index(REINITIALIZING)]
-    assert but_a_late_round(told) == [killed_line(cluster, victim), TERMINATING]
+    lines = before.postmaster_lines()
+    lines = lines[: lines.index(REINITIALIZING)]
+    assert but_a_late_round(lines) == [killed_line(cluster, victim), TERMINATING]
     before.expect_crash_restart(killed_line(cluster, victim))
 
 

@@ -1,9 +1,9 @@
-"""The clock of five seconds: who is left after QUIT is killed, once.
+"""The SIGKILL timeout: children that survive QUIT for five seconds are killed, once.
 
-Source       rules CR-06 to CR-09, CR-37, SL-04 to SL-06; postmaster.c: ServerLoop(),
-             DetermineSleepTime(), TerminateChildren().
+Source: rules CR-06 to CR-09, CR-37, SL-04 to SL-06; postmaster.c: ServerLoop(),
+DetermineSleepTime(), TerminateChildren().
 
-Each of these takes five seconds, so there are few, and each looks at much.
+Each scenario takes five seconds, so there are few, and each checks much.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 
-CLOCK = "postmaster.c: ServerLoop()"
+SERVER_LOOP = "postmaster.c: ServerLoop()"
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
-MANY_STOPPED = pytest.mark.unmonitored("with so many stopped the model has too many ways to go on")
+MANY_STOPPED = pytest.mark.unmonitored(
+    "with so many stopped children the model has too many behaviours"
+)
 
 NOT_BEFORE_S = 3.9
 """Five seconds as whole seconds of time() (SL-05), which is behind by a tick of the kernel."""
@@ -45,17 +47,17 @@ AT_LATEST_S = 20.0
 AT_LATEST_15_S = 90.0
 """Until 15 the postmaster may sleep its minute first (SL-06)."""
 ON_TIME_S = 5.6
-"""Five seconds at most from the line about a crash to that of the round, and some way to go."""
+"""At most five seconds from the line about a crash to that of the round, and some tolerance."""
 TRIES = 4
 SLOW_S = 1.0
-"""Whoever begins something earlier than this after a crash has time for it before the round."""
+"""A step begun earlier than this after a crash has time to finish before the round."""
 
 
 class Countdown:
-    """The five seconds in which a scenario must be done with what a stopped child holds.
+    """The five seconds in which a scenario must finish its checks while a child is stopped.
 
-    Begun before the crash. A step that was begun in time and fails is a failure; one that a slow
-    machine has kept waiting tells nothing if the round has struck meanwhile.
+    It is created before the crash. A step that began in time and fails is a failure. A step that
+    a slow machine delayed is inconclusive if the round has been logged meanwhile.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -65,14 +67,14 @@ class Countdown:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Something that is to be seen while the child holds the server."""
+        """A check that must be made while the server waits for the child."""
         is_late = time.monotonic() - self._began > SLOW_S
         try:
             yield
         except Inconclusive:
             raise
         except (AssertionError, OSError) as problem:
-            # OSError: nobody listens any more.
+            # OSError: no process listens any more.
             has_struck = self._mark.find_log(f"^{SIGKILL_ROUND}$")
             if is_late and has_struck and is_overloaded():
                 late = Inconclusive("a step made before the round", f"too slow; {problem}")
@@ -80,9 +82,9 @@ class Countdown:
             raise
 
     def let_go(self) -> Callable[[list[str]], list[str]]:
-        """The child goes on; gives what drops the line of a round that could no longer be helped.
+        """End the countdown; return a filter that drops the line of an unavoidable round.
 
-        Half of the time is left for the child to end, or else the round may be told.
+        Half of the time must be left for the child to exit; otherwise the round may be logged.
         """
         was_late = time.monotonic() - self._began > NOT_BEFORE_S / 2 and is_overloaded()
         return lambda lines: [x for x in lines if not (was_late and x == SIGKILL_ROUND)]
@@ -95,10 +97,10 @@ def expect_round(cluster: Cluster, then: Since, began: float, line: str = SIGKIL
     assert time.monotonic() - began >= NOT_BEFORE_S
 
 
-@claim("CR-07", "SL-05", "CR-03", "CR-09", source=CLOCK, needs=CRASH)
+@claim("CR-07", "SL-05", "CR-03", "CR-09", source=SERVER_LOOP, needs=CRASH)
 @MANY_STOPPED
-def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
-    """After five seconds every child that is left is killed, and the restart follows."""
+def test_children_that_survive_quit_are_killed_once(cluster: Cluster) -> None:
+    """After five seconds every remaining child is killed, and the server restarts."""
     session = cluster.session()
     silent = cluster.silent_client()
     kinds = [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.LOGICAL_REPLICATION_LAUNCHER]
@@ -112,7 +114,7 @@ def test_whoever_survives_quit_is_killed_once(cluster: Cluster) -> None:
     then.expect_log(f"^{TERMINATING}$")
     keys = sorted(child.key for child in stubborn)
     cluster.wait_for("the end of all others", lambda: _keys(cluster) == keys)
-    # Whoever is told last may be told after the others have ended.
+    # The last child may be signalled after the others have exited.
     cluster.wait_for(
         "QUIT pending in each",
         lambda: all(signal.SIGQUIT in pending_signals(child) for child in stubborn),
@@ -131,10 +133,10 @@ def _keys(cluster: Cluster) -> list[tuple[int, int]]:
     return sorted(kid.key for kid in cluster.children())
 
 
-@claim("SL-05", "CR-07", "TR18-18", "SM-23", source=CLOCK, needs=CRASH)
+@claim("SL-05", "CR-07", "TR18-18", "SM-23", source=SERVER_LOOP, needs=CRASH)
 @MANY_STOPPED
-def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> None:
-    """The same after an immediate request; until 17 a dead-end child is spared. Exit 0."""
+def test_immediate_shutdown_kills_children_that_survive_quit(cluster: Cluster) -> None:
+    """The round follows an immediate request, too; until 17 it spares dead-end children. Exit 0."""
     session = cluster.session()
     cluster.request_shutdown(SMART)
     cluster.expect_log("^received smart shutdown request$")
@@ -146,7 +148,7 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
     expect_round(cluster, then, began)
     cluster.expect_death(pins[0].child)
     if cluster.target.version.major <= 17:
-        cluster.expect_still("the dead-end child there", pins[1].is_there, 0.3)
+        cluster.expect_still("the dead-end child alive", pins[1].is_there, 0.3)
         pins[1].release()
         refused.disconnect()
     cluster.expect_exit(code=0)
@@ -154,10 +156,17 @@ def test_immediate_shutdown_kills_whoever_survives_quit(cluster: Cluster) -> Non
     then.expect_postmaster_lines(lines)
 
 
-@claim("CR-06", "SL-05", source=CLOCK, needs=CRASH, since=16, why="there is no such setting before")
+@claim(
+    "CR-06",
+    "SL-05",
+    source=SERVER_LOOP,
+    needs=CRASH,
+    since=16,
+    why="there is no such setting before",
+)
 @settings(send_abort_for_kill="on")
 def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
-    """With send_abort_for_kill the round sends ABRT, which a stopped child keeps; and only once."""
+    """With send_abort_for_kill the round sends ABRT, once; it stays pending in a stopped child."""
     session = cluster.session()
     then = cluster.since()
     with Pin(cluster, session.child) as pin:
@@ -172,16 +181,16 @@ def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
     assert lines == [died, TERMINATING, round_line, REINITIALIZING, READY_LINE]
 
 
-@claim("CR-37", "TR18-18", "SL-05", source=CLOCK, needs=CRASH)
-def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
-    """An immediate request during a crash: killed five seconds after the request, exit 1."""
+@claim("CR-37", "TR18-18", "SL-05", source=SERVER_LOOP, needs=CRASH)
+def test_immediate_request_restarts_the_sigkill_timeout(cluster: Cluster) -> None:
+    """After an immediate request during a crash the round comes five seconds later; exit 1."""
     session = cluster.session()
     then = cluster.since()
     with Pin(cluster, session.child) as pin:
         crashed = time.monotonic()
         cluster.crash(Kind.WALWRITER)
         then.expect_log(f"^{TERMINATING}$")
-        # More than one second: otherwise the old clock might strike no sooner than the new one.
+        # More than one second: otherwise the old timeout might expire no sooner than the new one.
         cluster.wait_for("1.5 seconds after the crash", lambda: time.monotonic() > crashed + 1.5)
         began = time.monotonic()
         cluster.request_shutdown(IMMEDIATE)
@@ -189,7 +198,7 @@ def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
         struck = then.find_log(f"^{SIGKILL_ROUND}$")
         was_slow = time.monotonic() - crashed >= NOT_BEFORE_S and is_overloaded()
         if struck is not None and struck.index < request.index and was_slow:
-            raise Inconclusive("a request before the round", "the round was there before it")
+            raise Inconclusive("a request before the round", "the round came before it")
         expect_round(cluster, then, began)
         cluster.expect_death(pin.child)
     cluster.expect_exit(code=1)
@@ -214,19 +223,19 @@ def test_immediate_request_starts_the_clock_anew(cluster: Cluster) -> None:
 )
 @settings(autovacuum="off", max_logical_replication_workers="0")
 def test_round_is_on_time(cluster: Cluster) -> None:
-    """The postmaster sleeps until its clock strikes and no longer: five seconds after a crash.
+    """The postmaster sleeps until its SIGKILL timeout and no longer: five seconds after a crash.
 
-    It may be late when others want the processor, but not each time.
+    It may be late when other processes use the processor, but not each time.
     """
     late = []
     for _ in range(TRIES):
         then = cluster.since()
         with Pin(cluster, cluster.session().child):
             cluster.crash(Kind.WALWRITER)
-            told = then.expect_log(f"^{TERMINATING}$")
+            record = then.expect_log(f"^{TERMINATING}$")
             struck = then.expect_log(f"^{SIGKILL_ROUND}$", within=AT_LATEST_S)
         then.expect_ready()
-        took = struck.moment - told.moment
+        took = struck.moment - record.moment
         if took < ON_TIME_S:
             return
         late.append(f"{took:.2f}")
@@ -234,9 +243,9 @@ def test_round_is_on_time(cluster: Cluster) -> None:
     raise Inconclusive(*problem) if is_overloaded() else cluster.watcher.failure(*problem)
 
 
-@claim("CR-31", "SL-05", source=CLOCK, needs=CRASH)
-def test_crash_during_a_shutdown_has_its_clock_too(cluster: Cluster) -> None:
-    """A crash during a fast shutdown: whoever does not end is killed, and the end is an exit 1."""
+@claim("CR-31", "SL-05", source=SERVER_LOOP, needs=CRASH)
+def test_crash_during_a_shutdown_starts_the_sigkill_timeout(cluster: Cluster) -> None:
+    """In a crash during a fast shutdown remaining children are killed; the postmaster exits 1."""
     session = cluster.session()
     then = cluster.since()
     with Pin(cluster, session.child):

@@ -37,7 +37,7 @@ LOGICAL = {"wal_level": "logical", "wal_retrieve_retry_interval": "100ms"}
 
 
 def subscribe(cluster: Cluster, session: Session) -> Child:
-    """Subscribe the server to itself; gives the apply worker."""
+    """Subscribe the server to itself; return the apply worker."""
     session.query("create publication news")
     session.query("select pg_create_logical_replication_slot('news', 'pgoutput')")
     session.query(
@@ -50,10 +50,10 @@ def subscribe(cluster: Cluster, session: Session) -> Child:
 
 
 def expect_launched(cluster: Cluster, session: Session) -> None:
-    """An apply worker streams, and the launcher sleeps again.
+    """Wait until an apply worker streams and the launcher is idle.
 
-    A launcher that has read which subscriptions there are, and is held up before it looks who is
-    missing, would launch a worker for one that has been disabled meanwhile.
+    A launcher that has read the subscriptions and is delayed before it launches workers would
+    launch one for a subscription that has been disabled meanwhile.
     """
     asked = "select active from pg_replication_slots where slot_name = 'news'"
     session.expect_rows(asked, [("t",)])
@@ -61,22 +61,22 @@ def expect_launched(cluster: Cluster, session: Session) -> None:
 
 
 def expect_no_apply_worker(cluster: Cluster) -> None:
-    """Sooner or later there is none, and then none comes.
+    """Wait until no apply worker runs; then none may start.
 
-    The end of one wakes the launcher, which may launch another as long as the subscription is seen
-    by it; that one goes by itself when it sees what has been committed meanwhile.
+    The exit of one wakes the launcher, which may launch another while it still sees the
+    subscription. That worker exits by itself when it reads the committed change.
     """
     rest = IdleProbe(cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).pid)
 
-    def there_is_none() -> bool:
+    def is_without_worker() -> bool:
         return not cluster.children(Kind.LOGICAL_REPLICATION_WORKER)
 
-    cluster.wait_for("no apply worker", lambda: rest.is_idle() and there_is_none())
-    cluster.expect_still("no apply worker", there_is_none, 0.3)
+    cluster.wait_for("no apply worker", lambda: rest.is_idle() and is_without_worker())
+    cluster.expect_still("no apply worker", is_without_worker, 0.3)
 
 
 def expect_slot_free(cluster: Cluster, session: Session) -> None:
-    """The walsender of an apply worker that has ended is gone, too."""
+    """Wait until the walsender of an exited apply worker has released its slot."""
     asked = "select active from pg_replication_slots where slot_name = 'news'"
     session.expect_rows(asked, [("f",)])
 
@@ -90,16 +90,16 @@ def expect_slot_free(cluster: Cluster, session: Session) -> None:
 )
 @OUT_OF_MODEL
 @settings(**LOGICAL)
-def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
-    """An apply worker comes with its subscription; ended by TERM, another one is launched."""
+def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
+    """A subscription starts an apply worker; when TERM ends it, another is launched."""
     with cluster.session() as session:
         first = subscribe(cluster, session)
         then = cluster.since()
         launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         cluster.signal_child(first, signal.SIGTERM)
         cluster.expect_death(first)
-        told = then.expect_log("^terminating logical replication worker due to")
-        assert (told.pid, told.level) == (first.pid, "FATAL")
+        record = then.expect_log("^terminating logical replication worker due to")
+        assert (record.pid, record.level) == (first.pid, "FATAL")
         cluster.wait_for(
             "another apply worker",
             lambda: (
@@ -115,14 +115,14 @@ def test_apply_worker_that_ends_comes_again(cluster: Cluster) -> None:
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=[*SQL, Need.WALSENDER])
 @OUT_OF_MODEL
 @settings(**LOGICAL)
-def test_apply_worker_comes_and_goes_with_its_subscription(cluster: Cluster) -> None:
-    """Disabled, a subscription has no apply worker; enabled again it has one at once."""
+def test_apply_worker_runs_while_its_subscription_is_enabled(cluster: Cluster) -> None:
+    """A disabled subscription has no apply worker; enabled again it has one at once."""
     with cluster.session() as session:
         first = subscribe(cluster, session)
         session.query("alter subscription news disable")
         cluster.expect_death(first)
         expect_no_apply_worker(cluster)
-        # Else the next worker might find its slot in use and give up.
+        # Otherwise the next worker might find its slot in use and exit.
         expect_slot_free(cluster, session)
         session.query("alter subscription news enable")
         second = cluster.child(Kind.LOGICAL_REPLICATION_WORKER)
@@ -137,7 +137,7 @@ def test_apply_worker_comes_and_goes_with_its_subscription(cluster: Cluster) -> 
 @OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_worker_that_is_not_parallel_is_not_counted_as_one(cluster: Cluster) -> None:
-    """After the end of an apply worker there is as much room for parallel ones as before."""
+    """The exit of an apply worker does not change the number of free parallel workers."""
     with cluster.session() as session:
         worker = subscribe(cluster, session)
         session.query("drop subscription news")
@@ -156,7 +156,7 @@ _WORKER_ENDED = re.compile(
 
 
 def ended_with_1(cluster: Cluster, since: Since) -> set[int]:
-    """The background workers of which the postmaster has told this."""
+    """The pids of background workers that the postmaster has logged as exited with 1."""
     found = (_WORKER_ENDED.fullmatch(record.message) for record in since.log())
     return {int(match[1]) for match in found if match is not None}
 
@@ -174,8 +174,10 @@ def ended_with_1(cluster: Cluster, since: Since) -> set[int]:
         ),
     ],
 )
-def test_apply_workers_come_for_whoever_may_come(cluster: Cluster, how: str, text: str) -> None:
-    """An apply worker is let in where its subscription's owner would be, and nowhere else."""
+def test_apply_worker_connects_only_where_its_owner_may(
+    cluster: Cluster, how: str, text: str
+) -> None:
+    """An apply worker is refused where a session of its subscription's owner would be refused."""
     with cluster.session(database="template1") as session:
         session.query("create role boss superuser login")
         with cluster.session(user="boss") as owner:
@@ -186,11 +188,11 @@ def test_apply_workers_come_for_whoever_may_come(cluster: Cluster, how: str, tex
             cluster.expect_death(worker)
 
             def refused() -> bool:
-                # Its walsender may be told the same, but is no background worker.
-                told = {r.pid for r in then.log() if (r.level, r.message) == ("FATAL", text)}
-                return bool(told & ended_with_1(cluster, then))
+                # Its walsender may be refused, too, but is no background worker.
+                pids = {r.pid for r in then.log() if (r.level, r.message) == ("FATAL", text)}
+                return bool(pids & ended_with_1(cluster, then))
 
-            # The launcher tries again and again.
+            # The launcher retries at each interval.
             cluster.wait_for("an apply worker that is refused", refused)
             owner.query("alter subscription news disable")
 
@@ -212,7 +214,7 @@ STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
 @pytest.mark.parametrize("limit", [0, 1, 2])
 @settings(**STREAMED)
 def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, limit: int) -> None:
-    """As many large transactions are applied in parallel as a subscription may have workers."""
+    """A subscription applies at most as many transactions in parallel as it may have workers."""
     cluster.reload(max_parallel_apply_workers_per_subscription=limit)
     with cluster.session() as session:
         session.query("create table news(a text)")
@@ -243,8 +245,8 @@ def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, l
 @OUT_OF_MODEL
 @pytest.mark.parametrize("limit", [1, 2])
 @settings(**LOGICAL)
-def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: int) -> None:
-    """Of the tables that a subscription has to copy as many are under way as it has workers."""
+def test_table_copies_are_limited_per_subscription(cluster: Cluster, limit: int) -> None:
+    """A subscription copies as many tables at once as it may have synchronization workers."""
     cluster.reload(max_sync_workers_per_subscription=limit)
     with cluster.session() as session, cluster.session() as holder:
         names = ("one", "two", "three")
@@ -253,7 +255,7 @@ def test_tables_are_copied_by_so_many_workers_at_once(cluster: Cluster, limit: i
         subscribe(cluster, session)
         session.query(f"alter publication news add table {', '.join(names)}")
         then = cluster.since()
-        # Whoever wants to read may do so, but a copy writes.
+        # The lock lets readers in, but a copy writes.
         holder.query(f"begin; lock table {', '.join(names)} in share mode")
         session.query("alter subscription news refresh publication")
         count = "select count(*) from pg_stat_subscription where relid is not null"

@@ -22,7 +22,7 @@ LAUNCHER_MS = 180_000
 
 @claim("BG-25", source="launcher.c: ApplyLauncherMain()", needs=SQL)
 def test_logical_replication_launcher_sleeps_for_three_minutes(cluster: Cluster) -> None:
-    """Without subscriptions it looks for some every three minutes."""
+    """Without subscriptions the launcher sleeps for three minutes."""
     launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
     expect_sleep(cluster, str(launcher), launcher.pid, LAUNCHER_MS)
 
@@ -42,8 +42,8 @@ def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> No
 
 
 @claim("BG-12", "PR-14", "BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
-def test_logical_replication_launcher_comes_again_after_five_seconds(cluster: Cluster) -> None:
-    """One that exited 1 comes again after its five seconds, not before."""
+def test_logical_replication_launcher_is_replaced_after_five_seconds(cluster: Cluster) -> None:
+    """A launcher that exited 1 is replaced after its restart interval, five seconds."""
     before = cluster.since()
     began = time.monotonic()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)

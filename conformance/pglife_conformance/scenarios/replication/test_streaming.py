@@ -1,10 +1,7 @@
-"""Streaming: a walsender that hears nothing, a walreceiver that hears nothing, a primary that goes.
+"""Streaming: exits of walsender and walreceiver that are neither crash nor shutdown.
 
-Begin with   test_primary_that_stops_sends_all_first().
-Owns         the ends of walsender and walreceiver that are neither crash nor shutdown.
-Leaves out   what the postmaster does about them (test_10_machine_standby.py).
-Source       PR-40 to PR-46, RC-23; walsender.c: WalSndCheckTimeOut(), WalSndDone(),
-             walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
+Source: PR-40 to PR-46, RC-23; walsender.c: WalSndCheckTimeOut(), WalSndDone(),
+walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
 """
 
 from __future__ import annotations
@@ -24,12 +21,12 @@ from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 TERMINATED = "^replication terminated by primary server$"
 HUNG_UP = "^could not (send data to|receive data from) WAL stream: "
-"""What a walreceiver says that had one more reply to send (of what has been applied, or of its
-oldest snapshot) when the primary, content with the one before, had ended already."""
+"""The log line of a walreceiver that still had a reply to send (of the WAL applied, or of its
+oldest snapshot) when the primary had exited already after the reply before."""
 
 STREAMS = [Need.STANDBY, Need.FULL_SQL, Need.WALSENDER, Need.OS_SIGNALS]
 
@@ -43,7 +40,8 @@ def is_streaming(session: Session) -> bool:
     "PR-41", "PR-45", "RC-23", "SH-20", "PR-44", source="walsender.c: WalSndDone()", needs=STREAMS
 )
 def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
-    """A fast shutdown ends when the standby has all WAL; that lives on, and streams again."""
+    """A fast shutdown ends when the standby has all WAL. The standby keeps running, and streams
+    again when the primary has restarted."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
     primary, standby = pair.primary, pair.standby
     reader = standby.session()
@@ -54,8 +52,8 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
     then = standby.since()
     primary.request_shutdown(FAST)
     primary.expect_exit(code=0)
-    told = then.expect_log(f"{TERMINATED}|{HUNG_UP}")
-    assert told.level == ("LOG" if re.search(TERMINATED, told.message) else "FATAL")
+    record = then.expect_log(f"{TERMINATED}|{HUNG_UP}")
+    assert record.level == ("LOG" if re.search(TERMINATED, record.message) else "FATAL")
     standby.wait_for(
         "all rows",
         lambda: (
@@ -69,8 +67,8 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
 
 
 @claim("PR-41", "TO-09", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
-def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
-    """A receiver that does not answer for wal_sender_timeout is hung up on, and comes back."""
+def test_walsender_exits_when_its_receiver_is_silent(make_cluster: MakeCluster) -> None:
+    """A walsender exits when its receiver is silent for wal_sender_timeout; that reconnects."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
     primary, standby = pair.primary, pair.standby
     with standby.session() as reader:
@@ -79,9 +77,9 @@ def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
     with Pin(standby, Kind.WALRECEIVER):
         then = primary.since()
         primary.reload(wal_sender_timeout="300ms")
-        told = then.expect_line("terminating walsender process due to replication timeout")
-        assert told.level == "LOG"
-        assert told.pid == sender.pid
+        record = then.expect_line("terminating walsender process due to replication timeout")
+        assert record.level == "LOG"
+        assert record.pid == sender.pid
         primary.expect_death(sender)
     primary.reload(wal_sender_timeout="60s")
     primary.child(Kind.WALSENDER, within=deadlines.START_LIMIT)
@@ -90,8 +88,8 @@ def test_walsender_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
 
 
 @claim("PR-45", "TO-10", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
-def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
-    """A sender that says nothing for wal_receiver_timeout is given up: FATAL, exit 1, no crash."""
+def test_walreceiver_exits_when_its_sender_is_silent(make_cluster: MakeCluster) -> None:
+    """A walreceiver exits when its sender is silent for wal_receiver_timeout: FATAL, no crash."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
     primary, standby = pair.primary, pair.standby
     with standby.session() as reader:
@@ -100,8 +98,8 @@ def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
         with Pin(primary, Kind.WALSENDER):
             then = standby.since()
             standby.reload(wal_receiver_timeout="300ms")
-            told = then.expect_line("terminating walreceiver due to timeout")
-            assert (told.level, told.pid) == ("FATAL", receiver.pid)
+            record = then.expect_line("terminating walreceiver due to timeout")
+            assert (record.level, record.pid) == ("FATAL", receiver.pid)
             standby.expect_death(receiver)
             standby.reload(wal_receiver_timeout="60s")
         standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)
@@ -110,7 +108,7 @@ def test_walreceiver_that_hears_nothing_ends(make_cluster: MakeCluster) -> None:
 
 @claim("RC-15", "PR-45", source="startup.c: StartupRereadConfig()", needs=STREAMS)
 def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster) -> None:
-    """A reload ends the walreceiver if its connection or slot is another, and else leaves it."""
+    """A reload stops the walreceiver only if its connection or slot has changed."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
     primary, standby = pair.primary, pair.standby
     requested = "^WAL receiver process shutdown requested$"
@@ -121,7 +119,7 @@ def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster)
         then = standby.since()
         standby.reload(work_mem="5MB")
         then.expect_line('parameter "work_mem" changed to "5MB"')
-        standby.wait_for("a startup process that waits again", rest.is_idle)
+        standby.wait_for("an idle startup process", rest.is_idle)
         standby.expect_still("the same receiver", lambda: is_streaming(reader), 0.2)
         assert pair.walreceiver().key == receiver.key
         then.expect_no_log(requested)
@@ -134,8 +132,8 @@ def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster)
         for change in changes:
             then = standby.since()
             standby.reload(**change)
-            told = then.expect_log(requested)
-            assert told.pid == standby.child(Kind.STARTUP).pid
+            record = then.expect_log(requested)
+            assert record.pid == standby.child(Kind.STARTUP).pid
             standby.expect_death(receiver)
             receiver = pair.walreceiver()
             standby.wait_for("streaming", lambda: is_streaming(reader), deadlines.START_LIMIT)

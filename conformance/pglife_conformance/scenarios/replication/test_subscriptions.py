@@ -1,8 +1,8 @@
-"""Apply workers: who has the launcher start them, what pg_stat_subscription says of them, and what
-they leave behind.
+"""Apply workers: what wakes the launcher, what pg_stat_subscription shows, and that an exited
+worker leaves nothing behind.
 
-Source       rule BG-26; replication/logical/launcher.c: ApplyLauncherMain(),
-             pg_stat_get_subscription(), AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
+Source: rule BG-26; replication/logical/launcher.c: ApplyLauncherMain(),
+pg_stat_get_subscription(), AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
 
 
 def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row]) -> None:
-    """Sooner or later this is the answer."""
+    """Wait until the query returns these rows."""
     session.expect_rows(sql, wanted)
 
 
@@ -41,12 +41,12 @@ def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row])
     source="launcher.c: ApplyLauncherMain()",
     needs=NEEDS,
     since=16,
-    why="one time for all subscriptions before",
+    why="before, one interval counts for all subscriptions",
 )
 @OUT_OF_MODEL
 @settings(wal_level="logical", wal_retrieve_retry_interval=f"{AGAIN_S}s")
 def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
-    """An apply worker that ended is launched again an interval after its last start, not later."""
+    """The launcher sleeps until an interval after the last start of an exited apply worker."""
     with cluster.session() as session:
         worker = subscribe(cluster, session)
         began = time.monotonic()
@@ -69,8 +69,8 @@ def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**LOGICAL)
-def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> None:
-    """A commit wakes the launcher if it has enabled a subscription, and no other one does."""
+def test_commit_that_enables_a_subscription_wakes_the_launcher(cluster: Cluster) -> None:
+    """A commit wakes the launcher if and only if its transaction has enabled a subscription."""
     kind = Kind.LOGICAL_REPLICATION_LAUNCHER
     with cluster.session() as session:
         made = (
@@ -83,7 +83,7 @@ def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> No
             ("alter subscription idle set (slot_name = 'idle')", False),
             ("begin; alter subscription idle enable; rollback", False),
             ("create table other(a int)", False),
-            # Disabled at once, or else a worker would come, and wake the launcher by its end.
+            # Disabled at once: otherwise a worker would start, and its exit wake the launcher.
             (
                 "begin; alter subscription idle enable; alter subscription idle disable; commit",
                 True,
@@ -98,7 +98,7 @@ def test_launcher_is_woken_by_who_changes_a_subscription(cluster: Cluster) -> No
         session.query("drop subscription idle")
 
 
-TOLD = """
+STATISTICS = """
     select
         subname,
         relid is null,
@@ -114,13 +114,13 @@ TOLD = """
 @claim("BG-26", source="launcher.c: pg_stat_get_subscription()", needs=NEEDS)
 @OUT_OF_MODEL
 @settings(**LOGICAL)
-def test_what_is_told_of_an_apply_worker(cluster: Cluster) -> None:
-    """pg_stat_subscription has the worker's pid, places in the WAL, and times in their order."""
+def test_pg_stat_subscription_shows_an_apply_worker(cluster: Cluster) -> None:
+    """pg_stat_subscription shows the worker's pid, WAL positions, and times in their order."""
     with cluster.session() as session:
         worker = subscribe(cluster, session)
         session.query("create table news(a int)")
-        told = TOLD.format(pid=worker.pid)
-        expect_rows(cluster, session, told, [("news", *["t"] * 6)])
+        asked = STATISTICS.format(pid=worker.pid)
+        expect_rows(cluster, session, asked, [("news", *["t"] * 6)])
         session.query(
             "create subscription idle connection 'dbname=nowhere' publication news "
             "with (connect = false, slot_name = none)"
@@ -135,27 +135,27 @@ def test_what_is_told_of_an_apply_worker(cluster: Cluster) -> None:
 
 
 def stream(cluster: Cluster, session: Session, streaming: str) -> Child:
-    """A subscription to one table, by this kind of streaming; gives its apply worker."""
+    """Subscribe to one table with this kind of streaming; return the apply worker."""
     session.query("create table news(a text)")
     first = subscribe(cluster, session)
     session.query("alter publication news add table news")
     session.query(f"alter subscription news set (streaming = {streaming}, origin = none)")
-    # Another one comes, that has heard of it; it may find its slot in use, and give up.
+    # Another starts and reads the new options; it may find its slot in use, and exit.
     cluster.expect_death(first)
     session.query("alter subscription news refresh publication with (copy_data = false)")
-    told = (
+    asked = (
         "select pid from pg_stat_subscription "
         f"where last_msg_receipt_time is not null and pid <> {first.pid}"
     )
-    found = cluster.wait_for("an apply worker that streams", lambda: session.query(told) or None)
+    found = cluster.wait_for("an apply worker that streams", lambda: session.query(asked) or None)
     return cluster.child_with_pid(int(found[0][0] or ""))
 
 
 def begin_much(session: Session, writer: Session) -> None:
-    """A transaction that is too long to be sent at its end alone."""
+    """Begin a transaction so large that it is streamed before its commit."""
     writer.query("begin")
     writer.query("insert into news select repeat('x', 100) from generate_series(1, 3000)")
-    # What is not committed is sent when it has been flushed.
+    # Uncommitted changes are sent when they have been flushed.
     session.query("create table something()")
 
 
@@ -168,9 +168,9 @@ def begin_much(session: Session, writer: Session) -> None:
 )
 @OUT_OF_MODEL
 @settings(**STREAMED)
-def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
-    """Each has its type; a parallel one its leader's pid, one that copies has its table."""
-    told = (
+def test_pg_stat_subscription_shows_the_type_of_each_worker(cluster: Cluster) -> None:
+    """Each worker has its type; a parallel one its leader's pid, a synchronizing one its table."""
+    asked = (
         "select worker_type, relid::regclass::text, leader_pid from pg_stat_subscription "
         "where worker_type {} order by 1"
     )
@@ -182,22 +182,22 @@ def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
         expect_rows(
             cluster,
             session,
-            told.format("is not null"),
+            asked.format("is not null"),
             [apply, ("parallel apply", None, str(leader.pid))],
         )
         writer.query("rollback")
         session.query("alter publication news add table copied")
-        # Whoever wants to read may do so, but a copy writes.
+        # The lock lets readers in, but a copy writes.
         writer.query("begin; lock table copied in share mode")
         session.query("alter subscription news refresh publication")
         expect_rows(
             cluster,
             session,
-            told.format("<> 'parallel apply'"),
+            asked.format("<> 'parallel apply'"),
             [apply, ("table synchronization", "copied", None)],
         )
         writer.query("rollback")
-        # Its slot waits for whoever has begun before, and so would who drops it.
+        # Creating its slot waits for older transactions, and so would dropping it.
         copied = "select srsubstate from pg_subscription_rel where srrelid = 'copied'::regclass"
         expect_rows(cluster, session, copied, [("r",)])
         session.query("drop subscription news")
@@ -214,8 +214,8 @@ def test_workers_of_a_subscription_are_told_apart(cluster: Cluster) -> None:
 @pytest.mark.parametrize("streaming", ["on", "parallel"])
 @settings(**STREAMED)
 def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) -> None:
-    """One that is ended amid a streamed transaction leaves neither files nor locks: the next one
-    applies it from its beginning."""
+    """An apply worker that exits amid a streamed transaction leaves neither files nor locks. The
+    next one applies that transaction from its beginning."""
 
     def has_begun() -> bool:
         return bool(session.query(held) if streaming == "parallel" else files(first.pid))
@@ -230,14 +230,16 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         )
         begin_much(session, writer)
         cluster.wait_for("a transaction that is streamed", has_begun)
-        # All of it: between two parts the locks may be somebody else's, or nobody's.
+        # All of it: between two parts another process may hold the locks, or none.
         rests = [IdleProbe(first.pid), IdleProbe(cluster.child(Kind.WALSENDER).pid)]
-        cluster.wait_for("all that has come of it", lambda: all(rest.is_idle() for rest in rests))
+        cluster.wait_for(
+            "idle apply worker and walsender", lambda: all(rest.is_idle() for rest in rests)
+        )
         cluster.signal_child(first, signal.SIGTERM)
         cluster.expect_death(first)
         assert files(first.pid) == []
         writer.query("commit")
-        # Its own rows, and those that come back to the same table.
+        # Its own rows, and the rows replicated back to the same table.
         expect_rows(cluster, session, "select count(*) from news", [("6000",)])
         session.query("drop subscription news")
         cluster.expect_count(Kind.LOGICAL_REPLICATION_WORKER, 0)
@@ -260,8 +262,8 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
 @OUT_OF_MODEL
 @settings(**STREAMED, max_parallel_apply_workers_per_subscription="1")
 def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) -> None:
-    """Of the workers of a subscription half are kept for the next transaction, so that an only
-    one is told to end, and does so content."""
+    """A subscription keeps half of its parallel workers for the next transaction. A single one is
+    therefore stopped by its leader, and exits 0."""
     with cluster.session() as session, cluster.session() as writer:
         leader = stream(cluster, session, "parallel")
         asked = f"select pid from pg_stat_subscription where leader_pid = {leader.pid}"
@@ -271,8 +273,8 @@ def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) ->
         then = cluster.since()
         writer.query("rollback")
         cluster.expect_death(worker)
-        told = then.expect_log(rf"\(PID {worker.pid}\) exited with exit code")
-        assert told.message.endswith(" 0")
+        record = then.expect_log(rf"\(PID {worker.pid}\) exited with exit code")
+        assert record.message.endswith(" 0")
         last = "^logical replication parallel apply worker for subscription .* has finished$"
         assert then.expect_log(last).pid == worker.pid
         then.expect_no_log("^canceling statement")

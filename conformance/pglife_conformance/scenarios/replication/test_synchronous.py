@@ -27,9 +27,9 @@ ADMIN_SHUTDOWN = "57P01"
 @claim("SE-20", "TI-32", source=SYNCHRONOUS, needs=SQL)
 @settings(synchronous_standby_names="nobody")
 @pytest.mark.parametrize("how", ["cancel", "term", "fast"])
-def test_who_waits_for_a_standby_has_committed(cluster: Cluster, how: str) -> None:
-    """A commit that no standby confirms waits, and says for what; when the wait is broken off the
-    session warns that it has committed, and ends if it was told to."""
+def test_commit_that_waits_for_a_standby_is_kept(cluster: Cluster, how: str) -> None:
+    """A commit that no standby confirms waits, and the title shows it. When the wait is cancelled
+    the session warns and the commit is kept; at TERM or a fast shutdown the session exits."""
     with cluster.session() as observer:
         session = cluster.session()
         session.send_query("create table something()")
@@ -54,12 +54,12 @@ def test_who_waits_for_a_standby_has_committed(cluster: Cluster, how: str) -> No
                 "canceling the wait for synchronous replication and terminating connection due to "
                 "administrator command"
             )
-        told = session.notices[-1]
-        assert (told.severity, told.message) == ("WARNING", expected)
+        warning = session.notices[-1]
+        assert (warning.severity, warning.message) == ("WARNING", expected)
         if how == "cancel":
             expect_title(cluster, session, "idle")
         else:
-            assert told.sqlstate == ADMIN_SHUTDOWN
+            assert warning.sqlstate == ADMIN_SHUTDOWN
             cluster.expect_death(child)
         if how == "fast":
             cluster.expect_exit(code=0)

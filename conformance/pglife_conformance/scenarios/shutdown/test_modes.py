@@ -1,7 +1,7 @@
-"""Shutdown: smart, fast, immediate, from PM_RUN to the end; the whole story of each.
+"""Shutdown: smart, fast, immediate, from PM_RUN to the exit; the whole log of each.
 
-Source       rules SH-01 to SH-17, SH-27, SM-20 to SM-23; postmaster.c:
-             process_pm_shutdown_request(), PostmasterStateMachine().
+Source: rules SH-01 to SH-17, SH-27, SM-20 to SM-23; postmaster.c:
+process_pm_shutdown_request(), PostmasterStateMachine().
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pglife_conformance.pytest.claims import claim
 SOURCE = "postmaster.c: process_pm_shutdown_request()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"
 
-LAUNCHER_LEAVES = (
+LAUNCHER_EXITS = (
     'background worker "logical replication launcher" (logical replication launcher) '
     "exited with exit code 1"
 )
@@ -41,7 +41,7 @@ LAUNCHER_LEAVES = (
 ORDERED_END = [
     step("PM_RUN", "PM_STOP_BACKENDS"),
     step("PM_STOP_BACKENDS", "PM_WAIT_BACKENDS"),
-    LAUNCHER_LEAVES,
+    LAUNCHER_EXITS,
     step("PM_WAIT_BACKENDS", "PM_WAIT_XLOG_SHUTDOWN"),
     step("PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_XLOG_ARCHIVAL"),
     step("PM_WAIT_XLOG_ARCHIVAL", "PM_WAIT_IO_WORKERS"),
@@ -50,7 +50,7 @@ ORDERED_END = [
     step("PM_WAIT_DEAD_END", "PM_NO_CHILDREN"),
     SHUT_DOWN,
 ]
-STORIES = {
+EXCERPTS = {
     SMART: ["received smart shutdown request", *ORDERED_END],
     FAST: ["received fast shutdown request", "aborting any active transactions", *ORDERED_END],
     IMMEDIATE: [
@@ -64,29 +64,29 @@ STORIES = {
 
 
 def names_of(cluster: Cluster) -> dict[int, str]:
-    """The living children by pid, for a story."""
+    """The living children by pid, for a log excerpt."""
     return {child.pid: str(child.kind) for child in cluster.children()}
 
 
 def expect_end(
-    cluster: Cluster, then: Since, story: Sequence[str], names: dict[int, str], code: int = 0
+    cluster: Cluster, then: Since, excerpt: Sequence[str], names: dict[int, str], code: int = 0
 ) -> None:
-    """The server ends with this status, having told exactly this story, and leaves no pid file."""
+    """The server exits with this status, has logged exactly this, and leaves no pid file."""
     cluster.expect_exit(code=code)
-    wanted = in_version(story, cluster.target.version.major)
-    told = then.exact_lines(names)
-    if not same_lines(told, wanted):
-        raise cluster.watcher.failure(f"the story {[str(line) for line in wanted]}", str(told))
+    wanted = in_version(excerpt, cluster.target.version.major)
+    lines = then.exact_lines(names)
+    if not same_lines(lines, wanted):
+        raise cluster.watcher.failure(f"the log {[str(line) for line in wanted]}", str(lines))
     assert cluster.log()[-1].message == SHUT_DOWN
     assert cluster.pid_file() is None
 
 
-def rest(cluster: Cluster) -> None:
-    """Wait until the postmaster has done whatever it does at once."""
+def wait_until_idle(cluster: Cluster) -> None:
+    """Wait until the postmaster is idle."""
     cluster.expect_idle()
 
 
-# Whole stories.
+# Whole logs.
 
 
 @claim(
@@ -94,11 +94,11 @@ def rest(cluster: Cluster) -> None:
 )
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None:
-    """Each kind of shutdown tells its whole story once, exits 0, and leaves its control state."""
+    """Each shutdown mode logs its lines once, exits 0, and leaves its control file state."""
     names = names_of(cluster)
     then = cluster.since()
     cluster.request_shutdown(mode)
-    expect_end(cluster, then, STORIES[mode], names)
+    expect_end(cluster, then, EXCERPTS[mode], names)
     clean = mode is not IMMEDIATE
     state = ControlState.SHUT_DOWN if clean else ControlState.IN_PRODUCTION
     assert cluster.controldata_state() is state
@@ -107,7 +107,7 @@ def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None
 @claim("SH-15", "SH-07", "CK-06", source="xlog.c: ShutdownXLOG()")
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: ShutdownMode) -> None:
-    """The checkpointer of the running server writes the shutdown checkpoint, once; or nobody."""
+    """Smart and fast: the checkpointer writes one shutdown checkpoint. Immediate: none."""
     checkpointer = cluster.child(Kind.CHECKPOINTER)
     then = cluster.since()
     cluster.request_shutdown(mode)
@@ -135,7 +135,7 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: Shutdow
     ids="-".join,
 )
 def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMode, ...]) -> None:
-    """Each stronger request is told once; weaker and equal ones in between are dropped."""
+    """Each stronger request is logged once; weaker and equal ones in between are ignored."""
     session = cluster.session()
     then = cluster.since()
     with Pin(cluster, session.child):
@@ -144,11 +144,11 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
             then.expect_log(f"^received {mode} shutdown request$")
             for weaker in requests[: number + 1]:
                 cluster.request_shutdown(weaker)
-                rest(cluster)
+                wait_until_idle(cluster)
     session.disconnect()
     cluster.expect_exit(code=0)
-    told = [r.message for r in then.log() if r.message.startswith("received ")]
-    assert told == [f"received {mode} shutdown request" for mode in requests]
+    received = [r.message for r in then.log() if r.message.startswith("received ")]
+    assert received == [f"received {mode} shutdown request" for mode in requests]
     aborting = then.log()
     texts = [r.message for r in aborting if r.message == "aborting any active transactions"]
     assert len(texts) == (FAST in requests)
@@ -156,7 +156,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
 
 @claim("SH-04", "SM-01", source=MACHINE)
 def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
-    """A smart shutdown refuses new clients, lets sessions work, and ends when the last left."""
+    """A smart shutdown refuses new clients, lets sessions work, and ends with the last session."""
     names = names_of(cluster)
     helpers = [child.key for child in cluster.children()]
     first, last = cluster.session(), cluster.session()
@@ -172,7 +172,7 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     assert first.query("select 1") == [("1",)]
     first.close()
     cluster.expect_count(Kind.CLIENT_BACKEND, 1)
-    rest(cluster)
+    wait_until_idle(cluster)
     assert last.query("begin") == []
     assert last.query("select 2") == [("2",)]
     assert last.query("commit") == []
@@ -181,40 +181,40 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     assert cluster.pid_file_status() is PidFileStatus.STOPPING
     assert then.exact_lines() == ["received smart shutdown request"]
     last.close()
-    expect_end(cluster, then, STORIES[SMART], names)
+    expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
 def test_smart_shutdown_waits_for_a_silent_client(cluster: Cluster) -> None:
-    """A client that has said nothing yet is waited for, too, and is let in."""
+    """A smart shutdown waits for a client that has sent nothing yet, and still admits it."""
     names = names_of(cluster)
     client = cluster.silent_client()
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
-    rest(cluster)
+    wait_until_idle(cluster)
     assert then.exact_lines() == ["received smart shutdown request"]
     client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     client.close()
-    expect_end(cluster, then, STORIES[SMART], names)
+    expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
 @claim("SM-20", source="postmaster.c: CountChildren()")
 def test_smart_shutdown_ends_when_a_silent_client_hangs_up(cluster: Cluster) -> None:
-    """It counts until its child has ended."""
+    """A smart shutdown waits for a silent client until its child has exited."""
     names = names_of(cluster)
     client = cluster.silent_client()
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
     client.disconnect()
-    expect_end(cluster, then, STORIES[SMART], names)
+    expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
 @claim("SM-20", "SM-23", "MM-06", source="postmaster.c: CountChildren()")
-def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
-    """A dead-end child holds no smart shutdown in PM_RUN; before 18 it holds the very end."""
+def test_smart_shutdown_does_not_wait_for_refused_clients(cluster: Cluster) -> None:
+    """A smart shutdown does not wait for dead-end children in PM_RUN; before 18 the exit does."""
     names = names_of(cluster)
     session = cluster.session()
     then = cluster.since()
@@ -227,13 +227,15 @@ def test_smart_shutdown_does_not_wait_for_the_refused(cluster: Cluster) -> None:
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
         refused.disconnect()
-    expect_end(cluster, then, STORIES[SMART], names)
+    expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
 @claim("SM-23", "HB-38", "INV-110", source=MACHINE, needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
-def test_silent_client_that_comes_late(cluster: Cluster, mode: ShutdownMode) -> None:
-    """18 ends although a refused client stays; before, the end waits until it hangs up."""
+def test_silent_client_that_connects_during_a_shutdown(
+    cluster: Cluster, mode: ShutdownMode
+) -> None:
+    """18 exits although a refused client is connected; before, it waits until that disconnects."""
     with pin_wait_backends(cluster) as pin:
         late = cluster.silent_client()
         if mode is IMMEDIATE:
@@ -251,7 +253,7 @@ def test_silent_client_that_comes_late(cluster: Cluster, mode: ShutdownMode) -> 
 
 @claim("SH-14", "SH-13", source="xlog.c: CreateCheckPoint()", needs=[Need.OS_SIGNALS])
 def test_control_file_before_the_last_checkpoint(cluster: Cluster) -> None:
-    """Until the checkpointer has begun the control file says `in production`."""
+    """Until the shutdown checkpoint begins the control file says `in production`."""
     with pin_wait_xlog_shutdown(cluster):
         assert cluster.controldata_state() is ControlState.IN_PRODUCTION
         assert cluster.pid_file_status() is PidFileStatus.STOPPING
@@ -261,7 +263,7 @@ def test_control_file_before_the_last_checkpoint(cluster: Cluster) -> None:
 
 @claim("SH-14", source="xlog.c: CreateCheckPoint()", needs=[Need.IO_WORKERS], since=18)
 def test_control_file_after_the_last_checkpoint(cluster: Cluster) -> None:
-    """It says `shut down` while io workers and the checkpointer still live."""
+    """The control file says `shut down` while io workers and the checkpointer still run."""
     with pin_wait_io_workers(cluster):
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
         assert len(cluster.children(Kind.CHECKPOINTER)) == 1
@@ -270,8 +272,8 @@ def test_control_file_after_the_last_checkpoint(cluster: Cluster) -> None:
 
 
 @claim("SE-33", "SV-25", source="postmaster.c: ConfigurePostmasterWaitSet()")
-def test_client_of_the_last_moment_hears_nothing(cluster: Cluster) -> None:
-    """In PM_WAIT_DEAD_END one can connect but is not served; the end of the server ends it."""
+def test_client_in_pm_wait_dead_end_receives_nothing(cluster: Cluster) -> None:
+    """In PM_WAIT_DEAD_END a client connects but is not accepted; the server's exit closes it."""
     with pin_wait_dead_end(cluster):
         before = [kid.key for kid in cluster.children()]
         client = cluster.silent_client(wait_for_child=False)
@@ -283,8 +285,8 @@ def test_client_of_the_last_moment_hears_nothing(cluster: Cluster) -> None:
 
 
 @claim("SH-12", source="miscinit.c: UnlinkLockFiles()")
-def test_pid_file_goes_whoever_wrote_it(cluster: Cluster) -> None:
-    """The pid file is removed at the end even if somebody has written another one."""
+def test_pid_file_is_removed_even_if_rewritten(cluster: Cluster) -> None:
+    """The pid file is removed at the exit even if another process has rewritten it."""
     cluster.write_file("postmaster.pid", "1\n")
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
@@ -292,8 +294,8 @@ def test_pid_file_goes_whoever_wrote_it(cluster: Cluster) -> None:
 
 
 @claim("SH-11", "SH-13", source="miscinit.c: UnlinkLockFiles()")
-def test_life_goes_on_after_each_shutdown(cluster: Cluster) -> None:
-    """After any shutdown the next start works, and its end is the last word again."""
+def test_server_starts_again_after_each_shutdown(cluster: Cluster) -> None:
+    """After any shutdown the server starts again; its last line is always the shutdown line."""
     for mode in (SMART, FAST, IMMEDIATE):
         cluster.request_shutdown(mode)
         cluster.expect_exit(code=0)
@@ -313,7 +315,7 @@ def test_life_goes_on_after_each_shutdown(cluster: Cluster) -> None:
 )
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: ShutdownMode) -> None:
-    """From birth to the end the steps of pmState are one chain, and it ends in no children."""
+    """The steps of pmState are one chain from PM_INIT to PM_NO_CHILDREN."""
     cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
     steps = cluster.all_log().pmstates()

@@ -1,7 +1,7 @@
-"""Shutdown: what sessions hear, in whatever they are doing.
+"""Shutdown: what sessions receive, in each of their states.
 
-Source       rules SE-20 to SE-23, SE-46, SH-04, SH-06, SH-07, SH-19; tcop/postgres.c:
-             ProcessInterrupts(), quickdie().
+Source: rules SE-20 to SE-23, SE-46, SH-04, SH-06, SH-07, SH-19; tcop/postgres.c:
+ProcessInterrupts(), quickdie().
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.shutdown.test_modes import (
+    EXCERPTS,
     MACHINE,
-    STORIES,
     expect_end,
     names_of,
-    rest,
+    wait_until_idle,
 )
 
 INTERRUPTS = "tcop/postgres.c: ProcessInterrupts()"
 
 
 def idle(cluster: Cluster) -> Session:
-    """Waiting for a statement."""
+    """A session that waits for a statement."""
     return cluster.session()
 
 
 def in_transaction(cluster: Cluster) -> Session:
-    """Waiting inside of a transaction."""
+    """A session that is idle in a transaction."""
     session = cluster.session()
     session.query("begin")
     assert session.client.transaction_status == "T"
@@ -47,7 +47,7 @@ def in_transaction(cluster: Cluster) -> Session:
 
 
 def in_failed_transaction(cluster: Cluster) -> Session:
-    """Waiting inside of a failed one."""
+    """A session that is idle in a failed transaction."""
     session = in_transaction(cluster)
     with pytest.raises(ServerError):
         session.query("select nothing_of_that_name()")
@@ -56,7 +56,7 @@ def in_failed_transaction(cluster: Cluster) -> Session:
 
 
 def busy(cluster: Cluster) -> Session:
-    """Running a statement that takes for ever."""
+    """A session that runs a statement of an hour."""
     session = cluster.session()
     pid = session.backend_pid
     session.send_query("select pg_sleep(3600)")
@@ -73,16 +73,16 @@ Condition = Callable[[Cluster], Session]
 
 @claim("SE-20", "SH-06", "INV-78", source=INTERRUPTS, needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
-def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition) -> None:
-    """A fast shutdown ends a session with FATAL 57P01 whatever it is doing, and then it ends."""
+def test_fast_shutdown_sends_fatal_to_each_session(cluster: Cluster, condition: Condition) -> None:
+    """A fast shutdown ends each session with FATAL 57P01, whatever its state."""
     names = names_of(cluster)
     session = condition(cluster)
     then = cluster.since()
     cluster.request_shutdown(FAST)
     complaints = [m for m in session.expect_end() if m.tag in (Tag.ERROR, Tag.NOTICE)]
     assert len(complaints) == 1
-    told = complaints[0]
-    assert (told.severity, told.sqlstate, told.message, told.detail, told.hint) == (
+    final = complaints[0]
+    assert (final.severity, final.sqlstate, final.message, final.detail, final.hint) == (
         "FATAL",
         ADMIN_SHUTDOWN,
         TERMINATED_BY_ADMINISTRATOR,
@@ -90,7 +90,7 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
         "",
     )
     assert session.ending is Ending.END_OF_FILE
-    expect_end(cluster, then, STORIES[FAST], names)
+    expect_end(cluster, then, EXCERPTS[FAST], names)
     fatal = [record for record in then.log() if record.level == "FATAL"]
     assert [(r.pid, r.message) for r in fatal] == [
         (session.backend_pid, TERMINATED_BY_ADMINISTRATOR)
@@ -99,58 +99,58 @@ def test_fast_shutdown_tells_each_session(cluster: Cluster, condition: Condition
 
 @claim("SE-23", "SH-07", source="tcop/postgres.c: quickdie()", needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
-def test_immediate_shutdown_warns_at_best(cluster: Cluster, condition: Condition) -> None:
-    """An immediate shutdown ends a session with a WARNING 57P01 or nothing; none is logged."""
+def test_immediate_shutdown_sends_at_most_a_warning(cluster: Cluster, condition: Condition) -> None:
+    """An immediate shutdown sends a session WARNING 57P01 or nothing; it is not logged."""
     names = names_of(cluster)
     session = condition(cluster)
     then = cluster.since()
     cluster.request_shutdown(IMMEDIATE)
-    told = session.expect_final_message()
-    if told is not None:
-        assert (told.severity, told.sqlstate, told.message) == (
+    final = session.expect_final_message()
+    if final is not None:
+        assert (final.severity, final.sqlstate, final.message) == (
             "WARNING",
             ADMIN_SHUTDOWN,
             TERMINATED_BY_IMMEDIATE,
         )
-    expect_end(cluster, then, STORIES[IMMEDIATE], names)
+    expect_end(cluster, then, EXCERPTS[IMMEDIATE], names)
     assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
 @claim("SH-04", "SE-46", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
-def test_smart_shutdown_leaves_each_session_alone(cluster: Cluster, condition: Condition) -> None:
-    """A smart shutdown says nothing to a session; fast after it does."""
+def test_smart_shutdown_sends_nothing_to_sessions(cluster: Cluster, condition: Condition) -> None:
+    """A smart shutdown sends nothing to a session; a fast one after it sends FATAL 57P01."""
     names = names_of(cluster)
     session = condition(cluster)
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
-    rest(cluster)
+    wait_until_idle(cluster)
     assert session.is_silent()
     assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
-    told = session.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
-    expect_end(cluster, then, [STORIES[SMART][0], *STORIES[FAST]], names)
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
+    expect_end(cluster, then, [EXCERPTS[SMART][0], *EXCERPTS[FAST]], names)
 
 
 @claim("SE-22", source="backend_startup.c: BackendInitialize()")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
-def test_silent_client_hears_nothing_at_all(cluster: Cluster, mode: ShutdownMode) -> None:
-    """A client that has said nothing is hung up on; the log has no word of it either."""
+def test_silent_client_receives_nothing(cluster: Cluster, mode: ShutdownMode) -> None:
+    """A client that has sent nothing is disconnected without a message or a log line."""
     names = names_of(cluster)
     client = cluster.silent_client()
     then = cluster.since()
     cluster.request_shutdown(mode)
     assert client.expect_end() == []
-    expect_end(cluster, then, STORIES[mode], names)
+    expect_end(cluster, then, EXCERPTS[mode], names)
     assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
 @claim("SE-46", "MM-33", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
-def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Cluster) -> None:
-    """A statement whose client has vanished runs to its end, and counts until then."""
+def test_smart_shutdown_waits_for_a_session_whose_client_disconnected(cluster: Cluster) -> None:
+    """A smart shutdown waits for a running statement although its client has disconnected."""
     names = names_of(cluster)
     session = busy(cluster)
     pid = session.backend_pid
@@ -158,16 +158,16 @@ def test_smart_shutdown_waits_for_a_session_whose_client_has_gone(cluster: Clust
     then = cluster.since()
     cluster.request_shutdown(SMART)
     then.expect_line("received smart shutdown request")
-    rest(cluster)
+    wait_until_idle(cluster)
     assert [kid.pid for kid in cluster.children(Kind.CLIENT_BACKEND)] == [pid]
     assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
-    expect_end(cluster, then, [STORIES[SMART][0], *STORIES[FAST]], names)
+    expect_end(cluster, then, [EXCERPTS[SMART][0], *EXCERPTS[FAST]], names)
 
 
 @claim("SH-04", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
 def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
-    """A statement that runs when a smart shutdown is requested gives its result."""
+    """A statement that runs when a smart shutdown is requested returns its result."""
     names = names_of(cluster)
     session = cluster.session()
     session.send_query("select pg_sleep(0.2)")
@@ -175,31 +175,31 @@ def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
     cluster.request_shutdown(SMART)
     assert len(session.result()) == 1
     session.close()
-    expect_end(cluster, then, STORIES[SMART], names)
+    expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
 @claim("SM-20", "SM-21", "SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) -> None:
-    """No shutdown waits for a walsender that does not stream; it is told FATAL 57P01."""
+    """No shutdown waits for a walsender that does not stream; it sends FATAL 57P01."""
     names = names_of(cluster)
     walsender = cluster.session(parameters={"replication": "true"})
     walsender.query("IDENTIFY_SYSTEM")
     then = cluster.since()
     cluster.request_shutdown(mode)
-    told = walsender.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate, told.message) == (
+    final = walsender.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == (
         "FATAL",
         ADMIN_SHUTDOWN,
         TERMINATED_BY_ADMINISTRATOR,
     )
-    expect_end(cluster, then, STORIES[mode], names)
+    expect_end(cluster, then, EXCERPTS[mode], names)
 
 
 @claim("SE-27", source="walsender.c: WalSndQuickDie()", needs=[Need.WALSENDER])
-def test_immediate_shutdown_says_nothing_to_a_walsender(cluster: Cluster) -> None:
-    """A walsender's client hears nothing of an immediate shutdown but the end."""
+def test_immediate_shutdown_sends_nothing_to_a_walsenders_client(cluster: Cluster) -> None:
+    """An immediate shutdown closes a walsender's connection without a message."""
     walsender = cluster.session(parameters={"replication": "true"})
     walsender.query("IDENTIFY_SYSTEM")
     cluster.request_shutdown(IMMEDIATE)

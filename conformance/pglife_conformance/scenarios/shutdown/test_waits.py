@@ -1,7 +1,7 @@
-"""Who is waited for, and in which state: the last child of each kind is held.
+"""For which children a shutdown waits, and in which state; one child of each kind is stopped.
 
-Source       rules SM-03, SM-04, SM-07, SM-09, TR18-12, TR18-21, TR18-24, TR18-26, CR-03, CR-06,
-             IO-08, SE-33; postmaster.c: PostmasterStateMachine(), HandleFatalError().
+Source: rules SM-03, SM-04, SM-07, SM-09, TR18-12, TR18-21, TR18-24, TR18-26, CR-03, CR-06,
+IO-08, SE-33; postmaster.c: PostmasterStateMachine(), HandleFatalError().
 """
 
 from __future__ import annotations
@@ -57,14 +57,16 @@ CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
 
 
 def wait_for_rest(cluster: Cluster) -> None:
-    """Until the postmaster has done what it does at once."""
+    """Wait until the postmaster is idle."""
     cluster.expect_idle()
 
 
 @contextlib.contextmanager
-def within_the_clock(cluster: Cluster) -> Iterator[None]:
-    """What is looked at here must be seen before the held child is killed (SL-05). Who was too slow
-    for that has seen nothing; a round that came sooner is a failure like any other."""
+def within_the_sigkill_timeout(cluster: Cluster) -> Iterator[None]:
+    """The checks made here must finish before the stopped child is killed (SL-05).
+
+    If an overloaded machine was too slow, they are inconclusive; an early round is a failure.
+    """
     began, then = time.monotonic(), cluster.since()
     try:
         yield
@@ -78,24 +80,24 @@ def within_the_clock(cluster: Cluster) -> Iterator[None]:
         raise
 
 
-def nobody_but(cluster: Cluster, child: Child) -> None:
+def expect_only(cluster: Cluster, child: Child) -> None:
     """Wait until only this child is left."""
     cluster.wait_for(
-        f"nobody but {child}", lambda: [kid.key for kid in cluster.watcher.kids] == [child.key]
+        f"no child but {child}", lambda: [kid.key for kid in cluster.watcher.kids] == [child.key]
     )
 
 
 def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None:
-    """PM_WAIT_BACKENDS of a crash or of an immediate shutdown lasts as long as this child."""
+    """After a crash or an immediate request PM_WAIT_BACKENDS lasts until this child exits."""
     then = cluster.since()
-    with Pin(cluster, child), within_the_clock(cluster):
+    with Pin(cluster, child), within_the_sigkill_timeout(cluster):
         if cause == "crash":
             cluster.crash(Kind.BACKGROUND_WRITER)
             then.expect_log(f"^{TERMINATING}$")
         else:
             cluster.request_shutdown(IMMEDIATE)
             then.expect_line("received immediate shutdown request")
-        nobody_but(cluster, child)
+        expect_only(cluster, child)
         wait_for_rest(cluster)
         assert cluster.pmstate() == "PM_WAIT_BACKENDS"
         refusal = cluster.refusal_of_new_client()
@@ -119,9 +121,9 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
 )
 @CAUSES
 @pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.IO_WORKER], ids=str)
-def test_everybody_quits_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cause: str) -> None:
-    """After a crash and in an immediate shutdown checkpointer and io workers are waited for in
-    PM_WAIT_BACKENDS, and clients are refused."""
+def test_children_quit_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cause: str) -> None:
+    """After a crash and in an immediate shutdown PM_WAIT_BACKENDS waits for checkpointer and io
+    workers, and clients are refused."""
     held = cluster.children(kind)[-1]
     expect_wait_backends_for(cluster, held, cause)
 
@@ -142,7 +144,7 @@ def test_everybody_quits_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, c
 def test_archiver_and_walsender_quit_before_pm_wait_dead_end(
     cluster: Cluster, kind: Kind, cause: str
 ) -> None:
-    """After a crash and in an immediate shutdown archiver and walsender are waited for, too."""
+    """After a crash or an immediate request PM_WAIT_BACKENDS waits for archiver and walsender."""
     held = walsender(cluster).child if kind is Kind.WALSENDER else cluster.child(kind)
     expect_wait_backends_for(cluster, held, cause)
 
@@ -151,14 +153,14 @@ SENDERS = settings(wal_sender_timeout="0", wal_level="replica")
 
 
 def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
-    """After the shutdown checkpoint this walsender alone is waited for."""
+    """After the shutdown checkpoint the postmaster waits for this walsender alone."""
     keepers = {Kind.CHECKPOINTER, Kind.WALSENDER}
     modern = cluster.target.version.major >= 18
     if modern:
         cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
     wanted = keepers if modern else {Kind.WALSENDER}
     cluster.wait_for(
-        "only the walsender and those who stay to the last",
+        "only the walsender and the children that exit last",
         lambda: {kid.kind for kid in cluster.children()} - {Kind.IO_WORKER} == wanted,
         deadlines.SHUTDOWN_LIMIT,
     )
@@ -184,7 +186,7 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
 def test_walsender_is_waited_for_after_the_last_checkpoint(
     cluster: Cluster, mode: ShutdownMode
 ) -> None:
-    """A walsender whose receiver lags is waited for after the shutdown checkpoint."""
+    """After the shutdown checkpoint the postmaster waits for a walsender whose receiver lags."""
     session = unconfirming_receiver(cluster)
     cluster.request_shutdown(mode)
     expect_held_by_walsender(cluster, session.child)
@@ -197,7 +199,7 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
 @OUT_OF_MODEL
 @SENDERS
 def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
-    """Of a session and a walsender only the session holds a smart shutdown in PM_RUN."""
+    """In PM_RUN a smart shutdown waits for a session, and not for a walsender."""
     session, receiver = cluster.session(), unconfirming_receiver(cluster)
     then = cluster.since()
     helpers = {kid.key for kid in cluster.children()}
@@ -221,9 +223,11 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     needs=[*SIGNALS, Need.WALSENDER],
 )
 @OUT_OF_MODEL
-def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster: Cluster) -> None:
-    """A client on its way in holds a smart shutdown as a session does, until it says that it is
-    a walsender: at once, although no child has ended."""
+def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
+    cluster: Cluster,
+) -> None:
+    """A smart shutdown waits for a silent client. When that asks for replication the shutdown
+    continues at once, although no child has exited."""
     then = cluster.since()
     client = cluster.silent_client()
     helpers = {kid.key for kid in cluster.children()}
@@ -250,10 +254,10 @@ def test_smart_shutdown_goes_on_when_its_last_client_becomes_a_walsender(cluster
 @SENDERS
 @settings(log_min_messages="debug3", archive_mode="on", archive_command="true", summarize_wal="on")
 @pytest.mark.parametrize("mode", [SMART, FAST])
-def test_words_of_a_shutdown_with_archiver_and_walsender(
+def test_signals_of_a_shutdown_with_archiver_and_walsender(
     cluster: Cluster, mode: ShutdownMode
 ) -> None:
-    """Archiver and walsender are told USR2, once, and a walsender is called so."""
+    """Archiver and walsender are sent USR2, once, and the log line names the walsender."""
     receiver = unconfirming_receiver(cluster)
     then = cluster.since()
     cluster.request_shutdown(mode)
@@ -266,7 +270,7 @@ def test_words_of_a_shutdown_with_archiver_and_walsender(
     expect_words(cluster, wanted, then)
 
 
-# A crash during a shutdown: nobody is served from then on.
+# A crash during a shutdown: no client is served after it.
 
 
 @claim("TR18-12", "SE-33", "SV-25", source=FATAL, needs=[*CRASH, Need.IO_WORKERS], since=18)
@@ -275,13 +279,13 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
     """A crash after PM_WAIT_BACKENDS leads to PM_WAIT_DEAD_END, where clients are not answered."""
     early = state == "PM_WAIT_XLOG_SHUTDOWN"
     enter = pin_wait_xlog_shutdown if early else pin_wait_io_workers
-    with enter(cluster) as held, within_the_clock(cluster):
+    with enter(cluster) as held, within_the_sigkill_timeout(cluster):
         then = cluster.since()
-        # Each is the one who would stay there: io workers that are not held end by themselves.
+        # The victim is a child that would stay: an io worker that is not stopped exits by itself.
         victim = cluster.crash(Kind.IO_WORKER if early else Kind.CHECKPOINTER)
         then.expect_log(f"^{TERMINATING}$")
         cluster.expect_pmstate("PM_WAIT_DEAD_END")
-        nobody_but(cluster, held.child)
+        expect_only(cluster, held.child)
         late = cluster.silent_client(wait_for_child=False)
         late.client.send_startup({"user": "postgres", "database": "postgres"})
         late.expect_silence(0.2)
@@ -292,8 +296,8 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
 
 
 @claim("TR18-22", "SM-05", "CK-06", source=MACHINE, needs=SIGNALS)
-def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> None:
-    """While the last session is there the checkpointer hears nothing, then its one order."""
+def test_checkpointer_is_signalled_after_all_sessions_exit(cluster: Cluster) -> None:
+    """The checkpointer receives no signal before the last session exits, then exactly one."""
     with pin_wait_backends(cluster) as session, Pin(cluster, Kind.CHECKPOINTER) as pin:
         assert not pending_signals(pin.child)
         session.release()
@@ -302,7 +306,7 @@ def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> Non
     cluster.expect_exit(code=0)
 
 
-# ABRT instead of QUIT, where it decides who is to blame.
+# ABRT instead of QUIT, where it decides whether the startup process has failed.
 
 
 @claim(
@@ -315,11 +319,11 @@ def test_only_the_checkpointer_is_told_after_the_others(cluster: Cluster) -> Non
     why="there is no such setting before",
 )
 @settings(send_abort_for_crash="on")
-def test_startup_process_that_was_told_to_abort_is_not_to_blame(stopped_cluster: Cluster) -> None:
-    """With send_abort_for_crash a startup process that dies of ABRT is started again."""
+def test_startup_process_that_was_sent_abrt_is_restarted(stopped_cluster: Cluster) -> None:
+    """With send_abort_for_crash a startup process that is killed by ABRT is started again."""
     cluster = stopped_cluster
     then = cluster.since()
-    with pin_startup_at_birth(cluster) as pin, within_the_clock(cluster):
+    with pin_startup_at_birth(cluster) as pin, within_the_sigkill_timeout(cluster):
         victim = cluster.crash(Kind.BACKGROUND_WRITER)
         then.expect_log(f"^{TERMINATING}$")
         cluster.wait_for("ABRT", lambda: signal.SIGABRT in pending_signals(pin.child))

@@ -1,8 +1,8 @@
-"""A standby's background processes: what the startup process heeds while it waits, and what the
-checkpointer does instead of checkpoints.
+"""A standby's background processes: how the startup process reacts to signals while it waits,
+and what the checkpointer does instead of checkpoints.
 
-Source       rules CK-03, PG-31, PG-32, SG-02, SG-10, CR-41; postmaster/startup.c:
-             ProcessStartupProcInterrupts(), postmaster/checkpointer.c: CheckpointerMain().
+Source: rules CK-03, PG-31, PG-32, SG-02, SG-10, CR-41; postmaster/startup.c:
+ProcessStartupProcInterrupts(), postmaster/checkpointer.c: CheckpointerMain().
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.STANDBY, Need.FULL_SQL]
 AS_AT_INITDB = {"max_connections": "100"}
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 
 def start_standby(cluster: Cluster) -> None:
@@ -37,8 +37,8 @@ def start_standby(cluster: Cluster) -> None:
 
 @claim("SG-02", "SG-10", source=INTERRUPTS, needs=NEEDS)
 @settings(**AS_AT_INITDB)
-def test_everybody_on_a_standby_obeys_a_reload(stopped_cluster: Cluster) -> None:
-    """At each reload every process of a standby reads the file, the startup process too, once."""
+def test_each_process_of_a_standby_reloads(stopped_cluster: Cluster) -> None:
+    """At each reload every process of a standby, also the startup process, reads the file once."""
     cluster = stopped_cluster
     start_standby(cluster)
     expect_each_to_reload(cluster)
@@ -53,7 +53,7 @@ def test_everybody_on_a_standby_obeys_a_reload(stopped_cluster: Cluster) -> None
 )
 @settings(**AS_AT_INITDB)
 def test_startup_process_answers_by_procsignal(stopped_cluster: Cluster) -> None:
-    """Asked to log its memory contexts, a waiting startup process does so once, and goes on."""
+    """A waiting startup process logs its memory contexts on request, and keeps running."""
     cluster = stopped_cluster
     start_standby(cluster)
     startup = cluster.child(Kind.STARTUP)
@@ -62,15 +62,15 @@ def test_startup_process_answers_by_procsignal(stopped_cluster: Cluster) -> None
         asked = f"select pg_log_backend_memory_contexts({startup.pid})"
         assert session.query(asked) == [("t",)]
         text = f"logging memory contexts of PID {startup.pid}"
-        told = then.expect_log(f"^{text}$")
-        assert told.pid == startup.pid
+        record = then.expect_log(f"^{text}$")
+        assert record.pid == startup.pid
         assert cluster.child(Kind.STARTUP).key == startup.key
 
 
 @claim("CR-41", "CR-52", "PG-31", source=INTERRUPTS, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(**AS_AT_INITDB)
-def test_standby_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> None:
-    """When the postmaster of a standby dies everybody goes, the startup process too."""
+def test_children_of_a_standby_exit_when_the_postmaster_dies(stopped_cluster: Cluster) -> None:
+    """When the postmaster of a standby is killed all children exit, also the startup process."""
     cluster = stopped_cluster
     start_standby(cluster)
     cluster.signal_postmaster(signal.SIGKILL)
@@ -80,16 +80,16 @@ def test_standby_follows_a_postmaster_that_dies(stopped_cluster: Cluster) -> Non
 
 @claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=NEEDS)
 @settings(**AS_AT_INITDB)
-def test_checkpoint_command_on_a_standby_without_news(stopped_cluster: Cluster) -> None:
-    """CHECKPOINT on a standby asks for a restartpoint; without a new record it is left out."""
+def test_checkpoint_command_on_a_standby_without_new_records(stopped_cluster: Cluster) -> None:
+    """CHECKPOINT on a standby requests a restartpoint; without a new record it is skipped."""
     cluster = stopped_cluster
     start_standby(cluster)
     with cluster.session() as session:
         for _ in range(2):
             then = cluster.since()
             session.query("checkpoint")
-            told = then.expect_log("^skipping restartpoint, already performed at ")
-            assert told.pid == cluster.child(Kind.CHECKPOINTER).pid
+            record = then.expect_log("^skipping restartpoint, already performed at ")
+            assert record.pid == cluster.child(Kind.CHECKPOINTER).pid
             then.expect_no_log("^(checkpoint|restartpoint) starting: ")
         if cluster.target.version.major >= 18:
             asked = (

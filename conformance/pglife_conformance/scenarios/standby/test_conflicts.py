@@ -1,9 +1,9 @@
-"""Sessions of a hot standby: what recovery takes from them.
+"""Sessions of a hot standby that conflict with recovery.
 
-Source       rules SE-48, SE-40, PG-32; tcop/postgres.c: ProcessRecoveryConflictInterrupt(),
-             storage/ipc/procsignal.c: procsignal_sigusr1_handler().
+Source: rules SE-48, SE-40, PG-32; tcop/postgres.c: ProcessRecoveryConflictInterrupt(),
+storage/ipc/procsignal.c: procsignal_sigusr1_handler().
 
-With max_standby_streaming_delay = 0 recovery waits for nobody.
+With max_standby_streaming_delay = 0 recovery waits for no session.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ BEGIN = {
     "lock": "begin; select from things",
     "rows": "begin isolation level repeatable read; select from things",
 }
-"""What makes a session stand in the way, here, and below what it is in the way of, there."""
+"""Statements that make a session of the standby conflict with FOLLOW on the primary."""
 FOLLOW = {"lock": ["drop table things"], "rows": ["delete from things", "vacuum things"]}
 DETAIL = {"lock": LOCK_HELD, "rows": ROWS_NEEDED}
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 
 def pair_with_things(make_cluster: MakeCluster) -> Pair:
-    """The table `things` is on both."""
+    """A primary and a standby that both have the table `things`."""
     pair = start_pair(make_cluster, max_standby_streaming_delay="0", hot_standby_feedback=False)
     with pair.primary.session() as session:
         session.query("create table things as select 1 as a")
@@ -51,7 +51,7 @@ def pair_with_things(make_cluster: MakeCluster) -> Pair:
 
 
 def expect_replayed(pair: Pair) -> None:
-    """All that the primary has written is done on the standby."""
+    """Wait until the standby has replayed all WAL of the primary."""
     with pair.primary.session() as session:
         lsn = session.query("select pg_current_wal_insert_lsn()")[0][0]
     with pair.standby.session() as session:
@@ -59,8 +59,8 @@ def expect_replayed(pair: Pair) -> None:
         session.expect_rows(asked, [("t",)], deadlines.START_LIMIT)
 
 
-def bring_about(pair: Pair, why: str) -> None:
-    """On the primary, what the session is in the way of."""
+def cause_conflict(pair: Pair, why: str) -> None:
+    """Run the statements on the primary whose replay conflicts with the session."""
     with pair.primary.session() as session:
         for statement in FOLLOW[why]:
             session.query(statement)
@@ -69,13 +69,13 @@ def bring_about(pair: Pair, why: str) -> None:
 def expect_terminated(
     cluster: Cluster, session: Session, since: Since, detail: str, sqlstate: str
 ) -> None:
-    """FATAL to the client and to the log, exit 1; nobody else notices."""
-    told = session.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate, told.message) == ("FATAL", sqlstate, TERMINATED)
-    assert told.detail == detail
+    """The session sends and logs FATAL and exits 1; no other process is affected."""
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == ("FATAL", sqlstate, TERMINATED)
+    assert final.detail == detail
     # Until 16 not every such end has the hint.
-    assert told.hint == RECONNECT or (cluster.target.version.major <= 16 and not told.hint)
+    assert final.hint == RECONNECT or (cluster.target.version.major <= 16 and not final.hint)
     assert session.ending is Ending.END_OF_FILE
     record = since.expect_log(f"^{TERMINATED}$")
     assert (record.pid, record.level) == (session.backend_pid, "FATAL")
@@ -85,14 +85,14 @@ def expect_terminated(
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)
 @pytest.mark.parametrize("why", ["lock", "rows"])
-def test_session_in_the_way_of_recovery_ends(make_cluster: MakeCluster, why: str) -> None:
-    """A session that waits in a transaction which recovery conflicts with ends with 40001."""
+def test_session_that_conflicts_with_recovery_exits(make_cluster: MakeCluster, why: str) -> None:
+    """A session idle in a transaction that conflicts with recovery ends with FATAL 40001."""
     pair = pair_with_things(make_cluster)
     then = pair.standby.since()
     with pair.standby.session() as session, pair.standby.session() as bystander:
         bystander.query("begin; select 1")
         session.query(BEGIN[why])
-        bring_about(pair, why)
+        cause_conflict(pair, why)
         expect_terminated(pair.standby, session, then, DETAIL[why], SERIALIZATION_FAILURE)
         expect_replayed(pair)
         assert bystander.query("select 1") == [("1",)]
@@ -100,21 +100,23 @@ def test_session_in_the_way_of_recovery_ends(make_cluster: MakeCluster, why: str
 
 @claim("SE-48", "SE-40", source=CONFLICT, needs=NEEDS)
 @pytest.mark.parametrize("why", ["lock", "rows"])
-def test_statement_in_the_way_of_recovery_is_cancelled(make_cluster: MakeCluster, why: str) -> None:
-    """A statement that runs ends with ERROR 40001 and its session goes on."""
+def test_statement_that_conflicts_with_recovery_is_cancelled(
+    make_cluster: MakeCluster, why: str
+) -> None:
+    """A running statement that conflicts with recovery fails with 40001; its session continues."""
     pair = pair_with_things(make_cluster)
     with pair.standby.session() as session:
         session.query(BEGIN[why])
         session.send_query("select pg_sleep(120)")
-        bring_about(pair, why)
-        with pytest.raises(ServerError) as told:
+        cause_conflict(pair, why)
+        with pytest.raises(ServerError) as raised:
             session.result()
-        answer = told.value.answer
+        answer = raised.value.answer
         assert (answer.severity, answer.sqlstate) == ("ERROR", SERIALIZATION_FAILURE)
         assert (answer.message, answer.detail) == (CANCELED, DETAIL[why])
         assert session.client.transaction_status == "E"
         expect_replayed(pair)
-        # What has failed holds nothing any more, and so it is in nobody's way.
+        # A failed transaction holds no lock and no snapshot, so it conflicts with no replay.
         with pair.primary.session() as other:
             other.query("create table more as select 1; drop table more")
         expect_replayed(pair)
@@ -126,23 +128,23 @@ def test_statement_in_the_way_of_recovery_is_cancelled(make_cluster: MakeCluster
 
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)
-def test_statement_of_a_subtransaction_costs_the_session(make_cluster: MakeCluster) -> None:
-    """Inside of a savepoint a cancelled statement would not give back what is in the way."""
+def test_conflicting_statement_of_a_subtransaction_ends_the_session(
+    make_cluster: MakeCluster,
+) -> None:
+    """A conflict inside a subtransaction ends the session: a cancel would not release the lock."""
     pair = pair_with_things(make_cluster)
     then = pair.standby.since()
     session = pair.standby.session()
     session.query(f"{BEGIN['lock']}; savepoint one")
     session.send_query("select pg_sleep(120)")
-    bring_about(pair, "lock")
+    cause_conflict(pair, "lock")
     expect_terminated(pair.standby, session, then, LOCK_HELD, SERIALIZATION_FAILURE)
 
 
 @claim("SE-48", source=CONFLICT, needs=NEEDS)
 @pytest.mark.parametrize("state", ["idle", "running", "failed"])
-def test_database_that_is_dropped_takes_its_sessions_along(
-    make_cluster: MakeCluster, state: str
-) -> None:
-    """Whatever a session does, it ends with 57P04 when its database goes."""
+def test_sessions_of_a_dropped_database_exit(make_cluster: MakeCluster, state: str) -> None:
+    """When its database is dropped a session ends with FATAL 57P04, whatever its state."""
     pair = pair_with_things(make_cluster)
     with pair.primary.session() as other:
         other.query("create database gone")
@@ -156,6 +158,6 @@ def test_database_that_is_dropped_takes_its_sessions_along(
                 session.query("begin; show does_not_exist")
         other.query("drop database gone")
         expect_terminated(pair.standby, session, then, DATABASE_GONE, DATABASE_DROPPED)
-    # Until its row has gone as well the database is there and invalid.
+    # Until its row is deleted as well the database exists and is invalid.
     expect_replayed(pair)
     assert pair.standby.refusal_of_new_client(database="gone").sqlstate == "3D000"

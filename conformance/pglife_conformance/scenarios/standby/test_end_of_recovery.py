@@ -1,11 +1,7 @@
-"""Recovery that ends: at its target, by promotion, or not at all; and what pg_ctl says of it.
+"""The end of recovery: at its target, by promotion, or by a failure; and what pg_ctl prints.
 
-Begin with   recovering(): a cluster that has somebody else's WAL to replay.
-Owns         recovery_target_action, pg_promote(), pg_ctl promote.
-Leaves out   a standby's processes (test_10_machine_standby.py), streaming
-             (test_13_standby_streams.py).
-Source       RC-09 to RC-14, CT-07, CT-13, TF-01; xlogrecovery.c, xlogfuncs.c: pg_promote(),
-             pg_ctl.c: do_promote(), wait_for_postmaster_promote().
+Source: RC-09 to RC-14, CT-07, CT-13, TF-01; xlogrecovery.c, xlogfuncs.c: pg_promote(),
+pg_ctl.c: do_promote(), wait_for_postmaster_promote().
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file
 from pglife_conformance.scenarios.pg_ctl.test_start_details import is_alive
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 STANDBY = [Need.STANDBY, Need.FULL_SQL, Need.RESTORE_COMMAND]
 PG_CTL = [*STANDBY, Need.PG_CTL, Need.OS_SIGNALS]
@@ -43,8 +39,10 @@ NOT_IN_TIME = "pg_ctl: server did not promote in time\n"
 
 
 def recovering(make_cluster: MakeCluster, **options: Any) -> Cluster:
-    """Not started; its archive is the WAL of another life of the same system, which has a restore
-    point between two tables."""
+    """A stopped cluster whose restore_command reads the WAL of another cluster of the same system.
+
+    That WAL has a restore point between the creations of two tables.
+    """
     source = make_cluster(wal_keep_size="64MB")
     source.start()
     with source.session() as session:
@@ -61,13 +59,13 @@ def recovering(make_cluster: MakeCluster, **options: Any) -> Cluster:
 
 
 def tables(session: Session) -> set[str | None]:
-    """Which of the two are there."""
+    """Which of the two tables exist."""
     names = "select relname from pg_class where relname in ('before', 'behind')"
     return {row[0] for row in session.query(names)}
 
 
 class Barrier:
-    """The startup process waits in its restore_command, the server is `starting`, until opened."""
+    """The startup process waits in its restore_command, and the server starts, until opened."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._file = cluster.data / "gate"
@@ -76,7 +74,7 @@ class Barrier:
         cluster.at_end.append(self.open)
 
     def open(self) -> None:
-        """Let it pass, now and later."""
+        """Let this restore_command and later ones continue."""
         if self._file.parent.exists():
             self._file.touch()
 
@@ -84,7 +82,7 @@ class Barrier:
 @claim("CT-07", "RC-09", "RC-10", source="pg_ctl.c: wait_for_postmaster_start()", needs=PG_CTL)
 @pytest.mark.parametrize("hot", [True, False], ids=["shutdown", "pause, not hot"])
 def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bool) -> None:
-    """A server that ends at its recovery target: since 18 pg_ctl start says so and exits 0."""
+    """When a server exits at its recovery target pg_ctl start reports it and exits 0, since 18."""
     action = {"recovery_target_action": "shutdown" if hot else "pause", "hot_standby": hot}
     cluster = recovering(make_cluster, **action)
     barrier = Barrier(cluster)
@@ -94,7 +92,7 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
     assert pid_file is not None
     assert pid_file.pid is not None
     server = pid_file.pid
-    # Lest it looks when the server says `ready`, just before it ends.
+    # Stopped, pg_ctl cannot see the server `ready` just before it exits.
     program.send(signal.SIGSTOP)
     barrier.open()
     cluster.wait_for("the end of the server", lambda: not is_alive(server))
@@ -102,9 +100,9 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
     done = cluster.finish_pg_ctl(program)
     found = (done.code, done.out.replace(".", ""), done.err)
     if cluster.target.version.major >= 18:
-        told = "waiting for server to start done\n"
-        told += "server shut down because of recovery target settings\n"
-        assert found == (0, told, "")
+        printed = "waiting for server to start done\n"
+        printed += "server shut down because of recovery target settings\n"
+        assert found == (0, printed, "")
     else:
         failed = "pg_ctl: could not start server\nExamine the log output.\n"
         assert found == (1, "waiting for server to start stopped waiting\n", failed)
@@ -116,14 +114,14 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
 
 @claim("RC-09", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
 def test_pause_at_the_target(make_cluster: MakeCluster) -> None:
-    """With action pause the server stays open for reading at its target until it is resumed."""
+    """With action pause the server is read-only at its target until recovery is resumed."""
     cluster = recovering(make_cluster, recovery_target_action="pause")
     cluster.start(wait=False)
     cluster.expect_log("^pausing at the end of recovery$", within=deadlines.START_LIMIT)
     session = cluster.session()
     assert tables(session) == {"before"}
     assert session.query("select pg_is_in_recovery()") == [("t",)]
-    # It says so before it confirms that it has paused.
+    # The log line precedes the confirmation of the pause.
     session.expect_rows("select pg_get_wal_replay_pause_state()", [("paused",)])
     session.query("select pg_wal_replay_resume()")
     cluster.expect_ready()
@@ -146,12 +144,12 @@ def test_promotion_at_the_target(make_cluster: MakeCluster) -> None:
 
 @claim("RC-11", "RC-10", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
 def test_target_that_is_not_reached(make_cluster: MakeCluster) -> None:
-    """WAL that ends before the target is fatal: exit 1, and nobody was told it was ready."""
+    """If WAL ends before the target the server exits 1 and never logs that it is ready."""
     cluster = recovering(make_cluster, recovery_target_name="nowhere")
     cluster.start(wait=False)
     cluster.expect_exit(code=1)
-    told = cluster.expect_log("^recovery ended before configured recovery target was reached$")
-    assert told.level == "FATAL"
+    record = cluster.expect_log("^recovery ended before configured recovery target was reached$")
+    assert record.level == "FATAL"
     cluster.expect_no_log(f"^{READY_LINE}$")
     cluster.expect_no_log("^shutdown at recovery target$")
 
@@ -160,7 +158,7 @@ def test_target_that_is_not_reached(make_cluster: MakeCluster) -> None:
 
 
 def start_standby(cluster: Cluster) -> Cluster:
-    """A hot standby that waits for WAL which never comes."""
+    """A hot standby without a primary, which waits for WAL."""
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
@@ -169,13 +167,13 @@ def start_standby(cluster: Cluster) -> Cluster:
 
 
 def pinned_startup(cluster: Cluster) -> tuple[Pin, Child]:
-    """The startup process, which does nothing about a promotion until it is let go."""
+    """The startup process, stopped, so that it does not react to a promotion request."""
     pin = Pin(cluster, Kind.STARTUP)
     return pin, pin.child
 
 
 def expect_request(cluster: Cluster, startup: Child) -> None:
-    """The postmaster has told the startup process of the request, whoever has waited for it."""
+    """The postmaster has sent SIGUSR2 to the startup process."""
     cluster.expect_pending(startup, signal.SIGUSR2)
 
 
@@ -183,7 +181,7 @@ def expect_request(cluster: Cluster, startup: Child) -> None:
 @settings(**AS_AT_INITDB)
 @pytest.mark.parametrize("arguments", ["", "false"], ids=["waiting", "not waiting"])
 def test_promotion_from_a_session(stopped_cluster: Cluster, arguments: str) -> None:
-    """pg_promote() makes a standby a primary; its session stays, and it is asked for no more."""
+    """pg_promote() makes a standby a primary and keeps its session; a second call is refused."""
     cluster = start_standby(stopped_cluster)
     with cluster.session() as session:
         assert session.query(f"select pg_promote({arguments})") == [("t",)]
@@ -202,14 +200,14 @@ def test_promotion_from_a_session(stopped_cluster: Cluster, arguments: str) -> N
 @claim("RC-14", source="xlogfuncs.c: pg_promote()", needs=[*STANDBY, Need.OS_SIGNALS])
 @settings(**AS_AT_INITDB)
 def test_promotion_from_a_session_that_takes_too_long(stopped_cluster: Cluster) -> None:
-    """pg_promote() warns and says no when its time is over; the promotion goes on."""
+    """After its timeout pg_promote() warns and returns false; the promotion continues."""
     cluster = start_standby(stopped_cluster)
     session = cluster.session()
     pin, startup = pinned_startup(cluster)
     with pin:
         assert session.query("select pg_promote(true, 1)") == [("f",)]
-        told = session.notices[-1]
-        assert (told.severity, told.message) == (
+        notice = session.notices[-1]
+        assert (notice.severity, notice.message) == (
             "WARNING",
             "server did not promote within 1 second",
         )
@@ -220,7 +218,7 @@ def test_promotion_from_a_session_that_takes_too_long(stopped_cluster: Cluster) 
 @claim("CT-13", "CT-02", source="pg_ctl.c: wait_for_postmaster_promote()", needs=PG_CTL)
 @settings(**AS_AT_INITDB)
 def test_promotion_by_pg_ctl_that_takes_too_long(stopped_cluster: Cluster) -> None:
-    """One second is ten looks and one dot; then pg_ctl exits 1, and the promotion goes on."""
+    """After a timeout of one second pg_ctl promote exits 1; the promotion continues."""
     cluster = start_standby(stopped_cluster)
     pin, startup = pinned_startup(cluster)
     with pin:
@@ -235,8 +233,8 @@ def test_promotion_by_pg_ctl_that_takes_too_long(stopped_cluster: Cluster) -> No
 @claim("CT-13", source="pg_ctl.c: wait_for_postmaster_promote()", needs=PG_CTL)
 @settings(**AS_AT_INITDB)
 @pytest.mark.parametrize("how", ["killed", "file removed"])
-def test_server_that_goes_while_it_is_promoted(stopped_cluster: Cluster, how: str) -> None:
-    """If the server or its pid file goes, pg_ctl promote stops waiting at once and exits 1."""
+def test_server_that_exits_while_it_is_promoted(stopped_cluster: Cluster, how: str) -> None:
+    """If the server is killed or its pid file removed, pg_ctl promote exits 1 at once."""
     cluster = start_standby(stopped_cluster)
     pin, startup = pinned_startup(cluster)
     with pin:
@@ -244,7 +242,7 @@ def test_server_that_goes_while_it_is_promoted(stopped_cluster: Cluster, how: st
         cluster.wait_for("the promotion", lambda: signal.SIGUSR2 in pending_signals(startup))
         if how == "killed":
             cluster.signal_postmaster(signal.SIGKILL)
-            # Until it has been reaped it is there for whoever asks by kill().
+            # Until the zombie has been reaped kill() finds it.
             cluster.expect_exit(code=None)
         else:
             (cluster.data / "postmaster.pid").unlink()
@@ -257,20 +255,20 @@ def test_server_that_goes_while_it_is_promoted(stopped_cluster: Cluster, how: st
 @claim("CT-13", "CT-17", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CRASH_INJECTION])
 @settings(**AS_AT_INITDB)
 def test_standby_that_cannot_be_promoted(stopped_cluster: Cluster) -> None:
-    """Without a file to write, or a server to signal, promote exits 1 and leaves no file."""
+    """If it can write no file or signal no server, pg_ctl promote exits 1 and leaves no file."""
     cluster = start_standby(stopped_cluster)
     path = cluster.data / "promote"
     path.mkdir()
     done = cluster.pg_ctl("promote")
-    told = f'pg_ctl: could not create promote signal file "{path}": Is a directory\n'
-    assert (done.code, done.out, done.err) == (1, "", told)
+    printed = f'pg_ctl: could not create promote signal file "{path}": Is a directory\n'
+    assert (done.code, done.out, done.err) == (1, "", printed)
     path.rmdir()
     pid = cluster.pid
     cluster.signal_postmaster(signal.SIGKILL)
     cluster.expect_exit(code=None)
     done = cluster.pg_ctl("promote")
-    told = f"pg_ctl: could not send promote signal (PID: {pid}): No such process\n"
-    assert (done.code, done.out, done.err) == (1, "", told)
+    printed = f"pg_ctl: could not send promote signal (PID: {pid}): No such process\n"
+    assert (done.code, done.out, done.err) == (1, "", printed)
     assert not path.exists()
     (cluster.data / "postmaster.pid").unlink()
     done = cluster.pg_ctl("promote")

@@ -1,8 +1,8 @@
-"""A standby's own processes: who is started in which state, whose end is a crash, who comes again.
+"""A standby's processes: in which state each starts, which exits are crashes, which are replaced.
 
-Source       rules PR-02 to PR-10, RP-14 to RP-20, SG-19, RC-06, RC-10, RC-15, TR18-06, SM-22,
-             WS-20, WS-21, INV-42; postmaster.c: LaunchMissingBackgroundProcesses(),
-             process_pm_child_exit().
+Source: rules PR-02 to PR-10, RP-14 to RP-20, SG-19, RC-06, RC-10, RC-15, TR18-06, SM-22,
+WS-20, WS-21, INV-42; postmaster.c: LaunchMissingBackgroundProcesses(),
+process_pm_child_exit().
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CRASH = [*STANDBY, Need.CRASH_INJECTION]
 ARCHIVING = [*STANDBY, Need.ARCHIVER]
 TARGETED = [*ARCHIVING, Need.WALSENDER, Need.SQL_FUNCTIONS]
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 KILL_QUIT = pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name
@@ -67,7 +67,7 @@ def pair(make_cluster: MakeCluster) -> Pair:
 
 
 def another(cluster: Cluster, old: Child) -> Child:
-    """Wait for the one that takes the place of this child."""
+    """Wait for the child that replaces this one."""
     return cluster.wait_for(
         f"another {old.kind} than {old.pid}",
         lambda: next((kid for kid in cluster.children(old.kind) if kid.key != old.key), None),
@@ -75,23 +75,23 @@ def another(cluster: Cluster, old: Child) -> Child:
 
 
 def ended_line(cluster: Cluster, victim: Child, number: signal.Signals) -> str:
-    """What the postmaster says of a child that was sent KILL or QUIT."""
+    """The log line about a child that was sent KILL or QUIT."""
     killed = number is signal.SIGKILL
     return killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
 
 
 SLOTSYNC_AGAIN_S = 9.0
-"""So long after its birth no other slotsync worker comes: whole seconds are counted, up to ten."""
+"""No other slotsync worker is launched so soon after a launch: ten seconds, less rounding."""
 
 
 def age_s(child: Child) -> float:
-    """How long ago it was born, whether it lives or not."""
+    """How long ago this child was forked, whether it still runs or not."""
     born = child.start_time / os.sysconf("SC_CLK_TCK")
     return time.clock_gettime(time.CLOCK_BOOTTIME) - born
 
 
 def kinds_of(cluster: Cluster) -> set[Kind]:
-    """Who is there."""
+    """The kinds of the living children."""
     return {kid.kind for kid in cluster.children()}
 
 
@@ -100,7 +100,7 @@ def kinds_of(cluster: Cluster) -> set[Kind]:
 
 @claim("RP-15", "SG-18", "PR-08", "RC-15", source=REAPER, needs=STANDBY)
 def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
-    """A walreceiver that TERM ends with 1 is no crash; the startup process asks for another."""
+    """A walreceiver that exits 1 at TERM is no crash; the startup process requests another."""
     standby = pair.standby
     then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, signal.SIGTERM)
@@ -113,7 +113,7 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
 @claim("RP-15", "SG-18", "CR-02", source=REAPER, needs=CRASH)
 @KILL_QUIT
 def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) -> None:
-    """A walreceiver that a signal ended, or that exits 2, is a crash and is named."""
+    """A walreceiver that is killed, or exits 2, is a crash and is named in the log."""
     standby = pair.standby
     then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, number)
@@ -126,7 +126,7 @@ def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) ->
 @claim("RP-20", "SG-19", "PR-10", source=REAPER, needs=STANDBY, since=17)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signals) -> None:
-    """A slotsync worker that exits 0 (INT) or 1 (TERM) is no crash; none comes at once."""
+    """A slotsync worker that exits 0 (INT) or 1 (TERM) is no crash; it is not replaced at once."""
     standby = start_pair(make_cluster, slotsync=True).standby
     victim = standby.child(Kind.SLOTSYNC_WORKER)
     then = standby.since()
@@ -137,10 +137,10 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
 
     def as_wanted() -> bool:
         there = {kid.key for kid in standby.children()}
-        # Looked at first: where that took so long another worker may have come in its time.
+        # Read before the age: after a slow look another worker may have been launched in time.
         return there == others or (age_s(victim) >= SLOTSYNC_AGAIN_S and there > others)
 
-    standby.expect_still("nobody else ends, no slotsync worker comes", as_wanted, 0.3)
+    standby.expect_still("no other child exits, no slotsync worker starts", as_wanted, 0.3)
     then.expect_postmaster_lines([])
     stop(standby)
 
@@ -150,7 +150,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
 def test_slotsync_worker_that_dies_is_a_crash(
     make_cluster: MakeCluster, number: signal.Signals
 ) -> None:
-    """A slotsync worker that a signal ended, or that exits 2, is a crash and is named."""
+    """A slotsync worker that is killed, or exits 2, is a crash and is named in the log."""
     standby = start_pair(make_cluster, slotsync=True).standby
     then = standby.since()
     victim = standby.signal_child(Kind.SLOTSYNC_WORKER, number)
@@ -160,14 +160,14 @@ def test_slotsync_worker_that_dies_is_a_crash(
     stop(standby)
 
 
-# Who comes again.
+# Replacements.
 
 
 @claim("SM-22", "RC-15", "PR-03", "PR-08", "PR-09", source=LAUNCH, needs=STANDBY)
-def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
+def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
     make_cluster: MakeCluster,
 ) -> None:
-    """While a session holds a smart shutdown a hot standby goes on: whoever ends is replaced."""
+    """While a smart shutdown waits for a session a hot standby replaces children that exit."""
     pair = start_pair(make_cluster, summarize=True, wal_retrieve_retry_interval="10ms")
     standby = pair.standby
     kinds = [Kind.BACKGROUND_WRITER, Kind.WALRECEIVER]
@@ -191,9 +191,9 @@ def test_a_standbys_processes_come_again_while_a_smart_shutdown_waits(
 
 
 @claim("SM-22", "PR-10", "SG-02", source=LAUNCH, needs=STANDBY, since=17)
-def test_slotsync_worker_comes_while_a_smart_shutdown_waits(make_cluster: MakeCluster) -> None:
-    """While a session holds a smart shutdown a reload is obeyed, and a slotsync worker comes that
-    was not wanted before; it goes with the server."""
+def test_slotsync_worker_starts_while_a_smart_shutdown_waits(make_cluster: MakeCluster) -> None:
+    """While a smart shutdown waits for a session, a reload that enables slot synchronization starts
+    a slotsync worker; it exits with the server."""
     standby = start_pair(make_cluster).standby
     session = standby.session()
     then = standby.since()
@@ -210,32 +210,32 @@ def test_slotsync_worker_comes_while_a_smart_shutdown_waits(make_cluster: MakeCl
 
 
 def _faults_of_reaped(cluster: Cluster) -> int:
-    """The page faults of all children that the postmaster has reaped: more with each of them."""
+    """The page faults of all reaped children of the postmaster: each adds some."""
     stat = Path(f"/proc/{cluster.pid}/stat").read_text(encoding="utf-8")
     return int(stat.rpartition(")")[2].split()[8])
 
 
 @claim("PR-08", "RC-15", "PG-08", source=LAUNCH, needs=STANDBY)
-def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None:
-    """Whoever wakes the postmaster, a walreceiver comes only when the startup process asks."""
+def test_no_walreceiver_starts_without_a_request(make_cluster: MakeCluster) -> None:
+    """A walreceiver starts only when the startup process requests one, not at any SIGUSR1."""
     standby = start_pair(make_cluster, wal_retrieve_retry_interval="1h").standby
     rests = [IdleProbe(standby.child(Kind.STARTUP).pid), IdleProbe(standby.pid)]
     others = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER}
     ended = set()
 
     def all_reaped() -> bool:
-        # One that has just been forked has no kind yet; one that has not been reaped is there.
+        # A child just forked has no kind yet; a zombie is still listed.
         kids = standby.watcher.look().kids
         return {kid.kind for kid in kids} - {Kind.IO_WORKER} == others
 
     def is_without() -> bool:
-        # The first that ends may be replaced at once, for nothing has failed within the hour.
+        # The first that exits may be replaced at once, because none has failed within the hour.
         for victim in standby.children(Kind.WALRECEIVER):
             if victim.key not in ended:
                 ended.add(victim.key)
                 standby.signal_child(victim, signal.SIGTERM)
-        # In this order: what the startup process has asked for, the postmaster has done when it
-        # rests, too.
+        # In this order: when the postmaster is idle after the startup process, it has done what
+        # that requested.
         return all_reaped() and all(rest.is_idle() for rest in rests) and all_reaped()
 
     standby.wait_for("a standby without a walreceiver", is_without)
@@ -243,7 +243,7 @@ def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None
     for _ in range(3):
         standby.signal_postmaster(signal.SIGUSR1)
         standby.expect_no_child(Kind.WALRECEIVER, 0.1)
-    # Not even one that was too short to be seen.
+    # Not even one that exited before a look.
     assert _faults_of_reaped(standby) == before
     standby.reload(wal_retrieve_retry_interval="10ms")
     standby.child(Kind.WALRECEIVER, deadlines.START_LIMIT)
@@ -252,11 +252,11 @@ def test_no_walreceiver_that_nobody_asked_for(make_cluster: MakeCluster) -> None
 
 @claim("PR-07", "AR-06", "PR-10", "MM-24", source=LAUNCH, needs=ARCHIVING)
 @pytest.mark.waits_long
-def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
+def test_archiver_and_slotsync_worker_are_replaced_after_ten_seconds(
     make_cluster: MakeCluster,
 ) -> None:
-    """In PM_RUN, PM_RECOVERY and PM_HOT_STANDBY, also while a smart shutdown waits, whoever may
-    not come at once comes when something wakes the postmaster after ten seconds."""
+    """Archiver and slotsync worker are replaced when a signal wakes the postmaster ten seconds
+    after their start: in PM_RUN, PM_RECOVERY, PM_HOT_STANDBY, also while a smart shutdown waits."""
     hot = start_pair(make_cluster, slotsync=True, **ARCHIVES_ALWAYS).standby
     cold = make_cluster(**ALONE, hot_standby="off", **ARCHIVES_ALWAYS)
     cold.write_file("standby.signal")
@@ -278,26 +278,28 @@ def test_archiver_and_slotsync_worker_come_again_after_ten_seconds(
         hot.request_shutdown(SMART)
         then.expect_line("received smart shutdown request")
         for cluster, child in gone:
-            _wake_until_another_has_come(cluster, child)
+            _signal_until_replaced(cluster, child)
     hot.expect_exit(code=0)
     stop(cold, primary)
 
 
-def _wake_until_another_has_come(cluster: Cluster, old: Child) -> None:
-    def come() -> bool:
+def _signal_until_replaced(cluster: Cluster, old: Child) -> None:
+    def is_replaced() -> bool:
         cluster.signal_postmaster(signal.SIGUSR1)
         return any(kid.key != old.key for kid in cluster.children(old.kind))
 
-    cluster.wait_for(f"another {old.kind} in its time", come, 2 * deadlines.REACTION_LIMIT)
+    cluster.wait_for(
+        f"another {old.kind} after ten seconds", is_replaced, 2 * deadlines.REACTION_LIMIT
+    )
 
 
-# Who is there in which state.
+# Processes by state.
 
 
 @claim("PR-07", "PR-09", "PR-10", "PR-04", "INV-42", "AR-01", source=LAUNCH, needs=ARCHIVING)
 @settings(**ARCHIVES_ALWAYS, **ALONE)
-def test_who_is_not_there_in_pm_startup(stopped_cluster: Cluster) -> None:
-    """In PM_STARTUP of a standby there is neither archiver nor summarizer nor walreceiver."""
+def test_processes_missing_in_pm_startup(stopped_cluster: Cluster) -> None:
+    """In PM_STARTUP a standby runs neither archiver nor summarizer nor walreceiver."""
     cluster = stopped_cluster
     if cluster.target.version.major >= 17:
         cluster.configure(summarize_wal=True)
@@ -308,21 +310,21 @@ def test_who_is_not_there_in_pm_startup(stopped_cluster: Cluster) -> None:
         return kinds_of(cluster) - {Kind.IO_WORKER} == early
 
     with pin_startup_at_birth(cluster):
-        cluster.wait_for("those of PM_STARTUP", as_wanted)
+        cluster.wait_for("the children of PM_STARTUP", as_wanted)
         cluster.signal_postmaster(signal.SIGUSR1)
-        cluster.expect_still("nobody else", as_wanted, 0.2)
+        cluster.expect_still("no other child", as_wanted, 0.2)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
     wanted = early | {Kind.ARCHIVER}
     if cluster.target.version.major >= 17:
         wanted |= {Kind.WALSUMMARIZER}
-    cluster.wait_for("those of a hot standby", lambda: kinds_of(cluster) >= wanted)
+    cluster.wait_for("the children of a hot standby", lambda: kinds_of(cluster) >= wanted)
     stop(cluster)
 
 
 @claim("PR-07", "PR-09", "INV-42", "RC-06", "AR-01", source=LAUNCH, needs=ARCHIVING)
 @pytest.mark.parametrize("mode", ["on", "always"])
-def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) -> None:
-    """In PM_RECOVERY there is no summarizer, and an archiver only with archive_mode = always."""
+def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) -> None:
+    """In PM_RECOVERY no summarizer runs, and an archiver only with archive_mode = always."""
     cluster = stopped_cluster
     cluster.configure(**ALONE, hot_standby="off", archive_mode=mode, archive_command="true")
     if cluster.target.version.major >= 17:
@@ -337,9 +339,9 @@ def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMod
     def as_wanted() -> bool:
         return kinds_of(cluster) - {Kind.IO_WORKER} == wanted
 
-    cluster.wait_for("those of PM_RECOVERY", as_wanted)
+    cluster.wait_for("the children of PM_RECOVERY", as_wanted)
     cluster.signal_postmaster(signal.SIGUSR1)
-    cluster.expect_still("nobody else", as_wanted, 0.2)
+    cluster.expect_still("no other child", as_wanted, 0.2)
     then = cluster.since()
     victim = cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGTERM)
     cluster.expect_death(victim)
@@ -351,13 +353,13 @@ def test_who_is_there_in_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMod
 @claim("WS-20", "PR-10", source=LAUNCH, needs=STANDBY, since=17)
 @settings(**ALONE, wal_level="logical", hot_standby_feedback="on", sync_replication_slots="on")
 def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> None:
-    """Where a setting is missing no slotsync worker is started, and the log says why."""
+    """If a required setting is missing no slotsync worker starts, and the log names it."""
     cluster = stopped_cluster
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
-    told = cluster.expect_log("^replication slot synchronization requires ")
-    assert (told.level, told.pid) == ("LOG", cluster.pid)
+    record = cluster.expect_log("^replication slot synchronization requires ")
+    assert (record.level, record.pid) == ("LOG", cluster.pid)
     cluster.expect_no_child(Kind.SLOTSYNC_WORKER, 0.2)
     stop(cluster)
 
@@ -367,8 +369,8 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
 
 @claim("TR18-06", "TR17-06", "RC-09", "RC-10", "SG-02", "SH-03", source=REAPER, needs=TARGETED)
 def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
-    """A startup process that exits 3 is a smart shutdown, but everybody is told TERM at once,
-    archiver and walsender too; a reload is obeyed and a fast request is heard."""
+    """When the startup process exits 3 the postmaster sends TERM to all children at once, also to
+    archiver and walsender. It obeys a reload and a fast request after that, and no smart one."""
     target: dict[str, Any] = {
         "recovery_target_name": "here",
         "recovery_target_action": "shutdown",
@@ -377,9 +379,9 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     standby = pair.standby
     held = [standby.session().child, walsender(standby).child]
     held += [standby.child(kind) for kind in (Kind.BACKGROUND_WRITER, Kind.ARCHIVER)]
-    # Asleep: one stopped with a lock or a page in hand would hold recovery.
+    # Idle: a child stopped while it holds a lock or a page would block recovery.
     rests = [IdleProbe(child.pid) for child in held]
-    standby.wait_for("all of them to rest", lambda: all(rest.is_idle() for rest in rests))
+    standby.wait_for("all of them to be idle", lambda: all(rest.is_idle() for rest in rests))
     pins = [Pin(standby, child) for child in held]
     then = standby.since()
     with pair.primary.session() as session:

@@ -29,20 +29,20 @@ AS_AT_INITDB = {"max_connections": "100"}
 
 
 def promote(cluster: Cluster) -> None:
-    """What pg_ctl promote does when it has looked at the control file."""
+    """Write the file and send SIGUSR1, as pg_ctl promote does."""
     cluster.write_file("promote")
     cluster.signal_postmaster(signal.SIGUSR1)
 
 
 @claim("PG-11", "PG-25", "RC-13", source=SOURCE, needs=SIGNALS)
-def test_file_of_a_promotion_means_nothing_to_a_primary(cluster: Cluster) -> None:
-    """In PM_RUN the file `promote` is left where it is, and nobody is told anything."""
+def test_primary_ignores_the_promote_file(cluster: Cluster) -> None:
+    """In PM_RUN the postmaster keeps the file `promote`, and no child exits."""
     kids = {kid.key for kid in cluster.children()}
     promote(cluster)
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
         cluster.expect_still(
-            "everybody there and the file too",
+            "all children and the file",
             lambda: (
                 kids <= {kid.key for kid in cluster.children()}
                 and (cluster.data / "promote").exists()
@@ -54,7 +54,7 @@ def test_file_of_a_promotion_means_nothing_to_a_primary(cluster: Cluster) -> Non
 @claim("PG-11", source=SOURCE, needs=[*SIGNALS, Need.STARTUP_BARRIER])
 @pytest.mark.unmonitored("the model has no promotions")
 def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
-    """In PM_STARTUP the startup process is told USR2, the file stays for it to remove."""
+    """In PM_STARTUP the postmaster sends USR2 to the startup process and keeps the file."""
     cluster = stopped_cluster
     barrier = StartupBarrier(cluster)
     then = cluster.since()
@@ -71,7 +71,7 @@ def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
 @settings(hot_standby="off", **AS_AT_INITDB)
 @NO_STANDBY
 def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
-    """In PM_RECOVERY of a standby that is not hot a promotion makes it a primary."""
+    """A standby that is not hot becomes a primary when it is promoted in PM_RECOVERY."""
     cluster = stopped_cluster
     cluster.write_file("standby.signal")
     then = cluster.since()

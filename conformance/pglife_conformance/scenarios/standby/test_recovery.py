@@ -1,9 +1,9 @@
-"""Standbys: their titles, a pause of recovery, its last restartpoint, promotion, the end of their
-startup process; and a start without the checkpoint that it needs.
+"""Standbys: titles, pauses, the last restartpoint, promotion, the exit of the startup process;
+and a start whose checkpoint record is missing.
 
-Source       rules RC-08, RC-21, RC-24, SH-16, TF-05, TI-02, TI-09, TI-35, WS-22;
-             access/transam/xlogrecovery.c, replication/walreceiver.c, walsender.c,
-             replication/logical/slotsync.c: ShutDownSlotSync(), xlog.c: CreateRestartPoint().
+Source: rules RC-08, RC-21, RC-24, SH-16, TF-05, TI-02, TI-09, TI-35, WS-22;
+access/transam/xlogrecovery.c, replication/walreceiver.c, walsender.c,
+replication/logical/slotsync.c: ShutDownSlotSync(), xlog.c: CreateRestartPoint().
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 
-pytestmark = pytest.mark.unmonitored("standbys are beyond the model")
+pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
 STREAMS = [*STANDBY, Need.WALSENDER]
@@ -38,14 +38,14 @@ READ_ONLY = "25006"
 
 
 def value(session: Session, sql: str) -> str:
-    """The one value that a statement gives."""
+    """The one value that this expression returns."""
     ((found,),) = session.query(f"select {sql}")
     assert found is not None
     return found
 
 
 def expect_title(cluster: Cluster, kind: Kind, *wanted: str) -> None:
-    """The title of the one process of this kind is one of these, sooner or later."""
+    """Wait until the title of the one process of this kind is one of these."""
     cluster.wait_for(
         f"the title {' or '.join(map(repr, wanted))}",
         lambda: cluster.child(kind).title in wanted,
@@ -57,9 +57,8 @@ def expect_title(cluster: Cluster, kind: Kind, *wanted: str) -> None:
 
 
 @claim("TI-02", "TI-09", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STREAMS)
-def test_titles_of_who_streams(make_cluster: MakeCluster) -> None:
-    """Walsender and walreceiver show how far they are, the startup process which segment it
-    replays."""
+def test_titles_of_walsender_walreceiver_and_startup_process(make_cluster: MakeCluster) -> None:
+    """Walsender and walreceiver show their position in the WAL, the startup process its segment."""
     pair = start_pair(make_cluster)
     primary, standby = pair.primary, pair.standby
     with primary.session() as session, standby.session() as reader:
@@ -68,10 +67,10 @@ def test_titles_of_who_streams(make_cluster: MakeCluster) -> None:
             session.query("create table another(); drop table another")
             end = value(session, "pg_current_wal_flush_lsn()")
             reached = f"pg_last_wal_replay_lsn() >= '{end}'"
-            standby.wait_for("all of it", lambda: value(reader, reached) == "t")  # noqa: B023
-            # What a quiet server may write still moves the end.
+            standby.wait_for("all WAL replayed", lambda: value(reader, reached) == "t")  # noqa: B023
+            # An idle server may write WAL, too, and move the end.
             standby.wait_for(
-                "both ends at one place",
+                "both titles at one position",
                 lambda: (
                     primary.child(Kind.WALSENDER).title.split(" streaming ")[-1]
                     == pair.walreceiver().title.split(" streaming ")[-1]
@@ -91,7 +90,7 @@ def test_titles_of_who_streams(make_cluster: MakeCluster) -> None:
 
 @claim("TI-02", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STANDBY)
 def test_title_of_a_standby_that_has_nothing_to_replay(make_cluster: MakeCluster) -> None:
-    """A standby that has no source shows for which segment it waits, or which one it has read."""
+    """A standby without a source shows the segment that it waits for or has read last."""
     standby = make_cluster(**ALONE, restore_command="false")
     standby.write_file("standby.signal")
     standby.start(wait=False)
@@ -115,8 +114,8 @@ def test_title_of_a_standby_that_has_nothing_to_replay(make_cluster: MakeCluster
 @claim("RC-08", source=PAUSES, needs=STREAMS)
 @pytest.mark.parametrize("ends", ["resume", "promotion", FAST, SMART])
 def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
-    """A pause that is asked for begins with the next record and keeps all that comes then, until
-    recovery is resumed; it is in no way of a promotion or of a shutdown."""
+    """A requested pause begins at the next record and lasts until recovery is resumed. A promotion
+    or a shutdown does not wait for it."""
     pair = start_pair(make_cluster)
     primary, standby = pair.primary, pair.standby
     then = standby.since()
@@ -127,14 +126,14 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
         reader.query("select pg_wal_replay_pause()")
         session.query("create table something()")
         standby.wait_for("a pause", lambda: value(reader, state) == "paused")
-        told = then.expect_line("recovery has paused")
-        assert (told.pid, told.level) == (standby.child(Kind.STARTUP).pid, "LOG")
-        assert told.hint == "Execute pg_wal_replay_resume() to continue."
+        record = then.expect_line("recovery has paused")
+        assert (record.pid, record.level) == (standby.child(Kind.STARTUP).pid, "LOG")
+        assert record.hint == "Execute pg_wal_replay_resume() to continue."
         before = value(reader, "pg_last_wal_replay_lsn()")
         session.query("create table more()")
         end = value(session, "pg_current_wal_flush_lsn()")
         standby.wait_for(
-            "all of it received",
+            "all WAL received",
             lambda: value(reader, f"pg_last_wal_receive_lsn() >= '{end}'") == "t",
         )
         standby.expect_still(
@@ -143,7 +142,7 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
     if ends == "resume":
         reader.query("select pg_wal_replay_resume()")
         asked = "to_regclass('more') is not null"
-        standby.wait_for("what was kept", lambda: value(reader, asked) == "t")
+        standby.wait_for("the WAL of the pause replayed", lambda: value(reader, asked) == "t")
         assert value(reader, state) == "not paused"
         stop(standby, primary)
     elif ends == "promotion":
@@ -171,8 +170,8 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
 def test_standby_does_not_survive_its_startup_process(
     make_cluster: MakeCluster, number: signal.Signals
 ) -> None:
-    """However the startup process of a hot standby ends, but by promotion: everybody goes, the
-    server too, with exit 1."""
+    """If the startup process of a hot standby is killed or exits, all children exit, and the
+    postmaster exits 1."""
     standby = make_cluster(**ALONE)
     standby.write_file("standby.signal")
     standby.start(wait=False)
@@ -196,24 +195,24 @@ def test_standby_does_not_survive_its_startup_process(
 @claim("SH-16", source="xlog.c: CreateRestartPoint()", needs=STREAMS)
 @pytest.mark.parametrize("fresh", [True, False])
 def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) -> None:
-    """A standby that is shut down makes a restartpoint of its primary's last checkpoint, if it
-    has made none of it yet."""
+    """A shutdown of a standby makes a restartpoint at the primary's last checkpoint, unless that
+    restartpoint exists already."""
     pair = start_pair(make_cluster, log_checkpoints="on")
     primary, standby = pair.primary, pair.standby
     with primary.session() as session, standby.session() as reader:
         session.query("create table something(); checkpoint")
         end = value(session, "pg_current_wal_flush_lsn()")
         reached = f"pg_last_wal_replay_lsn() >= '{end}'"
-        standby.wait_for("all of it", lambda: value(reader, reached) == "t")
+        standby.wait_for("all WAL replayed", lambda: value(reader, reached) == "t")
         if not fresh:
             reader.query("checkpoint")
         then = standby.since()
         checkpointer = standby.child(Kind.CHECKPOINTER)
     stop(standby)
     starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]
-    told = [(record.pid, record.message) for record in starts]
+    restartpoints = [(record.pid, record.message) for record in starts]
     wanted = [(checkpointer.pid, "restartpoint starting: shutdown immediate")] if fresh else []
-    assert told == wanted
+    assert restartpoints == wanted
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
     stop(primary)
 
@@ -222,9 +221,9 @@ def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) 
 
 
 @claim("TF-05", "RC-12", "INV-81", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
-def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) -> None:
-    """With both files a server is a standby, which waits for more. A promotion removes the file
-    that was obeyed, so that the next start obeys the other one, until its end."""
+def test_standby_signal_has_priority_over_recovery_signal(make_cluster: MakeCluster) -> None:
+    """With both files the server is a standby. A promotion removes standby.signal alone, so that
+    the next start does archive recovery, and removes recovery.signal."""
     standby = make_cluster(**ALONE, restore_command="false")
     first, second = standby.write_file("standby.signal"), standby.write_file("recovery.signal")
     standby.start(wait=False)
@@ -233,9 +232,9 @@ def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) 
         standby.expect_still(
             "recovery goes on", lambda: value(reader, "pg_is_in_recovery()") == "t", 0.3
         )
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as refused:
             reader.query("create table something()")
-        assert told.value.sqlstate == READ_ONLY
+        assert refused.value.sqlstate == READ_ONLY
         assert value(reader, "pg_promote()") == "t"
         reader.query("create table something()")
     assert not first.exists()
@@ -253,8 +252,8 @@ def test_standby_signal_comes_before_recovery_signal(make_cluster: MakeCluster) 
 
 @claim("WS-22", source="slotsync.c: ShutDownSlotSync()", needs=STREAMS, since=17)
 def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> None:
-    """The slotsync worker is told, and says so before the standby is open for writing; no other
-    comes."""
+    """A promotion stops the slotsync worker, which logs it before the standby accepts writes; it
+    is not replaced."""
     pair = start_pair(make_cluster, slotsync=True)
     primary, standby = pair.primary, pair.standby
     worker = standby.child(Kind.SLOTSYNC_WORKER)
@@ -262,10 +261,10 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
     with standby.session() as reader:
         then = standby.since()
         assert value(reader, "pg_promote()") == "t"
-        told = then.expect_log("because promotion is triggered$")
-        assert (told.pid, told.level) == (worker.pid, "LOG")
+        record = then.expect_log("because promotion is triggered$")
+        assert (record.pid, record.level) == (worker.pid, "LOG")
         ready = then.expect_log(f"^{READY_LINE}$")
-        assert told.index < ready.index
+        assert record.index < ready.index
         standby.expect_death(worker)
         standby.expect_no_child(Kind.SLOTSYNC_WORKER, 0.3)
         then.expect_postmaster_lines([READY_LINE])
@@ -276,9 +275,9 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
 
 
 @claim("RC-21", "PR-20", source="xlogrecovery.c: InitWalRecovery()", needs=STANDBY[:3])
-def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> None:
-    """Without the checkpoint record that the control file names the startup process aborts, and
-    the server says so and exits 1."""
+def test_start_fails_without_its_checkpoint_record(stopped_cluster: Cluster) -> None:
+    """If the checkpoint record that the control file names is missing, the startup process aborts
+    and the postmaster exits 1."""
     cluster = stopped_cluster
     cluster.start()
     with cluster.session() as session:
@@ -292,12 +291,12 @@ def test_checkpoint_that_is_not_there_is_no_start(stopped_cluster: Cluster) -> N
     then = cluster.since()
     cluster.start(wait=False)
     cluster.expect_exit(code=1)
-    told = then.expect_log("^could not locate a valid checkpoint record")
-    assert told.level == "PANIC"
+    record = then.expect_log("^could not locate a valid checkpoint record")
+    assert record.level == "PANIC"
     lines = [
-        f"startup process (PID {told.pid}) was terminated by signal 6: Aborted",
+        f"startup process (PID {record.pid}) was terminated by signal 6: Aborted",
         TERMINATING,
         STARTUP_FAILED,
         SHUT_DOWN,
     ]
-    cluster.since(told).expect_postmaster_lines(lines)
+    cluster.since(record).expect_postmaster_lines(lines)
