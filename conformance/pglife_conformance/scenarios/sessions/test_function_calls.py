@@ -31,11 +31,11 @@ IN_FAILED_TRANSACTION = "25P02"
 PG_SLEEP, INT4PL = 2626, 177
 
 
-"""OIDs of functions, in pg_proc from the beginning on."""
+"""OIDs of functions; every release has them in pg_proc."""
 
 
 def call(session: Session, oid: int, *arguments: bytes) -> None:
-    """Send a FunctionCall, all in text."""
+    """Send a FunctionCall; its arguments and its result are in text format."""
     values = b"".join(struct.pack("!I", len(value)) + value for value in arguments)
     session.client.send_message(
         b"F", struct.pack("!IHH", oid, 0, len(arguments)) + values + b"\0\0"
@@ -43,7 +43,7 @@ def call(session: Session, oid: int, *arguments: bytes) -> None:
 
 
 def called(session: Session) -> bytes | None:
-    """The value that a function gave, or ServerError; the session is ready afterwards."""
+    """Return the value of the function or raise ServerError, after ReadyForQuery."""
     value, error = None, None
     while True:
         answer = session.receive()
@@ -61,8 +61,8 @@ def called(session: Session) -> bytes | None:
 
 @claim("SE-07", source=FAST, needs=SQL)
 def test_function_call(cluster: Cluster) -> None:
-    """A FunctionCall gives a value, is shown as such while it runs, and is refused in a failed
-    transaction."""
+    """A FunctionCall returns a value. The title and pg_stat_activity show it while it runs. A
+    failed transaction refuses it."""
     with cluster.session() as session, cluster.session() as observer:
         before = cluster.since()
         call(session, INT4PL, b"40", b"2")
@@ -73,9 +73,9 @@ def test_function_call(cluster: Cluster) -> None:
         asked = f"select state from pg_stat_activity where pid = {session.backend_pid}"
         assert observer.query(asked) == [("fastpath function call",)]
         session.cancel()
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             called(session)
-        assert told.value.sqlstate == QUERY_CANCELED
+        assert raised.value.sqlstate == QUERY_CANCELED
         expect_title(cluster, session, "idle")
         session.query("begin")
         call(session, INT4PL, b"1", b"1")
@@ -84,22 +84,22 @@ def test_function_call(cluster: Cluster) -> None:
         with pytest.raises(ServerError):
             session.query("select nothing_of_that_name")
         call(session, INT4PL, b"1", b"1")
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             called(session)
-        assert told.value.sqlstate == IN_FAILED_TRANSACTION
+        assert raised.value.sqlstate == IN_FAILED_TRANSACTION
         session.query("rollback")
         before.expect_undisturbed()
 
 
 @claim("SE-07", "TO-02", source=FAST, needs=SQL)
-def test_function_call_has_the_time_of_a_statement(cluster: Cluster) -> None:
-    """statement_timeout ends a FunctionCall, and the session goes on."""
+def test_statement_timeout_cancels_a_function_call(cluster: Cluster) -> None:
+    """statement_timeout cancels a FunctionCall, and the session continues."""
     with cluster.session() as session:
         session.query("set statement_timeout = '100ms'")
         call(session, PG_SLEEP, b"60")
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             called(session)
-        assert told.value.sqlstate == QUERY_CANCELED
-        assert told.value.answer.message == "canceling statement due to statement timeout"
+        assert raised.value.sqlstate == QUERY_CANCELED
+        assert raised.value.answer.message == "canceling statement due to statement timeout"
         call(session, INT4PL, b"1", b"1")
         assert called(session) == b"2"

@@ -1,9 +1,7 @@
-"""Sessions that are interrupted in unusual moments: waiting for a lock, copying, writing to a
-client that does not read, between messages.
+"""Signals and timeouts interrupt a session that waits for a lock, for COPY data or for its client.
 
-Source       rules SE-20, SE-31, SE-40, SE-41, SE-44, SE-47, TO-03, TO-13, PG-32;
-             tcop/postgres.c: ProcessInterrupts(), ProcessClientReadInterrupt(),
-             ProcessClientWriteInterrupt(), SocketBackend(), PostgresMain().
+Source: tcop/postgres.c: ProcessInterrupts(), ProcessClientReadInterrupt(),
+ProcessClientWriteInterrupt(), SocketBackend(), PostgresMain().
 """
 
 from __future__ import annotations
@@ -38,13 +36,13 @@ PROTOCOL_VIOLATION = "08P01"
 
 
 def expect_exit_line(cluster: Cluster, pid: int | None, code: int, since: Since) -> None:
-    """The postmaster tells the exit of a session (RP-02)."""
+    """The postmaster logs the exit code of a session (RP-02)."""
     record = since.expect_log(f"PID {pid}[)] exited with exit code ")
     assert record.message.endswith(f"exited with exit code {code}")
 
 
-def rests(cluster: Cluster, session: Session) -> None:
-    """Its process sleeps."""
+def wait_until_idle(cluster: Cluster, session: Session) -> None:
+    """Wait until the backend of the session sleeps."""
     cluster.expect_idle(session)
 
 
@@ -61,72 +59,73 @@ def rests(cluster: Cluster, session: Session) -> None:
     ],
     ids=["alone", "lock-first", "statement-first"],
 )
-def test_timeouts_of_who_waits_for_a_lock(
+def test_first_timeout_cancels_a_wait_for_a_lock(
     cluster: Cluster, lock_ms: int, statement_ms: int, sqlstate: str, what: str
 ) -> None:
-    """Who waits for a lock is told of the timeout that was the first, and can go on."""
+    """The first timeout that fires cancels a wait for a lock, and the session continues."""
     with cluster.session() as holder, cluster.session() as waiter:
         holder.query("create table held()")
         holder.query("begin; lock table held")
-        # In one message, so that the error takes the settings back: what follows is not limited.
+        # One message: the error rolls the settings back, so that later statements have no limit.
         limits = f"set lock_timeout = {lock_ms}; set statement_timeout = {statement_ms}"
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             waiter.query(f"{limits}; select count(*) from held")
-        assert told.value.sqlstate == sqlstate
-        assert told.value.answer.message == f"canceling statement due to {what}"
+        assert raised.value.sqlstate == sqlstate
+        assert raised.value.answer.message == f"canceling statement due to {what}"
         holder.query("commit")
         assert waiter.query("select count(*) from held") == [("0",)]
 
 
 @claim("SE-20", "SE-31", source=INTERRUPTS, needs=SQL)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-def test_who_waits_for_a_lock_hears_signals(cluster: Cluster, number: signal.Signals) -> None:
-    """INT cancels a wait for a lock, TERM ends the session that waits; the lock is not touched."""
+def test_signals_end_a_wait_for_a_lock(cluster: Cluster, number: signal.Signals) -> None:
+    """SIGINT cancels a wait for a lock. SIGTERM ends the waiting session. No other
+    process exits."""
     with cluster.session() as holder:
         holder.query("create table held()")
         holder.query("begin; lock table held")
         waiter = cluster.session()
         before = cluster.since()
         waiter.send_query("select count(*) from held")
-        rests(cluster, waiter)
+        wait_until_idle(cluster, waiter)
         child = cluster.signal_child(waiter.child, number)
         if number is signal.SIGINT:
-            with pytest.raises(ServerError) as told:
+            with pytest.raises(ServerError) as raised:
                 waiter.result()
-            assert told.value.sqlstate == QUERY_CANCELED
+            assert raised.value.sqlstate == QUERY_CANCELED
             waiter.close()
         else:
-            farewell = waiter.expect_final_message()
-            assert farewell is not None
-            assert (farewell.severity, farewell.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
+            final = waiter.expect_final_message()
+            assert final is not None
+            assert (final.severity, final.sqlstate) == ("FATAL", ADMIN_SHUTDOWN)
         cluster.expect_death(child)
         holder.query("commit")
         before.expect_undisturbed(gone=[child])
 
 
-# In the middle of a conversation.
+# COPY, and clients that do not read.
 
 
 def copying(cluster: Cluster) -> Session:
-    """A session that waits for data of a COPY."""
+    """Open a session that waits for the data of a COPY."""
     session = cluster.session()
     session.query("create table copied(a text)")
     session.send_query("copy copied from stdin")
     answer = session.receive()
     assert answer is not None
-    rests(cluster, session)
+    wait_until_idle(cluster, session)
     return session
 
 
 @claim("SE-20", "SE-40", source=READS, needs=SQL)
 def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
-    """TERM ends a session that waits for the data of a COPY, with FATAL 57P01 and exit 1."""
+    """SIGTERM ends a session that waits for COPY data, with FATAL 57P01 and exit code 1."""
     session = copying(cluster)
     then = cluster.since()
     cluster.signal_child(session.child, signal.SIGTERM)
-    farewell = session.expect_final_message()
-    assert farewell is not None
-    assert (farewell.severity, farewell.sqlstate, farewell.message) == (
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == (
         "FATAL",
         ADMIN_SHUTDOWN,
         TERMINATED_BY_ADMINISTRATOR,
@@ -135,90 +134,92 @@ def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
 
 
 @claim("SE-31", "SE-40", source=READS, needs=SQL)
-def test_cancel_of_a_copy_waits_for_data(cluster: Cluster) -> None:
-    """INT is not heard while a COPY waits for data, and cancels it as soon as some has come."""
+def test_copy_is_canceled_when_data_arrives(cluster: Cluster) -> None:
+    """SIGINT does not interrupt a COPY that waits for data; it cancels it when data arrives."""
     with copying(cluster) as session:
         cluster.signal_child(session.child, signal.SIGINT)
-        rests(cluster, session)
+        wait_until_idle(cluster, session)
         assert session.is_silent()
         session.client.send_message(b"d", b"something\n")
         session.client.send_message(b"c")
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             session.result()
-        assert told.value.sqlstate == QUERY_CANCELED
+        assert raised.value.sqlstate == QUERY_CANCELED
         assert session.query("select count(*) from copied") == [("0",)]
 
 
 @claim("SE-41", source=WRITES, needs=SQL)
-def test_term_breaks_off_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> None:
-    """TERM ends a session whose client does not read: exit 1, and no message after broken ones."""
+def test_term_ends_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> None:
+    """SIGTERM ends a session whose client does not read: exit code 1, no message to the client."""
     session = cluster.session()
     before = cluster.since()
     child = session.child
     session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
     session.expect_answer()
-    rests(cluster, session)
+    wait_until_idle(cluster, session)
     cluster.signal_child(child, signal.SIGTERM)
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 1, before)
-    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
-    assert [(r.level, r.message) for r in told] == [("FATAL", TERMINATED_BY_ADMINISTRATOR)]
-    said = session.client.receive_rest()
-    assert TERMINATED_BY_ADMINISTRATOR.encode() not in said
+    records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
+    assert [(r.level, r.message) for r in records] == [("FATAL", TERMINATED_BY_ADMINISTRATOR)]
+    received = session.client.receive_rest()
+    assert TERMINATED_BY_ADMINISTRATOR.encode() not in received
     before.expect_undisturbed(gone=[child])
     cluster.expect_complete()
 
 
 @claim("SE-31", "SE-41", source=WRITES, needs=SQL)
-def test_cancel_does_not_break_off_a_write(cluster: Cluster) -> None:
-    """INT to a session whose client does not read cancels after what was being written."""
+def test_cancel_does_not_interrupt_a_write(cluster: Cluster) -> None:
+    """SIGINT does not interrupt a write to the client; it cancels the statement after the write."""
     with cluster.session() as session:
         session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
         session.expect_answer()
-        rests(cluster, session)
+        wait_until_idle(cluster, session)
         cluster.signal_child(session.child, signal.SIGINT)
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             session.result()
-        assert told.value.sqlstate == QUERY_CANCELED
+        assert raised.value.sqlstate == QUERY_CANCELED
         assert session.query("select 1") == [("1",)]
 
 
-# Clients that go, and what they leave undone.
+# Clients that disconnect, and messages that are invalid.
 
 
 @claim("SE-44", "SE-47", source=SOCKET)
-@pytest.mark.parametrize("farewell", ["terminate", "hang up", "hang up in a transaction"])
-def test_session_whose_client_leaves_exits_0(cluster: Cluster, farewell: str) -> None:
-    """Whether it says goodbye or not: exit 0; only an open transaction is worth a line."""
+@pytest.mark.parametrize("ending", ["terminate", "hang up", "hang up in a transaction"])
+def test_session_whose_client_disconnects_exits_0(cluster: Cluster, ending: str) -> None:
+    """A session exits with 0 when its client disconnects, with or without Terminate. It logs a line
+    only if a transaction was open."""
     session = cluster.session()
-    if "transaction" in farewell:
+    if "transaction" in ending:
         session.query("begin")
     before = cluster.since()
     child = session.child
-    if farewell == "terminate":
+    if ending == "terminate":
         session.close()
     else:
         session.disconnect()
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 0, before)
-    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
+    records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     text = "unexpected EOF on client connection with an open transaction"
-    assert [(r.level, r.message) for r in told] == (
-        [("LOG", text)] if "transaction" in farewell else []
+    assert [(r.level, r.message) for r in records] == (
+        [("LOG", text)] if "transaction" in ending else []
     )
     before.expect_undisturbed(gone=[child])
 
 
 @claim("SE-47", source=SOCKET)
-def test_message_of_no_known_type_ends_a_session(cluster: Cluster) -> None:
-    """A message type that does not exist: FATAL 08P01 and exit 1, and nobody else notices."""
+def test_message_of_an_unknown_type_ends_a_session(cluster: Cluster) -> None:
+    """An unknown message type ends the session with FATAL 08P01 and exit code 1, and no other
+    process."""
     session = cluster.session()
     before = cluster.since()
     child = session.child
     session.client.send_message(b"?")
-    told = session.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate, told.message) == (
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == (
         "FATAL",
         PROTOCOL_VIOLATION,
         "invalid frontend message type 63",
@@ -230,25 +231,25 @@ def test_message_of_no_known_type_ends_a_session(cluster: Cluster) -> None:
 
 @claim("SE-09", "SE-47", source=SOCKET, needs=[Need.EXTENDED_QUERY])
 def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> None:
-    """After an error in the extended protocol only Sync and Terminate are heard."""
+    """After an error in the extended protocol the session obeys only Sync and Terminate."""
     session = cluster.session()
     then = cluster.since()
     child = session.child
     client = session.client
     nothing = b"\0\0"
     client.send_message(b"P", b"\0select nothing_of_that_name" + b"\0" + nothing)
-    told = session.receive()
-    assert told is not None
-    assert told.tag is Tag.ERROR
+    error = session.receive()
+    assert error is not None
+    assert error.tag is Tag.ERROR
     client.send_message(b"P", b"\0select 1\0" + nothing)
     client.send_message(b"H")
-    rests(cluster, session)
+    wait_until_idle(cluster, session)
     assert session.is_silent()
     client.send_message(b"S")
     answer = session.receive()
     assert answer is not None
     assert answer.tag is Tag.READY_FOR_QUERY
-    rests(cluster, session)
+    wait_until_idle(cluster, session)
     assert session.is_silent()
     client.send_message(b"P", b"\0select nothing_of_that_name" + b"\0" + nothing)
     assert session.receive() is not None
@@ -260,31 +261,31 @@ def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> Non
 
 
 @claim("SG-28", source="tcop/postgres.c: PostgresMain()", needs=SQL)
-def test_session_may_run_programs(cluster: Cluster) -> None:
-    """CHLD is not ignored by a session: it hears how a program that it has run ended."""
+def test_session_reaps_the_program_of_a_copy(cluster: Cluster) -> None:
+    """A session does not ignore SIGCHLD: it reports the exit code of a program that COPY ran."""
     with cluster.session() as session:
         session.query("copy (select 1) to program 'cat > /dev/null'")
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             session.query("copy (select 1) to program 'cat > /dev/null; exit 3'")
-        assert told.value.answer.detail == "child process exited with exit code 3"
+        assert raised.value.answer.detail == "child process exited with exit code 3"
 
 
-# Told by others.
+# Notifications, reloads, statistics, barriers.
 
 
 @claim("PG-32", source="procsignal.c: procsignal_sigusr1_handler()", needs=SQL)
-def test_idle_session_hears_notifications_at_once(cluster: Cluster) -> None:
-    """NOTIFY reaches an idle listener by itself, and one in a transaction at its end."""
+def test_idle_session_receives_notifications_at_once(cluster: Cluster) -> None:
+    """An idle listener receives NOTIFY at once, one in a transaction after its commit."""
     with cluster.session() as listener, cluster.session() as other:
         listener.query("listen news")
         other.query("notify news, 'first'")
         listener.expect_answer()
-        told = listener.receive()
-        assert told is not None
-        assert b"news\0first\0" in told.body
+        notification = listener.receive()
+        assert notification is not None
+        assert b"news\0first\0" in notification.body
         listener.query("begin")
         other.query("notify news, 'second'")
-        rests(cluster, listener)
+        wait_until_idle(cluster, listener)
         assert listener.is_silent()
         listener.send_query("commit")
         bodies = []
@@ -299,7 +300,7 @@ def test_idle_session_hears_notifications_at_once(cluster: Cluster) -> None:
 
 @claim("SG-28", source=MAIN, needs=SQL)
 def test_reload_reaches_an_idle_session(cluster: Cluster) -> None:
-    """A session that was idle at a reload obeys the new settings from its next message on."""
+    """A session that is idle during a reload uses the new settings from its next message on."""
     with cluster.session() as session:
         assert session.query("show work_mem") == [("4MB",)]
         cluster.reload(work_mem="5MB")
@@ -307,8 +308,8 @@ def test_reload_reaches_an_idle_session(cluster: Cluster) -> None:
 
 
 @claim("SE-20", "SE-44", source="tcop/postgres.c: die()", needs=SQL)
-def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
-    """pg_stat_database counts sessions that were killed, abandoned, or ended by a FATAL."""
+def test_statistics_count_how_sessions_ended(cluster: Cluster) -> None:
+    """pg_stat_database counts sessions that were killed, abandoned or ended by a FATAL error."""
     ends = ("sessions_killed", "sessions_abandoned", "sessions_fatal")
     killed, abandoned, timed_out, well = (cluster.session() for _ in range(4))
     cluster.signal_child(killed.child, signal.SIGTERM)
@@ -316,7 +317,9 @@ def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
     timed_out.query("set idle_session_timeout = 50")
     well.close()
     gone = {one.backend_pid for one in (killed, abandoned, timed_out, well)}
-    cluster.wait_for("their ends", lambda: not gone & {kid.pid for kid in cluster.children()})
+    cluster.wait_for(
+        "the exits of all four sessions", lambda: not gone & {kid.pid for kid in cluster.children()}
+    )
     with cluster.session() as session:
         asked = f"select {', '.join(ends)} from pg_stat_database where datname = 'postgres'"
         session.expect_rows(asked, [("1", "1", "1")])
@@ -325,14 +328,14 @@ def test_statistics_tell_how_sessions_ended(cluster: Cluster) -> None:
 @claim("SE-49", source="tcop/postgres.c: log_disconnections()", needs=SQL)
 @settings(log_disconnections="on")
 def test_disconnections_may_be_logged(cluster: Cluster) -> None:
-    """With log_disconnections each session's end is a line; a background process has none."""
+    """With log_disconnections each session logs its end; a background process does not."""
     session = cluster.session()
     then = cluster.since()
     pid = session.backend_pid
     session.close()
-    told = then.expect_log("^disconnection: session time: ")
-    assert (told.pid, told.level) == (pid, "LOG")
-    assert " user=postgres database=postgres host=[local]" in told.message
+    record = then.expect_log("^disconnection: session time: ")
+    assert (record.pid, record.level) == (pid, "LOG")
+    assert " user=postgres database=postgres host=[local]" in record.message
     victim = cluster.signal_child("walwriter", signal.SIGTERM)
     cluster.expect_death(victim)
     cluster.request_shutdown(FAST)
@@ -345,9 +348,9 @@ def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     source="procsignal.c: WaitForProcSignalBarrier()",
     needs=[Need.FULL_SQL, Need.OS_SIGNALS],
 )
-def test_who_waits_for_everybody_says_for_whom(cluster: Cluster) -> None:
-    """A statement that needs a word of each process waits for it, and names who is late after five
-    seconds; with that word it is done."""
+def test_wait_for_a_barrier_names_the_late_process(cluster: Cluster) -> None:
+    """A statement that needs a ProcSignalBarrier waits for each process. After five seconds it logs
+    the PID of a late one. It finishes when that process accepts the barrier."""
     with cluster.session() as session, cluster.session() as late:
         session.query("create database one")
         then = cluster.since()
@@ -357,9 +360,9 @@ def test_who_waits_for_everybody_says_for_whom(cluster: Cluster) -> None:
             text = (
                 f"still waiting for backend with PID {late.backend_pid} to accept ProcSignalBarrier"
             )
-            told = then.expect_log(f"^{text}$")
+            record = then.expect_log(f"^{text}$")
             assert time.monotonic() - began >= 5
-            assert (told.pid, told.level) == (session.backend_pid, "LOG")
+            assert (record.pid, record.level) == (session.backend_pid, "LOG")
             assert session.is_silent()
         assert session.result() == []
         assert late.query("select 1") == [("1",)]

@@ -1,7 +1,7 @@
-"""Who waits for a lock: deadlocks, what is told of long waits, autovacuum in the way.
+"""Waits for locks: deadlocks, log lines about long waits, autovacuum workers that hold the lock.
 
-Source       rules TO-08, AV-15, AV-18; storage/lmgr/proc.c: ProcSleep(), CheckDeadLock(),
-             postmaster/autovacuum.c: AutoVacWorkerMain().
+Source: storage/lmgr/proc.c: ProcSleep(), CheckDeadLock(); postmaster/autovacuum.c:
+AutoVacWorkerMain().
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
 FROZEN_LATEST = 100_000
-"""The least that autovacuum_freeze_max_age may be."""
+"""The smallest value of autovacuum_freeze_max_age."""
 IN_THE_WAY = "lock table dead in access exclusive mode"
 
 
 def wait_for_lock(cluster: Cluster, observer: Session, session: Session, sql: str) -> None:
-    """Send a statement that has to wait for a lock, and see it wait."""
+    """Send a statement that must wait for a lock; return when pg_locks shows the wait."""
     session.send_query(sql)
     waits = f"select pid from pg_locks where not granted and pid = {session.backend_pid}"
     cluster.wait_for("a wait for a lock", lambda: observer.query(waits))
 
 
 @claim("TO-08", source="proc.c: CheckDeadLock()", needs=SQL)
-def test_deadlock_is_found_by_whose_clock_comes_first(cluster: Cluster) -> None:
-    """Of two sessions that wait for each other the one whose deadlock_timeout passes is told, and
-    the other gets what it waits for; as long as none passes both wait."""
+def test_deadlock_is_found_by_the_first_deadlock_timeout(cluster: Cluster) -> None:
+    """Two sessions wait for each other. The one whose deadlock_timeout expires gets the error, and
+    the other gets its lock. Both wait until a deadlock_timeout expires."""
     first, second, observer = (cluster.session() for _ in range(3))
     before = cluster.since()
     first.query("create table a(); create table b(); create table c()")
@@ -52,19 +52,21 @@ def test_deadlock_is_found_by_whose_clock_comes_first(cluster: Cluster) -> None:
         session.query(f"set deadlock_timeout = '1h'; begin; lock table {table}")
     wait_for_lock(cluster, observer, first, "lock table b")
     wait_for_lock(cluster, observer, second, "lock table a")
-    cluster.expect_still("both waiting", lambda: first.is_silent() and second.is_silent(), 0.3)
+    cluster.expect_still(
+        "both sessions wait", lambda: first.is_silent() and second.is_silent(), 0.3
+    )
     second.cancel()
-    with pytest.raises(ServerError) as told:
+    with pytest.raises(ServerError) as raised:
         second.result()
-    assert told.value.sqlstate == QUERY_CANCELED
-    # Its transaction has failed, and so the first one has its lock.
+    assert raised.value.sqlstate == QUERY_CANCELED
+    # The transaction of `second` has failed, so that `first` gets its lock.
     first.result()
     second.query("rollback; set deadlock_timeout = '10ms'; begin; lock table c")
     wait_for_lock(cluster, observer, first, "lock table c")
-    with pytest.raises(ServerError) as told:
+    with pytest.raises(ServerError) as raised:
         second.query("lock table a")
-    assert told.value.sqlstate == DEADLOCK_DETECTED
-    assert told.value.answer.message == "deadlock detected"
+    assert raised.value.sqlstate == DEADLOCK_DETECTED
+    assert raised.value.answer.message == "deadlock detected"
     first.result()
     first.query("commit")
     second.query("rollback")
@@ -72,27 +74,27 @@ def test_deadlock_is_found_by_whose_clock_comes_first(cluster: Cluster) -> None:
 
 
 @claim("TO-08", source=SLEEP, needs=SQL)
-@pytest.mark.parametrize("told", ["on", "off"])
-def test_long_waits_for_locks_may_be_logged(cluster: Cluster, told: str) -> None:
-    """With log_lock_waits who waits for longer than deadlock_timeout says so, and says when the
-    lock has come; a wait without end is no reason to end."""
+@pytest.mark.parametrize("log_waits", ["on", "off"])
+def test_long_waits_for_locks_may_be_logged(cluster: Cluster, log_waits: str) -> None:
+    """With log_lock_waits a session that waits longer than deadlock_timeout logs the wait, and
+    later the lock. A long wait does not end the session."""
     holder, waiter, observer = (cluster.session() for _ in range(3))
     holder.query("create table held()")
     holder.query("begin; lock table held")
-    waiter.query(f"set log_lock_waits = {told}; set deadlock_timeout = '10ms'; begin")
+    waiter.query(f"set log_lock_waits = {log_waits}; set deadlock_timeout = '10ms'; begin")
     then = cluster.since()
     wait_for_lock(cluster, observer, waiter, "lock table held")
     began = time.monotonic()
     who = rf"^process {waiter.backend_pid} "
-    if told == "on":
+    if log_waits == "on":
         waits = then.expect_log(f"{who}still waiting for AccessExclusiveLock on rel")
         assert (waits.pid, waits.level) == (waiter.backend_pid, "LOG")
     else:
-        cluster.wait_for("a long wait", lambda: time.monotonic() - began > 0.3)
+        cluster.wait_for("0.3 seconds of waiting", lambda: time.monotonic() - began > 0.3)
     assert waiter.is_silent()
     holder.query("commit")
     waiter.result()
-    if told == "on":
+    if log_waits == "on":
         has = then.expect_log(f"{who}acquired AccessExclusiveLock on rel")
         assert (has.pid, has.level) == (waiter.backend_pid, "LOG")
     else:
@@ -102,9 +104,9 @@ def test_long_waits_for_locks_may_be_logged(cluster: Cluster, told: str) -> None
 @claim("AV-18", source=SLEEP, needs=WORKER)
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
-def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
-    """A worker in whose way a session is cancels its table after that session's deadlock_timeout,
-    not sooner, and does not end for it in disorder."""
+def test_session_cancels_the_autovacuum_that_blocks_it(cluster: Cluster) -> None:
+    """A worker that blocks a session cancels the vacuum of its table after that session's
+    deadlock_timeout, not before, and the worker does not crash."""
     with autovacuum_worker(cluster) as child, cluster.session() as session:
         observer = cluster.session()
         before = cluster.since()
@@ -117,10 +119,10 @@ def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
         before.expect_no_log("^canceling autovacuum task$")
         session.query("rollback; set deadlock_timeout = '10ms'; begin")
         session.query(IN_THE_WAY)
-        told = before.expect_line("canceling autovacuum task")
-        assert (told.pid, told.level) == (child.pid, "ERROR")
+        record = before.expect_line("canceling autovacuum task")
+        assert (record.pid, record.level) == (child.pid, "ERROR")
         session.query("rollback")
-        # Others may have had something to do at that time, and end.
+        # Other workers may have run at that time and exited.
         workers = [kid for kid in before.kids if kid.kind is Kind.AUTOVACUUM_WORKER]
         before.expect_undisturbed(gone=workers)
 
@@ -128,8 +130,9 @@ def test_autovacuum_makes_way_for_a_session(cluster: Cluster) -> None:
 @claim("AV-18", "AV-14", source=SLEEP, needs=WORKER)
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
-def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
-    """A worker that works against wraparound says so, and goes on in a session's way."""
+def test_autovacuum_against_wraparound_is_not_canceled(cluster: Cluster) -> None:
+    """A worker that prevents wraparound shows it in its query, and continues though it blocks a
+    session."""
     with cluster.session() as session, cluster.session() as observer:
         session.query(SLOW_TABLE)
         session.query(
@@ -141,30 +144,32 @@ def test_autovacuum_against_wraparound_makes_no_way(cluster: Cluster) -> None:
         asked = (
             f"select pid from pg_stat_activity where query = '{VACUUMED} (to prevent wraparound)'"
         )
-        ((pid,),) = cluster.wait_for("a worker at the table", lambda: observer.query(asked), 30.0)
+        ((pid,),) = cluster.wait_for(
+            "a worker that vacuums the table", lambda: observer.query(asked), 30.0
+        )
         session.query("set deadlock_timeout = '10ms'; begin")
         wait_for_lock(cluster, observer, session, IN_THE_WAY)
         session.expect_silence(0.5)
         then.expect_no_log("^canceling autovacuum task$")
         assert observer.query(asked) == [(pid,)]
         session.cancel()
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             session.result()
-        assert told.value.sqlstate == QUERY_CANCELED
+        assert raised.value.sqlstate == QUERY_CANCELED
 
 
 @claim("AV-15", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_outlives_its_launcher(cluster: Cluster) -> None:
-    """A launcher that is ended is replaced, and leaves its workers at work."""
+    """The postmaster replaces a launcher that exits; the workers of the old one continue."""
     with autovacuum_worker(cluster) as child:
         launcher = cluster.signal_child(Kind.AUTOVACUUM_LAUNCHER, signal.SIGTERM)
         cluster.expect_death(launcher)
 
-        def has_come_again() -> bool:
+        def is_replaced() -> bool:
             keys = {kid.key for kid in cluster.children(Kind.AUTOVACUUM_LAUNCHER)}
             return bool(keys - {launcher.key})
 
-        cluster.wait_for("another launcher", has_come_again)
+        cluster.wait_for("another launcher", is_replaced)
         assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}

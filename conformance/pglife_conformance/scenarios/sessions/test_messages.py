@@ -1,7 +1,7 @@
-"""Small words of a session: in Parse, in Close; timeouts of a millisecond, libraries, databases.
+"""Parse and Close messages, timeouts of one millisecond, preloaded libraries, missing databases.
 
-Source       rules SE-09, TO-02 to TO-06, CN-56; tcop/postgres.c: PostgresMain(),
-             utils/init/miscinit.c: load_libraries(), utils/init/postinit.c: InitPostgres().
+Source: tcop/postgres.c: PostgresMain(); utils/init/miscinit.c: load_libraries();
+utils/init/postinit.c: InitPostgres().
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ TEXT, INTEGER = 25, 23
 
 @claim("SE-09", source=MAIN, needs=[Need.EXTENDED_QUERY])
 @pytest.mark.parametrize("types", [[], [TEXT], [TEXT, INTEGER]])
-def test_parse_is_told_the_types_of_parameters(cluster: Cluster, types: list[int]) -> None:
-    """Parse takes as many types as it announces; what is not told is inferred."""
-    told = struct.pack(f"!H{len(types)}I", len(types), *types)
+def test_parse_takes_the_types_of_parameters(cluster: Cluster, types: list[int]) -> None:
+    """Parse takes as many parameter types as it announces; the server infers the others."""
+    announced = struct.pack(f"!H{len(types)}I", len(types), *types)
     statement = b"select $1 || 'z', $2::int4 + 1"
     with cluster.session() as session:
-        session.client.send_message(b"P", b"\0" + statement + b"\0" + told)
+        session.client.send_message(b"P", b"\0" + statement + b"\0" + announced)
         values = struct.pack("!HHi1si1s", 0, 2, 1, b"a", 1, b"7")
         session.client.send_message(b"B", b"\0\0" + values + struct.pack("!H", 0))
         session.client.send_message(b"E", b"\0" + struct.pack("!I", 0))
@@ -57,8 +57,8 @@ NAMES = ["", "s", "long_name"]
 NO_SUCH = {"S": "26000", "P": "34000"}
 
 
-def say_and_sync(session: Session, *messages: tuple[bytes, bytes]) -> str | None:
-    """Send these messages and Sync; gives the SQLSTATE of the error among the answers, if any."""
+def send_and_sync(session: Session, *messages: tuple[bytes, bytes]) -> str | None:
+    """Send these messages and Sync; return the SQLSTATE of an error among the answers, or None."""
     for tag, body in messages:
         session.client.send_message(tag, body)
     session.client.send_message(b"S")
@@ -73,20 +73,20 @@ def say_and_sync(session: Session, *messages: tuple[bytes, bytes]) -> str | None
 
 
 def describe(session: Session, what: str, name: str) -> str | None:
-    """None if there is a prepared statement (S) or portal (P) of this name."""
-    return say_and_sync(session, (b"D", what.encode() + name.encode() + b"\0"))
+    """Return None if the prepared statement (S) or portal (P) exists, else the SQLSTATE."""
+    return send_and_sync(session, (b"D", what.encode() + name.encode() + b"\0"))
 
 
 @claim("SE-09", source=MAIN, needs=[Need.EXTENDED_QUERY])
 @pytest.mark.parametrize("closed", NAMES)
 def test_close_closes_the_statement_that_it_names(cluster: Cluster, closed: str) -> None:
-    """Close of a prepared statement, named by none, one or many letters, closes that one alone."""
+    """Close closes only the prepared statement that it names; the name has 0, 1 or more letters."""
     with cluster.session() as session:
         for name in NAMES:
             parse = (b"P", name.encode() + b"\0select 1\0\0\0")
-            assert say_and_sync(session, parse) is None
+            assert send_and_sync(session, parse) is None
         assert [describe(session, "S", name) for name in NAMES] == [None] * len(NAMES)
-        assert say_and_sync(session, (b"C", b"S" + closed.encode() + b"\0")) is None
+        assert send_and_sync(session, (b"C", b"S" + closed.encode() + b"\0")) is None
         wanted = [NO_SUCH["S"] if name == closed else None for name in NAMES]
         assert [describe(session, "S", name) for name in NAMES] == wanted
 
@@ -94,16 +94,16 @@ def test_close_closes_the_statement_that_it_names(cluster: Cluster, closed: str)
 @claim("SE-09", source=MAIN, needs=[Need.EXTENDED_QUERY])
 @pytest.mark.parametrize("closed", NAMES)
 def test_close_closes_the_portal_that_it_names(cluster: Cluster, closed: str) -> None:
-    """Close of a portal, named by none, one or many letters, closes that one alone."""
+    """Close closes only the portal that it names; the name has 0, 1 or more letters."""
     for asked in NAMES:
         with cluster.session() as session:
             session.query("begin")
             parse = (b"P", b"t\0select 1\0\0\0")
             binds = [(b"B", name.encode() + b"\0t\0\0\0\0\0\0\0") for name in NAMES]
-            assert say_and_sync(session, parse, *binds) is None
-            assert say_and_sync(session, (b"C", b"P" + closed.encode() + b"\0")) is None
+            assert send_and_sync(session, parse, *binds) is None
+            assert send_and_sync(session, (b"C", b"P" + closed.encode() + b"\0")) is None
             wanted = NO_SUCH["P"] if asked == closed else None
-            # An error ends the transaction and with it all portals, hence a session for each.
+            # An error aborts the transaction and drops its portals: each name has its own session.
             assert describe(session, "P", asked) == wanted
 
 
@@ -123,7 +123,7 @@ def test_close_closes_the_portal_that_it_names(cluster: Cluster, closed: str) ->
 def test_a_millisecond_is_a_timeout(
     cluster: Cluster, setting: str, state: str, sqlstate: str
 ) -> None:
-    """The shortest timeout there is ends a session as any other does."""
+    """A timeout of one millisecond, the shortest, ends a session as a longer one does."""
     if setting == "transaction_timeout" and cluster.target.version.major < 17:
         pytest.skip("there is no transaction_timeout before 17")
     session = cluster.session()
@@ -142,14 +142,14 @@ def test_a_millisecond_is_a_timeout(
 
 
 @claim("SG-02", source="miscinit.c: process_session_preload_libraries()", needs=[Need.FULL_SQL])
-def test_libraries_that_a_session_begins_with(cluster: Cluster) -> None:
-    """session_preload_libraries are found where all are, local ones among the plugins alone."""
+def test_session_loads_preload_libraries(cluster: Cluster) -> None:
+    """A session finds session_preload_libraries in $libdir, local ones only in $libdir/plugins."""
     then = cluster.since()
     cluster.reload(session_preload_libraries="plpgsql")
     then.expect_log('parameter "session_preload_libraries" changed to')
     with cluster.session() as session:
-        told = then.expect_line('loaded library "plpgsql"')
-        assert (told.pid, told.level) == (session.backend_pid, "DEBUG")
+        record = then.expect_line('loaded library "plpgsql"')
+        assert (record.pid, record.level) == (session.backend_pid, "DEBUG")
     then = cluster.since()
     cluster.reload(session_preload_libraries="", local_preload_libraries="plpgsql")
     then.expect_log('parameter "local_preload_libraries" changed to')
@@ -163,14 +163,14 @@ def test_libraries_that_a_session_begins_with(cluster: Cluster) -> None:
 
 
 @claim("CN-56", source="postinit.c: InitPostgres()", needs=[Need.FULL_SQL, Need.ROLES])
-def test_database_whose_directory_has_gone(cluster: Cluster) -> None:
-    """Whose database is in the catalog but not on the disk hears that it does not exist."""
+def test_database_whose_directory_is_missing(cluster: Cluster) -> None:
+    """A client whose database has no directory is refused: the database does not exist."""
     with cluster.session() as session:
         session.query("create database lost")
         (row,) = session.query("select oid from pg_database where datname = 'lost'")
     with cluster.session(database="lost") as session:
         assert session.query("select 1") == [("1",)]
-        # Nobody shall have to write into that directory while it has gone.
+        # No process has to write into that directory while it is missing.
         session.query("checkpoint")
     place = cluster.data / "base" / str(row[0])
     elsewhere = place.with_name("elsewhere")

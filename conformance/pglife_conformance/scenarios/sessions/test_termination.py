@@ -24,8 +24,8 @@ OUT_OF_RANGE = "22003"
 
 @claim("SE-43", source=WAITS, needs=SQL)
 def test_termination_may_be_waited_for(cluster: Cluster) -> None:
-    """pg_terminate_backend() with a timeout is true when the other has gone, and false with a
-    warning when its time is up; without one it does not wait."""
+    """pg_terminate_backend() with a timeout is true if the backend exits in time, else false with a
+    warning. Without a timeout it does not wait."""
     with cluster.session() as session:
         before = cluster.since()
         gone = []
@@ -43,8 +43,8 @@ def test_termination_may_be_waited_for(cluster: Cluster) -> None:
         with Pin(cluster, child):
             held = f"select pg_terminate_backend({child.pid}, 150)"
             assert session.query(held) == [("f",)]
-            told = session.notices[-1]
-            assert (told.severity, told.message) == (
+            warning = session.notices[-1]
+            assert (warning.severity, warning.message) == (
                 "WARNING",
                 f"backend with PID {child.pid} did not terminate within 150 milliseconds",
             )
@@ -57,8 +57,8 @@ def test_termination_may_be_waited_for(cluster: Cluster) -> None:
 
 
 @claim("SE-43", source=WAITS, needs=SQL)
-def test_wait_for_a_termination_can_be_broken_off(cluster: Cluster) -> None:
-    """Who waits for another's end can be cancelled."""
+def test_wait_for_a_termination_can_be_canceled(cluster: Cluster) -> None:
+    """A cancel request ends the wait for the exit of another backend."""
     with cluster.session() as session:
         other = cluster.session()
         child = other.child
@@ -66,7 +66,7 @@ def test_wait_for_a_termination_can_be_broken_off(cluster: Cluster) -> None:
             session.send_query(f"select pg_terminate_backend({child.pid}, 3600000)")
             session.expect_silence(0.3)
             session.cancel()
-            with pytest.raises(ServerError) as told:
+            with pytest.raises(ServerError) as raised:
                 session.result()
-            assert told.value.sqlstate == QUERY_CANCELED
+            assert raised.value.sqlstate == QUERY_CANCELED
         cluster.expect_death(child)

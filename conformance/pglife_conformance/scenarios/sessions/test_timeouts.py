@@ -1,7 +1,6 @@
-"""The timeouts of a session: what ends when, what the client hears, and what goes on.
+"""The timeouts of a session: when each fires, what it ends, which message the client receives.
 
-Source       rules TO-02, TO-04, TO-05, TO-06, TO-07, SE-40, SE-42, SE-45; tcop/postgres.c:
-             PostgresMain(), ProcessInterrupts(), start_xact_command().
+Source: tcop/postgres.c: PostgresMain(), ProcessInterrupts(), start_xact_command().
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from pglife_conformance.pytest.claims import claim
 MAIN = "tcop/postgres.c: PostgresMain()"
 INTERRUPTS = "tcop/postgres.c: ProcessInterrupts()"
 SHORT = "'100ms'"
-"""Nothing that must not be ended may take so long, not even on a busy machine: a session that has
-such a timeout is told what it is to do in one message."""
+"""A timeout that is to fire. A step that must not time out has to be shorter, even on a busy
+machine: a session with this timeout gets its statements in one message."""
 LONGER_S = 0.3
-"""Three times as long: what SHORT limits would have ended."""
+"""Three times SHORT: a timeout of SHORT would have fired."""
 ENOUGH = "'400ms'"
-"""What a short statement hardly ever takes; but each may, if its process is held up."""
+"""A short statement rarely takes so long, but may, if the kernel does not run its process."""
 LONG_ENOUGH = "'1500ms'"
-"""What a session hardly ever takes from one message to the next one, if that is there already."""
+"""A session rarely takes so long to read its next message if that message is already there."""
 LONGER_THAN_THAT_S = 1.8
 
 IDLE_IN_TRANSACTION = "25P03"
@@ -51,7 +50,7 @@ BUSY_INTERVAL_S = 0.25
 
 
 def begin(session: Session, transaction: str) -> None:
-    """A transaction that waits, good or failed, by one message."""
+    """Begin a transaction with one message, and leave it idle, good or failed."""
     if transaction == "good":
         session.query("begin")
     else:
@@ -61,10 +60,10 @@ def begin(session: Session, transaction: str) -> None:
 
 
 def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: Since) -> None:
-    """FATAL with this SQLSTATE to the client and to the log, exit 1, no crash."""
-    told = session.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate, told.message) == ("FATAL", sqlstate, TEXTS[sqlstate])
+    """The client and the log get FATAL with this SQLSTATE; the session exits with 1."""
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == ("FATAL", sqlstate, TEXTS[sqlstate])
     assert session.ending is Ending.END_OF_FILE
     record = since.expect_log(f"^{TEXTS[sqlstate]}$")
     assert (record.pid, record.level) == (session.backend_pid, "FATAL")
@@ -72,28 +71,28 @@ def expect_timed_out(cluster: Cluster, session: Session, sqlstate: str, since: S
 
 
 def send_together(session: Session, *statements: str) -> None:
-    """Each a message of its own, and all of them there before the first one is read."""
-    said = b""
+    """Send each statement as its own message, all before the server reads the first."""
+    packet = b""
     for sql in statements:
         session.server.watcher.stimulus(SendQuery(session.number, sql))
         body = sql.encode() + b"\0"
-        said += b"Q" + struct.pack("!i", 4 + len(body)) + body
-    session.client.send_bytes(said)
+        packet += b"Q" + struct.pack("!i", 4 + len(body)) + body
+    session.client.send_bytes(packet)
 
 
 def was_in_time(session: Session, sql: str) -> bool:
-    """A statement was faster than statement_timeout; else it was cancelled, and rightly so."""
+    """Return whether a statement finished before statement_timeout canceled it."""
     try:
         session.query(sql)
-    except ServerError as told:
-        if told.answer.message != STATEMENT_TIMED_OUT:
+    except ServerError as error:
+        if error.answer.message != STATEMENT_TIMED_OUT:
             raise
         return False
     return True
 
 
 def expect_silence(cluster: Cluster, session: Session) -> None:
-    """Nothing is said for longer than SHORT."""
+    """The session sends nothing for longer than SHORT."""
     session.expect_silence(LONGER_S)
 
 
@@ -102,41 +101,43 @@ def expect_silence(cluster: Cluster, session: Session) -> None:
 
 @claim("TO-02", "SE-40", source=INTERRUPTS, needs=SLEEPS)
 def test_statement_timeout_cancels_the_statement_alone(cluster: Cluster) -> None:
-    """statement_timeout ends a statement with ERROR 57014; the session goes on."""
+    """statement_timeout cancels a statement with ERROR 57014; the session continues."""
     with cluster.session() as session:
         before = cluster.since()
         session.query(f"set statement_timeout = {ENOUGH}")
         for _ in range(2):
-            with pytest.raises(ServerError) as told:
+            with pytest.raises(ServerError) as raised:
                 session.query("select pg_sleep(60)")
-            assert told.value.answer.severity == "ERROR"
-            assert told.value.sqlstate == QUERY_CANCELED
-            assert told.value.answer.message == STATEMENT_TIMED_OUT
-        cluster.wait_for("another statement", lambda: was_in_time(session, "select 1"))
+            assert raised.value.answer.severity == "ERROR"
+            assert raised.value.sqlstate == QUERY_CANCELED
+            assert raised.value.answer.message == STATEMENT_TIMED_OUT
+        cluster.wait_for(
+            "a statement that is faster than the timeout", lambda: was_in_time(session, "select 1")
+        )
         before.expect_undisturbed()
 
 
 @claim("TO-02", source="tcop/postgres.c: disable_statement_timeout()", needs=SLEEPS)
 def test_statement_timeout_ends_with_its_statement(cluster: Cluster) -> None:
-    """After its statement nothing of statement_timeout is left."""
+    """statement_timeout does not fire after the end of its statement."""
     with cluster.session() as session:
         session.query(f"set statement_timeout = {ENOUGH}")
-        cluster.wait_for("a transaction", lambda: was_in_time(session, "begin"))
+        cluster.wait_for("BEGIN in time", lambda: was_in_time(session, "begin"))
         assert session.client.transaction_status == "T"
         session.expect_silence(0.6)
         assert session.client.transaction_status == "T"
-        cluster.wait_for("its end", lambda: was_in_time(session, "rollback"))
+        cluster.wait_for("ROLLBACK in time", lambda: was_in_time(session, "rollback"))
 
 
 @claim("TO-02", "SE-31", source=INTERRUPTS, needs=SLEEPS)
-def test_cancel_after_a_timeout_is_told_as_a_cancel(cluster: Cluster) -> None:
-    """A request to cancel is not taken for the timeout of an earlier statement."""
+def test_cancel_after_a_timeout_is_reported_as_a_cancel(cluster: Cluster) -> None:
+    """A cancel request is not reported as the timeout of an earlier statement."""
     with cluster.session() as session:
         session.query(f"set statement_timeout = {ENOUGH}")
         with pytest.raises(ServerError):
             session.query("select pg_sleep(60)")
         no_more = "set statement_timeout = 0"
-        cluster.wait_for("no timeout", lambda: was_in_time(session, no_more))
+        cluster.wait_for("statement_timeout to be 0", lambda: was_in_time(session, no_more))
         pid = session.backend_pid
         session.send_query("select pg_sleep(60)")
         cluster.wait_for(
@@ -144,9 +145,9 @@ def test_cancel_after_a_timeout_is_told_as_a_cancel(cluster: Cluster) -> None:
             lambda: cluster.child_with_pid(pid).title.endswith(" SELECT"),
         )
         session.cancel()
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as raised:
             session.result()
-        assert told.value.answer.message == "canceling statement due to user request"
+        assert raised.value.answer.message == "canceling statement due to user request"
 
 
 # idle_session_timeout.
@@ -154,7 +155,8 @@ def test_cancel_after_a_timeout_is_told_as_a_cancel(cluster: Cluster) -> None:
 
 @claim("TO-05", source=INTERRUPTS)
 def test_idle_session_timeout_ends_an_idle_session(cluster: Cluster) -> None:
-    """An idle session ends with FATAL 57P05 and exit 1, and nobody else notices."""
+    """idle_session_timeout ends an idle session with FATAL 57P05 and exit code 1, and no other
+    process."""
     session = cluster.session()
     before = cluster.since()
     child = session.child
@@ -167,8 +169,8 @@ def test_idle_session_timeout_ends_an_idle_session(cluster: Cluster) -> None:
 
 
 @claim("TO-05", source=MAIN, needs=SLEEPS)
-def test_idle_session_timeout_spares_who_is_not_idle(cluster: Cluster) -> None:
-    """A running statement and an open transaction are not ended by idle_session_timeout."""
+def test_idle_session_timeout_spares_a_session_that_is_not_idle(cluster: Cluster) -> None:
+    """idle_session_timeout ends neither a running statement nor an open transaction."""
     session = cluster.session()
     then = cluster.since()
     session.query(f"set idle_session_timeout = {SHORT}; {SLEEP}; begin")
@@ -178,8 +180,8 @@ def test_idle_session_timeout_spares_who_is_not_idle(cluster: Cluster) -> None:
 
 
 @claim("TO-05", source=MAIN, needs=SLEEPS)
-def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
-    """A timeout that was armed and then set to 0 ends nothing any more."""
+def test_idle_session_timeout_of_0_disarms_it(cluster: Cluster) -> None:
+    """idle_session_timeout does not fire after it is set to 0."""
     with cluster.session() as session:
         armed = f"set idle_session_timeout = {LONG_ENOUGH}"
         send_together(session, armed, "set idle_session_timeout = 0")
@@ -190,8 +192,8 @@ def test_no_timeout_is_left_when_it_is_taken_back(cluster: Cluster) -> None:
 
 
 @claim("TO-05", source=MAIN, needs=SLEEPS)
-def test_message_stops_the_clock_of_an_idle_session(cluster: Cluster) -> None:
-    """The clock that runs while a session is idle stops at the next statement."""
+def test_message_stops_the_timeout_of_an_idle_session(cluster: Cluster) -> None:
+    """The next statement disarms idle_session_timeout."""
     with cluster.session() as session:
         armed = f"set idle_session_timeout = {LONG_ENOUGH}"
         sleeps = f"select pg_sleep({LONGER_THAN_THAT_S}); set idle_session_timeout = 0"
@@ -205,10 +207,10 @@ def test_message_stops_the_clock_of_an_idle_session(cluster: Cluster) -> None:
 
 @claim("TO-04", source=MAIN)
 @pytest.mark.parametrize("transaction", ["good", "failed"])
-def test_idle_in_transaction_timeout_ends_a_waiting_transaction(
+def test_idle_in_transaction_timeout_ends_an_idle_transaction(
     cluster: Cluster, transaction: str
 ) -> None:
-    """A session that waits inside of a transaction, good or failed, ends with FATAL 25P03."""
+    """A session that is idle in a transaction, good or failed, ends with FATAL 25P03."""
     session = cluster.session()
     then = cluster.since()
     session.query(f"set idle_in_transaction_session_timeout = {SHORT}")
@@ -217,8 +219,9 @@ def test_idle_in_transaction_timeout_ends_a_waiting_transaction(
 
 
 @claim("TO-04", source=MAIN, needs=SLEEPS)
-def test_idle_in_transaction_timeout_spares_who_does_not_wait(cluster: Cluster) -> None:
-    """An idle session, and a statement inside of a transaction, are not ended by it."""
+def test_idle_in_transaction_timeout_spares_other_sessions(cluster: Cluster) -> None:
+    """idle_in_transaction_session_timeout ends neither a session without a transaction nor a
+    running statement in a transaction."""
     session = cluster.session()
     then = cluster.since()
     session.query(f"set idle_in_transaction_session_timeout = {SHORT}")
@@ -229,10 +232,10 @@ def test_idle_in_transaction_timeout_spares_who_does_not_wait(cluster: Cluster) 
 
 @claim("TO-04", source=MAIN, needs=SLEEPS)
 @pytest.mark.parametrize("transaction", ["good", "failed"])
-def test_message_stops_the_clock_of_a_waiting_transaction(
+def test_message_stops_the_timeout_of_an_idle_transaction(
     cluster: Cluster, transaction: str
 ) -> None:
-    """The clock that runs while a transaction waits stops at the next statement."""
+    """The next statement disarms idle_in_transaction_session_timeout."""
     with cluster.session() as session:
         session.query(f"set idle_in_transaction_session_timeout = {LONG_ENOUGH}")
         armed = "begin" if transaction == "good" else "begin; show does_not_exist"
@@ -245,22 +248,22 @@ def test_message_stops_the_clock_of_a_waiting_transaction(
 
 # transaction_timeout.
 
-SINCE_17 = "there is no transaction_timeout before"
+SINCE_17 = "transaction_timeout does not exist before"
 TRANSACTIONS = {
     "waiting": "begin",
     "running": "begin; select pg_sleep(60)",
     "alone": "select pg_sleep(60)",
 }
-"""What a session does in a transaction that takes too long."""
+"""What a session runs in a transaction that exceeds transaction_timeout."""
 
 
 @claim("TO-06", source=INTERRUPTS, needs=SLEEPS, since=17, why=SINCE_17)
 @pytest.mark.parametrize("state", TRANSACTIONS)
 def test_transaction_timeout_ends_the_session(cluster: Cluster, state: str) -> None:
-    """A transaction that takes too long ends its session with FATAL 25P04, whatever it does."""
+    """transaction_timeout ends a session with FATAL 25P04, idle or running a statement."""
     session = cluster.session()
     then = cluster.since()
-    # All at once, for each transaction may be too long, that of the setting too.
+    # One packet: any transaction may exceed the timeout, also the one of the SET.
     send_together(session, "set transaction_timeout = '500ms'", TRANSACTIONS[state])
     expect_timed_out(cluster, session, TRANSACTION, then)
 
@@ -273,7 +276,7 @@ def test_transaction_timeout_ends_the_session(cluster: Cluster, state: str) -> N
     why=SINCE_17,
 )
 def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None:
-    """Transactions that are short enough one by one do not add up, nor does idle time count."""
+    """transaction_timeout limits one transaction; earlier ones and idle time do not count."""
     with cluster.session() as session:
         session.query("set transaction_timeout = '3500ms'")
         for _ in range(4):
@@ -284,8 +287,8 @@ def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None
 
 @claim("TO-04", "TO-06", source=MAIN, since=17, why=SINCE_17)
 @pytest.mark.parametrize("transaction", ["good", "failed"])
-def test_shorter_timeout_ends_a_waiting_transaction(cluster: Cluster, transaction: str) -> None:
-    """idle_in_transaction_session_timeout counts if transaction_timeout is longer."""
+def test_shorter_timeout_ends_an_idle_transaction(cluster: Cluster, transaction: str) -> None:
+    """idle_in_transaction_session_timeout fires if transaction_timeout is longer."""
     session = cluster.session()
     then = cluster.since()
     session.query("set idle_in_transaction_session_timeout = 300")
@@ -298,7 +301,7 @@ def test_shorter_timeout_ends_a_waiting_transaction(cluster: Cluster, transactio
 def test_failed_transaction_has_no_timeout_if_transaction_timeout_is_shorter(
     cluster: Cluster,
 ) -> None:
-    """What failed is no longer timed, and the longer idle timeout has not been armed either."""
+    """A failed transaction disarms transaction_timeout, and a longer idle timeout is not armed."""
     with cluster.session() as session:
         session.query("set idle_in_transaction_session_timeout = 2500")
         session.query("set transaction_timeout = 2000")
@@ -315,14 +318,14 @@ LOST = "connection to client lost"
 
 
 @claim("TO-07", "SE-45", source=INTERRUPTS, needs=SLEEPS)
-def test_checked_session_notices_that_its_client_has_gone(cluster: Cluster) -> None:
-    """With client_connection_check_interval a busy session whose client goes ends with 1."""
+def test_checked_session_notices_that_its_client_disconnected(cluster: Cluster) -> None:
+    """A busy session with client_connection_check_interval exits with 1 after a disconnect."""
     session = cluster.session()
     session.query(CHECKED)
     before = cluster.since()
     child = session.child
     session.send_query("select pg_sleep(60)")
-    # Not only the first check counts.
+    # Wait for several checks: a later one must find the disconnect.
     session.expect_silence(BUSY_INTERVAL_S)
     session.disconnect()
     record = before.expect_log(f"^{LOST}$")
@@ -334,8 +337,8 @@ def test_checked_session_notices_that_its_client_has_gone(cluster: Cluster) -> N
 
 
 @claim("TO-07", source=INTERRUPTS, needs=SLEEPS)
-def test_checked_session_with_a_client_goes_on(cluster: Cluster) -> None:
-    """Checks do not disturb a statement whose client is there, nor an idle session."""
+def test_checks_do_not_disturb_a_connected_session(cluster: Cluster) -> None:
+    """The checks disturb neither a statement whose client is connected nor an idle session."""
     with cluster.session() as session:
         then = cluster.since()
         session.query(CHECKED)
@@ -349,7 +352,7 @@ def test_checked_session_with_a_client_goes_on(cluster: Cluster) -> None:
 
 @claim("SE-45", source="be-secure.c: secure_write()", needs=SLEEPS)
 def test_unchecked_session_finishes_without_its_client(cluster: Cluster) -> None:
-    """Without the checks a session notices only at its result that its client has gone."""
+    """Without the checks a session notices the disconnect only when it sends its result."""
     session = cluster.session()
     before = cluster.since()
     child = session.child
@@ -358,6 +361,6 @@ def test_unchecked_session_finishes_without_its_client(cluster: Cluster) -> None
     cluster.expect_death(child)
     line = exited_line(cluster, child, 1)
     cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])
-    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
-    assert [r.message for r in told] == ["could not send data to client: Broken pipe", LOST]
+    records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
+    assert [r.message for r in records] == ["could not send data to client: Broken pipe", LOST]
     before.expect_undisturbed(gone=[child])

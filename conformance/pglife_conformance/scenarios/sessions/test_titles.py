@@ -1,4 +1,4 @@
-"""Titles of sessions, and what they report of themselves."""
+"""Titles of sessions, their pg_stat_activity rows, and the status in ReadyForQuery."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ UNDEFINED_OBJECT = "42704"
 
 
 @claim("TI-32", "SE-03", source=MAIN, needs=[*SQL, Need.EXTENDED_QUERY])
-def test_title_tells_which_message_waits_for_a_lock(cluster: Cluster) -> None:
-    """A session that waits for a lock shows its command, PARSE or BIND, and that it waits."""
+def test_title_names_the_message_that_waits_for_a_lock(cluster: Cluster) -> None:
+    """The title of a session that waits for a lock is its command, PARSE or BIND, and "waiting"."""
     holder = cluster.session()
     holder.query("create table held(a int)")
     waiter = cluster.session()
@@ -58,8 +58,8 @@ def test_title_tells_which_message_waits_for_a_lock(cluster: Cluster) -> None:
 
 
 @claim("SE-08", source="backend_status.c: pgstat_report_activity()", needs=SQL)
-def test_session_that_does_not_tell_what_it_does(cluster: Cluster) -> None:
-    """With track_activities off a session is "disabled" in pg_stat_activity; its title goes on."""
+def test_session_that_does_not_track_activities(cluster: Cluster) -> None:
+    """With track_activities off pg_stat_activity says "disabled"; the title still changes."""
     with cluster.session() as session, cluster.session() as observer:
         asked = f"select state, query from pg_stat_activity where pid = {session.backend_pid}"
         assert observer.query(asked)[0][0] == "idle"
@@ -73,15 +73,15 @@ def test_session_that_does_not_tell_what_it_does(cluster: Cluster) -> None:
 
 
 @claim("SE-10", source=MAIN)
-def test_ready_for_query_tells_of_the_transaction(cluster: Cluster) -> None:
-    """ReadyForQuery says I, T or E: no transaction, one that is good, one that has failed."""
+def test_ready_for_query_has_the_transaction_status(cluster: Cluster) -> None:
+    """ReadyForQuery says I without a transaction, T in a good one, E in a failed one."""
     with cluster.session() as session:
-        told, errors = [session.client.transaction_status], []
+        statuses, errors = [session.client.transaction_status], []
         for sql in ("begin", "show does_not_exist", "select 1", "rollback", "select 1"):
             try:
                 session.query(sql)
             except ServerError as error:
                 errors.append(error.sqlstate)
-            told.append(session.client.transaction_status)
-    assert told == ["I", "T", "E", "E", "I", "I"]
+            statuses.append(session.client.transaction_status)
+    assert statuses == ["I", "T", "E", "E", "I", "I"]
     assert errors == [UNDEFINED_OBJECT, IN_FAILED_TRANSACTION]
