@@ -1,7 +1,6 @@
-"""Who may connect: pg_hba.conf and passwords, databases that are not whole.
+"""Clients that pg_hba.conf, their password or an invalid database keeps out.
 
-Source       rules CN-17, CN-18, CN-50; libpq/auth.c: ClientAuthentication(), auth_failed(),
-             utils/init/postinit.c: InitPostgres().
+Source: libpq/auth.c: ClientAuthentication(), auth_failed(); utils/init/postinit.c: InitPostgres().
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PASSWORD = b"right"
 
 @pytest.fixture
 def ruled_cluster(stopped_cluster: Cluster) -> Cluster:
-    """A cluster with these rules, and users of these names with a password."""
+    """Start a cluster with RULES and with users that have a password."""
     cluster = stopped_cluster
     cluster.write_file("pg_hba.conf", RULES)
     cluster.start()
@@ -49,30 +48,32 @@ def ruled_cluster(stopped_cluster: Cluster) -> Cluster:
 @claim("CN-17", source=AUTH, needs=NEEDS)
 @pytest.mark.parametrize("user", ["rejected", "forgotten"])
 @pytest.mark.parametrize("replication", [False, True])
-def test_client_that_no_line_lets_in(ruled_cluster: Cluster, user: str, replication: bool) -> None:
-    """A client that a line rejects, or for which there is none, hears so, in FATAL 28000; for
-    replication in other words."""
+def test_client_that_pg_hba_conf_refuses(
+    ruled_cluster: Cluster, user: str, replication: bool
+) -> None:
+    """A client that a line of pg_hba.conf rejects, or that no line matches, receives FATAL
+    28000. For a replication connection the message says so."""
     cluster = ruled_cluster
     before = cluster.since()
     parameters = {"replication": "true"} if replication else None
     session = cluster.attempt(user=user, parameters=parameters)
-    told = session.refusal
-    assert told is not None
+    refusal = session.refusal
+    assert refusal is not None
     begins = {"rejected": "pg_hba.conf rejects", "forgotten": "no pg_hba.conf entry for"}[user]
     whom = "replication connection from host" if replication else "host"
     if user == "rejected":
         whom = "replication connection for host" if replication else "connection for host"
     where = "" if replication else ', database "postgres"'
-    assert (told.severity, told.sqlstate) == ("FATAL", NOT_AUTHORIZED)
-    assert told.message == f'{begins} {whom} "[local]", user "{user}"{where}, no encryption'
+    assert (refusal.severity, refusal.sqlstate) == ("FATAL", NOT_AUTHORIZED)
+    assert refusal.message == f'{begins} {whom} "[local]", user "{user}"{where}, no encryption'
     record = before.expect_log("pg_hba.conf")
-    assert (record.level, record.message) == ("FATAL", told.message)
+    assert (record.level, record.message) == ("FATAL", refusal.message)
     expect_exit_line(cluster, record.pid, 1, before)
     before.expect_undisturbed()
 
 
 def answer(cluster: Cluster, password: bytes) -> Session:
-    """A client that answers the question for its password."""
+    """Connect as `asked` and send this password."""
     session = cluster.silent_client()
     session.client.send_startup({"user": "asked", "database": "postgres"})
     asked = session.receive()
@@ -85,7 +86,7 @@ def answer(cluster: Cluster, password: bytes) -> Session:
 
 @claim("CN-18", source="libpq/auth.c: auth_failed()", needs=NEEDS)
 def test_password_is_right_or_wrong(ruled_cluster: Cluster) -> None:
-    """The right password lets a client in, a wrong one or an empty one does not: FATAL 28P01."""
+    """The right password admits a client; a wrong one is refused with FATAL 28P01."""
     cluster = ruled_cluster
     before = cluster.since()
     right = answer(cluster, PASSWORD)
@@ -93,10 +94,10 @@ def test_password_is_right_or_wrong(ruled_cluster: Cluster) -> None:
     assert right.child.title == "postgres: asked postgres [local] idle"
     for wrong in (b"wrong", PASSWORD + b"er", PASSWORD[:-1]):
         then = cluster.since()
-        told = answer(cluster, wrong).refusal
-        assert told is not None
-        assert (told.severity, told.sqlstate) == ("FATAL", WRONG_PASSWORD)
-        assert told.message == 'password authentication failed for user "asked"'
+        refusal = answer(cluster, wrong).refusal
+        assert refusal is not None
+        assert (refusal.severity, refusal.sqlstate) == ("FATAL", WRONG_PASSWORD)
+        assert refusal.message == 'password authentication failed for user "asked"'
         record = then.expect_log("^password authentication failed")
         assert record.level == "FATAL"
         assert record.detail is not None
@@ -108,8 +109,9 @@ def test_password_is_right_or_wrong(ruled_cluster: Cluster) -> None:
 
 @claim("CN-18", source="libpq/auth.c: auth_failed()", needs=NEEDS)
 @pytest.mark.parametrize("user", ["asked", "hashed"])
-def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: str) -> None:
-    """A client that hangs up when it is asked for a password leaves no word in the log."""
+def test_client_that_disconnects_instead_of_a_password(ruled_cluster: Cluster, user: str) -> None:
+    """A client that disconnects when the server asks for its password causes exit 0 and no log
+    line."""
     cluster = ruled_cluster
     session = cluster.silent_client()
     before = cluster.since()
@@ -121,22 +123,22 @@ def test_client_that_leaves_instead_of_a_password(ruled_cluster: Cluster, user: 
     session.disconnect()
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 0, before)
-    told = [record for record in before.log() if record.pid == child.pid]
-    assert [record for record in told if not record.level.startswith("DEBUG")] == []
+    records = [record for record in before.log() if record.pid == child.pid]
+    assert [record for record in records if not record.level.startswith("DEBUG")] == []
     before.expect_undisturbed(gone=[child])
 
 
 @claim("CN-50", source="postinit.c: InitPostgres()", needs=NEEDS)
-def test_database_whose_end_was_interrupted_is_closed(cluster: Cluster) -> None:
-    """A database that DROP DATABASE has left half done lets nobody in, with a hint to drop it."""
+def test_database_whose_drop_was_interrupted_is_invalid(cluster: Cluster) -> None:
+    """A database whose DROP DATABASE was interrupted refuses clients, with a hint to drop it."""
     with cluster.session() as session:
         session.query("create database other")
         session.query("update pg_database set datconnlimit = -2 where datname = 'other'")
         before = cluster.since()
-        told = cluster.refusal_of_new_client(database="other")
-        assert (told.severity, told.sqlstate) == ("FATAL", PREREQUISITE_STATE)
-        assert told.message == 'cannot connect to invalid database "other"'
-        assert told.hint == "Use DROP DATABASE to drop invalid databases."
+        refusal = cluster.refusal_of_new_client(database="other")
+        assert (refusal.severity, refusal.sqlstate) == ("FATAL", PREREQUISITE_STATE)
+        assert refusal.message == 'cannot connect to invalid database "other"'
+        assert refusal.hint == "Use DROP DATABASE to drop invalid databases."
         record = before.expect_log("^cannot connect to invalid database")
         expect_exit_line(cluster, record.pid, 1, before)
         before.expect_undisturbed()

@@ -1,8 +1,7 @@
-"""Clients on their way in: cancel requests, time limits, and what the log tells of them.
+"""Cancel requests, the timeout for a startup packet, and the log lines of connections.
 
-Source       rules CN-11, CN-13, CN-22, CN-40, CN-44, TO-01, TI-20; backend_startup.c (until 16
-             postmaster.c): BackendInitialize(), ProcessCancelRequestPacket(); procsignal.c:
-             SendCancelRequest().
+Source: backend_startup.c (until 16 postmaster.c): BackendInitialize(),
+ProcessCancelRequestPacket(); procsignal.c: SendCancelRequest().
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ NO_TIMEOUTS = pytest.mark.unmonitored("the model has no time limit for a client'
 LONGEST_KEY = 256
 TIME_FOR_A_PACKET_S = 3.0
 AT_MOST_S = 25.0
-"""Who has not gone by then has another limit: by default it is a minute."""
+"""A client that is still connected then has another timeout: the default is one minute."""
 
 
 def busy_session(cluster: Cluster) -> Session:
-    """A session whose statement runs."""
+    """Open a session whose statement runs."""
     session = cluster.session()
     session.send_query("select pg_sleep(60)")
-    cluster.wait_for("a statement that runs", lambda: "SELECT" in session.child.title)
+    cluster.wait_for("the statement to run", lambda: "SELECT" in session.child.title)
     return session
 
 
 def expect_logged_only(found: Exchange, message: str) -> None:
-    """A cancel request is never answered, and the child that served it exits 0."""
+    """The child logs this message, sends no answer to the cancel request, and exits with 0."""
     assert (found.answer, found.said, found.exit_code) == (b"", [("LOG", message)], 0)
 
 
 def expect_canceled(session: Session) -> None:
-    """Its statement ends with 57014, and the session goes on."""
+    """The statement ends with 57014, and the session continues."""
     with pytest.raises(ServerError) as problem:
         session.result()
     assert problem.value.sqlstate == QUERY_CANCELED
@@ -63,7 +62,7 @@ def expect_canceled(session: Session) -> None:
 @claim("CN-44", "CN-45", source=CANCEL, needs=[Need.SQL_FUNCTIONS])
 @PACKETS
 def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
-    """Only the right key for the right process cancels; all else is logged."""
+    """A cancel request works only with the key of its PID; any other is logged."""
     session, other = busy_session(cluster), cluster.session()
     pid, key = session.backend_pid, session.client.cancel_key
     wrong = bytes([key[0] ^ 1]) + key[1:], key[:-1] + bytes([key[-1] ^ 0x80])
@@ -82,7 +81,7 @@ def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
 @claim("CN-44", "CN-40", source=CANCEL, since=18)
 @PACKETS
 def test_length_of_a_cancel_request(cluster: Cluster) -> None:
-    """A key has 1 to 256 bytes; a shorter or longer packet is logged and nothing else."""
+    """A cancel key has 1 to 256 bytes; a shorter or longer one is only logged."""
     session = cluster.session()
     pid = session.backend_pid
     for short in (b"", b"\0\0\0"):
@@ -109,11 +108,11 @@ def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
 
 
 @claim("CN-13", "CN-44", source=INITIALIZE, needs=[Need.SQL_FUNCTIONS])
-def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> None:
-    """With a smart shutdown pending a client is refused, and a cancel request obeyed."""
+def test_cancel_request_works_while_clients_are_refused(cluster: Cluster) -> None:
+    """While a smart shutdown is pending, clients are refused and cancel requests work."""
     with pin_smart_pending(cluster) as session:
         session.send_query("select pg_sleep(60)")
-        cluster.wait_for("a statement that runs", lambda: "SELECT" in session.child.title)
+        cluster.wait_for("the statement to run", lambda: "SELECT" in session.child.title)
         assert cluster.refusal_of_new_client().sqlstate == CANNOT_CONNECT_NOW
         session.cancel()
         expect_canceled(session)
@@ -123,10 +122,11 @@ def test_cancel_request_works_where_clients_are_refused(cluster: Cluster) -> Non
 @claim("TO-01", "CN-11", "CN-13", "CN-23", source=INITIALIZE)
 @NO_TIMEOUTS
 def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
-    """Who is silent, or half silent, too long is hung up on, exit 1, nothing said or logged."""
+    """authentication_timeout disconnects a client without a whole startup packet. The child exits
+    with 1, and neither the client nor the log gets a message."""
     then = cluster.since()
     with cluster.session() as session:
-        # Only now, for the session that is let in must not be late.
+        # Not earlier: the timeout must not end the session above.
         cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
         then.expect_log('^parameter "authentication_timeout" changed to ')
         begun = time.monotonic()
@@ -151,8 +151,8 @@ def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
 @claim("CN-11", source=INITIALIZE)
 @settings(pre_auth_delay="1s")
 @NO_TIMEOUTS
-def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
-    """pre_auth_delay holds each client up for as long, and then it is let in."""
+def test_pre_auth_delay_delays_a_client(cluster: Cluster) -> None:
+    """pre_auth_delay delays a client by that time; then the client is admitted."""
     begun = time.monotonic()
     with cluster.session() as session:
         assert time.monotonic() - begun > 0.95
@@ -165,8 +165,8 @@ def test_pre_auth_delay_holds_a_client_up(cluster: Cluster) -> None:
     needs=[Need.FULL_SQL, Need.WALSENDER],
 )
 @NO_TIMEOUTS
-def test_post_auth_delay_holds_whoever_comes_up(cluster: Cluster) -> None:
-    """post_auth_delay, of one second too, holds up sessions, walsenders and background workers."""
+def test_post_auth_delay_delays_each_new_backend(cluster: Cluster) -> None:
+    """post_auth_delay delays each new session, walsender and background worker."""
 
     def seconds(what: Callable[[], object]) -> float:
         begun = time.monotonic()
@@ -180,18 +180,18 @@ def test_post_auth_delay_holds_whoever_comes_up(cluster: Cluster) -> None:
         then.expect_log('^parameter "post_auth_delay" changed to ')
         assert seconds(lambda: cluster.session().query("select 1")) > 0.95
         assert seconds(lambda: cluster.session(parameters={"replication": "true"})) > 0.95
-        # A background worker waits when it begins, and again when it has connected.
+        # A background worker waits when it starts, and again after it connects to its database.
         assert seconds(lambda: session.query("select count(*) from pg_class")) > 1.95
 
 
-# What the log tells of a connection.
+# Log lines of a connection.
 
 RECEIPT = "connection received: host=[local]"
 AUTHENTICATED = 'connection authenticated: user="postgres" method=trust'
 AUTHORIZED = "connection authorized: user=postgres database=postgres application_name=someone"
 READY = "connection ready: setup total="
 ON = [RECEIPT, AUTHENTICATED, AUTHORIZED]
-TOLD = {
+LOGGED = {
     "receipt": [RECEIPT],
     "authentication": [AUTHENTICATED],
     "authorization": [AUTHORIZED],
@@ -213,19 +213,19 @@ NOT_ALLOWED = ("on,receipt", "off,all", "receipt,on", "receipts", "receipt,,all"
 
 
 def lines_of(cluster: Cluster, session: Session, then: Since) -> list[str]:
-    """What was logged about this connection, without what differs."""
+    """Return the log lines of this connection, without parts that vary from run to run."""
     pid = session.backend_pid
-    said = [r.message for r in then.log() if r.pid == pid and r.level == "LOG"]
-    lines = [line for line in said if line.startswith("connection ")]
+    messages = [r.message for r in then.log() if r.pid == pid and r.level == "LOG"]
+    lines = [line for line in messages if line.startswith("connection ")]
     return [re.sub(r" \(.*\)$|(?<=setup total=).*", "", line) for line in lines]
 
 
 @claim("CN-22", source=LOG_OPTIONS, since=18)
 @PACKETS
-def test_what_log_connections_is_told_to_log(cluster: Cluster) -> None:
-    """log_connections is a list of aspects, or one word for all or nothing of the old ones."""
+def test_log_connections_selects_the_lines(cluster: Cluster) -> None:
+    """log_connections is a list of aspects, or one boolean as before 18, or "all"."""
     cluster.reload(log_connections="never")
-    for value, expected in TOLD.items():
+    for value, expected in LOGGED.items():
         then = cluster.since()
         cluster.reload(log_connections=value)
         then.expect_log(f'parameter "log_connections" changed to "{value}"')
@@ -234,8 +234,8 @@ def test_what_log_connections_is_told_to_log(cluster: Cluster) -> None:
     for value in NOT_ALLOWED:
         then = cluster.since()
         cluster.reload(log_connections=value)
-        told = f'^invalid value for parameter "log_connections": "{value}"$'
-        assert then.expect_log(told).level == "LOG"
+        line = f'^invalid value for parameter "log_connections": "{value}"$'
+        assert then.expect_log(line).level == "LOG"
 
 
 @claim("CN-22", source="postmaster.c: BackendInitialize()", until=17)
@@ -245,15 +245,15 @@ def test_log_connections_until_17(cluster: Cluster) -> None:
     """Until 17 log_connections is on or off."""
     then = cluster.since()
     with cluster.session(parameters={"application_name": "someone"}) as session:
-        told = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 16 else [])]
-        assert lines_of(cluster, session, then) == [*told, AUTHORIZED]
+        first = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 16 else [])]
+        assert lines_of(cluster, session, then) == [*first, AUTHORIZED]
 
 
 @claim("CN-22", source="launch_backend.c: postmaster_child_launch()", since=18)
 @settings(log_connections="setup_durations")
 @PACKETS
 def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
-    """Fork and authentication are parts of the whole, and the whole of what the client saw."""
+    """The total includes fork and authentication, and is not longer than the client measures."""
     then = cluster.since()
     begun = time.monotonic()
     with cluster.session():
@@ -272,8 +272,8 @@ def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
 @claim("CN-22", "TI-20", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
 @settings(listen_addresses="127.0.0.1", log_connections="on")
 @PACKETS
-def test_where_a_client_comes_from(cluster: Cluster) -> None:
-    """Over TCP the log has a client's address and port, and so has its child's title."""
+def test_address_of_a_client(cluster: Cluster) -> None:
+    """Over TCP the log line and the child's title have the client's address and port."""
     then = cluster.since()
     with cluster.session(tcp=True) as session:
         with socket.socket(fileno=os.dup(session.client.fileno())) as same:
@@ -287,10 +287,12 @@ def test_where_a_client_comes_from(cluster: Cluster) -> None:
 @settings(listen_addresses="127.0.0.1", log_connections="on", log_hostname="on")
 @PACKETS
 def test_name_of_a_clients_host(cluster: Cluster) -> None:
-    """With log_hostname the name that the address resolves to is logged and in the title."""
+    """With log_hostname the log line and the title have the host name of the address."""
     name = socket.getnameinfo(("127.0.0.1", 1), socket.NI_NUMERICSERV)[0]
     then = cluster.since()
     with cluster.session(tcp=True) as session:
         assert then.find_log(f"^connection received: host={name} port=")
         start = f"postgres: postgres postgres {name}("
-        cluster.wait_for("its name", lambda: session.child.title.startswith(start))
+        cluster.wait_for(
+            "the title with the host name", lambda: session.child.title.startswith(start)
+        )

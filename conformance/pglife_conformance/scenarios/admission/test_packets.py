@@ -1,7 +1,6 @@
-"""The packets before the first message: lengths, requests for encryption, versions, names.
+"""Startup packets: lengths, encryption requests, protocol versions, names.
 
-Source       rules CN-40 to CN-43, CN-46 to CN-48, CN-23; backend_startup.c (until 16
-             postmaster.c): ProcessStartupPacket(), ProcessSSLStartup().
+Source: backend_startup.c (until 16 postmaster.c): ProcessStartupPacket(), ProcessSSLStartup().
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ INCOMPLETE = [("LOG", "incomplete startup packet")]
 INVALID_LENGTH = [("LOG", "invalid length of startup packet")]
 POSTGRES = {"user": "postgres", "database": "postgres"}
 WELCOME = startup_packet(POSTGRES)
-NOBODY = startup_packet({"database": "postgres"})
+WITHOUT_USER = startup_packet({"database": "postgres"})
 NO_USER = "no PostgreSQL user name specified in startup packet"
 LONGEST_BODY = 10000
 
 
 def packet_of(size: int) -> bytes:
-    """A good startup packet whose body, the length word not counted, has this size."""
+    """Return a valid startup packet whose body, without the length word, has this size."""
     name = "x" * (size - len(startup_packet(POSTGRES | {"application_name": ""})) + 4)
     made = startup_packet(POSTGRES | {"application_name": name})
     assert len(made) == size + 4
@@ -40,7 +39,8 @@ def packet_of(size: int) -> bytes:
 
 @claim("CN-40", "CN-23", source=SOURCE)
 def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
-    """A body of less than 4 or more than 10000 bytes is logged, not answered, and exit 0."""
+    """A body of less than 4 or more than 10000 bytes is logged and not answered; the child exits
+    with 0."""
     for length in (-(2**31), -1, 0, 3, 4, 7, LONGEST_BODY + 5, 2**24):
         found = exchange(cluster, struct.pack("!i", length))
         assert (found.answer, found.said, found.exit_code) == (b"", INVALID_LENGTH, 0), length
@@ -53,8 +53,9 @@ def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
 
 
 @claim("CN-40", "CN-23", source=SOURCE)
-def test_packets_that_come_in_part(cluster: Cluster) -> None:
-    """Part of a packet is logged; nothing at all is not, nor part of a length after an N."""
+def test_incomplete_packets(cluster: Cluster) -> None:
+    """An incomplete packet is logged. A client that sends nothing is not logged, nor an incomplete
+    length after an encryption request."""
     for said in (WELCOME[:1], WELCOME[:3], WELCOME[:4], WELCOME[:-1]):
         found = exchange(cluster, said, last=True)
         assert (found.answer, found.said, found.exit_code) == (b"", INCOMPLETE, 0), said
@@ -70,7 +71,8 @@ def test_packets_that_come_in_part(cluster: Cluster) -> None:
 
 @claim("CN-41", "CN-42", source=SOURCE)
 def test_encryption_is_refused_once_for_each_kind(cluster: Cluster) -> None:
-    """On a Unix socket both are refused in either order; a second time is another protocol."""
+    """On a Unix socket the server refuses SSL and GSSAPI encryption in either order. A second
+    request of a kind is an unsupported protocol version."""
     for requests in (
         (SSL_REQUEST,),
         (GSSENC_REQUEST,),
@@ -97,8 +99,8 @@ def test_encryption_is_refused_once_for_each_kind(cluster: Cluster) -> None:
 
 @claim("CN-41", source=SOURCE, needs=[Need.TCP])
 @settings(listen_addresses="127.0.0.1")
-def test_ssl_is_refused_where_it_is_off(cluster: Cluster) -> None:
-    """With ssl off, as by default, the answer is N over TCP too."""
+def test_ssl_is_refused_while_it_is_off(cluster: Cluster) -> None:
+    """With ssl off, the default, the server answers N over TCP too."""
     session = cluster.silent_client(tcp=True, wait_for_child=False)
     session.client.send_bytes(SSL_REQUEST)
     assert session.client.receive_byte() == b"N"
@@ -108,8 +110,8 @@ def test_ssl_is_refused_where_it_is_off(cluster: Cluster) -> None:
 
 
 @claim("CN-41", "CN-42", source=SOURCE)
-def test_bytes_that_came_with_a_request_for_encryption(cluster: Cluster) -> None:
-    """What was sent together with such a request came unencrypted: FATAL 08P01."""
+def test_unencrypted_bytes_after_an_encryption_request(cluster: Cluster) -> None:
+    """Bytes in one packet with an encryption request are unencrypted: FATAL 08P01."""
     for request, name in ((SSL_REQUEST, "SSL"), (GSSENC_REQUEST, "GSSAPI encryption")):
         for more in (b"x", WELCOME):
             found = exchange(cluster, request + more)
@@ -122,7 +124,7 @@ def test_bytes_that_came_with_a_request_for_encryption(cluster: Cluster) -> None
 
 @claim("CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
 def test_direct_tls_without_tls(cluster: Cluster) -> None:
-    """A client that begins with a TLS handshake is hung up on, unanswered and unlogged."""
+    """The server disconnects a client that starts a TLS handshake, without answer or log line."""
     found = exchange(cluster, b"\x16\x03\x01\x00\x05hello")
     assert (found.answer, found.said, found.exit_code) == (b"", [], 0)
     almost = exchange(cluster, b"\x17\x03\x01\x00\x05hello")
@@ -132,32 +134,33 @@ def test_direct_tls_without_tls(cluster: Cluster) -> None:
 @claim("CN-41", "CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
 @settings(trace_connection_negotiation="on")
 def test_negotiation_can_be_traced(cluster: Cluster) -> None:
-    """trace_connection_negotiation logs each answer to a request for encryption."""
-    for request, told in (
+    """trace_connection_negotiation logs each answer to an encryption request."""
+    for request, logged in (
         (SSL_REQUEST, "SSLRequest rejected"),
         (GSSENC_REQUEST, "GSSENCRequest rejected"),
         (b"\x16\x03\x01\x00\x05hello", "direct SSL connection rejected"),
     ):
-        assert exchange(cluster, request, last=True).said == [("LOG", told)]
+        assert exchange(cluster, request, last=True).said == [("LOG", logged)]
 
 
 @claim("CN-46", source=SOURCE)
 def test_major_protocol_versions(cluster: Cluster) -> None:
-    """Only major version 3 is spoken; a client of another is told so, of 2 in its own form."""
+    """The server supports only major version 3. Others get an error, those below 3 in the old
+    format."""
     newest = "3.2" if cluster.target.version.major >= 18 else "3.0"
     for major, minor in ((1, 0), (2, 0), (2, 9), (4, 0), (5, 3)):
-        told = f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to {newest}"
+        message = f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to {newest}"
         found = exchange(cluster, packet(major << 16 | minor, b"user\0postgres\0\0"))
-        assert (found.said, found.exit_code) == ([("FATAL", told)], 1)
+        assert (found.said, found.exit_code) == ([("FATAL", message)], 1)
         if major < 3:
-            assert found.answer == f"EFATAL:  {told}\n\0".encode()
+            assert found.answer == f"EFATAL:  {message}\n\0".encode()
         else:
-            assert (found.error.sqlstate, found.error.message) == ("0A000", told)
+            assert (found.error.sqlstate, found.error.message) == ("0A000", message)
 
 
 @claim("CN-46", "CN-45", source="backend_startup.c: SendNegotiateProtocolVersion()")
 def test_minor_protocol_versions(cluster: Cluster) -> None:
-    """A newer minor version and unknown options are negotiated, others admitted as they are."""
+    """The server negotiates newer minor versions and unknown options, and admits other clients."""
     newest = PROTOCOL_3_2 if cluster.target.version.major >= 18 else PROTOCOL_3_0
     options = [{}, {"_pq_.one": "1"}, {"_pq_.one": "1", "_pq_.two": "2"}]
     for protocol in (PROTOCOL_3_0, PROTOCOL_3_0 + 1, PROTOCOL_3_2, PROTOCOL_3_2 + 1):
@@ -170,7 +173,7 @@ def test_minor_protocol_versions(cluster: Cluster) -> None:
                 assert first.tag is Tag.AUTHENTICATION
             else:
                 said = first.tag, *struct.unpack_from("!ii", first.body), first.body[8:]
-                # Until 17 it names the newest that it speaks, which is 3.0 anyway.
+                # Until 17 the server names the newest version that it supports, which is 3.0.
                 names = b"".join(name.encode() + b"\0" for name in unknown)
                 expected = min(protocol, newest)
                 assert said == (
@@ -187,7 +190,7 @@ def test_minor_protocol_versions(cluster: Cluster) -> None:
 
 @claim("CN-47", source=SOURCE)
 def test_layout_of_a_startup_packet(cluster: Cluster) -> None:
-    """Names and values in pairs and one zero byte at the very end, else FATAL 08P01."""
+    """A startup packet is pairs of name and value and a final zero byte, else FATAL 08P01."""
     user = b"user\0postgres\0"
     for body in (
         b"",
@@ -210,7 +213,7 @@ def test_layout_of_a_startup_packet(cluster: Cluster) -> None:
 
 @claim("CN-47", "CN-35", "CN-39", source=SOURCE)
 def test_names_in_a_startup_packet(cluster: Cluster) -> None:
-    """The database is by default the user's; names are cut to 63 bytes."""
+    """The default database has the name of the user; the server cuts names to 63 bytes."""
     for packet_of_user in ({"user": "postgres"}, {"user": "postgres", "database": ""}):
         session = cluster.silent_client(wait_for_child=False)
         assert session.send_startup_packet(packet_of_user) is Outcome.ADMITTED
@@ -221,13 +224,13 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
         refusal = cluster.refusal_of_new_client(user="n" * length)
         assert (refusal.sqlstate, refusal.message) == ("28000", f'role "{cut}" does not exist')
         refusal = cluster.refusal_of_new_client(database="n" * length)
-        told = f'database "{cut}" does not exist'
-        assert (refusal.sqlstate, refusal.message) == ("3D000", told)
+        message = f'database "{cut}" does not exist'
+        assert (refusal.sqlstate, refusal.message) == ("3D000", message)
 
 
 @claim("CN-48", "TI-21", "CN-57", source=SOURCE, needs=[Need.WALSENDER])
-def test_who_asks_for_replication_gets_a_walsender(cluster: Cluster) -> None:
-    """`replication` makes a walsender, with a database if it says so, or is no good value."""
+def test_replication_parameter_makes_a_walsender(cluster: Cluster) -> None:
+    """`replication` makes a walsender, with a database for `database`. Other values are refused."""
     database = "postgres " if cluster.target.version.major >= 16 else ""
     observer = cluster.session()
     for value, title in (

@@ -1,7 +1,7 @@
-"""Who is refused before a database is looked at, and in which words.
+"""Refusals of a server in recovery, and what a client receives before authentication.
 
-Source       rules CN-03, CN-12, CN-21, PG-02; backend_startup.c (until 16 postmaster.c):
-             BackendInitialize(); postmaster.c: canAcceptConnections(), process_pm_pmsignal().
+Source: backend_startup.c (until 16 postmaster.c): BackendInitialize(); postmaster.c:
+canAcceptConnections(), process_pm_pmsignal().
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ CACHED_SUBTRANSACTIONS = 64
 
 
 def refusal_in_recovery(cluster: Cluster, detail: str) -> ServerMessage:
-    """What a client hears once the server is so far; before that, something else."""
+    """Wait for a refusal with this detail; earlier refusals have other details."""
 
-    def heard() -> ServerMessage | None:
+    def refusal_with_detail() -> ServerMessage | None:
         refusal = cluster.refusal_of_new_client()
         assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
         return refusal if refusal.detail == detail else None
 
-    return cluster.wait_for(f"a refusal with {detail!r}", heard, deadlines.START_LIMIT)
+    return cluster.wait_for(
+        f"a refusal with {detail!r}", refusal_with_detail, deadlines.START_LIMIT
+    )
 
 
 def start_as_standby(cluster: Cluster) -> None:
-    """A start that will not come to an end of recovery."""
+    """Start the server as a standby: its recovery does not end."""
     then = cluster.since()
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
@@ -48,7 +50,7 @@ def start_as_standby(cluster: Cluster) -> None:
 @settings(hot_standby="off", **AS_AT_INITDB)
 @NO_STANDBY
 def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
-    """With hot_standby off a standby accepts nobody, and says why."""
+    """With hot_standby off a standby refuses every client, and the detail says why."""
     start_as_standby(stopped_cluster)
     refusal = refusal_in_recovery(stopped_cluster, "Hot standby mode is disabled.")
     assert refusal.message == "the database system is not accepting connections"
@@ -59,7 +61,7 @@ def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
 @settings(**AS_AT_INITDB)
 @NO_STANDBY
 def test_refusal_before_consistency(cluster: Cluster) -> None:
-    """A standby whose base backup has not come to its end is not yet consistent, and says so."""
+    """A standby that has not replayed the end of its base backup is not consistent, and says so."""
     with cluster.session() as session:
         (found,) = session.query(
             "select redo_lsn, redo_wal_file, checkpoint_lsn from pg_control_checkpoint()"
@@ -74,12 +76,12 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
     )
     cluster.write_file("backup_label", label)
     start_as_standby(cluster)
-    told = "Consistent recovery state has not been yet reached."
-    refusal = refusal_in_recovery(cluster, told)
+    detail = "Consistent recovery state has not been yet reached."
+    refusal = refusal_in_recovery(cluster, detail)
     assert (refusal.message, refusal.hint) == (NOT_YET, "")
     cluster.expect_still(
-        "it stays so",
-        lambda: cluster.refusal_of_new_client().detail == told,
+        "the refusal keeps its detail",
+        lambda: cluster.refusal_of_new_client().detail == detail,
         0.1,
     )
 
@@ -96,7 +98,7 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
 @settings(**AS_AT_INITDB)
 @NO_STANDBY
 def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
-    """A consistent standby that cannot know who was running says that, with a hint."""
+    """A consistent standby without a recovery snapshot refuses clients, with a hint."""
     steps = "".join(
         f"savepoint s{number}; insert into something values ({number}); "
         for number in range(CACHED_SUBTRANSACTIONS + 2)
@@ -120,8 +122,8 @@ def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
 @claim("CN-21", "CN-22", source=SOURCE)
 @settings(client_min_messages="debug5", log_connections="on")
 @pytest.mark.unmonitored("the model has no packets but the startup packet")
-def test_nothing_is_told_before_authentication(cluster: Cluster) -> None:
-    """Whatever client_min_messages says, a client hears of no log line before it is let in."""
+def test_client_receives_no_log_line_before_authentication(cluster: Cluster) -> None:
+    """A client receives no log line before authentication, for any client_min_messages."""
     then = cluster.since()
     session = cluster.silent_client(wait_for_child=False)
     session.client.send_startup({"user": "postgres"})
@@ -133,7 +135,7 @@ def test_nothing_is_told_before_authentication(cluster: Cluster) -> None:
     silent = cluster.silent_client(wait_for_child=False)
     silent.client.send_bytes(packet(3 << 16, b"user\0postgres\0\0")[:-1])
     cluster.wait_for(
-        "its line in the log",
+        "the second line 'connection received'",
         lambda: len([r for r in then.log() if "connection received" in r.message]) == 2,
     )
     assert silent.is_silent()

@@ -1,7 +1,6 @@
-"""What a postmaster opens at birth, and what of it its children keep.
+"""The sockets that the postmaster opens at its start, and invalid pg_hba.conf and pg_ident.conf.
 
-Source       rules ST-03, ST-06, SH-40, SG-06; postmaster.c: PostmasterMain(),
-             ClosePostmasterPorts(), process_pm_reload_request().
+Source: postmaster.c: PostmasterMain(), process_pm_reload_request().
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ MAIN = "postmaster.c: PostmasterMain()"
 NAME_MAPS = [Need.PASSWORD]
 
 
-"""pg_ident.conf is of use for ways to authenticate only."""
+"""Only authentication methods use pg_ident.conf."""
 
 
 TOO_LONG = "x" * 100
 
 
 def line_of_pid_file(cluster: Cluster, number: int) -> str:
-    """One of its lines."""
+    """Return a line of postmaster.pid; the first has number 1."""
     pid_file = cluster.pid_file()
     assert pid_file is not None
     return pid_file.lines[number - 1]
 
 
 def answers(path: Path) -> bool:
-    """Somebody is served at this Unix socket."""
+    """Return whether a server answers a client at this Unix socket."""
     client = Client(path, ANSWER_LIMIT)
     client.send_startup({"user": "postgres", "database": "postgres"})
     message = client.receive()
@@ -46,7 +45,7 @@ def answers(path: Path) -> bool:
 
 
 def another_directory(cluster: Cluster, name: str = "t") -> Path:
-    """A second directory for sockets."""
+    """Make another directory for sockets."""
     path = cluster.directory / name
     path.mkdir(mode=0o700)
     cluster.target.user.chown(path)
@@ -56,7 +55,7 @@ def another_directory(cluster: Cluster, name: str = "t") -> Path:
 @claim("ST-06", "SH-40", "SH-46", source=MAIN)
 @pytest.mark.unmonitored("the model has one socket")
 def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
-    """Each directory gets a socket; line 5 of the pid file names the first."""
+    """The postmaster makes a socket in each directory; line 5 of the pid file names the first."""
     cluster = stopped_cluster
     first, second = cluster.socket_directory, another_directory(cluster)
     cluster.configure(unix_socket_directories=f"{first}, {second}")
@@ -70,20 +69,20 @@ def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
 
 @claim("ST-06", "SH-40", source=MAIN)
 def test_one_unix_socket_is_enough(stopped_cluster: Cluster) -> None:
-    """A path that is too long draws a warning; line 5 names the first that could be opened."""
+    """A path that is too long causes a WARNING; line 5 names the first socket that was opened."""
     cluster = stopped_cluster
     bad, good = another_directory(cluster, TOO_LONG), cluster.socket_directory
     cluster.configure(unix_socket_directories=f"{bad}, {good}")
     cluster.start()
-    told = f'could not create Unix-domain socket in directory "{bad}"'
-    assert [r.level for r in cluster.log() if r.message == told] == ["WARNING"]
+    warning = f'could not create Unix-domain socket in directory "{bad}"'
+    assert [r.level for r in cluster.log() if r.message == warning] == ["WARNING"]
     assert line_of_pid_file(cluster, 5) == str(good)
 
 
 @claim("ST-06", source=MAIN)
 @pytest.mark.parametrize("tcp", [False, True])
-def test_no_unix_socket_where_one_is_wanted(stopped_cluster: Cluster, tcp: bool) -> None:
-    """If no Unix socket can be opened the start ends with 1, TCP or not."""
+def test_unix_socket_that_cannot_be_opened(stopped_cluster: Cluster, tcp: bool) -> None:
+    """If no configured Unix socket can be opened, the postmaster exits with 1, even with TCP."""
     cluster = stopped_cluster
     cluster.configure(unix_socket_directories=str(another_directory(cluster, TOO_LONG)))
     if tcp:
@@ -95,8 +94,8 @@ def test_no_unix_socket_where_one_is_wanted(stopped_cluster: Cluster, tcp: bool)
 
 
 @claim("ST-06", "SH-40", source=MAIN, needs=[Need.TCP])
-def test_no_unix_socket_where_none_is_wanted(make_cluster: MakeCluster) -> None:
-    """Without a directory there is no Unix socket, line 5 is empty, and TCP is enough."""
+def test_tcp_without_a_unix_socket(make_cluster: MakeCluster) -> None:
+    """Without a socket directory the server listens on TCP alone, and line 5 is empty."""
     cluster = make_cluster(unix_socket_directories="", listen_addresses="127.0.0.1")
     cluster.start()
     assert line_of_pid_file(cluster, 5) == ""
@@ -107,7 +106,7 @@ def test_no_unix_socket_where_none_is_wanted(make_cluster: MakeCluster) -> None:
 
 @claim("ST-06", "SH-40", "SH-46", source=MAIN, needs=[Need.TCP])
 def test_all_addresses(make_cluster: MakeCluster) -> None:
-    """With * it listens everywhere, and line 6 is *."""
+    """With * the server listens on all addresses, and line 6 is *."""
     cluster = make_cluster(listen_addresses="*")
     cluster.start()
     assert line_of_pid_file(cluster, 6) == "*"
@@ -119,8 +118,8 @@ def test_all_addresses(make_cluster: MakeCluster) -> None:
 
 @claim("ST-06", source=MAIN)
 @pytest.mark.parametrize("name", ["listen_addresses", "unix_socket_directories"])
-def test_list_of_addresses_that_is_none(stopped_cluster: Cluster, name: str) -> None:
-    """A list that cannot be parsed ends the start with 1."""
+def test_invalid_list_of_addresses(stopped_cluster: Cluster, name: str) -> None:
+    """The postmaster exits with 1 if it cannot parse a list of addresses."""
     stopped_cluster.configure(**{name: '"never closed'})
     done = stopped_cluster.run_postgres()
     assert done.code == 1
@@ -129,8 +128,8 @@ def test_list_of_addresses_that_is_none(stopped_cluster: Cluster, name: str) -> 
 
 
 @claim("ST-03", "ST-06", source=MAIN)
-def test_rules_that_cannot_be_read_end_the_start(stopped_cluster: Cluster) -> None:
-    """A bad pg_hba.conf at birth: FATAL, exit 1, and nothing is left."""
+def test_invalid_pg_hba_conf_ends_the_start(stopped_cluster: Cluster) -> None:
+    """With an invalid pg_hba.conf the postmaster exits with 1 and leaves no pid file or socket."""
     cluster = stopped_cluster
     cluster.write_file("pg_hba.conf", "nonsense\n")
     done = cluster.run_postgres()
@@ -141,8 +140,8 @@ def test_rules_that_cannot_be_read_end_the_start(stopped_cluster: Cluster) -> No
 
 
 @claim("ST-03", "SG-02", source="postmaster.c: process_pm_reload_request()", needs=NAME_MAPS)
-def test_user_names_that_cannot_be_read_are_no_reason_to_end(stopped_cluster: Cluster) -> None:
-    """A bad pg_ident.conf is told at birth and at a reload, and everything goes on."""
+def test_invalid_pg_ident_conf_does_not_end_the_server(stopped_cluster: Cluster) -> None:
+    """An invalid pg_ident.conf does not end the server; a reload logs that it was not reloaded."""
     cluster = stopped_cluster
     cluster.write_file("pg_ident.conf", "nonsense\n")
     cluster.start()
