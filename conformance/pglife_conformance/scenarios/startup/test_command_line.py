@@ -1,6 +1,6 @@
-"""The command line of a postmaster, and what it asks of its surroundings before it forks.
+"""The command line of the postmaster, -C, and the files that it writes at its start.
 
-Source       rules ST-02, ST-03, ST-05, SH-43, CN-54, PR-05, PR-14; postmaster.c: PostmasterMain().
+Source: postmaster.c: PostmasterMain().
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SWITCHES: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
     (("-W", "7"), "post_auth_delay", "7", "port"),
     (("-j", "-r", "file"), "port", "5432", "work_mem"),
 )
-"""Switch, its setting, the value that it gets, and another setting that stays as it was."""
+"""The switch, its setting, the value, and another setting that the switch does not change."""
 
 ABORT_FOR_CRASH = (("-T",), "send_abort_for_crash", "on", "log_statement_stats")
 
@@ -61,7 +61,7 @@ REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def printed(cluster: Cluster, name: str, *args: str) -> str:
-    """What -C prints, with these switches before it."""
+    """Return the output of -C, with these switches before it."""
     done = cluster.run_postgres(*args, "-C", name)
     assert done.code == 0, done.err
     return done.out.removesuffix("\n")
@@ -69,7 +69,7 @@ def printed(cluster: Cluster, name: str, *args: str) -> str:
 
 @claim("ST-03", source=MAIN, needs=SQL)
 def test_each_switch_sets_its_setting(stopped_cluster: Cluster) -> None:
-    """A switch sets its setting, over the file's, and not that of the next one."""
+    """A switch overrides its setting in postgresql.conf, and changes no other setting."""
     cluster = stopped_cluster
     cluster.configure(fsync="on", work_mem="4MB")
     switches = SWITCHES
@@ -82,21 +82,21 @@ def test_each_switch_sets_its_setting(stopped_cluster: Cluster) -> None:
 
 
 @claim("ST-02", source=MAIN, needs=SQL)
-def test_command_lines_that_are_refused(stopped_cluster: Cluster) -> None:
-    """What it does not understand ends a start with 1, before anything is made."""
+def test_invalid_command_lines(stopped_cluster: Cluster) -> None:
+    """With an invalid command line the postmaster exits with 1, before it makes a pid file."""
     cluster = stopped_cluster
     refused = REFUSED
     if cluster.target.version.major >= 18:
         refused = (*refused, (("--single",), "FATAL:  --single must be first argument\n"))
-    for args, told in refused:
+    for args, error in refused:
         done = cluster.run_postgres(*args)
-        assert (done.code, told in done.err, done.out) == (1, True, ""), done.err
+        assert (done.code, error in done.err, done.out) == (1, True, ""), done.err
     assert cluster.pid_file() is None
 
 
 @claim("ST-05", "SH-43", source=MAIN, needs=SQL)
-def test_settings_can_be_asked_while_the_server_runs(cluster: Cluster) -> None:
-    """-C prints a setting beside a running server, but for those that need its lock."""
+def test_settings_are_printed_while_the_server_runs(cluster: Cluster) -> None:
+    """-C prints a setting while the server runs, except computed ones, which need the lock file."""
     before = cluster.pid_file()
     assert printed(cluster, "max_connections") == "20"
     assert printed(cluster, "data_directory") == str(cluster.data)
@@ -109,8 +109,8 @@ def test_settings_can_be_asked_while_the_server_runs(cluster: Cluster) -> None:
 
 
 @claim("ST-03", "ST-05", source=MAIN, needs=SQL)
-def test_settings_that_are_computed_at_birth(stopped_cluster: Cluster) -> None:
-    """-C for such a setting goes on until it is known, says nothing else, and leaves nothing."""
+def test_settings_that_are_computed_at_the_start(stopped_cluster: Cluster) -> None:
+    """-C prints a setting that the start computes, logs nothing, and leaves no file."""
     cluster = stopped_cluster
     small = int(printed(cluster, "shared_memory_size"))
     large = int(printed(cluster, "shared_memory_size", "-c", "shared_buffers=64MB"))
@@ -122,9 +122,9 @@ def test_settings_that_are_computed_at_birth(stopped_cluster: Cluster) -> None:
 
 
 @claim("ST-03", "LG-01", source=MAIN, needs=[Need.FULL_SQL, Need.LOGGER])
-@pytest.mark.unmonitored("without the log nothing can be explained")
+@pytest.mark.unmonitored("the monitor needs the log")
 def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
-    """Where the log goes elsewhere the last words on stderr say where."""
+    """If the log is not on stderr, the last line on stderr names its destination."""
     cluster = stopped_cluster
     cluster.configure(logging_collector="on", log_destination="csvlog")
     cluster.start(wait=False)
@@ -134,20 +134,22 @@ def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     cluster.expect_pid_file(PidFileStatus.READY, deadlines.START_LIMIT)
     cluster.expect_no_log(f"^{READY_LINE}$")
     log = cluster.data / "log" / "postgresql.csv"
-    cluster.wait_for("the log to be there", lambda: READY_LINE in log.read_text(encoding="utf-8"))
+    cluster.wait_for(
+        "the ready line in the csvlog", lambda: READY_LINE in log.read_text(encoding="utf-8")
+    )
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
 
 
 @claim("ST-03", source=MAIN, needs=SQL)
-def test_pid_file_of_ones_own_that_cannot_be_written(stopped_cluster: Cluster) -> None:
-    """An external_pid_file that cannot be written is told on stderr, and the server starts."""
+def test_external_pid_file_that_cannot_be_written(stopped_cluster: Cluster) -> None:
+    """The server starts if it cannot write external_pid_file, and logs the error."""
     cluster = stopped_cluster
     path = cluster.directory / "nowhere" / "pid"
     cluster.configure(external_pid_file=str(path))
     cluster.start()
-    told = re.escape(f'could not write external PID file "{path}": No such file or directory')
-    assert cluster.find_log(told) is not None
+    error = re.escape(f'could not write external PID file "{path}": No such file or directory')
+    assert cluster.find_log(error) is not None
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
     cluster.request_shutdown(FAST)
@@ -156,8 +158,8 @@ def test_pid_file_of_ones_own_that_cannot_be_written(stopped_cluster: Cluster) -
 
 @claim("ST-03", source=MAIN)
 @pytest.mark.parametrize("mode", [0o700, 0o750])
-def test_files_are_as_closed_as_the_data_directory(stopped_cluster: Cluster, mode: int) -> None:
-    """What a postmaster makes in its directory others may not read, its group if it may there."""
+def test_files_have_the_mode_of_the_data_directory(stopped_cluster: Cluster, mode: int) -> None:
+    """The group may read the postmaster's files only if it may read the data directory."""
     cluster = stopped_cluster
     cluster.data.chmod(mode)
     cluster.start()
@@ -169,7 +171,8 @@ def test_files_are_as_closed_as_the_data_directory(stopped_cluster: Cluster, mod
 @claim("PR-05", "PR-14", "CN-54", source=MAIN, needs=[Need.FULL_SQL, Need.ROLES])
 @pytest.mark.unmonitored("the model has no binary upgrades")
 def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
-    """With -b no launcher starts (until 15 that of replication does); only superusers get in."""
+    """With -b the autovacuum launcher does not start, nor in 18 the replication launcher. Only
+    superusers may connect."""
     cluster = stopped_cluster
     cluster.start()
     with cluster.session() as session:

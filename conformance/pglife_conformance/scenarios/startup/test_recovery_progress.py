@@ -1,7 +1,7 @@
-"""What a startup process says of its progress, and when it says nothing.
+"""The log lines of the startup process about its progress.
 
-Source       rules RC-01, RC-22; postmaster/startup.c: has_startup_progress_timeout_expired(),
-             begin_startup_progress_phase().
+Source: postmaster/startup.c: has_startup_progress_timeout_expired(),
+begin_startup_progress_phase().
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ANY = "elapsed time: "
     source="startup.c: has_startup_progress_timeout_expired()",
     needs=[Need.FULL_SQL],
     since=15,
-    why="startup is silent about its progress before",
+    why="the startup process does not log its progress before",
 )
-@pytest.mark.parametrize(("interval", "told"), [("1h", False), ("0", False), ("1ms", True)])
-def test_recovery_tells_its_progress_at_intervals(
-    stopped_cluster: Cluster, interval: str, told: bool
+@pytest.mark.parametrize(("interval", "logged"), [("1h", False), ("0", False), ("1ms", True)])
+def test_recovery_logs_its_progress_at_intervals(
+    stopped_cluster: Cluster, interval: str, logged: bool
 ) -> None:
-    """With log_startup_progress_interval recovery tells how far it is, but not before."""
+    """Recovery logs its progress when log_startup_progress_interval has passed, not before."""
     cluster = stopped_cluster
     cluster.configure(log_startup_progress_interval=interval)
     cluster.start()
@@ -44,9 +44,9 @@ def test_recovery_tells_its_progress_at_intervals(
     cluster.start()
     done = then.expect_log("^redo done at ")
     lines = [r for r in then.log() if re.search(PROGRESS, r.message)]
-    if told:
+    if logged:
         assert {record.level for record in lines} == {"LOG"}
-        # It is told in hundredths of a second how long that was; no interval brings two lines.
+        # The log line has hundredths of a second; each interval causes at most one line.
         elapsed_ms = 1000 * (float(done.message.rpartition("elapsed: ")[2].split()[0]) + 0.01)
         assert len(lines) <= elapsed_ms + 1
     else:

@@ -1,6 +1,6 @@
-"""What signals do to a server for a single user, which has no postmaster.
+"""Signals to a single-user server, which has no postmaster.
 
-Source       rules SG-33, SH-25; tcop/postgres.c: PostgresMain(), die(), interactive_getc().
+Source: tcop/postgres.c: PostgresMain(), die(), interactive_getc().
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ MOMENTS = {"idle": "", "busy": "select pg_sleep(600)"}
 
 
 class SingleUser:
-    """A standalone backend, its terminal and its log."""
+    """A single-user server with its input, its output and its log."""
 
     def __init__(self, cluster: Cluster, server: subprocess.Popen[str]) -> None:
         self.cluster = cluster
         self.server = server
 
     def answer(self, sql: str, name: str) -> str:
-        """The value of the column of this name, which is all that the statement gives."""
-        self.say(sql)
+        """Send a statement that returns one column, and return its value."""
+        self.send(sql)
         assert self.server.stdout is not None
         for line in self.server.stdout:
             if f"{name} = " in line:
                 return line.split('"')[1]
         raise AssertionError(f"no answer, exit code {self.server.wait()}")
 
-    def say(self, sql: str) -> None:
-        """A line at the terminal."""
+    def send(self, sql: str) -> None:
+        """Write a line to the input of the server."""
         assert self.server.stdin is not None
         self.server.stdin.write(f"{sql}\n")
         self.server.stdin.flush()
 
-    def rest(self) -> None:
-        """It waits: at its terminal, or in the statement that makes it."""
+    def wait_until_idle(self) -> None:
+        """Wait until the server sleeps: it reads its input or runs pg_sleep()."""
         self.cluster.expect_idle(self.server)
 
     def end(self) -> tuple[int, str]:
-        """Its exit code, and all that it has logged."""
+        """Wait for the exit; return the exit code and the log."""
         _, log = self.server.communicate(timeout=30 * self.cluster.scale)
         return self.server.returncode, log
 
 
 @contextlib.contextmanager
 def single_user(cluster: Cluster) -> Iterator[SingleUser]:
-    """A server for a single user that has answered."""
+    """Start a single-user server, and wait for its first answer."""
     target = cluster.target
     with subprocess.Popen(
         [*target.command(Program.POSTGRES), "--single", "-D", str(cluster.data), "postgres"],
@@ -83,11 +83,11 @@ def single_user(cluster: Cluster) -> Iterator[SingleUser]:
 def test_single_user_server_is_ended_by_signals(
     stopped_cluster: Cluster, order: signal.Signals, moment: str
 ) -> None:
-    """TERM and QUIT end a single-user server with 1, after a checkpoint, whatever it does."""
+    """SIGTERM and SIGQUIT shut a single-user server down, idle or busy, with exit code 1."""
     with single_user(stopped_cluster) as single:
         if MOMENTS[moment]:
-            single.say(MOMENTS[moment])
-        single.rest()
+            single.send(MOMENTS[moment])
+        single.wait_until_idle()
         single.server.send_signal(order)
         code, log = single.end()
     assert code == 1
@@ -97,15 +97,15 @@ def test_single_user_server_is_ended_by_signals(
 
 
 @claim("SG-33", source=MAIN, needs=NEEDS)
-def test_single_user_server_takes_int_for_a_cancel(stopped_cluster: Cluster) -> None:
-    """INT cancels the statement of a single-user server, is nothing to one that has none, and
-    neither ends it."""
+def test_int_cancels_the_statement_of_a_single_user_server(stopped_cluster: Cluster) -> None:
+    """SIGINT cancels the statement of a single-user server. An idle one ignores it.
+    Neither exits."""
     with single_user(stopped_cluster) as single:
-        single.rest()
+        single.wait_until_idle()
         single.server.send_signal(signal.SIGINT)
         assert single.answer("select 18 as answer", "answer") == "18"
-        single.say(MOMENTS["busy"])
-        single.rest()
+        single.send(MOMENTS["busy"])
+        single.wait_until_idle()
         single.server.send_signal(signal.SIGINT)
         assert single.answer("select 19 as answer", "answer") == "19"
         code, log = single.end()
@@ -116,17 +116,17 @@ def test_single_user_server_takes_int_for_a_cancel(stopped_cluster: Cluster) -> 
 
 @claim("SG-33", source=MAIN, needs=NEEDS)
 def test_single_user_server_obeys_a_reload(stopped_cluster: Cluster) -> None:
-    """HUP lets a single-user server read the configuration before its next statement."""
+    """A single-user server reads the configuration after SIGHUP."""
     with single_user(stopped_cluster) as single:
         shown = single.answer("show statement_timeout", "statement_timeout")
         with (stopped_cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("statement_timeout = '4711s'\n")
-        single.rest()
+        single.wait_until_idle()
         assert single.answer("show statement_timeout", "statement_timeout") == shown
-        single.rest()
+        single.wait_until_idle()
         single.server.send_signal(signal.SIGHUP)
-        # What it reads while it gets this line counts for the one after it at the latest.
-        single.say("select 1 as nothing")
+        # The server may reload while it reads this line; the next statement has the new value.
+        single.send("select 1 as nothing")
         assert single.answer("show statement_timeout", "statement_timeout") == "4711s"
         code, _ = single.end()
     assert code == 0

@@ -1,7 +1,6 @@
-"""Birth: what is said, forked and written, in which order.
+"""The start of a server: log lines, children and files, and their order.
 
-Source       rules ST-03, ST-04, ST-08, SH-40, PR-24, TR-90, CR-63; postmaster.c: PostmasterMain(),
-             fork_process.c.
+Source: postmaster.c: PostmasterMain(); fork_process.c: fork_process().
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ HELPERS = [Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LA
 
 
 def first_helpers(cluster: Cluster) -> list[Kind]:
-    """Whom every start forks before the startup process, in order (ST-04)."""
+    """Return the children that every start forks before the startup process, in order (ST-04)."""
     io_workers = [Kind.IO_WORKER] * children_when_running(
         cluster.target.version.major, cluster.settings
     )[Kind.IO_WORKER]
@@ -41,17 +40,18 @@ def first_helpers(cluster: Cluster) -> list[Kind]:
 
 
 def in_order_of_birth(cluster: Cluster) -> list[Kind]:
-    """The living children's kinds; the kernel keeps the order in which they were forked.
+    """Return the kinds of the living children in the order in which they were forked.
 
-    Neither start times tell it (of a hundredth of a second) nor pids (they begin again at 300).
+    The kernel keeps that order. Start times are too coarse (a hundredth of a second), and PIDs wrap
+    around to 300.
     """
     kinds = {child.pid: child.kind for child in cluster.children()}
     return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
 @claim("SH-40", "SH-46", source=PID_FILE)
-def test_pid_file_tells_who_where_and_ready(stopped_cluster: Cluster) -> None:
-    """A server that is ready has a pid file of eight lines that name it and say `ready`."""
+def test_pid_file_of_a_ready_server(stopped_cluster: Cluster) -> None:
+    """The pid file of a ready server has eight lines; the last one says `ready`."""
     cluster = stopped_cluster
     before = int(time.time())
     cluster.start()
@@ -64,7 +64,7 @@ def test_pid_file_tells_who_where_and_ready(stopped_cluster: Cluster) -> None:
     assert pid_file.port == "5432"
     assert pid_file.socket_directory == str(cluster.socket_directory)
     assert pid_file.listen_address == ""
-    # Nine places each, or more: ids grow with each segment that the machine has ever made.
+    # Nine digits each, or more: ids grow with each segment that the kernel has made.
     assert re.fullmatch(r" *\d+ +\d+", pid_file.shared_memory or "")
     key, segment = (pid_file.shared_memory or "").split()
     assert pid_file.shared_memory == f"{key:>9} {segment:>9}"
@@ -94,7 +94,7 @@ def test_pid_file_names_the_address(make_cluster: MakeCluster) -> None:
 
 @claim("SH-40", "ST-03", "CN-02", source=BIRTH, needs=[Need.OS_SIGNALS])
 def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) -> None:
-    """In PM_STARTUP of a first start everything is there, the status is `starting`."""
+    """In PM_STARTUP the pid file says `starting`, the first children run, clients are refused."""
     cluster = stopped_cluster
     with pin_startup_at_birth(cluster):
         pid_file = cluster.pid_file()
@@ -115,13 +115,14 @@ def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) ->
 
 @claim("ST-04", "SL-03", "PR-24", source=BIRTH)
 def test_first_children_are_forked_in_order(cluster: Cluster) -> None:
-    """Io workers, checkpointer, background writer; then walwriter and the two launchers."""
+    """The postmaster forks io workers, checkpointer, bgwriter, walwriter and two launchers."""
     assert in_order_of_birth(cluster) == [*first_helpers(cluster), *HELPERS]
 
 
 @claim("ST-03", "TR-90", "INV-75", source=BIRTH, needs=[Need.TCP])
-def test_what_a_postmaster_says_at_birth(make_cluster: MakeCluster) -> None:
-    """It names itself, its sockets, then is ready: PM_INIT, PM_STARTUP, PM_RUN; nothing else."""
+def test_log_lines_of_a_start(make_cluster: MakeCluster) -> None:
+    """The postmaster logs its version, its sockets, its states and the ready line, and nothing
+    else."""
     cluster = make_cluster(listen_addresses="127.0.0.1")
     cluster.start()
     first = next(record for record in cluster.log() if record.level == "LOG")
@@ -141,7 +142,7 @@ def test_what_a_postmaster_says_at_birth(make_cluster: MakeCluster) -> None:
 
 @claim("ST-08", "TR-90", source="xlog.c: StartupXLOG()", needs=[Need.CONTROL_FILE])
 def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
-    """After a clean end the startup process says when, and nothing is recovered."""
+    """After a clean shutdown the startup process logs the time of it, and recovers nothing."""
     cluster.restart()
     then = cluster.since()
     cluster.request_shutdown(SMART)
@@ -156,19 +157,22 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
 
 @claim("ST-08", "TR-90", "CR-23", "SH-07", "TR-91", source="xlog.c: StartupXLOG()")
 def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
-    """It says it was interrupted and not properly shut down; PM_RECOVERY lies in between."""
+    """The startup process logs that the server was interrupted and not properly shut down. The
+    postmaster passes through PM_RECOVERY."""
     cluster.request_shutdown(IMMEDIATE)
     cluster.expect_exit(code=0)
     then = cluster.since()
     cluster.start()
-    said = [
+    messages = [
         record.message
         for record in then.log()
         if record.level == "LOG" and record.message.startswith("database system was ")
     ]
-    assert len(said) == 2
-    assert re.fullmatch(r"database system was interrupted; last known up at .* UTC", said[0])
-    assert said[1] == ("database system was not properly shut down; automatic recovery in progress")
+    assert len(messages) == 2
+    assert re.fullmatch(r"database system was interrupted; last known up at .* UTC", messages[0])
+    assert messages[1] == (
+        "database system was not properly shut down; automatic recovery in progress"
+    )
     if cluster.target.version.major >= 18:
         assert then.pmstates() in (
             [
@@ -176,7 +180,7 @@ def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
                 ("PM_STARTUP", "PM_RECOVERY"),
                 ("PM_RECOVERY", "PM_RUN"),
             ],
-            # PG-21: reaped before its signal was seen.
+            # PG-21: the postmaster reaped the startup process before it handled its signal.
             [("PM_INIT", "PM_STARTUP"), ("PM_STARTUP", "PM_RUN")],
         )
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
@@ -184,7 +188,7 @@ def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
 
 @claim("ST-03", source="postmaster.c: CreateOptsFile()")
 def test_postmaster_opts_has_the_command_line(stopped_cluster: Cluster) -> None:
-    """Postmaster.opts is one line: the program, and each argument in quotes."""
+    """postmaster.opts is one line: the program, and each argument in quotes."""
     cluster = stopped_cluster
     cluster.start(args=("-c", "work_mem=5MB"))
     text = (cluster.data / "postmaster.opts").read_text(encoding="utf-8")
@@ -197,7 +201,7 @@ def test_postmaster_opts_has_the_command_line(stopped_cluster: Cluster) -> None:
 
 @claim("ST-03", source="postmaster.c: PostmasterMain(), unlink_external_pid_file()")
 def test_external_pid_file(stopped_cluster: Cluster) -> None:
-    """External_pid_file has the pid while the server lives and goes with it."""
+    """external_pid_file has the PID while the server runs; its shutdown removes the file."""
     cluster = stopped_cluster
     path = cluster.data / "external.pid"
     cluster.configure(external_pid_file=str(path))
@@ -211,8 +215,8 @@ def test_external_pid_file(stopped_cluster: Cluster) -> None:
 
 @claim("ST-03", "SH-12", source="miscinit.c: CreateSocketLockFile(); pqcomm.c")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
-def test_socket_files_come_and_go(cluster: Cluster, mode: ShutdownMode) -> None:
-    """A Unix socket has a lock file beside it that names its owner; both go at the end."""
+def test_socket_files_are_made_and_removed(cluster: Cluster, mode: ShutdownMode) -> None:
+    """The lock file of a Unix socket names its owner. A shutdown removes both files."""
     path = cluster.socket_directory / ".s.PGSQL.5432"
     lock = Path(f"{path}.lock")
     assert path.is_socket()
@@ -236,13 +240,13 @@ OOM_SCORE = 300
 
 
 def oom_score(pid: int) -> int:
-    """How much likelier than others this process is killed when memory is short."""
+    """Return the value that the kernel's OOM killer adds to the score of this process."""
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
 
 
 @claim("CR-63", source="fork_process.c: fork_process()", needs=[Need.OS_SIGNALS])
-def test_children_may_be_killed_sooner_than_the_postmaster(stopped_cluster: Cluster) -> None:
-    """PG_OOM_ADJUST_FILE and _VALUE give each child, and not the postmaster, another score."""
+def test_children_have_another_oom_score_than_the_postmaster(stopped_cluster: Cluster) -> None:
+    """PG_OOM_ADJUST_FILE and _VALUE set the OOM score of each child, not that of the postmaster."""
     cluster = stopped_cluster
     env = {
         "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
@@ -256,10 +260,10 @@ def test_children_may_be_killed_sooner_than_the_postmaster(stopped_cluster: Clus
 
 @claim("CR-63", source="fork_process.c: fork_process()", needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize("is_there", [True, False])
-def test_score_of_children_is_0_if_no_value_is_told(
+def test_oom_score_of_children_is_0_without_a_value(
     stopped_cluster: Cluster, is_there: bool
 ) -> None:
-    """Each child writes 0 into PG_OOM_ADJUST_FILE; where that cannot be, it lives all the same."""
+    """Each child writes 0 into PG_OOM_ADJUST_FILE; a missing file does not end it."""
     cluster = stopped_cluster
     path = cluster.data / "score"
     if is_there:
@@ -275,7 +279,7 @@ def test_score_of_children_is_0_if_no_value_is_told(
 @claim("ST-03", "TF-04", source="postmaster.c: RemovePromoteSignalFiles()")
 @pytest.mark.parametrize("name", ["promote", "logrotate", "current_logfiles"])
 def test_leftover_files_are_removed(stopped_cluster: Cluster, name: str) -> None:
-    """Trigger files and the list of log files of an earlier life are removed at birth."""
+    """The postmaster removes old trigger files and the old list of log files at its start."""
     path = stopped_cluster.write_file(name, "stderr nowhere\n")
     stopped_cluster.start()
     assert not path.exists()

@@ -1,7 +1,6 @@
-"""Births that fail, and what makes them: settings, directories, lock files, sockets.
+"""Starts that fail because of settings, directories, lock files or sockets.
 
-Source       rules ST-01, ST-02, ST-05, ST-06, SH-11, SH-43, SH-44; postmaster.c: PostmasterMain(),
-             miscinit.c: CreateLockFile(), checkDataDir().
+Source: postmaster.c: PostmasterMain(); miscinit.c: CreateLockFile(), checkDataDir().
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ SHUT_DOWN = "database system is shut down"
 
 
 def in_version(cluster: Cluster, text: str) -> str:
-    """Names of settings are quoted since 17."""
+    """Remove the quotes for releases before 17, which do not quote names of settings."""
     return text if cluster.target.version.major >= 17 else text.replace('"', "")
 
 
 def expect_refused(cluster: Cluster, code: int, text: str) -> Finished:
-    """The start ends with this status and text, before anything was made."""
+    """The postmaster exits with this code and text, before it makes a file or a socket."""
     done = cluster.run_postgres()
     assert text in done.err
     assert done.code == code
@@ -54,11 +53,11 @@ MOST_PROCESSES = 2**18 - 1
     source="postinit.c: InitializeMaxBackends()",
     needs=[Need.FULL_SQL],
     since=18,
-    why="the sum is told in other words before",
+    why="the message about the sum differs before",
 )
-def test_more_processes_than_can_be(stopped_cluster: Cluster) -> None:
-    """All kinds of processes together, the two of autovacuum's and slot synchronization's own
-    too, are no more than can be numbered; one more ends the start with 1."""
+def test_too_many_server_processes(stopped_cluster: Cluster) -> None:
+    """The slots of all processes, including two for the autovacuum launcher and the slot sync
+    worker, are at most MAX_BACKENDS. With one more the postmaster exits with 1."""
     cluster = stopped_cluster
     few = {"autovacuum_worker_slots": 4, "max_worker_processes": 3, "max_wal_senders": 2}
     room = MOST_PROCESSES - 2 - sum(few.values())
@@ -81,18 +80,18 @@ def test_more_processes_than_can_be(stopped_cluster: Cluster) -> None:
 @claim("ST-02", "INV-72", source=SETTINGS)
 @pytest.mark.parametrize("reserved", [20, 21])
 def test_reserved_slots_must_leave_room(stopped_cluster: Cluster, reserved: int) -> None:
-    """Superuser_reserved_connections must be less than max_connections: exit 1."""
+    """The postmaster exits with 1 unless superuser_reserved_connections < max_connections."""
     cluster = stopped_cluster
     cluster.configure(max_connections=20, superuser_reserved_connections=reserved)
     plus = ' plus "reserved_connections" (0)' if cluster.target.version.major >= 16 else ""
-    told = f'"superuser_reserved_connections" ({reserved}){plus} must be less than '
-    told += '"max_connections" (20)\n'
-    expect_refused(cluster, 1, in_version(cluster, f"postgres: {told}"))
+    error = f'"superuser_reserved_connections" ({reserved}){plus} must be less than '
+    error += '"max_connections" (20)\n'
+    expect_refused(cluster, 1, in_version(cluster, f"postgres: {error}"))
 
 
 @claim("ST-02", source=SETTINGS)
 def test_reserved_slots_may_leave_one(stopped_cluster: Cluster) -> None:
-    """One connection that is not reserved is enough to start."""
+    """The server starts with one connection that is not reserved."""
     stopped_cluster.configure(max_connections=3, superuser_reserved_connections=2)
     stopped_cluster.start()
     with stopped_cluster.session() as session:
@@ -102,21 +101,21 @@ def test_reserved_slots_may_leave_one(stopped_cluster: Cluster) -> None:
 @claim("ST-02", "CN-34", source=SETTINGS, since=16)
 @pytest.mark.parametrize("number", [17, 18])
 def test_both_kinds_of_reserved_slots_count(stopped_cluster: Cluster, number: int) -> None:
-    """Reserved_connections are added to those of superusers."""
+    """superuser_reserved_connections + reserved_connections must be less than max_connections."""
     cluster = stopped_cluster
     cluster.configure(
         max_connections=20, superuser_reserved_connections=3, reserved_connections=number
     )
-    told = (
+    error = (
         f'"superuser_reserved_connections" (3) plus "reserved_connections" ({number}) '
         'must be less than "max_connections" (20)\n'
     )
-    expect_refused(cluster, 1, in_version(cluster, f"postgres: {told}"))
+    expect_refused(cluster, 1, in_version(cluster, f"postgres: {error}"))
 
 
 @claim("ST-02", "WS-01", source=SETTINGS, needs=[Need.WALSENDER, Need.ARCHIVER])
 @pytest.mark.parametrize(
-    ("wanted", "told"),
+    ("wanted", "error"),
     [
         (
             {"archive_mode": "on", "max_wal_senders": "0"},
@@ -131,33 +130,36 @@ def test_both_kinds_of_reserved_slots_count(stopped_cluster: Cluster, number: in
     ids=["archiving", "archiving always", "walsenders"],
 )
 def test_minimal_wal_is_not_enough(
-    stopped_cluster: Cluster, wanted: dict[str, str], told: str
+    stopped_cluster: Cluster, wanted: dict[str, str], error: str
 ) -> None:
-    """Archiving and walsenders refuse wal_level minimal: exit 1, before the lock file."""
+    """With wal_level minimal and archiving or walsenders the postmaster exits with 1, before it
+    makes the lock file."""
     cluster = stopped_cluster
     cluster.configure(wal_level="minimal", **wanted)
-    text = told if cluster.target.version.major >= 17 else told.replace('"wal_level"', "wal_level")
+    text = (
+        error if cluster.target.version.major >= 17 else error.replace('"wal_level"', "wal_level")
+    )
     expect_refused(cluster, 1, f"FATAL:  {text}")
 
 
 @claim("ST-02", "WS-01", source=SETTINGS, needs=[Need.WALSUMMARIZER], since=17)
 def test_minimal_wal_is_not_enough_for_summaries(stopped_cluster: Cluster) -> None:
-    """Summarize_wal refuses wal_level minimal."""
+    """With wal_level minimal and summarize_wal the postmaster exits with 1."""
     stopped_cluster.configure(wal_level="minimal", max_wal_senders=0, summarize_wal="on")
-    told = 'FATAL:  WAL cannot be summarized when "wal_level" is "minimal"'
-    expect_refused(stopped_cluster, 1, told)
+    error = 'FATAL:  WAL cannot be summarized when "wal_level" is "minimal"'
+    expect_refused(stopped_cluster, 1, error)
 
 
 @claim("ST-02", source=SETTINGS, needs=[Need.WALSENDER])
 def test_minimal_wal_is_enough_for_the_rest(stopped_cluster: Cluster) -> None:
-    """With neither archiving nor walsenders wal_level minimal starts."""
+    """The server starts with wal_level minimal if it has neither archiving nor walsenders."""
     stopped_cluster.configure(wal_level="minimal", max_wal_senders=0)
     stopped_cluster.start()
 
 
 @claim("ST-02", source="guc.c: ProcessConfigFile()")
 def test_bad_value_in_the_configuration_file(stopped_cluster: Cluster) -> None:
-    """A value that is none is named, and the start ends with 1."""
+    """The postmaster names an invalid value, and exits with 1."""
     stopped_cluster.configure(work_mem="nonsense")
     done = expect_refused(stopped_cluster, 1, 'invalid value for parameter "work_mem": "nonsense"')
     path = stopped_cluster.data / "postgresql.conf"
@@ -166,8 +168,8 @@ def test_bad_value_in_the_configuration_file(stopped_cluster: Cluster) -> None:
 
 @claim("ST-02", "INV-72", source="guc.c: SelectConfigFiles(); postmaster.c: checkControlFile()")
 @pytest.mark.parametrize("name", ["postgresql.conf", "global/pg_control", ""])
-def test_what_is_missing_ends_the_start_with_2(stopped_cluster: Cluster, name: str) -> None:
-    """Without configuration file, control file or directory the start ends with 2."""
+def test_missing_files_end_the_start_with_2(stopped_cluster: Cluster, name: str) -> None:
+    """Without configuration file, control file or data directory the postmaster exits with 2."""
     cluster = stopped_cluster
     path = cluster.data / name if name else cluster.data
     path.rename(cluster.directory / "away")
@@ -177,28 +179,28 @@ def test_what_is_missing_ends_the_start_with_2(stopped_cluster: Cluster, name: s
 
 @claim("ST-01", source="miscinit.c: checkDataDir()")
 @pytest.mark.parametrize("mode", [0o755, 0o701, 0o770, 0o704])
-def test_directory_that_others_may_enter(stopped_cluster: Cluster, mode: int) -> None:
-    """A data directory must be closed to others, and to its group for writing: exit 1."""
+def test_data_directory_with_too_many_permissions(stopped_cluster: Cluster, mode: int) -> None:
+    """The postmaster exits with 1 if others may access the data directory or its group write it."""
     cluster = stopped_cluster
     cluster.data.chmod(mode)
-    told = f'FATAL:  data directory "{cluster.data}" has invalid permissions\n'
-    done = expect_refused(cluster, 1, told)
+    error = f'FATAL:  data directory "{cluster.data}" has invalid permissions\n'
+    done = expect_refused(cluster, 1, error)
     assert "DETAIL:  Permissions should be u=rwx (0700) or u=rwx,g=rx (0750).\n" in done.err
 
 
 @claim("ST-01", source="miscinit.c: checkDataDir()")
 def test_directory_that_its_group_may_read(stopped_cluster: Cluster) -> None:
-    """Mode 0750 is good enough."""
+    """The server starts with a data directory of mode 0750."""
     stopped_cluster.data.chmod(0o750)
     stopped_cluster.start()
 
 
 @claim("ST-02", source="miscinit.c: ValidatePgVersion()")
 def test_directory_of_another_version(stopped_cluster: Cluster) -> None:
-    """A data directory of another major version is refused with 1."""
+    """With a data directory of another major version the postmaster exits with 1."""
     (stopped_cluster.data / "PG_VERSION").write_text("9.6\n", encoding="ascii")
-    told = "FATAL:  database files are incompatible with server\n"
-    done = expect_refused(stopped_cluster, 1, told)
+    error = "FATAL:  database files are incompatible with server\n"
+    done = expect_refused(stopped_cluster, 1, error)
     assert "DETAIL:  The data directory was initialized by PostgreSQL version 9.6, " in done.err
 
 
@@ -207,7 +209,8 @@ def test_directory_of_another_version(stopped_cluster: Cluster) -> None:
 
 @claim("SH-44", source=LOCK)
 def test_empty_pid_file(stopped_cluster: Cluster) -> None:
-    """An empty pid file is refused, because somebody may be about to write it; it stays."""
+    """The start fails if the pid file is empty, because another server may be about to write it.
+    The file is not removed."""
     path = stopped_cluster.write_file("postmaster.pid", "")
     done = stopped_cluster.run_postgres()
     assert done.code == 1
@@ -220,7 +223,7 @@ def test_empty_pid_file(stopped_cluster: Cluster) -> None:
 @claim("SH-43", source=LOCK)
 @pytest.mark.parametrize("text", ["nonsense\n", "0\n"])
 def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
-    """A pid file that names no process is refused and stays."""
+    """The start fails if the pid file has no PID. The file is not removed."""
     path = stopped_cluster.write_file("postmaster.pid", text)
     done = stopped_cluster.run_postgres()
     assert done.code == 1
@@ -230,7 +233,7 @@ def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
 
 @contextmanager
 def process_of_the_servers_user(cluster: Cluster) -> Iterator[int]:
-    """Any process that the server could send a signal to."""
+    """Run a process that the server's user may signal."""
     become = cluster.target.user.becoming(keep_reading=False)
     with subprocess.Popen(["sleep", "60"], preexec_fn=become, cwd="/") as sleeper:
         try:
@@ -241,8 +244,8 @@ def process_of_the_servers_user(cluster: Cluster) -> Iterator[int]:
 
 @claim("SH-43", "CR-50", source=LOCK)
 @pytest.mark.parametrize("sign", ["", "-"], ids=["postmaster", "single user"])
-def test_pid_file_of_a_living_process(stopped_cluster: Cluster, sign: str) -> None:
-    """A pid file with the pid of a living process of the same user is believed."""
+def test_pid_file_of_a_running_process(stopped_cluster: Cluster, sign: str) -> None:
+    """The start fails if the pid file has the PID of a running process of the same user."""
     cluster = stopped_cluster
     with process_of_the_servers_user(cluster) as pid:
         text = f"{sign}{pid}\n"
@@ -260,7 +263,7 @@ def test_pid_file_of_a_living_process(stopped_cluster: Cluster, sign: str) -> No
 @claim("SH-43", "SH-44", source=LOCK)
 @pytest.mark.parametrize("sign", ["", "-"], ids=["postmaster", "single user"])
 def test_stale_pid_file_is_replaced(stopped_cluster: Cluster, sign: str) -> None:
-    """A pid file of a process that has gone is replaced without a word."""
+    """The postmaster replaces the pid file of a process that does not exist, and logs nothing."""
     cluster = stopped_cluster
     cluster.write_file("postmaster.pid", f"{sign}{unused_pid()}\n{cluster.data}\nold\n")
     cluster.start()
@@ -274,7 +277,7 @@ def test_stale_pid_file_is_replaced(stopped_cluster: Cluster, sign: str) -> None
 @claim("SH-43", source=LOCK)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a process of another user")
 def test_pid_file_of_another_users_process_is_stale(stopped_cluster: Cluster) -> None:
-    """A process that the server may not even signal is not its predecessor."""
+    """A pid file is stale if its process belongs to another user."""
     stopped_cluster.write_file("postmaster.pid", f"{os.getpid()}\n")
     stopped_cluster.start()
     assert stopped_cluster.pid_file_status() is PidFileStatus.READY
@@ -285,7 +288,7 @@ def test_pid_file_of_another_users_process_is_stale(stopped_cluster: Cluster) ->
 
 @contextmanager
 def taken_port(address: str, port: int) -> Iterator[None]:
-    """Somebody else listens there."""
+    """Listen at this address and port."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind((address, port))
@@ -294,14 +297,14 @@ def taken_port(address: str, port: int) -> Iterator[None]:
 
 
 def tcp_cluster(make_cluster: MakeCluster, addresses: str) -> tuple[Cluster, int]:
-    """A cluster that is to listen there."""
+    """Make a cluster that is to listen at these addresses; return it and its port."""
     cluster = make_cluster(listen_addresses=addresses)
     return cluster, int(cluster.settings["port"])
 
 
 @claim("ST-06", "SH-11", source="postmaster.c: PostmasterMain(); pqcomm.c", needs=[Need.TCP])
 def test_port_that_is_taken(make_cluster: MakeCluster) -> None:
-    """If no TCP socket can be opened the start ends with 1, and the pid file is removed."""
+    """If no TCP socket can be opened, the postmaster removes the pid file and exits with 1."""
     cluster, port = tcp_cluster(make_cluster, "127.0.0.1")
     with taken_port("127.0.0.1", port):
         done = cluster.run_postgres()
@@ -323,7 +326,7 @@ def test_port_that_is_taken(make_cluster: MakeCluster) -> None:
 @claim("ST-06", source="postmaster.c: PostmasterMain()", needs=[Need.TCP])
 @pytest.mark.parametrize("taken", ["127.0.0.1", "127.0.0.2"])
 def test_one_socket_is_enough(make_cluster: MakeCluster, taken: str) -> None:
-    """One address that is taken draws a warning; line 6 names the first that could be opened."""
+    """The server starts if one of two addresses is in use; line 6 names the other one."""
     cluster, port = tcp_cluster(make_cluster, "127.0.0.1,127.0.0.2")
     other = "127.0.0.2" if taken == "127.0.0.1" else "127.0.0.1"
     with taken_port(taken, port):
@@ -336,8 +339,8 @@ def test_one_socket_is_enough(make_cluster: MakeCluster, taken: str) -> None:
 
 
 @claim("ST-06", source="postmaster.c: PostmasterMain()")
-def test_socket_directory_that_is_not_there(stopped_cluster: Cluster) -> None:
-    """If the lock file of a Unix socket cannot be made the start ends with 1."""
+def test_missing_socket_directory(stopped_cluster: Cluster) -> None:
+    """If the lock file of a Unix socket cannot be made, the postmaster exits with 1."""
     cluster = stopped_cluster
     missing = cluster.directory / "missing"
     cluster.configure(unix_socket_directories=str(missing))
@@ -351,7 +354,7 @@ def test_socket_directory_that_is_not_there(stopped_cluster: Cluster) -> None:
 
 @claim("ST-06", source="postmaster.c: PostmasterMain()")
 def test_no_socket_at_all(stopped_cluster: Cluster) -> None:
-    """A server that is to listen nowhere does not start."""
+    """A server without any socket to listen on does not start."""
     stopped_cluster.configure(unix_socket_directories="")
     done = stopped_cluster.run_postgres()
     assert done.code == 1
@@ -361,7 +364,7 @@ def test_no_socket_at_all(stopped_cluster: Cluster) -> None:
 
 @claim("ST-06", "SH-43", source="pqcomm.c; miscinit.c: CreateSocketLockFile()")
 def test_unix_socket_that_is_taken(make_cluster: MakeCluster) -> None:
-    """A socket in use by another server is protected by its own lock file."""
+    """A server does not start if the lock file of its socket belongs to a running server."""
     owner = make_cluster()
     owner.start()
     other = make_cluster(unix_socket_directories=str(owner.socket_directory))
@@ -378,7 +381,7 @@ def test_unix_socket_that_is_taken(make_cluster: MakeCluster) -> None:
 
 @claim("SH-43", source="miscinit.c: CreateSocketLockFile(); pqcomm.c")
 def test_stale_socket_is_replaced(stopped_cluster: Cluster) -> None:
-    """A socket file and lock file of a server that has gone do not hinder the next one."""
+    """A server starts if its socket has files of a server that does not exist any more."""
     cluster = stopped_cluster
     path = cluster.socket_directory / ".s.PGSQL.5432"
     lock = Path(f"{path}.lock")
