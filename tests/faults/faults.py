@@ -50,7 +50,7 @@ FAULTS = [
         "postmaster/crash.py",
         "signal.SIGABRT if abort else signal.SIGQUIT",
         "signal.SIGABRT if abort else signal.SIGURG",
-        "test_crash_tells_everybody_to_quit",
+        "test_crash_sends_quit_to_all_children",
         "SIGQUIT",
     ),
     Fault(
@@ -140,7 +140,7 @@ FAULTS = [
         "postmaster/launch.py",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY, PM.RUN)",
         "return pm.state in (PM.STARTUP, PM.RECOVERY, PM.HOT_STANDBY)",
-        "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
+        "test_background_process_that_exits_0_is_replaced[background-writer-SIGTERM]",
         "another background writer",
     ),
     Fault(
@@ -158,7 +158,7 @@ FAULTS = [
         "postmaster/state_machine.py",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER})",
         "step.signal_children(signal.SIGINT, {Kind.CHECKPOINTER, Kind.IO_WORKER})",
-        "test_shutdown_tells_checkpointer_then_io_workers_then_checkpointer",
+        "test_shutdown_signals_checkpointer_then_io_workers_then_checkpointer",
         "io worker: expected nothing, pending SIGINT",
     ),
     Fault(
@@ -207,7 +207,7 @@ FAULTS = [
         'title="background writer ",\n'
         "        attached=Attached.AUXILIARY,\n"
         "        good_exits=frozenset()",
-        "test_signals_after_which_another_one_comes[background-writer-SIGTERM]",
+        "test_background_process_that_exits_0_is_replaced[background-writer-SIGTERM]",
         "no other child exits",
     ),
     Fault(
@@ -324,7 +324,7 @@ FAULTS = [
         "roles/checkpointer.py",
         "signal.SIGTERM: Reaction.IGNORE",
         "signal.SIGTERM: Reaction.STOP",
-        "test_signals_that_a_background_process_outlives[checkpointer]",
+        "test_background_process_survives_its_harmless_signals[checkpointer]",
         "no other child exits",
     ),
     Fault(
@@ -333,7 +333,7 @@ FAULTS = [
         "roles/io_worker.py",
         "signal.SIGTERM: Reaction.IGNORE",
         "signal.SIGTERM: Reaction.STOP",
-        "test_signals_that_an_io_worker_outlives",
+        "test_io_worker_survives_its_harmless_signals",
         "no other child exits",
     ),
     Fault(

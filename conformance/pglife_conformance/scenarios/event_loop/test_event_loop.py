@@ -30,7 +30,7 @@ from pglife_conformance.scenarios.support.event_loop import (
     expect_asleep,
 )
 from pglife_conformance.scenarios.support.failing_forks import (
-    GATED,
+    AT_BARRIER,
     QUIET,
     open_without_checkpointer,
 )
@@ -156,7 +156,7 @@ def _has_ended(pid: int, start_time: int) -> bool:
     return stat is None or stat.start_time != start_time or stat.state in "ZX"
 
 
-@claim("SM-05", "TR18-22", "TR17-19", "PR-02", source=MACHINE, needs=GATED)
+@claim("SM-05", "TR18-22", "TR17-19", "PR-02", source=MACHINE, needs=AT_BARRIER)
 @QUIET
 def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster) -> None:
     """A fast shutdown without a checkpointer forks one, which writes the shutdown checkpoint."""
@@ -175,7 +175,7 @@ def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster
     "TR18-23",
     "CR-06",
     source=MACHINE,
-    needs=[*GATED, Need.SIGNAL_LOG, Need.IO_WORKERS],
+    needs=[*AT_BARRIER, Need.SIGNAL_LOG, Need.IO_WORKERS],
     since=18,
     why=WORDS_18,
 )

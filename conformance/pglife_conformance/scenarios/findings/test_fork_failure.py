@@ -34,8 +34,8 @@ from pglife_conformance.scenarios.findings.support import (
     is_busy,
 )
 from pglife_conformance.scenarios.support.failing_forks import (
+    AT_BARRIER,
     COUNTED,
-    GATED,
     NO_CHECKPOINTER,
     NO_STARTUP,
     QUIET,
@@ -144,7 +144,7 @@ def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Clu
 @claim(
     *("INV-91", "SM-06", "TR18-23", "TR17-20"),
     source=MACHINE,
-    needs=GATED,
+    needs=AT_BARRIER,
     defects=[Defect(Finding.F05, ALONE, since=18)],
     spec=actions.process_shutdown_request,
 )
@@ -197,7 +197,7 @@ def expect_end_alone(cluster: Cluster, then: Since) -> None:
 @claim(
     *("SM-06", "TR18-23", "SM-10"),
     source=MACHINE,
-    needs=[*GATED, Need.IO_WORKERS],
+    needs=[*AT_BARRIER, Need.IO_WORKERS],
     since=18,
     why="the only children that outlast the others before are dead-end children and walsenders",
 )
@@ -221,7 +221,7 @@ def test_no_checkpointer_can_be_forked_and_io_workers_are_left(counted_cluster: 
 @claim(
     *("INV-91", "INV-97", "SM-06", "TR17-20", "TR18-23"),
     source=MACHINE,
-    needs=[*GATED, Need.WALSENDER],
+    needs=[*AT_BARRIER, Need.WALSENDER],
     defects=[Defect(Finding.W2, STUCK_WALSENDER, until=17)],
 )
 @QUIET

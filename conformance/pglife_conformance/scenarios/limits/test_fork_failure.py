@@ -26,9 +26,9 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.failing_forks import (
+    AT_BARRIER,
     COUNTED,
     CRASH,
-    GATED,
     NO_STARTUP,
     Orphans,
     io_workers,
@@ -214,7 +214,7 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
     "CR-23",
     "INV-94",
     source=LAUNCHES,
-    needs=GATED,
+    needs=AT_BARRIER,
     spec=actions.launch_background_process,
 )
 def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster) -> None:

@@ -1,10 +1,9 @@
-"""At which level each debug line of a process's life is told, and that it is told at all.
+"""The level of each debug line.
 
-All debug levels look alike in the log (`DEBUG`), so a level is seen by which setting of
-log_min_messages shows the line: the same life is lived at each of them.
-
-Source       rules RP-22, RP-23, PM-01, PR-26, SG-42, PG-32, CN-23; the DEBUG lines of postmaster.c,
-             pmchild.c, bgworker.c, launcher.c, autovacuum.c, ipc.c, procsignal.c, shell_archive.c.
+The log shows every debug level as `DEBUG`. So the same workload runs at each setting of
+log_min_messages, and a line must appear from its own level on.
+Source: the DEBUG lines of postmaster.c, pmchild.c, bgworker.c, launcher.c, autovacuum.c, ipc.c,
+procsignal.c and shell_archive.c.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pglife_conformance.pytest.claims import claim
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the log at one of the debug levels."""
+    """A log line, its debug level, and the releases that write it."""
 
     level: int
     message: str
@@ -81,8 +80,8 @@ LINES = (
 )
 
 
-def live(cluster: Cluster) -> None:
-    """A short life of which each of the lines tells."""
+def run_workload(cluster: Cluster) -> None:
+    """Do everything that the lines report, and shut down."""
     cluster.expect_log("^logical replication launcher started$")
     cluster.expect_log("^autovacuum launcher started$")
     with cluster.session() as session:
@@ -92,7 +91,7 @@ def live(cluster: Cluster) -> None:
         session.query("create database one strategy file_copy")
         session.query("drop database one")
         session.query("select pg_switch_wal()")
-        # There is nothing to cancel, but the request is told all the same.
+        # There is nothing to cancel, but the request is logged.
         session.cancel()
     cluster.expect_log('^archived write-ahead log file "')
     assert cluster.refusal_of_new_client(user="nobody").sqlstate == "28000"
@@ -115,20 +114,20 @@ def live(cluster: Cluster) -> None:
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
 @pytest.mark.unmonitored("the model has no parallel workers and no archiver")
 def test_each_debug_line_has_its_level(make_cluster: MakeCluster, level: int) -> None:
-    """A debug line is told where its level is asked for, and nowhere else."""
+    """A debug line is logged if and only if log_min_messages includes its level."""
     cluster = make_cluster(
         log_min_messages=f"debug{level}", archive_mode="on", archive_command="true"
     )
     major = cluster.target.version.major
     cluster.start()
-    live(cluster)
+    run_workload(cluster)
     wrong = []
     for line in LINES:
         if not line.since <= major <= line.until:
             continue
         found = _records(cluster, line)
         if bool(found) != (line.level <= level):
-            wrong.append(f"{'told' if found else 'not told'}: {line}")
+            wrong.append(f"{'logged' if found else 'not logged'}: {line}")
         wrong += [str(record) for record in found if record.level != "DEBUG"]
     assert wrong == []
 

@@ -1,4 +1,4 @@
-"""At which level the postmaster logs the exit of a child."""
+"""The level of the postmaster's log lines about exits, crashes and shutdowns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 @claim("RP-23", "RP-02", source=CLEANUP, needs=SIGNALS)
 @pytest.mark.parametrize("code", [0, 1])
 def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int) -> None:
-    """The exit of a session with 0 or 1 is one line of level DEBUG2."""
+    """The postmaster logs the exit of a session with 0 or 1 once, at level DEBUG2."""
     session = cluster.session()
     child = session.child
     then = cluster.since()
@@ -53,7 +53,7 @@ def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int)
 @pytest.mark.unmonitored("the model has no parallel workers")
 @settings(log_min_messages="debug1")
 def test_at_debug1_only_exits_of_background_workers_are_logged(cluster: Cluster) -> None:
-    """The exit of a background worker with 0 is one line of level DEBUG1; it is not restarted."""
+    """At debug1 the exit of a background worker with 0 is logged, the exit of a session is not."""
     with cluster.session() as session:
         child = session.child
         run_in_parallel(session)

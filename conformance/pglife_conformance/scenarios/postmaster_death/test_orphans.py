@@ -1,8 +1,7 @@
-"""A child whose postmaster dies where it does not wait: before it has asked to be told of that,
-and after.
+"""The postmaster dies while a child does not wait: before the child requests a signal, and after.
 
-Source       rules CR-41, SE-28; pmsignal.c: PostmasterDeathSignalInit(), PostmasterIsAlive();
-             vacuum.c: vacuum_delay_point().
+Source: pmsignal.c: PostmasterDeathSignalInit(), PostmasterIsAlive(),
+vacuum.c: vacuum_delay_point().
 """
 
 from __future__ import annotations
@@ -25,28 +24,30 @@ from pglife_conformance.pytest.claims import claim
     needs=[Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.FULL_SQL],
 )
 @pytest.mark.unmonitored("the model ends with its postmaster")
-def test_orphan_from_its_birth_on_knows_it(make_cluster: MakeCluster) -> None:
-    """A child that was forked and had done nothing yet when its postmaster died finds that out
-    where it does not wait, too: a slow VACUUM looks, for no signal will ever tell it."""
+def test_orphan_notices_a_postmaster_that_died_after_the_fork(make_cluster: MakeCluster) -> None:
+    """A child whose postmaster died right after the fork exits during a slow VACUUM.
+
+    No signal reports that death, so VACUUM must check for it.
+    """
     cluster = make_cluster()
     if cluster.target.version.major >= 18:
-        # It reads itself: who waits for an io worker is told by the wait.
+        # The session reads the pages itself. A wait for an io worker would notice the death.
         cluster.configure(io_method="sync")
     cluster.start()
     with CaughtFork(cluster) as caught:
         client = cluster.raw_client()
         slow = "-c vacuum_cost_delay=1 -c vacuum_cost_limit=1"
         client.send_startup({"user": "postgres", "database": "postgres", "options": slow})
-        # All of it is there when the child begins to read, so that it waits for nothing.
+        # The client sends everything before the child reads, so the child never waits.
         client.send_query("vacuum pg_class")
         caught.wait_for_fork()
         cluster.signal_postmaster(signal.SIGKILL)
         cluster.expect_exit(code=None)
-    heard = [message.tag for message in client.messages()]
-    assert Tag.COMMAND_COMPLETE not in heard
-    if Tag.READY_FOR_QUERY not in heard:
-        # Another orphan may have held a lock that it had to wait for.
-        raise Inconclusive("a session that begins its VACUUM", "it has ended before")
+    received = [message.tag for message in client.messages()]
+    assert Tag.COMMAND_COMPLETE not in received
+    if Tag.READY_FOR_QUERY not in received:
+        # The session may have waited for a lock of another orphan.
+        raise Inconclusive("a session that begins its VACUUM", "it exited before")
     assert client.ending is Ending.END_OF_FILE
     client.close()
 
@@ -57,9 +58,11 @@ def test_orphan_from_its_birth_on_knows_it(make_cluster: MakeCluster) -> None:
     needs=[Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.FULL_SQL],
 )
 @pytest.mark.unmonitored("the model ends with its postmaster")
-def test_slow_vacuum_hears_of_the_postmasters_end(make_cluster: MakeCluster) -> None:
-    """A VACUUM that sleeps between its pages has looked before, and looks again when the signal
-    of the postmaster's death has come: it ends at once and without a word."""
+def test_slow_vacuum_notices_the_postmasters_death(make_cluster: MakeCluster) -> None:
+    """A session in a slow VACUUM exits at once, without a message, when the postmaster dies.
+
+    VACUUM has checked before; the signal of the death makes it check again.
+    """
     cluster = make_cluster()
     if cluster.target.version.major >= 18:
         cluster.configure(io_method="sync")
@@ -72,6 +75,6 @@ def test_slow_vacuum_hears_of_the_postmasters_end(make_cluster: MakeCluster) -> 
         observer.expect_rows(done, [("t",)])
         cluster.signal_postmaster(signal.SIGKILL)
         cluster.expect_exit(code=None)
-        heard = [message.tag for message in session.expect_end()]
-        assert heard == []
+        received = [message.tag for message in session.expect_end()]
+        assert received == []
         assert session.ending is Ending.END_OF_FILE

@@ -1,8 +1,7 @@
-"""The postmaster dies: who notices when, who is left, who may start again.
+"""The postmaster dies: its children exit, and a new postmaster may start when all have exited.
 
-Source       rules CR-41, CR-50 to CR-55, SE-28, SE-29, SH-43 to SH-45, SG-07, LG-03;
-             postmaster.c: PostmasterMain(), pmsignal.c: PostmasterIsAlive(),
-             miscinit.c: CreateLockFile().
+Source: postmaster.c: PostmasterMain(), pmsignal.c: PostmasterIsAlive(),
+miscinit.c: CreateLockFile().
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ UNMONITORED = pytest.mark.unmonitored("the model ends with its postmaster")
 
 
 def kill_postmaster(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> None:
-    """Kill it and see its end."""
+    """Kill the postmaster and wait for its exit."""
     cluster.signal_postmaster(number)
     cluster.expect_exit(code=None)
 
 
-def expect_nobody_left(cluster: Cluster) -> None:
-    """Nothing that works in this data directory lives any more."""
+def expect_no_process_left(cluster: Cluster) -> None:
+    """No process of this data directory is left."""
     cluster.expect_no_process(within=REACTION_LIMIT)
 
 
-def expect_last_words(session: Session) -> None:
-    """FATAL 57P01 about the postmaster, then the end (SE-28)."""
-    told = session.expect_final_message()
-    assert told is not None
-    assert (told.severity, told.sqlstate, told.message) == (
+def expect_fatal_about_postmaster(session: Session) -> None:
+    """The session sends FATAL 57P01 about the postmaster and closes the connection (SE-28)."""
+    final = session.expect_final_message()
+    assert final is not None
+    assert (final.severity, final.sqlstate, final.message) == (
         "FATAL",
         ADMIN_SHUTDOWN,
         UNEXPECTED_EXIT,
@@ -56,7 +55,7 @@ def expect_last_words(session: Session) -> None:
 
 
 def busy_session(cluster: Cluster, sql: str) -> Session:
-    """A session stopped in the middle of this statement; whoever asks lets it go on."""
+    """A session stopped in the middle of this statement; the caller continues it."""
     session = cluster.session()
     backend = session.child
     session.send_query(sql)
@@ -69,7 +68,7 @@ def busy_session(cluster: Cluster, sql: str) -> Session:
                 return True
             cluster.signal_child(backend, signal.SIGCONT)
         if not session.is_silent():
-            # It was over before we looked: once more.
+            # The statement ended before the session was stopped: run it again.
             session.result()
             session.send_query(sql)
         return False
@@ -90,64 +89,64 @@ def _is_stopped(cluster: Cluster, child: Child) -> bool:
     "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name
 )
 @settings(logging_collector="on")
-def test_children_follow_a_postmaster_that_dies(cluster: Cluster, number: signal.Signals) -> None:
-    """When the postmaster dies everybody goes, the logger too; the pid file stays as it was."""
+def test_children_exit_when_the_postmaster_dies(cluster: Cluster, number: signal.Signals) -> None:
+    """When the postmaster dies all children exit, the logger too; the pid file stays unchanged."""
     before = cluster.pid_file()
     then = cluster.since()
     kill_postmaster(cluster, number)
-    expect_nobody_left(cluster)
+    expect_no_process_left(cluster)
     assert before is not None
     assert cluster.pid_file() == before
     assert before.status is PidFileStatus.READY
-    told = [r.message for r in then.log() if r.level in ("LOG", "WARNING", "PANIC")]
-    assert told == []
+    messages = [r.message for r in then.log() if r.level in ("LOG", "WARNING", "PANIC")]
+    assert messages == []
 
 
 @claim("SE-28", "CR-52", source="be-secure.c: secure_read()", needs=DEATH)
 @UNMONITORED
-def test_idle_sessions_hear_of_the_postmasters_end(cluster: Cluster) -> None:
-    """An idle session tells its client of the unexpected end and goes."""
+def test_idle_sessions_notice_the_postmasters_death(cluster: Cluster) -> None:
+    """An idle session sends FATAL 57P01 and exits when the postmaster dies."""
     sessions = [cluster.session() for _ in range(2)]
     kill_postmaster(cluster)
     for session in sessions:
-        expect_last_words(session)
-    expect_nobody_left(cluster)
+        expect_fatal_about_postmaster(session)
+    expect_no_process_left(cluster)
 
 
 @claim("CR-41", "SG-30", source=PIPE, needs=DEATH)
 @UNMONITORED
-def test_child_before_its_packet_hears_nothing(cluster: Cluster) -> None:
-    """A client that never spoke sees only the end of its connection, at the latest when it has."""
+def test_child_before_its_packet_exits_without_a_message(cluster: Cluster) -> None:
+    """A child before its startup packet exits without ERROR, at the latest when it gets one."""
     client = cluster.silent_client()
     kill_postmaster(cluster)
     client.client.send_startup({"user": "postgres", "database": "postgres"})
     messages = client.expect_end()
     assert all(message.severity != "ERROR" for message in messages if message.tag.value == b"E")
-    expect_nobody_left(cluster)
+    expect_no_process_left(cluster)
 
 
 @claim("CR-53", "SE-29", source="be-secure.c: secure_read()", needs=[*DEATH, Need.FULL_SQL])
 @UNMONITORED
 def test_orphan_finishes_its_statement(cluster: Cluster) -> None:
-    """A session that is busy without waiting gives its result first, and then its last words."""
+    """A busy session returns its result first, and then sends FATAL 57P01."""
     session = busy_session(cluster, "select count(*) from generate_series(1, 1000000)")
     kill_postmaster(cluster)
     cluster.signal_child(session.child, signal.SIGCONT)
     assert session.result() == [("1000000",)]
-    expect_last_words(session)
-    expect_nobody_left(cluster)
+    expect_fatal_about_postmaster(session)
+    expect_no_process_left(cluster)
 
 
 @claim("CR-55", "SH-44", "SH-45", "INV-63", source=LOCK, needs=[*DEATH, Need.SYSV_SHM])
 @UNMONITORED
 @pytest.mark.parametrize("pid_file", ["kept", "removed"])
 def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
-    """As long as an orphan has shared memory nobody may start, even without a pid file."""
+    """While an orphan uses the shared memory no postmaster starts, even without a pid file."""
     session = cluster.session()
     orphan = cluster.signal_child(session.child, signal.SIGSTOP)
     kill_postmaster(cluster)
     cluster.wait_for(
-        "nobody but the stopped session",
+        "no process but the stopped session",
         lambda: [process.pid for process in processes_in(cluster.directory)] == [orphan.pid],
     )
     if pid_file == "removed":
@@ -160,8 +159,8 @@ def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
     hint = "HINT:  Terminate any old server processes associated with data directory "
     assert f'{hint}"{cluster.data}".' in text
     cluster.signal_child(orphan, signal.SIGCONT)
-    expect_last_words(session)
-    expect_nobody_left(cluster)
+    expect_fatal_about_postmaster(session)
+    expect_no_process_left(cluster)
     cluster.start()
     cluster.was_killed = False
     cluster.request_shutdown(FAST)
@@ -171,10 +170,10 @@ def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
 @claim("CR-51", "CR-23", "SH-44", source=LOCK, needs=DEATH)
 @UNMONITORED
 def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> None:
-    """With nobody left a new postmaster takes the stale pid file over and recovers."""
+    """When all old processes have exited a new postmaster replaces the pid file and recovers."""
     old = cluster.pid
     kill_postmaster(cluster)
-    expect_nobody_left(cluster)
+    expect_no_process_left(cluster)
     then = cluster.since()
     cluster.start()
     assert cluster.pid != old
@@ -192,8 +191,8 @@ def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> N
 
 @claim("CR-50", "SH-43", "ST-05", source=LOCK)
 def test_second_postmaster_is_refused(cluster: Cluster) -> None:
-    """A second postmaster on a live data directory exits 1, and the first does not notice."""
-    # By their keys: an io worker puts its number into its title a moment after its name.
+    """A second postmaster in the same data directory exits 1, and the first is not disturbed."""
+    # Compare keys: the title of an io worker shows its name a moment before its number.
     before = [kid.key for kid in cluster.children()]
     pid_file = cluster.pid_file()
     then = cluster.since()
@@ -216,8 +215,8 @@ def test_second_postmaster_is_refused(cluster: Cluster) -> None:
 )
 @UNMONITORED
 @settings(logging_collector="on")
-def test_logger_outlives_the_last_who_can_log(cluster: Cluster) -> None:
-    """The logger stays as long as anybody holds its pipe, and ends after that."""
+def test_logger_exits_after_the_last_writer_of_its_pipe(cluster: Cluster) -> None:
+    """The logger exits when the last process that has its pipe open has exited."""
     session = cluster.session()
     logger = cluster.child(Kind.LOGGER)
     held = cluster.signal_child(session.child, signal.SIGSTOP)
@@ -230,9 +229,9 @@ def test_logger_outlives_the_last_who_can_log(cluster: Cluster) -> None:
         START_LIMIT,
     )
     cluster.expect_still(
-        "the logger there",
+        "the logger running",
         lambda: logger.pid in {process.pid for process in processes_in(cluster.directory)},
         0.2,
     )
     cluster.signal_child(held, signal.SIGCONT)
-    expect_nobody_left(cluster)
+    expect_no_process_left(cluster)

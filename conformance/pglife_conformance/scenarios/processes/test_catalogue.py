@@ -1,7 +1,6 @@
-"""Background processes: who is there, under what name, and who comes again.
+"""Background processes: which ones run, their titles, and which ones are replaced.
 
-Source       rules PR-02 to PR-05, PR-14, PR-23, SM-22, AV-13, AV-17, BG-12, BG-20, TI-01 to TI-33;
-             postmaster.c: LaunchMissingBackgroundProcesses(), bgworker.c, ps_status.c.
+Source: postmaster.c: LaunchMissingBackgroundProcesses(), bgworker.c, ps_status.c.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 
 
-EVERYBODY = [
+NAMES = [
     "autovacuum launcher ",
     "background writer ",
     "checkpointer ",
@@ -45,7 +44,7 @@ EVERYBODY = [
 
 
 def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
-    """All children have these titles; an io worker gets its number a moment after its name."""
+    """All children have these titles. An io worker shows its name a moment before its number."""
 
     def shown() -> list[str]:
         return sorted(kid.title for kid in cluster.children())
@@ -71,9 +70,9 @@ def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
 )
 @settings(logging_collector="on")
 def test_titles_of_background_processes(cluster: Cluster) -> None:
-    """Each background process has its title, with a space where its activity would be."""
+    """The title of a background process is its name and a space, without an activity."""
     cluster.expect_complete()
-    names = list(EVERYBODY)
+    names = list(NAMES)
     if Need.IO_WORKERS in cluster.target.capabilities:
         names += ["io worker 0", "io worker 1", "io worker 2"]
     expect_titles(cluster, [f"postgres: {name}" for name in names])
@@ -82,10 +81,10 @@ def test_titles_of_background_processes(cluster: Cluster) -> None:
 @claim("TI-30", source=TITLES, needs=[Need.PROCESS_TITLES, Need.LOGGER])
 @settings(logging_collector="on", cluster_name="main cluster")
 def test_titles_carry_the_clusters_name(cluster: Cluster) -> None:
-    """With cluster_name set every title has it after `postgres: `."""
+    """With cluster_name set every title shows that name after `postgres: `."""
     with cluster.session() as session:
         assert session.child.title == "postgres: main cluster: postgres postgres [local] idle"
-        names = [*EVERYBODY, "postgres postgres [local] idle"]
+        names = [*NAMES, "postgres postgres [local] idle"]
         if Need.IO_WORKERS in cluster.target.capabilities:
             names += ["io worker 0", "io worker 1", "io worker 2"]
         expect_titles(cluster, [f"postgres: main cluster: {name}" for name in names])
@@ -96,7 +95,7 @@ def test_titles_carry_the_clusters_name(cluster: Cluster) -> None:
 def test_titles_without_activities(stopped_cluster: Cluster) -> None:
     """With update_process_title off a title keeps its fixed part and shows no activity."""
     cluster = stopped_cluster
-    # An io worker never shows its number here, for which a start would wait.
+    # An io worker never shows its number here, and start() would wait for it.
     cluster.start(wait=False)
     cluster.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)
     cluster.expect_complete()
@@ -106,7 +105,7 @@ def test_titles_without_activities(stopped_cluster: Cluster) -> None:
         assert session.child.title == "postgres: postgres postgres [local] "
         session.query("rollback")
     shown = {kid.title for kid in cluster.children() if kid.kind is not Kind.CLIENT_BACKEND}
-    wanted = {f"postgres: {name}" for name in EVERYBODY if name != "logger "}
+    wanted = {f"postgres: {name}" for name in NAMES if name != "logger "}
     if Need.IO_WORKERS in cluster.target.capabilities:
         wanted.add("postgres: io worker ")
     assert shown == wanted
@@ -122,7 +121,7 @@ def test_titles_without_activities(stopped_cluster: Cluster) -> None:
     needs=[Need.PROCESS_TITLES],
 )
 def test_title_of_a_session_follows_its_state(cluster: Cluster) -> None:
-    """A session's title says whether it is idle, in a transaction, or in a failed one."""
+    """A session's title shows whether it is idle, in a transaction, or in a failed one."""
     with cluster.session() as session:
         head = "postgres: postgres postgres [local]"
         assert session.child.title == f"{head} idle"
@@ -147,12 +146,12 @@ def test_title_of_a_session_follows_its_state(cluster: Cluster) -> None:
     source="utils/init/miscinit.c: GetBackendTypeDesc()",
     needs=[Need.PROCESS_TITLES],
 )
-def test_everybody_is_in_pg_stat_activity(cluster: Cluster) -> None:
-    """pg_stat_activity has one row for each child that has shared memory, under its type."""
+def test_every_child_is_in_pg_stat_activity(cluster: Cluster) -> None:
+    """pg_stat_activity has one row with the type and pid of each child, except silent clients."""
     cluster.silent_client()
     with cluster.session() as session:
 
-        def told() -> list[tuple[str | None, ...]]:
+        def rows() -> list[tuple[str | None, ...]]:
             return sorted(session.query("select backend_type, pid from pg_stat_activity"))
 
         def wanted() -> list[tuple[str | None, ...]]:
@@ -161,13 +160,13 @@ def test_everybody_is_in_pg_stat_activity(cluster: Cluster) -> None:
 
         # A process has its title a moment before it has its row.
         cluster.wait_for(
-            "a row for each child", lambda: told() == wanted(), describe=lambda: str(told())
+            "a row for each child", lambda: rows() == wanted(), describe=lambda: str(rows())
         )
 
 
 @claim("SM-22", "PR-03", "PR-04", "PR-05", source=LAUNCH, needs=SIGNALS)
-def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
-    """Between a smart request and its last session whoever exits 0 is replaced as always."""
+def test_background_processes_are_replaced_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
+    """While a smart shutdown waits for a session, a background process that exits 0 is replaced."""
     session = cluster.session()
     then = cluster.since()
     cluster.request_shutdown(SMART)
@@ -184,8 +183,8 @@ def test_background_processes_come_again_while_a_smart_shutdown_waits(cluster: C
 
 
 @claim("INV-33", "INV-34", source=LAUNCH, needs=SIGNALS)
-def test_nobody_comes_again_in_a_fast_shutdown(cluster: Cluster) -> None:
-    """While a fast shutdown waits for a session only checkpointer and io workers are left."""
+def test_no_process_is_replaced_in_a_fast_shutdown(cluster: Cluster) -> None:
+    """While a fast shutdown waits for a session no process is launched again."""
     with pin_wait_backends(cluster) as pin:
         left = {Kind.CHECKPOINTER, Kind.IO_WORKER, Kind.CLIENT_BACKEND}
         cluster.wait_for(
@@ -193,7 +192,7 @@ def test_nobody_comes_again_in_a_fast_shutdown(cluster: Cluster) -> None:
         )
         kids = {kid.key for kid in cluster.children()}
         cluster.expect_still(
-            "nobody new", lambda: {kid.key for kid in cluster.children()} == kids, 0.2
+            "no new process", lambda: {kid.key for kid in cluster.children()} == kids, 0.2
         )
         assert pin.is_there()
     cluster.expect_exit(code=0)
@@ -211,8 +210,8 @@ def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> Non
     assert then.find_log(f"PID {victim.pid}[)] was terminated")
     reinitialized = then.find_log(f"^{REINITIALIZING}$")
     assert reinitialized is not None
-    # No clock is asked, for a loaded machine has its own: who comes after the line is served when
-    # the postmaster has started whoever may start (SL-01).
+    # No time is measured, because the machine may be loaded. The postmaster launches all missing
+    # processes before it serves a client that connects after the line (SL-01).
     with cluster.session():
         started = cluster.since(reinitialized).find_log(
             '^starting background worker process "logical replication launcher"$'
@@ -224,14 +223,17 @@ def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> Non
     then.expect_ready()
 
 
-def kinds_by_birth(cluster: Cluster) -> list[Kind]:
-    """Who is there, oldest first as the kernel has them: start times are coarse, pids wrap."""
+def kinds_by_age(cluster: Cluster) -> list[Kind]:
+    """The kinds of all children, oldest first in the kernel's order.
+
+    Start times are too coarse to sort by, and pids wrap.
+    """
     kinds = {kid.pid: kid.kind for kid in cluster.children()}
     return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
 @claim("CR-20", "CR-24", "IO-03", "PR-02", "PR-04", "ST-04", source=LAUNCH, needs=CRASH)
-def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
+def test_children_while_a_crashed_server_starts(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash: io workers, then startup, checkpointer, background writer."""
     wanted = [Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
     if Need.IO_WORKERS in cluster.target.capabilities:
@@ -241,21 +243,21 @@ def test_who_is_there_while_a_crashed_server_starts(cluster: Cluster) -> None:
         held = cluster.since()
         cluster.wait_for(
             f"these children in this order: {[kind.value for kind in wanted]}",
-            lambda: kinds_by_birth(cluster) == wanted,
-            describe=lambda: str(kinds_by_birth(cluster)),
+            lambda: kinds_by_age(cluster) == wanted,
+            describe=lambda: str(kinds_by_age(cluster)),
         )
-        cluster.expect_still("nobody else", lambda: kinds_by_birth(cluster) == wanted, 0.1)
+        cluster.expect_still("no other child", lambda: kinds_by_age(cluster) == wanted, 0.1)
         held.expect_no_log(f"^{READY_LINE}$")
     held.expect_ready()
     cluster.expect_complete()
 
 
 @claim("PR-24", "SL-03", "BG-08", source=LAUNCH, needs=SIGNALS)
-def test_order_of_birth(cluster: Cluster) -> None:
-    """Whoever comes in PM_RUN comes in order: walwriter, launcher, background workers."""
-    order = kinds_by_birth(cluster)
-    at_birth = [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
+def test_order_of_launch(cluster: Cluster) -> None:
+    """In PM_RUN the postmaster launches walwriter, autovacuum launcher, workers, in this order."""
+    order = kinds_by_age(cluster)
+    at_start = [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
     if Need.IO_WORKERS in cluster.target.capabilities:
-        at_birth = [Kind.IO_WORKER] * 3 + at_birth
+        at_start = [Kind.IO_WORKER] * 3 + at_start
     later = [Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LAUNCHER]
-    assert order == at_birth + later
+    assert order == at_start + later

@@ -1,11 +1,8 @@
-"""The order in which a process leaves: what is called, and that it is called once.
+"""The order of a process's exit hooks, each of which is called once.
 
-At debug3 each process tells of its exit hooks (ipc.c): first those that need all the rest, then
-those of shared memory, then its own. exit() itself calls for all of them once more, by the one
-hook that is registered with the C library, and finds nothing left.
-
-Source       rules SG-42, CR-20; storage/ipc/ipc.c: proc_exit(), proc_exit_prepare(), shmem_exit(),
-             atexit_callback(), on_exit_reset().
+At debug3 each process logs its exit hooks: before_shmem_exit, on_shmem_exit, then its own. exit()
+calls proc_exit_prepare() again, by the one hook in the C library, which finds no hook left.
+Source: ipc.c: proc_exit(), proc_exit_prepare(), shmem_exit(), atexit_callback(), on_exit_reset().
 """
 
 from __future__ import annotations
@@ -31,19 +28,19 @@ _HOOKS = re.compile(
     r"(?P<what>shmem_exit|proc_exit|exit)\((?P<code>-?\d+)\)"
     r"(?:: (?P<count>\d+) (?P<when>before_shmem_exit |on_shmem_exit |)callbacks to make)?"
 )
-_TOLD = re.compile(r"[(]PID (\d+)[)] exited with exit code (\d)$")
+_EXITED = re.compile(r"[(]PID (\d+)[)] exited with exit code (\d)$")
 
 SHARED = ["shmem_exit before_shmem_exit", "shmem_exit on_shmem_exit"]
 ONCE_MORE = [f"{step} -1 nothing" for step in [*SHARED, "proc_exit"]]
 
 
-def leaving(code: int) -> list[str]:
-    """What a process tells that leaves with this code."""
+def steps_with(code: int) -> list[str]:
+    """The steps that a process logs when it exits with this code."""
     return [*(f"{step} {code}" for step in [*SHARED, "proc_exit", "exit"]), *ONCE_MORE]
 
 
 def steps_of(cluster: Cluster, since: Since | None = None) -> dict[int, list[str]]:
-    """What each process has told of its leaving, in order."""
+    """The exit steps that each process has logged, in order."""
     steps: dict[int, list[str]] = {}
     for record in (since or cluster.all_log()).log():
         found = _HOOKS.fullmatch(record.message)
@@ -56,18 +53,20 @@ def steps_of(cluster: Cluster, since: Since | None = None) -> dict[int, list[str
     return steps
 
 
-def codes_told(cluster: Cluster) -> dict[int, int]:
-    """With which code each child has ended, as the postmaster told it."""
-    found = (_TOLD.search(r.message) for r in cluster.log() if r.pid == cluster.pid)
+def codes_logged(cluster: Cluster) -> dict[int, int]:
+    """The exit code of each child, as the postmaster logs it."""
+    found = (_EXITED.search(r.message) for r in cluster.log() if r.pid == cluster.pid)
     return {int(match[1]): int(match[2]) for match in found if match is not None}
 
 
 @claim("SG-42", source=PROC_EXIT, needs=NEEDS)
 @settings(log_min_messages="debug3")
 @pytest.mark.unmonitored("the model has no such process")
-def test_everybody_leaves_in_the_same_order(cluster: Cluster) -> None:
-    """Each hook is called once, in its order, by whoever exits with 0 or 1: sessions that end or
-    are ended, clients that are refused, workers, background processes, and the postmaster."""
+def test_every_process_exits_in_the_same_order(cluster: Cluster) -> None:
+    """Every process that exits with 0 or 1 calls each exit hook once, in the same order.
+
+    Sessions, refused clients, parallel workers, background processes and the postmaster.
+    """
     with parallel_worker(cluster) as (session, worker):
         leader = cluster.signal_child(session.child, signal.SIGTERM)
         cluster.expect_death(leader)
@@ -81,32 +80,35 @@ def test_everybody_leaves_in_the_same_order(cluster: Cluster) -> None:
     with pin_smart_pending(cluster):
         cluster.refusal_of_new_client()
     cluster.expect_exit(code=0)
-    told = codes_told(cluster)
+    codes = codes_logged(cluster)
     found = steps_of(cluster)
-    assert set(found) >= {*told, *background, cluster.pid}
+    assert set(found) >= {*codes, *background, cluster.pid}
     wrong = {
         pid: steps
         for pid, steps in found.items()
-        if steps not in ([leaving(told[pid])] if pid in told else [leaving(0), leaving(1)])
+        if steps
+        not in ([steps_with(codes[pid])] if pid in codes else [steps_with(0), steps_with(1)])
     }
     assert wrong == {}
-    assert set(told.values()) == {0, 1}
-    assert found[cluster.pid] == leaving(0)
+    assert set(codes.values()) == {0, 1}
+    assert found[cluster.pid] == steps_with(0)
 
 
 @claim("CR-20", "SG-42", source="ipc.c: shmem_exit()", needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(log_min_messages="debug3")
-def test_postmaster_leaves_its_memory_at_a_crash(cluster: Cluster) -> None:
-    """After a crash the postmaster calls its hooks of shared memory once, with 1, and nothing
-    else; whoever was told to quit calls none at all."""
-    everybody = {kid.pid for kid in cluster.children()}
+def test_postmaster_calls_its_shared_memory_hooks_after_a_crash(cluster: Cluster) -> None:
+    """After a crash the postmaster calls only its shared-memory hooks, once, with code 1.
+
+    The children that it sent QUIT call no hook.
+    """
+    children = {kid.pid for kid in cluster.children()}
     then = cluster.since()
     cluster.crash(Kind.WALWRITER)
     then.expect_ready()
     found = steps_of(cluster, then)
     assert found.pop(cluster.pid) == [f"{step} 1" for step in SHARED]
-    assert everybody & set(found) == set()
+    assert children & set(found) == set()
     then = cluster.since()
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
-    assert steps_of(cluster, then)[cluster.pid] == leaving(0)
+    assert steps_of(cluster, then)[cluster.pid] == steps_with(0)

@@ -1,4 +1,4 @@
-"""What each process waits for in an idle server, and for how long."""
+"""The waits of each process in an idle server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import (
     run_counts,
-    start_with_everybody,
+    start_with_all_processes,
 )
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
@@ -26,8 +26,8 @@ def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
 
 
 @claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.IO_WORKERS])
-def test_io_workers_and_sessions_sleep_until_they_are_asked(cluster: Cluster) -> None:
-    """An io worker without a read, and a session without a statement, wait without end."""
+def test_idle_io_workers_and_sessions_sleep_without_a_timeout(cluster: Cluster) -> None:
+    """An idle io worker and an idle session sleep without a timeout."""
     with cluster.session() as session:
         for child in (*cluster.children(Kind.IO_WORKER), session.child):
             expect_sleep_without_end(cluster, child)
@@ -36,7 +36,7 @@ def test_io_workers_and_sessions_sleep_until_they_are_asked(cluster: Cluster) ->
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
-EVERYBODY = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
+ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 
 
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
@@ -54,7 +54,7 @@ MOST_WAKE_UPS = 12
 MOST_TICKS = 10
 
 
-"""A process that does not hibernate wakes 50 times in that window, one that spins uses it all."""
+"""In this window a process that does not hibernate wakes 50 times. One that spins uses it all."""
 
 
 WAIT_EVENTS = {
@@ -69,14 +69,14 @@ WAIT_EVENTS = {
 }
 
 
-class Calm:
-    """Whether everybody has slept for a while, hardly woken and without using the processor."""
+class IdleWindow:
+    """Whether all children have slept for a while, with few wake-ups and little processor time."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._began = self._at()
         self._then = self._counts()
-        self.restless = "not looked yet"
+        self.restless = "not checked yet"
 
     @staticmethod
     def _at() -> float:
@@ -86,44 +86,44 @@ class Calm:
         return {kid.pid: (str(kid.kind), *run_counts(kid.pid)) for kid in self._cluster.children()}
 
     def is_idle(self) -> bool:
-        """One whole window was calm."""
+        """Whether all children were idle for one whole window."""
         if self._at() - self._began < WINDOW_S:
             return False
         now = self._counts()
         share = (self._at() - self._began) / WINDOW_S
-        told = []
+        busy = []
         for pid, (name, wakes, ticks) in now.items():
             _, wakes_then, ticks_then = self._then.get(pid, (name, 0, 0))
             if wakes - wakes_then > MOST_WAKE_UPS * share or ticks - ticks_then > MOST_TICKS:
-                told.append(f"{name} {pid}: {wakes - wakes_then} wake-ups")
-        self.restless = "; ".join(told)
+                busy.append(f"{name} {pid}: {wakes - wakes_then} wake-ups")
+        self.restless = "; ".join(busy)
         self._began, self._then = self._at(), now
-        return not told
+        return not busy
 
 
-@claim("PG-31", "PG-34", "BW-01", "BW-04", source="each process's main loop", needs=EVERYBODY)
+@claim("PG-31", "PG-34", "BW-01", "BW-04", source="each process's main loop", needs=ALL_PROCESSES)
 @OUT_OF_MODEL
-def test_nobody_works_where_there_is_no_work(stopped_cluster: Cluster) -> None:
-    """In an idle server everybody sleeps, and the walwriter hibernates."""
+def test_idle_server_does_no_work(stopped_cluster: Cluster) -> None:
+    """In an idle server all children sleep, and the walwriter hibernates."""
     cluster = stopped_cluster
-    start_with_everybody(cluster, wal_writer_delay="10ms")
+    start_with_all_processes(cluster, wal_writer_delay="10ms")
     age = "log_rotation_age = '1d'\nlog_rotation_size = '1GB'\n"
     with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write(age)
     cluster.reload()
     cluster.session()
-    calm = Calm(cluster)
+    window = IdleWindow(cluster)
     cluster.wait_for(
-        "a calm server", calm.is_idle, CRASH_RESTART_LIMIT, describe=lambda: calm.restless
+        "an idle server", window.is_idle, CRASH_RESTART_LIMIT, describe=lambda: window.restless
     )
 
 
-@claim("PG-31", "BW-01", source="each process's main loop", needs=EVERYBODY)
+@claim("PG-31", "BW-01", source="each process's main loop", needs=ALL_PROCESSES)
 @OUT_OF_MODEL
-def test_what_everybody_waits_for_in_an_idle_server(stopped_cluster: Cluster) -> None:
-    """pg_stat_activity shows each background process in the wait of its main loop."""
+def test_wait_event_of_each_process_in_an_idle_server(stopped_cluster: Cluster) -> None:
+    """pg_stat_activity shows for each background process the wait event of its main loop."""
     cluster = stopped_cluster
-    start_with_everybody(cluster, bgwriter_delay="10ms")
+    start_with_all_processes(cluster, bgwriter_delay="10ms")
     if Need.WALSUMMARIZER in cluster.target.capabilities:
         wanted_kinds = set(WAIT_EVENTS)
     else:
@@ -140,5 +140,7 @@ def test_what_everybody_waits_for_in_an_idle_server(stopped_cluster: Cluster) ->
             return {row[0]: row[1] for row in rows}
 
         cluster.wait_for(
-            "each in its wait", lambda: found() == wanted, describe=lambda: str(found())
+            "the wait events",
+            lambda: found() == wanted,
+            describe=lambda: str(found()),
         )

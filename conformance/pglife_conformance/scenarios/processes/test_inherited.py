@@ -1,4 +1,4 @@
-"""What children inherit from the postmaster, and what they close: sockets, pipes, shared memory."""
+"""Sockets, pipes and shared memory that children keep from the postmaster, or close."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PORTS = "postmaster.c: ClosePostmasterPorts()"
 
 
 def files_of(pid: int) -> dict[str, set[str]]:
-    """Sockets and pipes that a process has open, with r, w or rw for each."""
+    """The sockets and pipes that a process has open, each with r, w or rw."""
     found: dict[str, set[str]] = {}
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -30,20 +30,20 @@ def files_of(pid: int) -> dict[str, set[str]]:
 
 
 def listening_sockets(cluster: Cluster) -> set[str]:
-    """The postmaster's sockets; it keeps no other when nobody is connecting."""
+    """The postmaster's sockets. While no client connects it has only listening ones."""
     return {what for what in files_of(cluster.pid) if what.startswith("socket:")}
 
 
 LOG_AND_MEMORY = [Need.LOGGER, Need.SYSV_SHM, Need.PROCESS_TITLES]
 
 
-EVERYBODY = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
+ALL_PROCESSES = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
 
 
-@claim("CN-11", "ST-03", source=PORTS, needs=EVERYBODY)
+@claim("CN-11", "ST-03", source=PORTS, needs=ALL_PROCESSES)
 @settings(listen_addresses="127.0.0.1", logging_collector="on")
 def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
-    """No child has a listening socket open: the port is free as soon as the postmaster ends."""
+    """No child has a listening socket open, so the port is free when the postmaster exits."""
     sockets = listening_sockets(cluster)
     assert len(sockets) == 2
     with pin_smart_pending(cluster):
@@ -57,11 +57,10 @@ def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
         refused.disconnect()
 
 
-@claim("LG-03", "CR-41", source=PORTS, needs=EVERYBODY)
+@claim("LG-03", "CR-41", source=PORTS, needs=ALL_PROCESSES)
 @settings(logging_collector="on")
 def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
-    """Only the logger reads the log's pipe, and only the postmaster holds the pipe that tells of
-    its death open."""
+    """The logger alone reads the log's pipe; the postmaster alone can write its death pipe."""
     with cluster.session():
         own = files_of(cluster.pid)
         kids = {kid: files_of(kid.pid) for kid in cluster.children()}
@@ -73,14 +72,14 @@ def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
         (log,) = log_pipe
         assert "r" in logger[log]
         assert [str(kid) for kid, files in others.items() if files.get(log) != {"w"}] == []
-        deaths = [what for what in both if all(f.get(what) == {"r"} for f in kids.values())]
-        assert len(deaths) == 1
+        death_pipes = [what for what in both if all(f.get(what) == {"r"} for f in kids.values())]
+        assert len(death_pipes) == 1
 
 
 @claim("LG-02", source="launch_backend.c: postmaster_child_launch()", needs=LOG_AND_MEMORY)
 @settings(logging_collector="on")
-def test_who_has_shared_memory(cluster: Cluster) -> None:
-    """Every child has the shared memory but the logger, which gives it back."""
+def test_all_children_but_the_logger_have_shared_memory(cluster: Cluster) -> None:
+    """Every child but the logger has the shared memory attached."""
 
     def has_it(pid: int) -> bool:
         return "/SYSV" in Path(f"/proc/{pid}/maps").read_text(encoding="ascii")

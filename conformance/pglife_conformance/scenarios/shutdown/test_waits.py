@@ -42,7 +42,7 @@ from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     ALWAYS,
-    expect_told,
+    expect_each_pending,
     expect_words,
 )
 
@@ -302,7 +302,7 @@ def test_checkpointer_is_signalled_after_all_sessions_exit(cluster: Cluster) -> 
         assert not pending_signals(pin.child)
         session.release()
         order = signal.SIGINT if cluster.target.version.major >= 18 else signal.SIGUSR2
-        expect_told(cluster, {pin.child: {order}})
+        expect_each_pending(cluster, {pin.child: {order}})
     cluster.expect_exit(code=0)
 
 

@@ -1,8 +1,7 @@
-"""Which signals a child takes while it begins, and which it ignores or handles afterwards.
+"""The signals that a child blocks while it starts, and those that it ignores or handles afterwards.
 
-Source       rules CN-11, SG-10 to SG-23, SG-30; postmaster/fork_process.c: fork_process(),
-             miscinit.c: InitPostmasterChild(), tcop/backend_startup.c: BackendInitialize(); the
-             pqsignal() calls at the beginning of each process.
+Source: fork_process.c: fork_process(), miscinit.c: InitPostmasterChild(), backend_startup.c:
+BackendInitialize(), and the pqsignal() calls at the start of each process.
 """
 
 from __future__ import annotations
@@ -23,31 +22,31 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import read_signals
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.signals.test_targets import (
-    EVERYBODY,
+    EVERY_KIND,
     PRIMARY,
     STANDBY,
-    full_house,
+    every_kind_stopped,
 )
 
 NEEDS = [Need.OS_SIGNALS, Need.FULL_SQL]
 
 
-AT_ITS_FORK = WATCHED
+AFTER_FORK = WATCHED
 
 
-AT_ITS_BEGINNING = WATCHED - {signal.SIGQUIT}
+INITIALIZING = WATCHED - {signal.SIGQUIT}
 
 
-READING_ITS_PACKET = WATCHED - {signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
+READING_PACKET = WATCHED - {signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
 
 
 READY = frozenset[signal.Signals]()
 
 
-def masks_of_a_clients_child(cluster: Cluster) -> list[Blocked]:
-    """What it has blocked until it was ready.
+def masks_of_a_backend(cluster: Cluster) -> list[Blocked]:
+    """The signal masks of a client's child from its fork until it is ready.
 
-    The child that is caught may be somebody else, who comes just now: then once more.
+    The postmaster may fork another process first. Then this tries again.
     """
     while True:
         with FollowedChild(cluster) as caught:
@@ -62,14 +61,16 @@ def masks_of_a_clients_child(cluster: Cluster) -> list[Blocked]:
 
 
 @claim("CN-11", "SG-30", source="backend_startup.c: BackendInitialize()", needs=NEEDS)
-def test_child_takes_term_only_while_it_reads_its_packet(cluster: Cluster) -> None:
-    """A client's child blocks all but QUIT, but for the time in which it waits for its client,
-    until its handlers are set."""
-    assert masks_of_a_clients_child(cluster) == [
-        AT_ITS_FORK,
-        AT_ITS_BEGINNING,
-        READING_ITS_PACKET,
-        AT_ITS_BEGINNING,
+def test_starting_child_accepts_term_only_while_it_reads_its_packet(cluster: Cluster) -> None:
+    """A client's child blocks all signals but QUIT until its handlers are set.
+
+    While it waits for its startup packet it accepts TERM and ALRM too.
+    """
+    assert masks_of_a_backend(cluster) == [
+        AFTER_FORK,
+        INITIALIZING,
+        READING_PACKET,
+        INITIALIZING,
         READY,
     ]
 
@@ -81,17 +82,17 @@ def test_child_takes_term_only_while_it_reads_its_packet(cluster: Cluster) -> No
 def test_background_process_blocks_all_until_its_handlers_are_set(
     cluster: Cluster, kind: Kind
 ) -> None:
-    """A background process takes QUIT first, and everything when its handlers are set."""
+    """A background process unblocks QUIT first, and all other signals when its handlers are set."""
     with FollowedChild(cluster) as caught:
         cluster.signal_child(kind, signal.SIGTERM)
         masks = caught.masks()
-    assert masks == [AT_ITS_FORK, AT_ITS_BEGINNING, READY]
+    assert masks == [AFTER_FORK, INITIALIZING, READY]
 
 
 IGNORED_BY_ALL = "PIPE TTIN TTOU XFSZ"
 
 
-"""As the postmaster does, or, of PIPE, as each of them says itself."""
+"""Inherited from the postmaster; each process sets PIPE itself."""
 
 
 BACKEND = ("USR2", "ALRM FPE HUP INT QUIT TERM USR1")
@@ -106,7 +107,7 @@ DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.WALSUMMARIZER: ("ALRM USR2", "HUP INT QUIT TERM USR1"),
     Kind.ARCHIVER: ("ALRM INT", "HUP QUIT TERM USR1 USR2"),
     Kind.LOGGER: ("ALRM INT QUIT TERM USR2", "HUP USR1"),
-    # The only one that does not give up what the postmaster did about its children.
+    # The only kind that keeps the postmaster's handler of CHLD.
     Kind.IO_WORKER: ("ALRM TERM", "CHLD HUP INT QUIT USR1 USR2"),
     Kind.AUTOVACUUM_LAUNCHER: ("", "ALRM FPE HUP INT QUIT TERM USR1 USR2"),
     Kind.AUTOVACUUM_WORKER: BACKEND,
@@ -118,28 +119,28 @@ DISPOSITIONS: dict[Kind, tuple[str, str]] = {
 }
 
 
-"""What each ignores, beyond what all do, and what it handles."""
+"""The signals that each kind ignores, beyond IGNORED_BY_ALL, and those that it handles."""
 
 
-ASKED = frozenset(
+CHECKED = frozenset(
     " ".join([IGNORED_BY_ALL, *(f"{a} {b}" for a, b in DISPOSITIONS.values())]).split()
 )
 
 
 def dispositions_of(child: Child) -> tuple[set[str], set[str]] | None:
-    """What a process ignores and handles of the signals that anybody does; None if it has gone."""
+    """The checked signals that a process ignores and handles; None if it has exited."""
     found = read_signals(child.pid)
     if found is None:
         return None
     ignored, handled = (
-        {number.name.removeprefix("SIG") for number in numbers} & ASKED
+        {number.name.removeprefix("SIG") for number in numbers} & CHECKED
         for numbers in (found.ignored, found.caught)
     )
     return ignored, handled
 
 
 def expect_dispositions(cluster: Cluster, wanted: set[Kind]) -> None:
-    """Each child of these kinds, all of which are there, has its own."""
+    """A child of each of these kinds exists, and each child has the dispositions of its kind."""
 
     def wrong() -> list[str]:
         kids = [kid for kid in cluster.children() if kid.kind in DISPOSITIONS]
@@ -151,18 +152,18 @@ def expect_dispositions(cluster: Cluster, wanted: set[Kind]) -> None:
                 found.append(f"{kid}: ignores {seen[0]}, handles {seen[1]}")
         return found
 
-    # One that has just come has not set all of them.
+    # A new process may not have set all its handlers yet.
     cluster.wait_for(
-        "each process's own dispositions", lambda: not wrong(), describe=lambda: "; ".join(wrong())
+        "the dispositions of each process", lambda: not wrong(), describe=lambda: "; ".join(wrong())
     )
 
 
 @claim("SG-11", "SG-15", "SG-20", "SG-45", source="pqsignal() in each process", needs=PRIMARY)
 @pytest.mark.unmonitored("the model has no such processes")
-@EVERYBODY
-def test_what_each_process_does_with_each_signal(cluster: Cluster) -> None:
-    """On a primary each process ignores, handles, and dies by what its kind does."""
-    with full_house(cluster, clients=True):
+@EVERY_KIND
+def test_dispositions_of_each_process_of_a_primary(cluster: Cluster) -> None:
+    """On a primary each process ignores and handles exactly the signals of its kind."""
+    with every_kind_stopped(cluster, clients=True):
         expect_dispositions(
             cluster,
             {
@@ -183,8 +184,8 @@ def test_what_each_process_does_with_each_signal(cluster: Cluster) -> None:
 
 @claim("SG-10", "SG-18", "SG-19", source="pqsignal() in each process", needs=STANDBY)
 @pytest.mark.unmonitored("standbys are beyond the model")
-def test_what_each_process_of_a_standby_does_with_each_signal(make_cluster: MakeCluster) -> None:
-    """On a standby each process ignores, handles, and dies by what its kind does."""
+def test_dispositions_of_each_process_of_a_standby(make_cluster: MakeCluster) -> None:
+    """On a standby each process ignores and handles exactly the signals of its kind."""
     pair = start_pair(make_cluster, slotsync=True, summarize=True)
     wanted = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALRECEIVER}
     if pair.standby.target.version.major >= 17:
@@ -194,8 +195,8 @@ def test_what_each_process_of_a_standby_does_with_each_signal(make_cluster: Make
 
 
 @claim("SG-11", "SG-12", "SG-13", source="pqsignal() in each process", needs=NEEDS)
-def test_what_each_process_of_a_crashed_server_does_with_each_signal(cluster: Cluster) -> None:
-    """After a crash all is as it was at the first start."""
+def test_dispositions_after_a_crash_restart(cluster: Cluster) -> None:
+    """After a crash restart each process has the same dispositions as after the first start."""
     then = cluster.since()
     cluster.crash(Kind.WALWRITER)
     then.expect_ready()
@@ -207,16 +208,16 @@ MAIN = "postmaster.c: PostmasterMain()"
 
 
 def mask(pid: int, name: str) -> set[signal.Signals]:
-    """A set of signals from /proc/PID/status."""
+    """One of the signal sets of /proc/PID/status."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     bits = int(re.search(rf"^{name}:\s+(\S+)$", text, re.MULTILINE)[1], 16)  # type: ignore[index]
     return {number for number in signal.Signals if bits >> (number - 1) & 1}
 
 
 @claim("SG-06", "SG-05", "SG-01", source=MAIN, needs=[Need.OS_SIGNALS])
-def test_what_a_postmaster_does_with_each_signal(cluster: Cluster) -> None:
-    """It handles six signals, overlooks terminal stops and file size limits, blocks none."""
-    # URG, where a latch is told by it, is read from a file.
+def test_dispositions_of_the_postmaster(cluster: Cluster) -> None:
+    """The postmaster handles six signals, ignores PIPE, TTIN, TTOU and XFSZ, and blocks none."""
+    # URG is blocked where a latch reads it from a signalfd.
     blocked = {signal.SIGURG}
     cluster.wait_for("no signal blocked", lambda: mask(cluster.pid, "SigBlk") <= blocked)
     ignored = {signal.SIGTTIN, signal.SIGTTOU, signal.SIGXFSZ, signal.SIGPIPE}

@@ -1,7 +1,6 @@
-"""Signals to and deaths of a child that waits for its client's password.
+"""The effect of signals on a child that waits for its client's password.
 
-Source       rules SG-29, RP-23, TI-33, TO-01, CN-16; tcop/postgres.c: PostgresMain(), quickdie();
-             postinit.c: StatementTimeoutHandler().
+Source: tcop/postgres.c: PostgresMain(), quickdie(); postinit.c: StatementTimeoutHandler().
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def asking_cluster(stopped_cluster: Cluster) -> Cluster:
 
 @claim("SG-29", "TI-33", source="tcop/postgres.c: PostgresMain()", needs=[*SIGNALS, Need.PASSWORD])
 def test_signals_during_authentication(asking_cluster: Cluster) -> None:
-    """INT does nothing to a child in authentication; TERM ends it with 1, silent for its client."""
+    """A child in authentication survives INT; at TERM it ends and sends its client no message."""
     cluster = asking_cluster
     client = asked_client(cluster)
     child = cluster.child_with_pid(client.child.pid)
@@ -58,8 +57,8 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     messages = client.expect_end()
     assert [m for m in messages if m.severity] == []
     cluster.expect_death(child)
-    told = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
-    assert [(r.level, r.message) for r in told] == [
+    records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
+    assert [(r.level, r.message) for r in records] == [
         ("FATAL", "canceling authentication due to timeout")
     ]
     before.expect_undisturbed(gone=[child])
@@ -71,9 +70,9 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     source="postinit.c: StatementTimeoutHandler()",
     needs=[*SIGNALS, Need.PASSWORD],
 )
-@pytest.mark.unmonitored("the model has no time limit for a client's packet")
-def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
-    """Who is asked for a password and silent for authentication_timeout is hung up on, exit 1."""
+@pytest.mark.unmonitored("the model has no timeout for a client's packet")
+def test_child_exits_after_authentication_timeout(asking_cluster: Cluster) -> None:
+    """A child whose client sends no password within authentication_timeout exits 1."""
     cluster = asking_cluster
     then = cluster.since()
     cluster.reload(authentication_timeout=f"{TIME_FOR_A_PACKET_S:.0f}s")
@@ -84,8 +83,8 @@ def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
     child = client.child
     assert client.client.receive_rest(AT_MOST_S * cluster.scale) == b""
     assert time.monotonic() - begun > TIME_FOR_A_PACKET_S - 0.1
-    told = then.expect_line("canceling authentication due to timeout")
-    assert (told.pid, told.level) == (child.pid, "FATAL")
+    record = then.expect_line("canceling authentication due to timeout")
+    assert (record.pid, record.level) == (child.pid, "FATAL")
     ended = then.expect_log(rf"\(PID {child.pid}\) exited with exit code")
     assert ended.message.endswith(" 1")
     before.expect_undisturbed(gone=[child])
@@ -98,10 +97,10 @@ def test_time_for_authentication_is_limited(asking_cluster: Cluster) -> None:
     needs=[*SIGNALS, Need.PASSWORD, Need.CRASH_INJECTION],
 )
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
-def test_death_during_authentication_is_a_crash(
+def test_killed_child_in_authentication_is_a_crash(
     asking_cluster: Cluster, number: signal.Signals
 ) -> None:
-    """A child that dies in authentication is a crash, and its client hears nothing."""
+    """A child that is killed, or exits 2, in authentication is a crash, without a message."""
     cluster = asking_cluster
     client = asked_client(cluster)
     child = cluster.child_with_pid(client.child.pid)

@@ -1,9 +1,7 @@
-"""What each signal does to each process that every server has.
+"""The effect of each signal on each process that every server has.
 
-Source       rules SG-05, SG-10 to SG-30, SG-40, SG-41; pqsignal() in each process's main,
-             postmaster.c: process_pm_child_exit().
-
-QUIT and the deadly signals are crashes and stand in test_03_crash_kinds.py.
+The signals that make a process crash have their own scenarios, in the folder crash.
+Source: pqsignal() in each process's main function, postmaster.c: process_pm_child_exit().
 """
 
 from __future__ import annotations
@@ -33,19 +31,19 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-LAUNCHER_COMES_BACK_S = 5.0
+LAUNCHER_RESTART_S = 5.0
 """BG-12: the restart interval of the logical replication launcher."""
 MAINS = "pqsignal() in CheckpointerMain(), BackgroundWriterMain(), WalWriterMain(), ..."
 REAPER = "postmaster.c: process_pm_child_exit()"
 
-NOTHING_HAPPENS = """
+HARMLESS = """
     checkpointer                  HUP TERM USR1 ALRM PIPE CHLD     and INT until 17
     background writer             HUP INT USR1 USR2 ALRM PIPE CHLD
     walwriter                     HUP USR1 USR2 ALRM PIPE CHLD
     autovacuum launcher           HUP INT USR1 USR2 ALRM PIPE CHLD
     logical replication launcher  HUP USR1 USR2 ALRM PIPE CHLD
 """
-"""SG-11, -12, -13, -15, -22: it is there afterwards under the same pid, and nobody is disturbed."""
+"""SG-11, -12, -13, -15, -22: the process keeps its pid, and no other process is disturbed."""
 
 REPLACED = """
     background writer    TERM
@@ -53,12 +51,12 @@ REPLACED = """
     walwriter            TERM
     autovacuum launcher  TERM
 """
-"""The same rules: exit 0, no crash, another one at once."""
+"""The same rules: the process exits 0, that is no crash, and it is replaced at once."""
 
 
-def _quiet_cells() -> list[object]:
+def _harmless_cells() -> list[object]:
     rows: list[object] = []
-    for line in NOTHING_HAPPENS.strip().splitlines():
+    for line in HARMLESS.strip().splitlines():
         name, _, words = line.strip().partition("  ")
         words, _, extra = words.partition(" and ")
         numbers = [Signals[f"SIG{word}"] for word in words.split()]
@@ -76,14 +74,14 @@ def _replaced_cells() -> list[object]:
     return rows
 
 
-def send_and_let_it_settle(cluster: Cluster, child: Child, number: Signals) -> None:
-    """Send a signal and wait until the process has taken it and sleeps again."""
+def signal_and_wait_until_idle(cluster: Cluster, child: Child, number: Signals) -> None:
+    """Send a signal and wait until the process has handled it and is idle again."""
     cluster.signal_child(child, number)
     cluster.expect_idle(child)
 
 
 def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
-    """Another child of the kind has come, and nothing else has happened."""
+    """Another child of the same kind has started, and no other process is disturbed."""
     cluster.expect_death(victim)
     olds = before.keys()
     new = cluster.wait_for(
@@ -96,28 +94,28 @@ def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
 
 
 @claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", source=MAINS, needs=SIGNALS)
-@pytest.mark.parametrize(("kind", "numbers", "until_17"), _quiet_cells())
-def test_signals_that_a_background_process_outlives(
+@pytest.mark.parametrize(("kind", "numbers", "until_17"), _harmless_cells())
+def test_background_process_survives_its_harmless_signals(
     cluster: Cluster, kind: Kind, numbers: list[Signals], until_17: list[Signals]
 ) -> None:
-    """A background process takes the signals of its row and is there as before."""
+    """A background process survives the signals of its row, and no other process is disturbed."""
     before = cluster.since()
     child = cluster.child(kind)
     if cluster.target.version.major <= 17:
         numbers = [*numbers, *until_17]
     for number in numbers:
-        send_and_let_it_settle(cluster, child, number)
+        signal_and_wait_until_idle(cluster, child, number)
         before.expect_undisturbed()
-    cluster.expect_still("nobody ends", lambda: cluster.children() == list(before.kids), 0.1)
+    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
     before.expect_undisturbed()
 
 
 @claim("SG-12", "SG-13", "SG-15", "RP-12", "RP-14", "RP-17", source=REAPER, needs=SIGNALS)
 @pytest.mark.parametrize(("kind", "number"), _replaced_cells())
-def test_signals_after_which_another_one_comes(
+def test_background_process_that_exits_0_is_replaced(
     cluster: Cluster, kind: Kind, number: Signals
 ) -> None:
-    """A background process that ends with 0 is replaced in silence, and nobody else notices."""
+    """A background process exits 0 at this signal; the postmaster replaces it and logs no line."""
     before = cluster.since()
     victim = cluster.signal_child(kind, number)
     expect_replaced(cluster, before, victim)
@@ -126,24 +124,24 @@ def test_signals_after_which_another_one_comes(
 @claim(
     "SG-20", "IO-06", source="method_worker.c: IoWorkerMain()", needs=[*SIGNALS, Need.IO_WORKERS]
 )
-def test_signals_that_an_io_worker_outlives(cluster: Cluster) -> None:
-    """An io worker takes HUP, TERM, USR1, ALRM and PIPE and is there as before."""
+def test_io_worker_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """An io worker survives HUP, TERM, USR1, ALRM, PIPE and CHLD."""
     before = cluster.since()
     child = cluster.child(Kind.IO_WORKER)
     for name in ("HUP", "TERM", "USR1", "ALRM", "PIPE", "CHLD"):
-        send_and_let_it_settle(cluster, child, Signals[f"SIG{name}"])
+        signal_and_wait_until_idle(cluster, child, Signals[f"SIG{name}"])
         before.expect_undisturbed()
-    cluster.expect_still("nobody ends", lambda: cluster.children() == list(before.kids), 0.1)
+    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
 
 
 @claim("SG-20", "RP-21", "IO-05", source=REAPER, needs=[*SIGNALS, Need.IO_WORKERS])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR2], ids=lambda n: n.name)
 def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
-    """An io worker exits 0 at INT and at USR2, and another takes its place and its number."""
+    """An io worker exits 0 at INT and USR2, and its replacement has the same number."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.IO_WORKER, number)
     new = expect_replaced(cluster, before, victim)
-    # The number comes into the title a moment after the name.
+    # The title shows the name a moment before the number.
     cluster.wait_for(
         "the new io worker's number",
         lambda: io_worker_number(cluster.child_with_pid(new.pid)) is not None,
@@ -153,8 +151,8 @@ def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
 
 @claim("SG-22", "BG-12", "RP-22", source="postmaster.c: CleanupBackend()", needs=SIGNALS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_logical_replication_launcher_ends_with_1(cluster: Cluster, number: Signals) -> None:
-    """At TERM and INT it exits 1, which is logged and no crash; another does not come at once."""
+def test_logical_replication_launcher_exits_1(cluster: Cluster, number: Signals) -> None:
+    """At TERM and INT the launcher exits 1: a LOG line, no crash, and no restart at once."""
     before = cluster.since()
     began = time.monotonic()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, number)
@@ -162,11 +160,11 @@ def test_logical_replication_launcher_ends_with_1(cluster: Cluster, number: Sign
     line = exited_line(cluster, victim, 1)
     before.expect_log(f"^{line.replace('(', '[(]').replace(')', '[)]')}$")
 
-    def is_late_or_away() -> bool:
-        away = not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
-        return away or time.monotonic() - began >= LAUNCHER_COMES_BACK_S
+    def is_late_or_absent() -> bool:
+        absent = not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
+        return absent or time.monotonic() - began >= LAUNCHER_RESTART_S
 
-    cluster.expect_still("no other launcher", is_late_or_away, 0.3)
+    cluster.expect_still("no other launcher", is_late_or_absent, 0.3)
     before.expect_undisturbed(said=[line], gone=[victim])
 
 
@@ -176,11 +174,11 @@ def test_logical_replication_launcher_ends_with_1(cluster: Cluster, number: Sign
     "TR18-25",
     source="postmaster.c: process_pm_pmsignal()",
     since=18,
-    why="INT asks for nothing before",
+    why="INT has no effect before",
     needs=SIGNALS,
 )
-def test_checkpoint_nobody_asked_for_is_a_crash(cluster: Cluster) -> None:
-    """INT makes the checkpointer write the shutdown checkpoint: unasked, that is a crash."""
+def test_unrequested_shutdown_checkpoint_is_a_crash(cluster: Cluster) -> None:
+    """INT makes the checkpointer write a shutdown checkpoint: without a request a crash."""
     before = cluster.since()
     cluster.signal_child(Kind.CHECKPOINTER, signal.SIGINT)
     lines = ["WAL was shut down unexpectedly"]
@@ -189,8 +187,8 @@ def test_checkpoint_nobody_asked_for_is_a_crash(cluster: Cluster) -> None:
 
 
 @claim("SG-11", "CK-07", "INV-83", "RP-13", source=REAPER, needs=SIGNALS)
-def test_checkpointer_that_leaves_too_early_is_a_crash(cluster: Cluster) -> None:
-    """USR2 makes the checkpointer exit 0 (until 17 after a shutdown checkpoint): a crash."""
+def test_checkpointer_that_exits_too_early_is_a_crash(cluster: Cluster) -> None:
+    """USR2 makes the checkpointer exit 0, a crash (until 17 it writes a checkpoint first)."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.CHECKPOINTER, signal.SIGUSR2)
     writes = cluster.target.version.major <= 17
@@ -202,24 +200,24 @@ def test_checkpointer_that_leaves_too_early_is_a_crash(cluster: Cluster) -> None
     "SG-21", "LG-03", "CR-44", source="syslogger.c: SysLoggerMain()", needs=[*SIGNALS, Need.LOGGER]
 )
 @settings(logging_collector="on")
-def test_signals_that_the_logger_outlives(cluster: Cluster) -> None:
-    """The logger takes every signal but the deadly ones, QUIT too."""
+def test_logger_survives_term_int_and_quit(cluster: Cluster) -> None:
+    """The logger survives HUP, INT, TERM, QUIT, USR1, USR2, ALRM and PIPE."""
     before = cluster.since()
     child = cluster.child(Kind.LOGGER)
     for name in ("HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "ALRM", "PIPE"):
-        send_and_let_it_settle(cluster, child, Signals[f"SIG{name}"])
+        signal_and_wait_until_idle(cluster, child, Signals[f"SIG{name}"])
         before.expect_undisturbed()
-    cluster.expect_still("nobody ends", lambda: cluster.children() == list(before.kids), 0.1)
+    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
     before.expect_undisturbed()
 
 
 @claim("SG-28", "SE-42", source="tcop/postgres.c: PostgresMain()", needs=SIGNALS)
-def test_signals_that_an_idle_session_outlives(cluster: Cluster) -> None:
-    """An idle session takes HUP, INT, USR1, USR2, ALRM and PIPE, and serves its client."""
+def test_idle_session_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """An idle session survives HUP, INT, USR1, USR2, ALRM, PIPE and CHLD, and serves its client."""
     with cluster.session() as session:
         before = cluster.since()
         for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE", "CHLD"):
-            send_and_let_it_settle(cluster, session.child, Signals[f"SIG{name}"])
+            signal_and_wait_until_idle(cluster, session.child, Signals[f"SIG{name}"])
             before.expect_undisturbed()
         assert session.is_silent()
         assert session.query("select 1") == [("1",)]
@@ -230,7 +228,7 @@ def test_signals_that_an_idle_session_outlives(cluster: Cluster) -> None:
     "SG-28", "SE-20", "SE-30", "RP-07", source="tcop/postgres.c: ProcessInterrupts()", needs=SIGNALS
 )
 def test_term_ends_a_session_with_1(cluster: Cluster) -> None:
-    """TERM ends an idle session with FATAL 57P01 and exit 1, and nobody else notices."""
+    """An idle session exits 1 at TERM after FATAL 57P01, and no other process is disturbed."""
     session = cluster.session()
     before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGTERM)
@@ -240,12 +238,12 @@ def test_term_ends_a_session_with_1(cluster: Cluster) -> None:
     ]
     assert session.ending is Ending.END_OF_FILE
     expect_quiet_exit(cluster, before, victim, exited_line(cluster, victim, 1))
-    told = [r.message for r in before.log() if r.pid == victim.pid and r.level != "DEBUG"]
-    assert told == [TERMINATED_BY_ADMINISTRATOR]
+    messages = [r.message for r in before.log() if r.pid == victim.pid and r.level != "DEBUG"]
+    assert messages == [TERMINATED_BY_ADMINISTRATOR]
 
 
 def expect_quiet_exit(cluster: Cluster, before: Since, victim: Child, line: str) -> None:
-    """It has ended with the status that the DEBUG2 line says, and that was no crash (RP-02)."""
+    """The child has exited with this DEBUG line, and that was no crash (RP-02)."""
     cluster.expect_death(victim)
     record = cluster.wait_for(
         f"the line {line!r}",
@@ -264,7 +262,7 @@ def expect_quiet_exit(cluster: Cluster, before: Since, victim: Child, line: str)
     needs=[*SIGNALS, Need.SQL_FUNCTIONS],
 )
 def test_int_cancels_the_running_statement(cluster: Cluster) -> None:
-    """INT ends the statement of a busy session with ERROR 57014, and the session goes on."""
+    """INT cancels the statement of a busy session with ERROR 57014; the session stays usable."""
     with cluster.session() as session:
         before = cluster.since()
         pid = session.child.pid
@@ -274,26 +272,26 @@ def test_int_cancels_the_running_statement(cluster: Cluster) -> None:
             lambda: cluster.child_with_pid(pid).title.endswith(" SELECT"),
         )
         cluster.signal_child(session.child, signal.SIGINT)
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as error:
             session.result()
-        assert told.value.answer.severity == "ERROR"
-        assert told.value.sqlstate == QUERY_CANCELED
-        assert told.value.answer.message == "canceling statement due to user request"
+        assert error.value.answer.severity == "ERROR"
+        assert error.value.sqlstate == QUERY_CANCELED
+        assert error.value.answer.message == "canceling statement due to user request"
         assert session.query("select 1") == [("1",)]
         before.expect_undisturbed()
 
 
 @claim("SG-28", "SE-25", source="tcop/postgres.c: quickdie()", needs=SIGNALS)
-def test_quit_by_hand_warns_the_client_and_is_a_crash(cluster: Cluster) -> None:
-    """QUIT by hand: WARNING 57P01 to the client at best, in the log too, exit 2, a crash."""
+def test_quit_of_a_session_is_a_crash_and_may_warn_its_client(cluster: Cluster) -> None:
+    """A session exits 2 at QUIT, which is a crash; it may send and log WARNING 57P01 before."""
     session = cluster.session()
     before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGQUIT)
-    told = session.expect_final_message()
+    final = session.expect_final_message()
     text = "terminating connection because of unexpected SIGQUIT signal"
-    if told is not None:
-        assert (told.severity, told.sqlstate) == ("WARNING", ADMIN_SHUTDOWN)
-        assert told.message == text
+    if final is not None:
+        assert (final.severity, final.sqlstate) == ("WARNING", ADMIN_SHUTDOWN)
+        assert final.message == text
     before.expect_crash_restart(exited_line(cluster, victim, 2))
     said = [r for r in before.log() if r.pid == victim.pid and r.level == "WARNING"]
     assert [r.message for r in said] == ([text] if said else [])
@@ -301,7 +299,7 @@ def test_quit_by_hand_warns_the_client_and_is_a_crash(cluster: Cluster) -> None:
 
 @claim("SG-30", source="tcop/backend_startup.c: process_startup_packet_die()", needs=SIGNALS)
 def test_term_before_the_packet_ends_a_child_silently(cluster: Cluster) -> None:
-    """A child that has heard no packet exits 1 at TERM, without a word to client or log."""
+    """A child without a startup packet exits 1 at TERM, without a message to client or log."""
     client = cluster.silent_client()
     before = cluster.since()
     victim = cluster.signal_child(client.child, signal.SIGTERM)
@@ -311,13 +309,13 @@ def test_term_before_the_packet_ends_a_child_silently(cluster: Cluster) -> None:
 
 
 @claim("SG-30", source="tcop/backend_startup.c: BackendInitialize()", needs=SIGNALS)
-def test_signals_before_the_packet_wait(cluster: Cluster) -> None:
-    """HUP, USR1 and USR2 do nothing to a child without packet; it serves its client then."""
+def test_child_before_its_packet_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """A child without startup packet survives HUP, USR1, USR2, PIPE, and then serves its client."""
     client = cluster.silent_client()
     before = cluster.since()
     for name in ("HUP", "USR1", "USR2", "PIPE"):
         cluster.signal_child(client.child, Signals[f"SIG{name}"])
-    cluster.expect_still("nobody ends", lambda: len(cluster.children()) == len(before.kids), 0.1)
+    cluster.expect_still("no child exits", lambda: len(cluster.children()) == len(before.kids), 0.1)
     client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     before.expect_undisturbed()
@@ -329,10 +327,10 @@ def test_signals_before_the_packet_wait(cluster: Cluster) -> None:
     [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER],
     ids=str,
 )
-def test_stop_and_continue_are_no_death(cluster: Cluster, kind: Kind) -> None:
-    """A background process that is stopped and continued is the same one as before."""
+def test_stop_and_continue_are_no_exit(cluster: Cluster, kind: Kind) -> None:
+    """A background process that is stopped and continued keeps its pid and is not replaced."""
     before = cluster.since()
-    # At rest, lest it be stopped with a lock that the session needs.
+    # A process that is not idle might hold a lock that the session needs.
     expect_all_idle(cluster, before.kids)
     with Pin(cluster, kind) as pin:
         with cluster.session() as session:
@@ -343,8 +341,8 @@ def test_stop_and_continue_are_no_death(cluster: Cluster, kind: Kind) -> None:
 
 
 @claim("SG-05", "PG-25", source="postmaster.c: PostmasterMain()", needs=[Need.OS_SIGNALS])
-def test_signals_that_the_postmaster_overlooks(cluster: Cluster) -> None:
-    """USR1, USR2, ALRM, PIPE and CHLD by hand do nothing to a postmaster."""
+def test_postmaster_ignores_unexpected_signals(cluster: Cluster) -> None:
+    """The postmaster ignores an unexpected USR1, USR2, ALRM, PIPE, CHLD, TTIN, TTOU or XFSZ."""
     before = cluster.since()
     for name in ("USR1", "USR2", "ALRM", "PIPE", "CHLD", "TTIN", "TTOU", "XFSZ"):
         cluster.signal_postmaster(Signals[f"SIG{name}"])
@@ -357,7 +355,7 @@ def test_signals_that_the_postmaster_overlooks(cluster: Cluster) -> None:
 
 @claim("SG-02", source="postmaster.c: process_pm_reload_request()", needs=[Need.OS_SIGNALS])
 def test_reload_keeps_the_old_rules_if_the_new_ones_are_bad(cluster: Cluster) -> None:
-    """A bad pg_hba.conf is told and not taken; clients come in as before."""
+    """A reload of an invalid pg_hba.conf logs that, keeps the old rules, and admits clients."""
     before = cluster.since()
     path = cluster.write_file("pg_hba.conf", "this is no rule\n")
     cluster.reload()

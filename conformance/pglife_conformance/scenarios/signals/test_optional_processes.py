@@ -1,8 +1,7 @@
-"""Signals to and deaths of processes that not every server has: archiver, walsummarizer,
-walsender, autovacuum worker, parallel worker.
+"""The effect of signals on processes that not every server has.
 
-Source       rules SG-14, SG-16, SG-17, SG-25, SG-31, RP-16, RP-18, RP-22, RP-24, RP-25,
-             AR-01, AR-05, AR-06, WS-02, SM-21; pqsignal() in each process's main.
+Startup process, archiver, walsummarizer, walsender, autovacuum worker, parallel worker.
+Source: pqsignal() in each process's main function.
 """
 
 from __future__ import annotations
@@ -43,26 +42,26 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 
-def outlives(cluster: Cluster, child: Child, names: str) -> None:
-    """It takes these signals and nobody ends."""
+def expect_survives(cluster: Cluster, child: Child, names: str) -> None:
+    """The child survives these signals, and no process exits."""
     before = cluster.since()
     for name in names.split():
         cluster.signal_child(child, signal.Signals[f"SIG{name}"])
         cluster.expect_idle(child)
         before.expect_undisturbed()
-    everybody = {kid.key for kid in before.kids}
+    keys = {kid.key for kid in before.kids}
     cluster.expect_still(
-        "nobody ends", lambda: {kid.key for kid in cluster.children()} == everybody, 0.1
+        "no process exits", lambda: {kid.key for kid in cluster.children()} == keys, 0.1
     )
     before.expect_undisturbed()
 
 
-# Startup process, held at the barrier but not stopped. It has redo before it.
+# Startup process: it waits at the barrier before redo, and is not stopped.
 
 
 @contextlib.contextmanager
 def waiting_startup(cluster: Cluster) -> Iterator[Child]:
-    """A startup process that waits before redo."""
+    """A startup process that waits at the barrier before redo."""
     cluster.start()
     with cluster.session() as session:
         session.query("create table something as select 1")
@@ -77,8 +76,8 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
 
 @claim("SG-10", source="startup.c: StartupProcessMain()", needs=[*SIGNALS, Need.RESTORE_COMMAND])
 @OUT_OF_MODEL
-def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> None:
-    """The startup process takes HUP, INT, USR1, USR2, ALRM and PIPE, and recovery goes on."""
+def test_startup_process_survives_its_harmless_signals(stopped_cluster: Cluster) -> None:
+    """The startup process survives HUP, INT, USR1, USR2, ALRM and PIPE, and finishes recovery."""
     cluster = stopped_cluster
     with waiting_startup(cluster) as child:
         then = cluster.since()
@@ -98,8 +97,8 @@ def test_signals_that_a_startup_process_outlives(stopped_cluster: Cluster) -> No
     needs=[*SIGNALS, Need.RESTORE_COMMAND],
 )
 @OUT_OF_MODEL
-def test_term_ends_a_startup_process_and_with_it_the_server(stopped_cluster: Cluster) -> None:
-    """TERM makes the startup process exit 1 in redo; unasked, that ends the postmaster with 1."""
+def test_term_to_the_startup_process_ends_the_server(stopped_cluster: Cluster) -> None:
+    """The startup process exits 1 at TERM; without a shutdown the postmaster then exits 1 too."""
     cluster = stopped_cluster
     with waiting_startup(cluster) as child:
         then = cluster.since()
@@ -110,7 +109,7 @@ def test_term_ends_a_startup_process_and_with_it_the_server(stopped_cluster: Clu
     assert cluster.pid_file() is None
 
 
-# Archiver. Its restart is throttled to once in ten seconds, so nobody waits for it here.
+# Archiver. It restarts at most once in ten seconds, so no scenario here waits for that.
 
 ARCHIVER_RESTART_S = 10.0
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
@@ -127,19 +126,19 @@ NO_RESTART = {**ARCHIVING, "restart_after_crash": "off"}
 )
 @OUT_OF_MODEL
 @settings(**ARCHIVING)
-def test_signals_that_an_archiver_outlives(cluster: Cluster) -> None:
-    """An archiver takes HUP, INT, USR1, ALRM, PIPE and even TERM, and is there as before."""
+def test_archiver_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """An archiver survives HUP, INT, USR1, ALRM, PIPE and TERM."""
     cluster.expect_complete()
     child = cluster.child(Kind.ARCHIVER)
     assert child.title == "postgres: archiver "
-    outlives(cluster, child, "HUP INT USR1 ALRM PIPE TERM")
+    expect_survives(cluster, child, "HUP INT USR1 ALRM PIPE TERM")
 
 
 @claim("SG-17", "RP-18", "AR-06", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER])
 @OUT_OF_MODEL
 @settings(**ARCHIVING)
-def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster) -> None:
-    """USR2 makes an archiver exit 0: no crash; another comes no sooner than ten seconds later."""
+def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Cluster) -> None:
+    """An archiver exits 0 at USR2: no crash, and no restart for ten seconds after its start."""
     cluster = stopped_cluster
     began = time.monotonic()
     cluster.start()
@@ -148,12 +147,12 @@ def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster)
     cluster.expect_death(victim)
     cluster.signal_postmaster(signal.SIGUSR1)
 
-    def is_late_or_away() -> bool:
-        # Later than the last one was started, that is, and in whole seconds.
+    def is_late_or_absent() -> bool:
+        # The ten seconds begin at the last start, and the postmaster counts whole seconds.
         is_late = time.monotonic() - began >= ARCHIVER_RESTART_S - 1
         return is_late or not cluster.children(Kind.ARCHIVER)
 
-    cluster.expect_still("no archiver", is_late_or_away, 0.3)
+    cluster.expect_still("no archiver", is_late_or_absent, 0.3)
     before.expect_undisturbed(gone=[victim])
 
 
@@ -161,8 +160,8 @@ def test_archiver_ends_at_usr2_and_waits_to_come_again(stopped_cluster: Cluster)
 @OUT_OF_MODEL
 @settings(**NO_RESTART)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
-def test_archiver_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
-    """An archiver that a signal ended, or that exits 2, is a crash and is named."""
+def test_killed_archiver_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
+    """An archiver that is killed, or exits 2, is a crash, and the log line names it."""
     then = cluster.since()
     victim = cluster.signal_child(Kind.ARCHIVER, number)
     killed = number is signal.SIGKILL
@@ -186,8 +185,8 @@ SUMMARIZER = [*SIGNALS, Need.WALSUMMARIZER]
     since=17,
 )
 @OUT_OF_MODEL
-def test_walsummarizer_comes_and_goes_by_reload(cluster: Cluster) -> None:
-    """summarize_wal by reload brings a walsummarizer and sends it away again."""
+def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
+    """A reload with summarize_wal on starts a walsummarizer; one with off ends it."""
     before = cluster.since()
     cluster.reload(summarize_wal="on")
     cluster.expect_complete()
@@ -206,7 +205,7 @@ def test_walsummarizer_comes_and_goes_by_reload(cluster: Cluster) -> None:
 @settings(**SUMMARIZING)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
-    """A walsummarizer exits 0 at INT and TERM, and another comes at once."""
+    """A walsummarizer exits 0 at INT and TERM, and is replaced at once."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
     cluster.expect_death(victim)
@@ -217,17 +216,17 @@ def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> 
 @claim("SG-14", source="walsummarizer.c: WalSummarizerMain()", needs=SUMMARIZER, since=17)
 @OUT_OF_MODEL
 @settings(**SUMMARIZING)
-def test_signals_that_a_walsummarizer_outlives(cluster: Cluster) -> None:
-    """A walsummarizer takes HUP, USR1, USR2, ALRM and PIPE and is there as before."""
-    outlives(cluster, cluster.child(Kind.WALSUMMARIZER), "HUP USR1 USR2 ALRM PIPE")
+def test_walsummarizer_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """A walsummarizer survives HUP, USR1, USR2, ALRM and PIPE."""
+    expect_survives(cluster, cluster.child(Kind.WALSUMMARIZER), "HUP USR1 USR2 ALRM PIPE")
 
 
 @claim("RP-16", "WS-05", source=REAPER, needs=[*SUMMARIZER, Need.CRASH_INJECTION], since=17)
 @OUT_OF_MODEL
 @settings(**SUMMARIZING)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
-def test_walsummarizer_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
-    """A walsummarizer that a signal ended, or that exits 2, is a crash and is named."""
+def test_killed_walsummarizer_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
+    """A walsummarizer that is killed, or exits 2, is a crash, and the log line names it."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
     killed = number is signal.SIGKILL
@@ -241,7 +240,7 @@ WALSENDER = [*SIGNALS, Need.WALSENDER]
 
 
 def walsender(cluster: Cluster) -> Session:
-    """A client that has asked for replication and is idle."""
+    """An idle replication session."""
     session = cluster.session(parameters={"replication": "true"})
     assert session.child.kind is Kind.WALSENDER
     return session
@@ -249,18 +248,18 @@ def walsender(cluster: Cluster) -> Session:
 
 @claim("SG-31", "TI-21", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 @OUT_OF_MODEL
-def test_signals_that_an_idle_walsender_outlives(cluster: Cluster) -> None:
-    """An idle walsender takes HUP, INT, USR1, ALRM and PIPE and is there as before."""
+def test_idle_walsender_survives_its_harmless_signals(cluster: Cluster) -> None:
+    """An idle walsender survives HUP, INT, USR1, ALRM and PIPE, and answers a command."""
     with walsender(cluster) as session:
         assert session.child.title == "postgres: walsender postgres [local] idle"
-        outlives(cluster, session.child, "HUP INT USR1 ALRM PIPE")
+        expect_survives(cluster, session.child, "HUP INT USR1 ALRM PIPE")
         assert session.query("IDENTIFY_SYSTEM")
 
 
 @claim("SG-31", "SE-20", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 @OUT_OF_MODEL
 def test_term_ends_a_walsender(cluster: Cluster) -> None:
-    """TERM ends a walsender with FATAL 57P01 and exit 1, and nobody else notices."""
+    """A walsender ends at TERM after FATAL 57P01, and no other process is disturbed."""
     session = walsender(cluster)
     before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGTERM)
@@ -275,8 +274,8 @@ def test_term_ends_a_walsender(cluster: Cluster) -> None:
 
 @claim("SG-31", "SE-27", "RP-24", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 @OUT_OF_MODEL
-def test_quit_ends_a_walsender_without_a_word(cluster: Cluster) -> None:
-    """QUIT makes a walsender exit 2 without any message: a crash."""
+def test_quit_ends_a_walsender_without_a_message(cluster: Cluster) -> None:
+    """A walsender exits 2 at QUIT without a message, and that is a crash."""
     session = walsender(cluster)
     before = cluster.since()
     victim = cluster.signal_child(session.child, signal.SIGQUIT)
@@ -287,7 +286,7 @@ def test_quit_ends_a_walsender_without_a_word(cluster: Cluster) -> None:
 @claim("RP-24", "SE-27", source=REAPER, needs=[*WALSENDER, Need.CRASH_INJECTION])
 @OUT_OF_MODEL
 def test_killed_walsender_is_a_crash(cluster: Cluster) -> None:
-    """A killed walsender is named like a session, and another one hears nothing of the crash."""
+    """A killed walsender is a crash, and another walsender exits without a message."""
     session, other = walsender(cluster), walsender(cluster)
     before = cluster.since()
     victim = cluster.crash(session.child)
@@ -295,7 +294,7 @@ def test_killed_walsender_is_a_crash(cluster: Cluster) -> None:
     before.expect_crash_restart(killed_line(cluster, victim))
 
 
-# Autovacuum worker, held busy by costs that it must sleep off.
+# Autovacuum worker: a cost delay keeps it busy.
 
 SLOW_TABLE = (
     "create table dead with (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0, "
@@ -308,7 +307,7 @@ VACUUMED = "autovacuum: VACUUM public.dead"
 
 @contextlib.contextmanager
 def autovacuum_worker(cluster: Cluster) -> Iterator[Child]:
-    """A worker that is busy with a table for a long time."""
+    """An autovacuum worker that vacuums one table for a long time."""
     with cluster.session() as session:
         session.query(SLOW_TABLE)
         session.query("delete from dead")
@@ -328,7 +327,7 @@ def _busy_worker(cluster: Cluster, session: Session, other_than: Child | None = 
         kids = cluster.children(Kind.AUTOVACUUM_WORKER)
         return next((kid for kid in kids if kid.pid in pids and kid.key != left_out), None)
 
-    return cluster.wait_for("an autovacuum worker at the table", found, 30.0)
+    return cluster.wait_for("an autovacuum worker on the table", found, 30.0)
 
 
 @claim(
@@ -341,14 +340,14 @@ def _busy_worker(cluster: Cluster, session: Session, other_than: Child | None = 
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
-    """A killed autovacuum worker is named, with what it did as DETAIL."""
+    """A killed autovacuum worker is a crash, and the DETAIL shows what it was running."""
     with autovacuum_worker(cluster) as child:
         assert child.title == "postgres: autovacuum worker postgres"
         then = cluster.since()
         victim = cluster.crash(child)
-    told = then.expect_log(f"PID {victim.pid}[)] was terminated")
-    assert told.message == killed_line(cluster, victim)
-    assert told.detail == f"Failed process was running: {VACUUMED}"
+    record = then.expect_log(f"PID {victim.pid}[)] was terminated")
+    assert record.message == killed_line(cluster, victim)
+    assert record.detail == f"Failed process was running: {VACUUMED}"
     then.expect_log(f"^{TERMINATING}$")
     then.expect_ready()
 
@@ -357,18 +356,18 @@ def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
 @OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_term_ends_an_autovacuum_worker(cluster: Cluster) -> None:
-    """INT cancels an autovacuum worker's table, TERM ends it with FATAL: no crash either way."""
+    """INT cancels a worker's table, TERM ends the worker with FATAL, and neither is a crash."""
     with autovacuum_worker(cluster) as child:
         before = cluster.since()
         cluster.signal_child(child, signal.SIGINT)
-        told = before.expect_line("canceling autovacuum task")
-        assert (told.pid, told.level) == (child.pid, "ERROR")
+        record = before.expect_line("canceling autovacuum task")
+        assert (record.pid, record.level) == (child.pid, "ERROR")
         with cluster.session() as session:
-            # The first one may go on for a while, and tell of the table until it ends.
+            # The first worker may still run, and shows the table until it exits.
             victim = _busy_worker(cluster, session, other_than=child)
         cluster.signal_child(victim, signal.SIGTERM)
-        told = before.expect_line("terminating autovacuum process due to administrator command")
-        assert (told.pid, told.level) == (victim.pid, "FATAL")
+        record = before.expect_line("terminating autovacuum process due to administrator command")
+        assert (record.pid, record.level) == (victim.pid, "FATAL")
         cluster.expect_death(victim)
         workers = [kid for kid in before.kids if kid.kind is Kind.AUTOVACUUM_WORKER]
         before.expect_undisturbed(gone=[*workers, victim])
@@ -379,11 +378,11 @@ def test_term_ends_an_autovacuum_worker(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def parallel_worker(cluster: Cluster) -> Iterator[tuple[Session, Child]]:
-    """A session whose statement one parallel worker runs, and that worker, in the midst of it."""
+    """A session whose statement a parallel worker runs, and that worker while it sleeps."""
     session = run_in_parallel(cluster.session())
     session.send_query("select pg_sleep(60)")
     child = cluster.child(Kind.PARALLEL_WORKER)
-    # Its title comes first. One that still starts cannot tell its leader what ended it.
+    # It has its title before it can send an error to its leader, so wait until it sleeps.
     observer = cluster.session()
     cluster.wait_for(
         "the parallel worker to sleep",
@@ -409,7 +408,7 @@ PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 )
 @OUT_OF_MODEL
 def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
-    """A killed parallel worker is named as the background worker that it is."""
+    """A killed parallel worker is a crash, and the log line names it as a background worker."""
     with parallel_worker(cluster) as (session, child):
         assert child.title == f"postgres: parallel worker for PID {session.backend_pid} "
         before = cluster.since()
@@ -423,19 +422,19 @@ def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
 def test_parallel_worker_that_ends_fails_its_leader(
     cluster: Cluster, number: signal.Signals
 ) -> None:
-    """The leader fails with the worker's error; TERM: 57P01, INT: 57014. No crash."""
+    """The leader's statement fails with 57P01 after TERM, 57014 after INT; neither is a crash."""
     with parallel_worker(cluster) as (session, child):
         before = cluster.since()
         cluster.signal_child(child, number)
-        with pytest.raises(ServerError) as told:
+        with pytest.raises(ServerError) as error:
             session.result()
         if number is signal.SIGTERM:
             text = 'terminating background worker "parallel worker" due to administrator command'
-            assert (told.value.sqlstate, told.value.answer.message) == (ADMIN_SHUTDOWN, text)
+            assert (error.value.sqlstate, error.value.answer.message) == (ADMIN_SHUTDOWN, text)
         else:
-            assert told.value.sqlstate == QUERY_CANCELED
+            assert error.value.sqlstate == QUERY_CANCELED
         cluster.expect_death(child)
         assert session.query("select 1") == [("1",)]
         line = exited_line(cluster, child, 1)
-        cluster.wait_for("its line", lambda: cluster.find_log(f"PID {child.pid}[)] exited"))
+        cluster.wait_for("the exit line", lambda: cluster.find_log(f"PID {child.pid}[)] exited"))
         before.expect_undisturbed(said=[line], gone=[child])

@@ -1,10 +1,8 @@
-"""Who is told what when a shutdown or a crash begins, with every kind of child there.
+"""The first signals of a shutdown or a crash, to every kind of child that a server may have.
 
-All children are stopped, so that what each has been told stays pending (test_06_signals_sent.py
-does the same for the kinds that every server has).
-
-Source       rules SM-02, SM-20, SM-21, TR18-10, TR18-18, TR18-20, TR17-17, CR-02, BG-19, RC-17;
-             postmaster.c: PostmasterStateMachine(), SignalChildren(), TerminateChildren().
+All children are stopped, so the signals stay pending. test_sent_by_the_postmaster.py does the same
+for the kinds that every server has.
+Source: postmaster.c: PostmasterStateMachine(), SignalChildren(), TerminateChildren().
 """
 
 from __future__ import annotations
@@ -42,9 +40,9 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
     BACKGROUND,
     SESSIONS,
-    everybody_stopped,
-    expect_told,
-    told_by_kind,
+    all_children_stopped,
+    expect_each_pending,
+    sent_by_kind,
 )
 
 MACHINE = "postmaster.c: PostmasterStateMachine()"
@@ -71,7 +69,7 @@ STANDBY = [
 ]
 pytestmark = pytest.mark.unmonitored("the model has no such processes")
 
-EVERYBODY = settings(
+EVERY_KIND = settings(
     archive_mode="on",
     archive_command="true",
     autovacuum_naptime="1s",
@@ -86,12 +84,14 @@ TERM_SET = BACKGROUND | {
     Kind.STARTUP,
     Kind.WALRECEIVER,
 }
-"""SM-02 without clients. Neither archiver nor walsender, checkpointer, io worker."""
+"""SM-02 without clients. Archiver, walsender, checkpointer and io worker are not in the set."""
 
 
 def is_settled(cluster: Cluster, silent: int) -> bool:
-    """Nobody has an order that he has not taken, and no autovacuum worker comes or goes but the
-    busy one; one without title might be such a worker, or one of so many silent clients' own."""
+    """No child has a pending signal, and the busy autovacuum worker is the only one.
+
+    A child without a title may be an autovacuum worker, or belong to one of the silent clients.
+    """
     kids = cluster.children()
     kinds = Counter(kid.kind for kid in kids)
     return (
@@ -102,33 +102,36 @@ def is_settled(cluster: Cluster, silent: int) -> bool:
 
 
 def stop_launcher(cluster: Cluster, silent: int) -> Pin:
-    """The first to be stopped, at a good moment: it is told USR2 of each worker that comes or goes,
-    and the reload that went before must not be pending any more."""
+    """Stop the autovacuum launcher first, while it has no pending signal.
+
+    A worker sends it USR2 when it starts and when it exits. The HUP of an earlier reload must
+    not be pending.
+    """
 
     def stopped() -> Pin | None:
         if not is_settled(cluster, silent):
             return None
         pin = Pin(cluster, Kind.AUTOVACUUM_LAUNCHER)
-        # Whoever it has asked for before has then been forked.
+        # An idle postmaster has forked every worker that the launcher requested before.
         wait_for_rest(cluster)
         if is_settled(cluster, silent):
             return pin
         pin.release()
         return None
 
-    return cluster.wait_for("a moment to stop everybody", stopped, deadlines.START_LIMIT)
+    return cluster.wait_for("an idle launcher stopped", stopped, deadlines.START_LIMIT)
 
 
 @contextlib.contextmanager
-def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
-    """A primary with every kind of child of its own, all stopped."""
+def every_kind_stopped(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
+    """Stop all children of a primary that has every kind of child."""
     wanted = {*BACKGROUND, Kind.ARCHIVER, Kind.WALSENDER, Kind.AUTOVACUUM_WORKER}
     if cluster.target.version.major >= 17:
         cluster.reload(summarize_wal="on")
         wanted.add(Kind.WALSUMMARIZER)
     with contextlib.ExitStack() as stack:
         with autovacuum_worker(cluster):
-            # Its session has gone when it is stopped; the worker is busy for a long time.
+            # The session must exit before the children are stopped. The worker stays busy.
             pass
         walsender(cluster)
         if clients:
@@ -136,7 +139,7 @@ def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
             cluster.silent_client()
             wanted |= {Kind.PARALLEL_WORKER, *SESSIONS}
         cluster.wait_for(
-            "the whole house",
+            "a child of each kind",
             lambda: (
                 {kid.kind for kid in cluster.children()} >= wanted
                 and len(cluster.children(Kind.CLIENT_BACKEND)) == clients
@@ -159,56 +162,54 @@ def full_house(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
     source=MACHINE,
     needs=PRIMARY,
 )
-@EVERYBODY
+@EVERY_KIND
 @pytest.mark.parametrize("mode", [FAST, SMART])
-def test_ordered_shutdown_tells_the_term_set_of_a_full_house(
-    cluster: Cluster, mode: ShutdownMode
-) -> None:
-    """TERM to autovacuum worker, parallel worker, summarizer; not to archiver and walsender."""
-    with full_house(cluster, clients=mode is FAST) as pins:
+def test_ordered_shutdown_sends_term_to_the_term_set(cluster: Cluster, mode: ShutdownMode) -> None:
+    """An ordered shutdown first sends TERM to the term set, not to archiver and walsender."""
+    with every_kind_stopped(cluster, clients=mode is FAST) as pins:
         cluster.request_shutdown(mode)
-        told = TERM_SET | SESSIONS
-        expect_told(cluster, told_by_kind(pins, signal.SIGTERM, told))
+        kinds = TERM_SET | SESSIONS
+        expect_each_pending(cluster, sent_by_kind(pins, signal.SIGTERM, kinds))
     cluster.expect_exit(code=0)
 
 
 @claim("TR18-18", "TR17-15", "SH-09", source=TERMINATE, needs=PRIMARY)
-@EVERYBODY
-def test_immediate_shutdown_tells_a_full_house_to_quit(cluster: Cluster) -> None:
-    """QUIT to everybody but the logger, archiver and walsender included."""
-    with full_house(cluster, clients=True) as pins:
+@EVERY_KIND
+def test_immediate_shutdown_sends_quit_to_every_kind(cluster: Cluster) -> None:
+    """An immediate shutdown sends QUIT to all but the logger, also to archiver and walsender."""
+    with every_kind_stopped(cluster, clients=True) as pins:
         cluster.request_shutdown(IMMEDIATE)
-        expect_told(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
+        expect_each_pending(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
     cluster.expect_exit(code=0)
 
 
 @claim("CR-02", "TR18-10", source=FATAL, needs=[*PRIMARY, Need.CRASH_INJECTION])
-@EVERYBODY
-def test_crash_tells_a_full_house_to_quit(cluster: Cluster) -> None:
-    """QUIT to everybody but the logger, archiver and walsender included."""
+@EVERY_KIND
+def test_crash_sends_quit_to_every_kind(cluster: Cluster) -> None:
+    """After a crash QUIT is sent to all but the logger, also to archiver and walsender."""
     then = cluster.since()
-    with full_house(cluster, clients=True) as pins:
+    with every_kind_stopped(cluster, clients=True) as pins:
         victim = cluster.crash(Kind.WALWRITER)
         then.expect_log(f"^{TERMINATING}$")
         others = [pin.child for pin in pins if pin.child.key != victim.key]
-        expect_told(cluster, {child: {signal.SIGQUIT} for child in others})
-    # Not expect_ready(): an archiver comes no sooner than ten seconds after the last.
+        expect_each_pending(cluster, {child: {signal.SIGQUIT} for child in others})
+    # Not expect_ready(): an archiver starts at the earliest ten seconds after the last one.
     then.expect_log(f"^{READY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     stop(cluster)
 
 
-# A standby.
+# The same on a standby.
 
 
 @pytest.fixture
 def pair(make_cluster: MakeCluster) -> Pair:
-    """A hot standby with everybody that it can have."""
+    """A hot standby with every kind of child that a standby may have."""
     return start_pair(make_cluster, slotsync=True, summarize=True, **ARCHIVES_ALWAYS)
 
 
 @contextlib.contextmanager
 def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
-    """Everybody of a hot standby, stopped."""
+    """Stop all children of a hot standby."""
     standby = pair.standby
     wanted = {
         Kind.STARTUP,
@@ -231,22 +232,24 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
         describe=standby.watcher.summary,
     )
     standby.wait_for(
-        "all orders taken", lambda: not any(pending_signals(kid) for kid in standby.children())
+        "no pending signal", lambda: not any(pending_signals(kid) for kid in standby.children())
     )
-    with everybody_stopped(standby) as pins:
+    with all_children_stopped(standby) as pins:
         yield pins
 
 
 @claim("SM-02", "TR18-20", "TR18-16", "TR18-14", "TR18-19", "RC-17", source=MACHINE, needs=STANDBY)
 @pytest.mark.parametrize("mode", [FAST, SMART])
-def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: ShutdownMode) -> None:
-    """TERM to startup, walreceiver, slotsync worker, summarizer; not to archiver and walsender."""
+def test_ordered_shutdown_sends_term_to_the_set_of_a_standby(
+    pair: Pair, mode: ShutdownMode
+) -> None:
+    """An ordered shutdown of a standby first sends TERM to the startup process and the term set."""
     standby = pair.standby
     then = standby.since()
     with standby_stopped(pair, clients=mode is FAST) as pins:
         standby.request_shutdown(mode)
-        told = TERM_SET | SESSIONS
-        expect_told(standby, told_by_kind(pins, signal.SIGTERM, told))
+        kinds = TERM_SET | SESSIONS
+        expect_each_pending(standby, sent_by_kind(pins, signal.SIGTERM, kinds))
         aborting = then.find_log("^aborting any active transactions$")
         assert (aborting is not None) == (mode is FAST)
     standby.expect_exit(code=0)
@@ -254,23 +257,23 @@ def test_ordered_shutdown_tells_the_term_set_of_a_standby(pair: Pair, mode: Shut
 
 
 @claim("TR18-18", "TR17-15", source=TERMINATE, needs=STANDBY)
-def test_immediate_shutdown_tells_a_standby_to_quit(pair: Pair) -> None:
-    """QUIT to everybody of a standby."""
+def test_immediate_shutdown_sends_quit_to_every_kind_of_a_standby(pair: Pair) -> None:
+    """An immediate shutdown of a standby sends QUIT to all its children."""
     with standby_stopped(pair, clients=True) as pins:
         pair.standby.request_shutdown(IMMEDIATE)
-        expect_told(pair.standby, {pin.child: {signal.SIGQUIT} for pin in pins})
+        expect_each_pending(pair.standby, {pin.child: {signal.SIGQUIT} for pin in pins})
     pair.standby.expect_exit(code=0)
 
 
 @claim("CR-02", "TR18-10", "CR-27", source=FATAL, needs=[*STANDBY, Need.CRASH_INJECTION])
-def test_crash_tells_a_standby_to_quit(pair: Pair) -> None:
-    """QUIT to everybody of a standby, and then it starts anew as a standby."""
+def test_crash_sends_quit_to_every_kind_of_a_standby(pair: Pair) -> None:
+    """After a crash a standby sends QUIT to all its children, and restarts as a standby."""
     standby = pair.standby
     then = standby.since()
     with standby_stopped(pair, clients=True) as pins:
         victim = standby.crash(Kind.BACKGROUND_WRITER)
         then.expect_log(f"^{TERMINATING}$")
         others = [pin.child for pin in pins if pin.child.key != victim.key]
-        expect_told(standby, {child: {signal.SIGQUIT} for child in others})
+        expect_each_pending(standby, {child: {signal.SIGQUIT} for child in others})
     then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
     stop(standby)

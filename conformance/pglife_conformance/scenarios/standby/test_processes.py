@@ -44,7 +44,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_each_pending
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
@@ -388,7 +388,7 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
         session.query("select pg_create_restore_point('here')")
         session.query("create table something ()")
     then.expect_line("shutdown at recovery target", deadlines.START_LIMIT)
-    expect_told(standby, {pin.child: {signal.SIGTERM} for pin in pins})
+    expect_each_pending(standby, {pin.child: {signal.SIGTERM} for pin in pins})
     assert [(r.level, r.message) for r in then.postmaster_records()] == [
         ("LOG", "shutdown at recovery target")
     ]

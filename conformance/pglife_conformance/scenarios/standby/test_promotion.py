@@ -14,7 +14,7 @@ from pglife_conformance.hold.pin import Pin
 from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_told
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_each_pending
 
 SOURCE = "postmaster.c: process_pm_pmsignal()"
 
@@ -61,7 +61,7 @@ def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
     cluster.start(wait=False)
     with Pin(cluster, barrier.wait_for_startup(then)) as pin:
         promote(cluster)
-        expect_told(cluster, {pin.child: {signal.SIGUSR2}})
+        expect_each_pending(cluster, {pin.child: {signal.SIGUSR2}})
         assert (cluster.data / "promote").exists()
         barrier.open()
     then.expect_ready()

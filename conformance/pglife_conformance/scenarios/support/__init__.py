@@ -1,1 +1,1 @@
-"""What several folders of scenarios share."""
+"""Functions that several folders of scenarios share."""

@@ -1,4 +1,4 @@
-"""A server with every background process, and how often each has run."""
+"""A server with every background process, and how often each process has run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pglife_conformance.cluster.cluster import Cluster
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
 
 
-def start_with_everybody(cluster: Cluster, **more: object) -> None:
-    """A server with every background process that a primary may have."""
+def start_with_all_processes(cluster: Cluster, **more: object) -> None:
+    """Start a server with every background process that a primary may have."""
     cluster.configure(logging_collector="on", **ARCHIVING, **more)
     if Need.WALSUMMARIZER in cluster.target.capabilities:
         cluster.configure(summarize_wal="on")
@@ -19,7 +19,7 @@ def start_with_everybody(cluster: Cluster, **more: object) -> None:
 
 
 def run_counts(pid: int) -> tuple[int, int]:
-    """How often it has gone to sleep, and what processor time it has used (ticks)."""
+    """How often the process has slept, and its processor time in ticks."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

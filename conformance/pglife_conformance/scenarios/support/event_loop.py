@@ -1,4 +1,4 @@
-"""Whether the postmaster sleeps or spins, and what it logs of the exit of a child."""
+"""Whether the postmaster sleeps or spins, and its log lines about the exit of a child."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 
 WATCHED_S = 0.4
 MAY_USE = 0.6
-"""The share of a time that an idle postmaster may be awake; one that spins is always awake."""
+"""An idle postmaster may be awake for this share of the time; a spinning one always is."""
 
 
 ITERATION_S = 0.03
@@ -29,13 +29,13 @@ class Awake:
 
     @classmethod
     def of(cls, cluster: Cluster) -> Awake:
-        """Since its start."""
+        """The times of this postmaster since its start."""
         with open(f"/proc/{cluster.pid}/schedstat", encoding="ascii") as file:
             ran, waited = (int(word) for word in file.read().split()[:2])
         return cls(ran / 1e9, waited / 1e9)
 
     def has_spun(self, since: Awake, allowed_s: float) -> bool:
-        """Whether it was awake for longer than this, and not only for lack of a processor."""
+        """Whether the postmaster was awake for longer than this and has used the processor."""
         ran, waited = self.ran_s - since.ran_s, self.waited_s - since.waited_s
         return ran > ITERATION_S and ran + waited > allowed_s
 
@@ -53,7 +53,7 @@ def expect_asleep(cluster: Cluster) -> None:
 
 
 def exit_lines(cluster: Cluster, pid: int, since: Since) -> list[tuple[str, str]]:
-    """What the postmaster has logged about this child: level and message."""
+    """Level and message of the postmaster's log lines about this child."""
     records = (r for r in since.log() if r.pid == cluster.pid)
     return [
         (re.sub(r"^DEBUG\d?$", "DEBUG", r.level), r.message)

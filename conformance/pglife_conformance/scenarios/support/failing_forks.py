@@ -1,4 +1,4 @@
-"""A server that runs without a checkpointer because forks fail, and children without a parent."""
+"""A server without a checkpointer because forks fail, and children that were not reaped."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pglife_conformance.pytest.claims import settings
 
 CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 COUNTED = [*CRASH, Need.COUNTED_PROCESSES]
-GATED = [*COUNTED, Need.STARTUP_BARRIER]
+AT_BARRIER = [*COUNTED, Need.STARTUP_BARRIER]
 
 NO_STARTUP = 'could not fork "?startup"? process: '
 NO_CHECKPOINTER = 'could not fork "?checkpointer"? process: '
 
 QUIET = settings(autovacuum=False, max_logical_replication_workers=0)
-"""No process starts by itself, so that the number of children is known."""
+"""The launchers do not run, so the number of children is known."""
 
 
 def io_workers(cluster: Cluster) -> int:
@@ -34,7 +34,7 @@ def io_workers(cluster: Cluster) -> int:
 
 
 class Orphans:
-    """Children whose postmaster has ended before it has reaped them; this process adopts them."""
+    """Children whose postmaster exited without reaping them; this process adopts them."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -42,14 +42,14 @@ class Orphans:
         self.found: list[int] = []
 
     def expect_none(self) -> None:
-        """The postmaster has left no child; any that it has left is waited for and reaped."""
+        """The postmaster has reaped all its children; any orphan is waited for and reaped here."""
         left = set(children_of(os.getpid())) - self._others - self._cluster.watcher.postmaster_pids
         self.found[:] = sorted(left)
         for pid in self.found:
             self._cluster.wait_for(f"the end of orphan {pid}", partial(_is_reaped, pid))
         if left:
             raise self._cluster.watcher.failure(
-                "a postmaster that has waited for all its children", f"it has left {self.found}"
+                "a postmaster that has waited for all its children", f"orphans {self.found}"
             )
 
 
@@ -60,11 +60,10 @@ def _is_reaped(pid: int) -> bool:
 
 
 def open_without_checkpointer(cluster: Cluster) -> None:
-    """Bring the server into PM_RUN after a crash with io workers alone: no fork since that of the
-    startup process has succeeded, and FatalError is false again.
+    """Bring the server into PM_RUN after a crash with io workers only, and FatalError false.
 
-    The crash is one of a first start, before anything was written: there is nothing to recover, and
-    the startup process needs no checkpointer at its end.
+    Every fork after that of the startup process has failed. The crash is in a first start, before
+    any write: there is nothing to recover, so the startup process needs no checkpointer.
     """
     barrier = StartupBarrier(cluster)
     cluster.start(wait=False)
@@ -85,5 +84,5 @@ def open_without_checkpointer(cluster: Cluster) -> None:
         "no child but io workers",
         lambda: all(kid.kind is Kind.IO_WORKER for kid in cluster.watcher.kids),
     )
-    # Not amid its vain attempts to fork: one of them would succeed where room is made now.
+    # While the postmaster still tries to fork, a raised limit would let a fork succeed.
     cluster.expect_idle(cluster)

@@ -31,31 +31,31 @@ def parallel_session(cluster: Cluster) -> Session:
 
 
 def workers_launched(session: Session) -> str:
-    """How many workers the plan of a statement was run by."""
+    """The line of the plan about the number of workers launched."""
     rows = session.query("explain (analyze, costs off, timing off, summary off) select 1")
     lines = [(row[0] or "").strip() for row in rows]
     return next(line for line in lines if line.startswith("Workers Launched"))
 
 
 def expect_a_worker(cluster: Cluster, session: Session) -> None:
-    """A statement gets its worker.
+    """A statement gets a parallel worker.
 
-    Perhaps not the first one: a leader may see that its worker has ended a moment before the
-    postmaster gives its slot back (bgworker.c: ReportBackgroundWorkerExit()).
+    The first statement may get none: a leader may see the exit of its worker a moment before the
+    postmaster releases its slot (bgworker.c: ReportBackgroundWorkerExit()).
     """
     cluster.wait_for("a parallel worker", lambda: workers_launched(session) == ONE)
 
 
-def expect_place_given_back(cluster: Cluster) -> None:
-    """The last worker is gone, and the postmaster has done with it."""
+def expect_slot_released(cluster: Cluster) -> None:
+    """The last parallel worker has exited, and the postmaster has released its slot."""
     cluster.expect_count(Kind.PARALLEL_WORKER, 0)
     cluster.expect_idle()
 
 
 def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:
-    """Of parallel workers there is one at a time, and there is no second one."""
+    """The server runs one parallel worker at a time, and no second one."""
     expect_a_worker(cluster, session)
-    expect_place_given_back(cluster)
+    expect_slot_released(cluster)
     with parallel_session(cluster) as busy:
         busy.send_query("select pg_sleep(60)")
         cluster.child(Kind.PARALLEL_WORKER)
@@ -67,13 +67,13 @@ def expect_one_and_no_other(cluster: Cluster, session: Session) -> None:
 
 
 def make_table(session: Session) -> None:
-    """A table that is worth four workers."""
+    """Create a table for which the planner chooses four workers."""
     session.query("create table something as select * from generate_series(1, 1000)")
     session.query(f"alter table something set (parallel_workers = {PLANNED})")
 
 
 def launched(session: Session) -> int:
-    """How many workers a parallel statement got of the four that it wanted."""
+    """How many of the four planned workers a statement got."""
     plan = session.query("explain (analyze, timing off) select count(*) from something")
     text = "\n".join(row[0] or "" for row in plan)
     assert f"Workers Planned: {PLANNED}\n" in text

@@ -1,6 +1,6 @@
-"""A reload that every process obeys at once, seen by the complaint that each one logs.
+"""A reload with an invalid line: each process that reads the file logs one complaint.
 
-Source: SG-02; guc.c: ProcessConfigFile().
+Source: guc.c: ProcessConfigFile().
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _QUIET_S = 0.3
 
 
 def expect_each_to_reload(cluster: Cluster, twice: Iterable[int] = ()) -> None:
-    """At each of two reloads every child reads the file once, and not again when it is woken.
+    """At each of two reloads every child reads the file once, and SIGUSR1 causes no second read.
 
     Args:
         cluster: the cluster.
@@ -41,7 +41,7 @@ def _expect_complaints(cluster: Cluster, wanted: Counter[int]) -> None:
         return found() == wanted
 
     cluster.wait_for("a line of each process", all_found, describe=lambda: str(found()))
-    # SIGUSR1 only wakes a process, and it looks at what it has pending; but a logger rotates files.
+    # SIGUSR1 wakes a process, which then checks its pending flags. A logger would rotate its file.
     for child in cluster.children():
         if child.kind is not Kind.LOGGER:
             cluster.signal_child(child, signal.SIGUSR1)

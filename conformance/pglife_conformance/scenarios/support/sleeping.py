@@ -1,4 +1,4 @@
-"""Waiting until a process sleeps for an exact time, and stopping it in that sleep."""
+"""Wait until a process sleeps for an exact time, and stop it in that sleep."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.observation.sleeping import sleep_ms
 
-SLEEP_COMES_WITHIN_S = 30.0
+SLEEP_LIMIT_S = 30.0
 
 
-"""Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
+"""Fifty iterations of a walwriter, each of which may take longer on a loaded machine."""
 
 
 def expect_sleep(cluster: Cluster, who: str, pid: int, ms: int) -> None:
-    """Somebody sleeps, sooner or later, for exactly so long."""
+    """The process sleeps, sooner or later, for exactly this time."""
     cluster.expect_sleep(pid, ms)
 
 
 @contextlib.contextmanager
 def pinned_asleep(cluster: Cluster, child: Child, ms: int) -> Iterator[None]:
-    """Hold a child in a sleep of exactly this length; nobody has woken it yet.
+    """Stop a child in a sleep of exactly this length, before any process has woken it.
 
-    One that wakes before it is stopped is tried again. A woken one is runnable from the moment
-    that its latch is set, and so it is not taken for one that sleeps.
+    If the child wakes before it is stopped, this tries again. A child whose latch is set is
+    runnable, so it does not count as asleep.
     """
     while True:
-        cluster.expect_sleep(child, ms, SLEEP_COMES_WITHIN_S)
+        cluster.expect_sleep(child, ms, SLEEP_LIMIT_S)
         with Pin(cluster, child):
             if sleep_ms(child.pid) == ms and not was_woken(child.pid):
                 yield

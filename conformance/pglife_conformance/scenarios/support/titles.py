@@ -9,7 +9,7 @@ HEAD = "postgres: postgres postgres [local] "
 
 
 def expect_title(cluster: Cluster, session: Session, activity: str) -> None:
-    """The session's title shows this, sooner or later."""
+    """The session's title shows this activity, sooner or later."""
     cluster.wait_for(
         f"the activity {activity!r}",
         lambda: session.child.title == HEAD + activity,

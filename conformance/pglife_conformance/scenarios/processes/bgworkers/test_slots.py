@@ -25,7 +25,7 @@ from pglife_conformance.scenarios.processes.parallel.test_parallel_workers impor
 from pglife_conformance.scenarios.support.parallel_workers import (
     expect_a_worker,
     expect_one_and_no_other,
-    expect_place_given_back,
+    expect_slot_released,
     parallel_session,
 )
 
@@ -102,7 +102,7 @@ def test_leader_that_exits_keeps_other_notifications(cluster: Cluster) -> None:
     with leader_without_timer(cluster) as leader, cluster.session() as observer:
         other = parallel_session(cluster)
         expect_a_worker(cluster, other)
-        expect_place_given_back(cluster)
+        expect_slot_released(cluster)
         leader.send_query("select pg_sleep(60)")
         child, worker = leader.child, cluster.child(Kind.PARALLEL_WORKER)
         expect_asleep(cluster, observer, worker)
