@@ -79,7 +79,7 @@ def test_functions_are_short() -> None:
 
 
 def test_dependencies_point_one_way() -> None:
-    """Two tellings of the story stay two: the server knows neither spec nor suite."""
+    """The server imports neither spec nor suite: their agreement must prove something."""
     forbidden = {
         "pglife_spec": {"pglife_impl", "pglife_conformance"},
         "pglife_impl": {"pglife_spec", "pglife_conformance"},
@@ -171,7 +171,7 @@ def sleeps(tree: ast.AST) -> set[int]:
     }
 
 
-def test_nobody_sleeps_for_luck() -> None:
+def test_no_module_sleeps_for_luck() -> None:
     """Waits are for evidence, with a deadline: a pause stands only in a loop that looks again."""
     wrong = []
     for path in modules("pglife_conformance"):

@@ -83,7 +83,7 @@ class SignalChild:
 
 @dataclass(frozen=True)
 class SignalPostmaster:
-    """The postmaster is sent a signal that is none of the requests above."""
+    """The postmaster receives a signal other than the requests above."""
 
     number: signal.Signals
 

@@ -26,7 +26,7 @@ def test_versions(since: int, until: int, major: int, reason: str | None) -> Non
     assert made.version_reason(major) == reason
 
 
-def test_the_difference_is_told() -> None:
+def test_the_difference_is_reported() -> None:
     made = Claim(rules=("X-1",), source="", since=18, why="not before")
     assert made.version_reason(15) == "X-1 holds since 18: not before"
 

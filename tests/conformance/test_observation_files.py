@@ -17,7 +17,7 @@ def test_a_file_is_read_to_its_end(tmp_path: Path, size: int) -> None:
     assert read_whole(str(path)) == path.read_bytes()
 
 
-def test_reading_begins_where_it_is_told_to(tmp_path: Path) -> None:
+def test_reading_begins_at_the_given_offset(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"old\nnew\n")
     assert read_whole(str(path), 4) == b"new\n"

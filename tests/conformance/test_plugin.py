@@ -192,7 +192,7 @@ import pglife_conformance.cluster.teardown
 pglife_conformance.cluster.teardown.CLEANUP_LIMIT = 0.2
 @claim("A-1", source="here")
 def test_leaves(cluster):
-    """Somebody stays in the data directory."""
+    """A process stays in the data directory."""
     subprocess.Popen(["sleep", "50"], cwd=cluster.data)
     # One that has to be killed at the end may leave what it likes.
     cluster.request_shutdown(FAST)
@@ -264,8 +264,8 @@ def test_ctrl_c_leaves_nothing(runner: Runner) -> None:
         wait_for_ready(process)
         assert processes_in(runner.directory)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 2, told
+        output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 2, output
     assert processes_in(runner.directory) == []
     assert runner.registry() == []
 
@@ -329,12 +329,12 @@ def test_a_target_that_fails_its_self_test_is_one_line(runner: Runner, workers: 
     (programs / "postgres").chmod(0o755)
     runner.write(PASSING)
     done = runner.run(*workers, target=str(programs))
-    told = done.stdout + done.stderr
-    assert done.returncode == USAGE_ERROR, told
-    assert f"self-test of target {programs} (postgres (PostgreSQL) " in told
-    assert "no such luck" not in told or "expected" in told
-    assert "Traceback" not in told
-    assert "PASS 1" not in told
+    output = done.stdout + done.stderr
+    assert done.returncode == USAGE_ERROR, output
+    assert f"self-test of target {programs} (postgres (PostgreSQL) " in output
+    assert "no such luck" not in output or "expected" in output
+    assert "Traceback" not in output
+    assert "PASS 1" not in output
 
 
 CLASHING = """

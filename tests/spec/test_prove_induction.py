@@ -181,7 +181,7 @@ def test_a_lemma_reads_as_it_is_written(text):
     assert WORDS.show(AS_TEXT[text]) == text
 
 
-@pytest.mark.parametrize("line", ["nobody = 0 -> false", "writer = AWAY", "clients"])
+@pytest.mark.parametrize("line", ["unknown = 0 -> false", "writer = AWAY", "clients"])
 def test_a_line_that_is_no_lemma_is_refused(line):
     with pytest.raises(LanguageError):
         WORDS.parse(line)

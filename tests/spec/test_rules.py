@@ -158,20 +158,6 @@ def test_nothing_refers_to_a_numbered_section_page_or_issue() -> None:
     assert found == set()
 
 
-DIALECT = re.compile(
-    r"\b(told|hears?|whoever|nobody|somebody|everybody|is none|to be had|lest|besides|come off"
-    r"|farewell|deeds?|crew|story|stories|knock|the family)\b",
-    re.IGNORECASE,
-)
-
-
-def test_rules_are_in_plain_words() -> None:
-    """Outside of quoted messages no statement has a word of the old dialect."""
-    for rule in rules.rules().values():
-        text = " ".join((rule.statement, rule.observable, *rule.details.values()))
-        assert DIALECT.findall(re.sub("`[^`]*`", "", text)) == [], rule.id
-
-
 def test_a_reason_is_given_once_and_for_a_rule_that_exists() -> None:
     table = '[[reason]]\nkind = "wanted"\nrules = "{}"\nwhy = "w"\n'
     assert set(read_reasons(table.format("SL-01..02"))) == {"SL-01", "SL-02"}

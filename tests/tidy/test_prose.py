@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,33 +77,10 @@ def test_the_lint_finds_words(line: str, words: list[str]) -> None:
     assert [word for _, word in banned(line)] == words
 
 
-BACKLOG: dict[str, int] = tomllib.loads(
-    Path(__file__).with_name("prose_backlog.toml").read_text(encoding="utf-8")
-)
-"""How many such words each folder still has. A number may only go down; a new folder has none."""
-
-
-def area(path: Path) -> str:
-    """The folder under which the backlog counts a file."""
-    return "/".join(path.parent.parts[:4]) or "."
-
-
-def test_banned_words_become_fewer() -> None:
-    found: dict[str, list[str]] = {}
-    for path in pages():
-        for number, word in banned((ROOT / path).read_text(encoding="utf-8")):
-            line = f"{path}:{number}: {word!r}: write {BANNED[word]}"
-            found.setdefault(area(path), []).append(line)
+def test_prose_is_plain() -> None:
     wrong = [
-        f"{where} has {len(lines)}, and may have {BACKLOG.get(where, 0)}:\n" + "\n".join(lines)
-        for where, lines in found.items()
-        if len(lines) > BACKLOG.get(where, 0)
+        f"{path}:{number}: {word!r}: write {BANNED[word]}"
+        for path in pages()
+        for number, word in banned((ROOT / path).read_text(encoding="utf-8"))
     ]
     assert not wrong, "\n".join(wrong)
-
-
-def test_the_backlog_is_not_longer_than_the_tree() -> None:
-    counts: dict[str, int] = {}
-    for path in pages():
-        counts[area(path)] = counts.get(area(path), 0) + len(banned((ROOT / path).read_text()))
-    assert {where: n for where, n in BACKLOG.items() if n > counts.get(where, 0)} == {}

@@ -55,7 +55,7 @@ def _crash(server: HeldServer, action: Action) -> None:
         )
         return
     if not found:
-        raise Inconclusive(f"a {kind} to kill", "there is none")
+        raise Inconclusive(f"a {kind} to kill", "no such child")
     server.cluster.crash(found[-1])
 
 
@@ -90,7 +90,7 @@ def _limit(room: int | None) -> Force:
 def _client_leaves(server: HeldServer, _action: Action) -> None:
     """The client sends Terminate; its backend may have been stopped."""
     if not server.sessions:
-        raise Inconclusive("a session that closes", "there is none")
+        raise Inconclusive("a session that closes", "no session")
     session = server.sessions.pop()
     child = session.child
     server.continue_child(child)

@@ -102,7 +102,7 @@ class HeldServer:
         Of io workers it is the highest, which is least likely to have work.
 
         Raises:
-            Inconclusive: if there is none.
+            Inconclusive: no such child exists.
         """
         found = self.cluster.children(SHOWN_KIND[kind])
         fitting = [kid for kid in found if self._fits(kid, orders)]

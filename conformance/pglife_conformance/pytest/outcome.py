@@ -54,7 +54,7 @@ def conclude_failure(item: pytest.Item, problem: BaseException) -> None:
 
 
 def unlike_known_defects(item: pytest.Item, problem: BaseException) -> list[str]:
-    """Why a failure is none of the known defects of this target, one line each."""
+    """Why a failure is not a known defect of this target, one line each."""
     claim = claim_of(item)
     if claim is None:
         return []

@@ -145,9 +145,9 @@ def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """End the whole run when a worker of xdist has found the target unfit."""
     if hasattr(report, "node") and report.when == "setup" and report.failed:
-        told = str(report.longrepr)
-        if told.startswith("self-test of target"):
-            pytest.exit(told, returncode=pytest.ExitCode.USAGE_ERROR)
+        reason = str(report.longrepr)
+        if reason.startswith("self-test of target"):
+            pytest.exit(reason, returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -234,10 +234,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from pglife_conformance.reports.verdicts import summary_lines
 
     names = "s" in terminalreporter.reportchars
-    told = [dict(r.user_properties).get("trace") for r in reports if _is_test(r)]
+    traces = [dict(r.user_properties).get("trace") for r in reports if _is_test(r)]
     left_out: dict[str, str] = config.stash[_LEFT_OUT]
     lines = summary_lines(reports, left_out, names=names)
-    lines += [str(line) for line in told if line is not None]
+    lines += [str(line) for line in traces if line is not None]
     state = _state_if_any(config)
     if state is not None and state.keep_clusters:
         lines.append(f"clusters kept in {state.run.place}")

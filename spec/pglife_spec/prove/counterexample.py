@@ -164,7 +164,9 @@ def _initial(
     claim = failure.obligation.claim
     kept = next(inv.holds for inv in proof.kept if inv.name == claim)
     if not is_initial(proof.machine, state, params) or holds(kept, state, params):
-        raise EvaluatorsDisagreeError(f"the initial state found against {claim} is none: {state}")
+        raise EvaluatorsDisagreeError(
+            f"the state found against {claim} is no initial state: {state}"
+        )
     about = names_in(kept)
     relevant = frozenset(about & set(state))
     return Counterexample(claim, INIT, params, state, state, (), relevant)

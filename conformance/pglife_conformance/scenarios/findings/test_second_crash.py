@@ -150,7 +150,7 @@ def test_crash_while_a_crashed_server_starts_up(cluster: Cluster, kind: Kind) ->
 
 
 def expect_crash_is_handled(cluster: Cluster, then: Since) -> None:
-    """The postmaster has told its children to quit."""
+    """Wait until the postmaster has signalled its children to quit."""
     if then.find_log(f"^{TERMINATING}$") is not None:
         return
     # A successor is recognized when it has set its title.

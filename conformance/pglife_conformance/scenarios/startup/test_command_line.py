@@ -176,7 +176,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     cluster.start()
     with cluster.session() as session:
-        session.query("create role somebody login")
+        session.query("create role guest login")
     cluster.request_shutdown(FAST)
     cluster.expect_exit(code=0)
     cluster.start(wait=False, args=("-b",))
@@ -184,7 +184,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     cluster.expect_log(f"^{READY_LINE}$")
     cluster.child(Kind.WALWRITER)
     with cluster.session():
-        refusal = cluster.refusal_of_new_client(user="somebody")
+        refusal = cluster.refusal_of_new_client(user="guest")
         assert refusal.sqlstate == "42501"
         assert refusal.message == "must be superuser to connect in binary upgrade mode"
         launchers = {Kind.AUTOVACUUM_LAUNCHER}

@@ -36,5 +36,5 @@ def test_the_server_follows_the_trace(
         pytest.skip(f"{script.name} is of version {script.version}, the target is {target.version}")
     # Only now: who skips needs no template and no self-test.
     make_cluster: MakeCluster = request.getfixturevalue("make_cluster")
-    told = play(script, make_cluster(**settings_of(script)))
-    request.node.user_properties.append(("trace", f"{script.name}: {'; '.join(told)}"))
+    differences = play(script, make_cluster(**settings_of(script)))
+    request.node.user_properties.append(("trace", f"{script.name}: {'; '.join(differences)}"))

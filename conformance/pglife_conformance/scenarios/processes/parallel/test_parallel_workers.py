@@ -124,8 +124,8 @@ CONNECT = "bgworker.c: BackgroundWorkerInitializeConnectionByOid()"
 
 
 SHUT_OUT = (
-    "alter role somebody nologin",
-    "alter role somebody connection limit 0",
+    "alter role guest nologin",
+    "alter role guest connection limit 0",
     "alter database somewhere allow_connections false",
     "alter database somewhere connection limit 0",
     "revoke connect on database somewhere from public",
@@ -142,13 +142,13 @@ SHUT_OUT = (
 def test_open_session_gets_its_parallel_workers(cluster: Cluster, how: str) -> None:
     """An open session gets its parallel workers, although a new connection would be refused."""
     with cluster.session() as boss:
-        boss.query("create role somebody login")
+        boss.query("create role guest login")
         boss.query("create database somewhere strategy file_copy")
-        with cluster.session(user="somebody", database="somewhere") as session:
+        with cluster.session(user="guest", database="somewhere") as session:
             run_in_parallel(session)
             expect_a_worker(cluster, session)
             boss.query(how)
-            assert cluster.attempt(user="somebody", database="somewhere").refusal is not None
+            assert cluster.attempt(user="guest", database="somewhere").refusal is not None
             then = cluster.since()
             for _ in range(2):
                 expect_a_worker(cluster, session)
