@@ -88,6 +88,12 @@ class Target(abc.ABC):
         self._version: Version | None = None
         self._repaired: frozenset[Finding] = frozenset()
         self._claimed: frozenset[Need] | None = None
+        self._reads_more = False
+
+    @property
+    def keeps_reading(self) -> bool:
+        """Whether its programs keep root's right to read, since their user cannot run them else."""
+        return self._reads_more or not self.user.can_read(self.paths_to_read())
 
     @abc.abstractmethod
     def command(self, program: Program) -> list[str]:
@@ -219,10 +225,9 @@ class Target(abc.ABC):
 
         Its own group, so that Ctrl-C at our terminal reaches the suite and not the server.
         """
-        keep_reading = not self.user.can_read(self.paths_to_read())
         command = self.command(program)
         # What is not there is said by subprocess better than by another program.
-        words = self.user.by_exec(keep_reading) if os.access(command[0], os.X_OK) else None
+        words = self.user.by_exec(self.keeps_reading) if os.access(command[0], os.X_OK) else None
         return subprocess.Popen(
             [*(words or ()), *command, *args],
             env={**self.environment(run_id), **(env or {})},
@@ -230,7 +235,7 @@ class Target(abc.ABC):
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            preexec_fn=self.user.becoming(keep_reading) if words is None else None,
+            preexec_fn=self.user.becoming(self.keeps_reading) if words is None else None,
             process_group=0,
         )
 

@@ -1,9 +1,4 @@
-"""A PostgreSQL-compatible bin directory: real PostgreSQL, or a port of it.
-
-Begin with   BinDirectory.at().
-Owns         what such a directory must contain, and what each release is able to do.
-Leaves out   starting programs (base.py).
-"""
+"""A PostgreSQL-compatible bin directory: real PostgreSQL, or a port. Begin with BinDirectory.at()."""
 
 from __future__ import annotations
 
@@ -22,6 +17,10 @@ _SINCE: dict[Need, int] = {
     Need.PMSTATE_LOG: 18,
     Need.PROTOCOL_3_2: 18,
 }
+
+
+_CANNOT_RUN = {126, 127}
+"""How a shell exits that may not run a program, or does not find it."""
 
 
 class BinDirectory(Target):
@@ -43,6 +42,9 @@ class BinDirectory(Target):
             if not os.access(path, os.X_OK):
                 raise UnusableTarget(f"--target {name}: {path} is not executable")
         target = cls(directory, name)
+        # A program may be a script that runs another, in a directory closed to the servers' user.
+        if target.run(Program.POSTGRES, ["--version"]).code in _CANNOT_RUN:
+            target._reads_more = True
         # The version is asked now, so that a program that cannot be run is noticed at once;
         # initdb too, for it may lack a library that postgres does not use.
         _ = target.version

@@ -38,7 +38,7 @@ def try_to_start(cluster: Cluster, script: str, **env: str) -> Finished:
     done = subprocess.run(
         ["/bin/sh", "-c", script, "sh", *words],
         env=target.environment(cluster.run.id) | {"DATA": str(cluster.data), **env},
-        preexec_fn=target.user.becoming(not target.user.can_read(target.paths_to_read())),
+        preexec_fn=target.user.becoming(target.keeps_reading),
         capture_output=True,
         text=True,
         check=False,
@@ -280,7 +280,7 @@ def test_single_user_server_has_the_lock(stopped_cluster: Cluster) -> None:
     with subprocess.Popen(
         [*target.command(Program.POSTGRES), "--single", "-D", str(cluster.data), "postgres"],
         env=target.environment(cluster.run.id),
-        preexec_fn=target.user.becoming(not target.user.can_read(target.paths_to_read())),
+        preexec_fn=target.user.becoming(target.keeps_reading),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -166,7 +166,7 @@ def test_pg_ctl_does_not_take_itself_for_the_server(
     done = subprocess.run(
         ["/bin/sh", "-c", f"{note}; {script}", "sh", *words],
         env=target.environment() | {"PGDATA": str(stand.data)},
-        preexec_fn=target.user.becoming(not target.user.can_read(target.paths_to_read())),
+        preexec_fn=target.user.becoming(target.keeps_reading),
         capture_output=True,
         text=True,
         check=False,

@@ -62,7 +62,7 @@ def single_user(cluster: Cluster) -> Iterator[SingleUser]:
     with subprocess.Popen(
         [*target.command(Program.POSTGRES), "--single", "-D", str(cluster.data), "postgres"],
         env=target.environment(cluster.run.id),
-        preexec_fn=target.user.becoming(not target.user.can_read(target.paths_to_read())),
+        preexec_fn=target.user.becoming(target.keeps_reading),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
