@@ -1,4 +1,4 @@
-"""A PostgreSQL-compatible bin directory: real PostgreSQL, or a port. Begin with BinDirectory.at()."""
+"""A PostgreSQL-compatible bin directory: real PostgreSQL, or a port; see BinDirectory.at()."""
 
 from __future__ import annotations
 
