@@ -20,7 +20,7 @@ from pglife_impl.postmaster.requests import Exit, Reinitialize
 from pglife_impl.postmaster.state import PM, Child, PmState, Shutdown, StartupStatus
 
 STARTING = "io_worker*3 checkpointer bg_writer startup"
-EXIT_0, EXIT_1, EXIT_2, KILLED = 0, 1 << 8, 2 << 8, 9
+EXIT_0, EXIT_1, EXIT_2, EXIT_3, KILLED = 0, 1 << 8, 2 << 8, 3 << 8, 9
 
 
 def after_a_crash() -> PmState:
@@ -61,6 +61,17 @@ def test_crash_during_fatal_error_in_startup_restarts(kind: Kind) -> None:
     all_children_quit(driver)
     assert len(driver.of(Reinitialize)) == 1
     assert driver.pm.state is PM.STARTUP
+
+
+def test_recovery_target_reached_while_fatal_error_is_left_over_is_an_orderly_shutdown() -> None:
+    """The message that redo has begun was overtaken; the checkpointer writes its checkpoint."""
+    before = after_a_crash()
+    driver = Driver(before).handle(exit_of(child_of(before, Kind.STARTUP), EXIT_3))
+    assert "shutdown at recovery target" in driver.lines()
+    driver.handle(exit_of(child_of(driver.pm, Kind.BG_WRITER), EXIT_0), ReapingDone())
+    assert driver.pm.state is PM.WAIT_XLOG_SHUTDOWN
+    assert driver.sent("INT") == {"checkpointer"}
+    assert driver.sent("QUIT") == set()
 
 
 @pytest.mark.parametrize("status", [EXIT_1, KILLED])

@@ -16,7 +16,7 @@ from pglife_impl.base.kinds import BadExit, Kind, info
 from pglife_impl.base.pmsignal import SlotFlag
 from pglife_impl.base.words import Level, PidStatus
 from pglife_impl.postmaster import launch, state_machine
-from pglife_impl.postmaster.crash import child_crashed
+from pglife_impl.postmaster.crash import child_crashed, starting_after_a_crash
 from pglife_impl.postmaster.events import ChildExited
 from pglife_impl.postmaster.requests import FreeSlot, LogChildExit
 from pglife_impl.postmaster.state import PM, Child, Shutdown, StartupStatus
@@ -101,8 +101,17 @@ def startup_ended_in_shutdown(step: Step) -> None:
 
 
 def recovery_target_reached(step: Step) -> None:
-    """Exit code 3 is a request to shut down; all children get SIGTERM (TR18-06, MM-21)."""
+    """Exit code 3 is a request to shut down; all children get SIGTERM (TR18-06, MM-21).
+
+    DIFFERS: recovery_target_in_crash_startup. In the PM_STARTUP that follows a crash the exit can
+    be reaped before the message that redo has begun is read. FatalError, still true, then makes
+    PostgreSQL wait for the checkpointer and the io workers, which ignore SIGTERM. Redo has begun,
+    so we end FatalError as that message does.
+    """
     step.log(Level.LOG, "shutdown at recovery target")
+    if starting_after_a_crash(step.pm):
+        step.pm.fatal_error = False
+        step.pm.abort_start_time = None
     step.pm.startup_status = StartupStatus.NOT_RUNNING
     step.pm.shutdown = max(step.pm.shutdown, Shutdown.SMART)
     step.terminate_children(signal.SIGTERM)
