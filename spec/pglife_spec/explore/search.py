@@ -15,11 +15,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
+from pglife_spec.meanings.pack import WORD_BITS
 from pglife_spec.meanings.python.program import Program, compile_machine
 from pglife_spec.traces.trace import Trace, trace_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pglife_spec.explore.graph import Graph
 
 REPORT_EVERY = 0.2
 """Seconds between two calls of the progress callback."""
@@ -117,6 +125,45 @@ class Exploration:
         states = iter(self.parents)
         for size in self.levels:
             yield [next(states) for _ in range(size)]
+
+    @property
+    def expanded(self) -> int:
+        """How many states have had their steps taken: the first ones, all of a complete search."""
+        return self.states - (0 if self.complete else self.levels[-1])
+
+    def graph(self) -> Graph:
+        """The states and steps as arrays, cut steps among them; needs numpy."""
+        import numpy as np
+
+        from pglife_spec.explore.graph import CUT_STEP, Graph, words_of
+
+        index = {state: at for at, state in enumerate(self.parents)}
+        states = list(index)
+        first, steps = [0], []
+        for at, state in enumerate(states):
+            if at < self.expanded:
+                after = dict(self.program.successors(state))
+                enabled = self.program.enabled(state)
+                steps += [(index[after[a]] if a in after else CUT_STEP, a) for a in enabled]
+            first.append(len(steps))
+        return Graph(
+            states=words_of(states, self.program.layout.words * WORD_BITS),
+            parents=np.array([index[p] for p in self.parents.values()], dtype=np.int32),
+            levels=tuple(self.levels),
+            first=np.array(first, dtype=np.int64),
+            targets=np.array([t for t, _ in steps], dtype=np.int32),
+            actions=np.array([a for _, a in steps], dtype=np.int16),
+            expanded=self.expanded,
+        )
+
+    def bits(self, exprs: Sequence[Expr]) -> npt.NDArray[np.uint64]:
+        """For each state in order, bit k tells whether expression k holds; needs numpy."""
+        import numpy as np
+
+        if len(exprs) > 64:
+            raise ValueError(f"at most 64 expressions at once, got {len(exprs)}")
+        checks = self.program.checks(exprs)
+        return np.fromiter(map(checks, self.parents), dtype=np.uint64, count=self.states)
 
 
 def follow(program: Program, states: Sequence[int]) -> list[tuple[int | None, int]]:
