@@ -10,8 +10,6 @@ Leaves out   whether a mutant that nothing finds could be found at all: that is 
 The tree is changed in place and put back after each build, so give it a tree of its own.
 """
 
-from __future__ import annotations
-
 import enum
 import random
 import re

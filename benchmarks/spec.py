@@ -3,8 +3,6 @@
 Begin with   main(). Run it with `.venv/bin/python benchmarks/spec.py`; it asserts nothing.
 """
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

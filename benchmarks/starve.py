@@ -5,8 +5,6 @@ Run it beside the suite, with something that keeps the processors busy:
 rights of the servers' user, or root.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -6,8 +6,6 @@ A parent has one worker. The parent may stop only after the worker has ended; th
 forgets that.
 """
 
-from __future__ import annotations
-
 import enum
 
 from pglife_spec import Actor, Config, Machine, explore

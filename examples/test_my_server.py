@@ -6,8 +6,6 @@ Each claims one thing that a client or an operator can see. The monitor also jud
 happens meanwhile: a step that the model forbids fails the scenario.
 """
 
-from __future__ import annotations
-
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, SMART
 from pglife_conformance.observation.kinds import Kind

@@ -6,8 +6,6 @@ Prints the shortest run into the hang (finding F01), which processes are left in
 the repaired model has no such run.
 """
 
-from __future__ import annotations
-
 from pglife_spec import CONFIGS, check_property, explore, machine
 
 QUESTION = "every_fast_shutdown_ends"

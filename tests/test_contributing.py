@@ -1,7 +1,5 @@
 """The examples of CONTRIBUTING.md: each block of code is run, or is part of a file that is."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

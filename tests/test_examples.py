@@ -1,7 +1,5 @@
 """The files of examples/: each runs, and says what its text promises."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

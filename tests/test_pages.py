@@ -3,8 +3,6 @@
 `python tests/test_pages.py` writes docs/verbs.md anew.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

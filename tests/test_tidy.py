@@ -3,8 +3,6 @@
 Begin with   the tests; each is one rule of the house.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

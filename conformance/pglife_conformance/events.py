@@ -5,8 +5,6 @@ stimulus just before they carry it out; the watcher records each look that diffe
 The monitor is a Recorder.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 tested is what a user sees: header, verdicts, exit status, what is left behind.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The claim marker: releases, rules and needs."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.findings import Finding

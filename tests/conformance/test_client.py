@@ -1,7 +1,5 @@
 """The client of the wire protocol against a peer that sends the server's bytes."""
 
-from __future__ import annotations
-
 import socket
 import struct
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A server starts with default signals, even if the suite runs in the background or by nohup."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Reading small files with few calls."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

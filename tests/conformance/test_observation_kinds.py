@@ -1,7 +1,5 @@
 """Kinds by title: each title that PostgreSQL writes; names in the log."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.observation.kinds import FACTS, Kind, as_kind, kind_of_title

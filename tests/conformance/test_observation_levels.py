@@ -1,7 +1,5 @@
 """The level that each message of the log has."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.observation.levels import wrong_levels

@@ -1,7 +1,5 @@
 """Cutting the log into records."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The children of a process, with real forks: births, deaths in order, stopped, zombies."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator

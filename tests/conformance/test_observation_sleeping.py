@@ -1,7 +1,5 @@
 """How long a process means to sleep, as its system call shows it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterator

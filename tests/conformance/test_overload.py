@@ -1,7 +1,5 @@
 """is_overloaded(): the load average, and waits that took too long."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

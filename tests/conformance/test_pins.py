@@ -1,7 +1,5 @@
 """Each pin enters its state and releases it, on a server that logs its states."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -85,8 +83,7 @@ def test_a_pin_is_released_once(cluster: Cluster) -> None:
         pin.release()
         pin.release()
     cluster.wait_for(
-        "the walwriter to go on",
-        lambda: cluster.child(Kind.WALWRITER).state is RunState.RUNNING,
+        "the walwriter to go on", lambda: cluster.child(Kind.WALWRITER).state is RunState.RUNNING
     )
 
 

@@ -1,7 +1,5 @@
 """What a user of the suite sees: header, verdicts, exit status, what is left behind."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """The exit status of a postmaster, also of one that is being debugged."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

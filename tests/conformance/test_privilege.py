@@ -1,7 +1,5 @@
 """The user that servers run as, and what it can read."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -20,12 +18,7 @@ from pglife_conformance.system.privilege import (
 OTHER_ID = 65534
 
 # Each row: mode of the directory, mode of the file, whether another user can read it.
-MODES = [
-    (0o755, 0o644, True),
-    (0o711, 0o644, True),
-    (0o700, 0o644, False),
-    (0o755, 0o640, False),
-]
+MODES = [(0o755, 0o644, True), (0o711, 0o644, True), (0o700, 0o644, False), (0o755, 0o640, False)]
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 No scenario of a finding may fail on it, and none may be an expected failure.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """Reservations exclude other processes; segments belong to the process that made them."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

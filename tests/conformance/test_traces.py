@@ -1,7 +1,5 @@
 """`pytest conformance/ --trace FILE`: what is played, what is not, and what a user reads."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

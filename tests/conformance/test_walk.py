@@ -4,8 +4,6 @@
 each life another one; without it the lives are always the same.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

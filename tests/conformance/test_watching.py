@@ -1,7 +1,5 @@
 """Waiting: what counts as found, and the report of a wait that fails."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

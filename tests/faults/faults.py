@@ -3,8 +3,6 @@
 planting.py makes the mutant and runs the scenario.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

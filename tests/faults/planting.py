@@ -4,8 +4,6 @@ Begin with planted(), then run(). pytest's setting `pythonpath` names the copy i
 checkout, so the product needs no support for this.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

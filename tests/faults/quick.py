@@ -4,8 +4,6 @@ The self-test kills a backend and expects a whole crash cycle, so many faults wo
 before the scenario starts.
 """
 
-from __future__ import annotations
-
 import pytest
 
 

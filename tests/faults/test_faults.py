@@ -1,7 +1,5 @@
 """Each planted fault of the bundled server fails its scenario, by its own symptom."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ Each server is a copy of the bundled one that declares no repair. Without one of
 the defect of PostgreSQL 18.6; with another fault as well it shows another symptom.
 """
 
-from __future__ import annotations
-
 import pytest
 from faults import Fault
 from planting import PRODUCT, copied, node_id, replaced, run
@@ -24,10 +22,7 @@ UNDECLARED = edit(
     "no repair is declared", "commands/postgres.py", "for name in REPAIRS", "for name in ()"
 )
 F01 = edit(
-    "F01",
-    "postmaster/shutdown.py",
-    "elif crash.starting_after_a_crash(step.pm):",
-    "elif False:",
+    "F01", "postmaster/shutdown.py", "elif crash.starting_after_a_crash(step.pm):", "elif False:"
 )
 F02 = edit(
     "F02",

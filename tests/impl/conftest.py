@@ -13,10 +13,7 @@ from pm_server import Cluster, make_template
 
 # The time of an example depends on the machine, and is no failure.
 settings.register_profile(
-    "patient",
-    parent=settings.default,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+    "patient", parent=settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
 

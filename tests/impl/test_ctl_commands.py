@@ -1,7 +1,5 @@
 """pg_ctl, initdb, postgres and pg_controldata: messages and exit codes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -25,11 +23,7 @@ REFUSALS: list[tuple[str, int, str]] = [
     ("status -D {d}/base", 4, 'pg_ctl: directory "{d}/base" is not a database cluster directory'),
     ("kill TERM", 1, "pg_ctl: missing arguments for kill mode"),
     ("kill FROB 1", 1, 'pg_ctl: unrecognized signal name "FROB"'),
-    (
-        "kill TERM 4194999",
-        1,
-        "pg_ctl: could not send signal 15 (PID: 4194999): No such process",
-    ),
+    ("kill TERM 4194999", 1, "pg_ctl: could not send signal 15 (PID: 4194999): No such process"),
     ("start more -D {d}", 1, 'pg_ctl: too many command-line arguments (first is "more")'),
     ("start -z -D {d}", 1, "pg_ctl: invalid option -- 'z'"),
     ("start -D", 1, "pg_ctl: option requires an argument -- 'D'"),

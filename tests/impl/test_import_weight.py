@@ -1,7 +1,5 @@
 """Which modules each program imports: they are the cost of its start."""
 
-from __future__ import annotations
-
 import importlib
 import subprocess
 import sys

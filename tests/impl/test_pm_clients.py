@@ -1,7 +1,5 @@
 """Clients of the bundled server: sessions, refusals, reports, with real processes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The postmaster's decisions, as tables."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

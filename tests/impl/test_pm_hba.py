@@ -1,7 +1,5 @@
 """pg_hba.conf: which line decides about a client."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Random lives of the postmaster: invariants that hold after every event."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -1,22 +1,10 @@
 """Launching children, failed forks and timers: the postmaster's decisions, as tables."""
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 
 import pytest
-from pm_table import (
-    CLIENT,
-    CONFIG,
-    HELPERS,
-    NOW,
-    Driver,
-    exited,
-    postmaster,
-    row_id,
-    table,
-)
+from pm_table import CLIENT, CONFIG, HELPERS, NOW, Driver, exited, postmaster, row_id, table
 
 from pglife_impl.base import kinds
 from pglife_impl.base.kinds import Kind

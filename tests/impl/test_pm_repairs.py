@@ -1,7 +1,5 @@
 """The repaired defects: each of these hangs or goes wrong on PostgreSQL 18.6, and ends here."""
 
-from __future__ import annotations
-
 import pytest
 from pm_server import run
 from pm_table import CONFIG, NOW, Driver, exit_of, postmaster

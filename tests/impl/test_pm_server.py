@@ -1,7 +1,5 @@
 """The postmaster with real processes: starts, exits, signals, files."""
 
-from __future__ import annotations
-
 import os
 import signal
 

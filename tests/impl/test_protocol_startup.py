@@ -121,11 +121,7 @@ def test_defaults_of_a_startup_packet() -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [
-        ("database", Replication.DATABASE),
-        ("on", Replication.PHYSICAL),
-        ("f", Replication.NONE),
-    ],
+    [("database", Replication.DATABASE), ("on", Replication.PHYSICAL), ("f", Replication.NONE)],
 )
 def test_the_replication_parameter_selects_a_walsender(value: str, expected: Replication) -> None:
     """A physical walsender has no database (CN-48)."""

@@ -1,7 +1,5 @@
 """Records: construction, comparison, immutability."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_impl.base.record import Record
@@ -41,13 +39,7 @@ def test_fields_are_given_by_position_or_name() -> None:
 
 @pytest.mark.parametrize(
     ("values", "named"),
-    [
-        ((), {}),
-        ((), {"y": 1}),
-        ((1, 2, 3), {}),
-        ((1,), {"x": 1}),
-        ((1,), {"z": 1}),
-    ],
+    [((), {}), ((), {"y": 1}), ((1, 2, 3), {}), ((1,), {"x": 1}), ((1,), {"z": 1})],
 )
 def test_each_field_is_given_once(values: tuple[int, ...], named: dict[str, int]) -> None:
     with pytest.raises(TypeError, match="Point takes x, y; got"):

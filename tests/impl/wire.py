@@ -1,7 +1,5 @@
 """Reading what the server sends: messages and the reports in them."""
 
-from __future__ import annotations
-
 import struct
 
 from pglife_impl.protocol import Report, Severity

@@ -1,7 +1,5 @@
 """The public face: names, what is imported when, and what each step shows from outside."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -19,9 +19,7 @@ from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import config
 from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.words import Kind
-from pglife_spec.postgres.words.repairs import (
-    FINDINGS as FINDINGS_REPAIRED,
-)
+from pglife_spec.postgres.words.repairs import FINDINGS as FINDINGS_REPAIRED
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
     REPAIR_CRASH_IN_CRASH_STARTUP,

@@ -1,7 +1,5 @@
 """The model of the postmaster: its size, its claims, their witnesses, and the mutants."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

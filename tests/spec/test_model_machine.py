@@ -4,8 +4,6 @@ A life goes where exploration is too large to go, and a wrong model is shrunk to
 in which it shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

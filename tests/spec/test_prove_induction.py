@@ -159,8 +159,7 @@ RUN, START = Pm.RUN, Pm.START
 SAME = Among("pm.state", frozenset({0, 1}))
 AS_TEXT = {
     "pm.state = RUN and clients > 0 -> writer in {RUNNING, DEAD}": Lemma(
-        (Among("pm.state", frozenset({1})), Some("clients")),
-        (Among("writer", frozenset({1, 3})),),
+        (Among("pm.state", frozenset({1})), Some("clients")), (Among("writer", frozenset({1, 3})),)
     ),
     "pm.state in {START, RUN} -> clients_signalled = 0": Lemma(
         (SAME,), (Zero("clients_signalled"),)

@@ -1,7 +1,5 @@
 """The rules as data: their form, the ids cited anywhere, and what the wheel carries."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`pglife rule` and `pglife coverage`: what they print, and how they refuse."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 

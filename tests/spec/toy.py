@@ -1,7 +1,5 @@
 """A toy machine for the tests of the spec's tools: a parent that stops two kinds of children."""
 
-from __future__ import annotations
-
 import enum
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ A word counts inside an identifier too. PostgreSQL's own texts and the operating
 `nobody` are exempt.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

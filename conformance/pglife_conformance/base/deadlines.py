@@ -3,8 +3,6 @@
 A scenario names one of them and has no number of its own.
 """
 
-from __future__ import annotations
-
 START_LIMIT = 40.0
 """From exec to `ready`, on a loaded machine with two processors."""
 

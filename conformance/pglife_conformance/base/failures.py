@@ -3,8 +3,6 @@
 Begin with Expectation; Hang and Inconclusive are its special verdicts.
 """
 
-from __future__ import annotations
-
 
 class SuiteError(Exception):
     """Base of all errors of the suite that are no verdicts on a server."""

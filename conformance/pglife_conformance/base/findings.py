@@ -3,8 +3,6 @@
 Begin with Finding; declared() reads what a target says of itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from enum import StrEnum
 

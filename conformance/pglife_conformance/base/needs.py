@@ -4,8 +4,6 @@ Begin with Need; NEEDS has the reason and the rule of each. A target declares wh
 (targets/); a report counts what was left out for lack of it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

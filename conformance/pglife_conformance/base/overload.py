@@ -6,8 +6,6 @@ nothing wrong; one that does so on an idle machine has. So the excuse needs evid
 average, or waits of the suite itself that took far too long.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

@@ -3,8 +3,6 @@
 Source: errcodes.txt.
 """
 
-from __future__ import annotations
-
 CANNOT_CONNECT_NOW = "57P03"
 ADMIN_SHUTDOWN = "57P01"
 CRASH_SHUTDOWN = "57P02"

@@ -5,8 +5,6 @@ Begin with Client. session.py makes a scenario's session of it.
 Source: the protocol chapter of PostgreSQL's documentation; rules CN-40 to CN-48.
 """
 
-from __future__ import annotations
-
 import select
 import socket
 import struct

@@ -3,8 +3,6 @@
 Begin with Clients.session(). What a client does then is in session.py, the protocol in client.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

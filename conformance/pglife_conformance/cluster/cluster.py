@@ -6,8 +6,6 @@ waits (watching/server.py). What it returns from since(): the log (expect/excerp
 cycles (expect/since.py).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections import Counter
@@ -129,11 +127,7 @@ class Cluster(Clients):
     # Starting.
 
     def start(
-        self,
-        *,
-        wait: bool = True,
-        args: tuple[str, ...] = (),
-        env: Mapping[str, str] | None = None,
+        self, *, wait: bool = True, args: tuple[str, ...] = (), env: Mapping[str, str] | None = None
     ) -> None:
         """Start `postgres` itself.
 

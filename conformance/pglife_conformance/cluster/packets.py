@@ -5,8 +5,6 @@ Begin with exchange(): one connection from its first byte to the exit status of 
 Source: rules CN-23, CN-40 to CN-48; tcop/backend_startup.c: ProcessStartupPacket().
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -97,10 +97,7 @@ class Session:
     # Connecting.
 
     def send_startup_packet(
-        self,
-        parameters: dict[str, str],
-        protocol: int = PROTOCOL_3_0,
-        limit_s: float | None = None,
+        self, parameters: dict[str, str], protocol: int = PROTOCOL_3_0, limit_s: float | None = None
     ) -> Outcome:
         """Send the startup packet, and receive messages until the outcome is known.
 
@@ -204,10 +201,7 @@ class Session:
         other.close()
 
     def expect_rows(
-        self,
-        sql: str,
-        rows: Sequence[Row] | None = None,
-        within: float = deadlines.REACTION_LIMIT,
+        self, sql: str, rows: Sequence[Row] | None = None, within: float = deadlines.REACTION_LIMIT
     ) -> list[Row]:
         """Run a query again and again until its result is as wanted, and return the rows.
 
@@ -354,9 +348,4 @@ def _complaint(session: Session, message: ServerMessage | None) -> Answer | None
 
 
 _ANSWERS: dict[Tag | None, _Recorder] = dict.fromkeys([None, *Tag], _no_answer)
-_ANSWERS |= {
-    None: _end,
-    Tag.READY_FOR_QUERY: _ready,
-    Tag.ERROR: _complaint,
-    Tag.NOTICE: _complaint,
-}
+_ANSWERS |= {None: _end, Tag.READY_FOR_QUERY: _ready, Tag.ERROR: _complaint, Tag.NOTICE: _complaint}

@@ -6,8 +6,6 @@ needs no base backup.
 Source: rules RC-05, RC-07, RC-15, WS-20.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

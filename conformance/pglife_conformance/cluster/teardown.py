@@ -5,8 +5,6 @@ Begin with end_cluster(). Runs that were killed are swept by system/run.py.
 Source: SH-12.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

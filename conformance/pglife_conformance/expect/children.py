@@ -5,8 +5,6 @@ A start waits for them before its scenario begins; no verdict of the monitor res
 Source: rules PR-02 to PR-14; PR-24 (in 18 the ready line precedes the helpers).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 

@@ -8,8 +8,6 @@ of any level but DEBUG, with `(PID n)` replaced by a name; or, since 18, a step 
 Source: rules PM-01, CR-02, SH-02, SH-11.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: rules RP-02, RP-10 to RP-27; postmaster.c: HandleChildCrash(), LogChildExit().
 """
 
-from __future__ import annotations
-
 import signal
 from typing import Protocol
 

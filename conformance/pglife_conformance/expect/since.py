@@ -6,8 +6,6 @@ judgement of a crash restart, used by every scenario that causes one.
 Source: rules CR-01 to CR-25, SH-41; postmaster.c: HandleChildCrash(), PostmasterStateMachine().
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -7,8 +7,6 @@ The cluster is a `counted_cluster`. Making every fork fail needs no counting: pi
 Source: OB-13; setrlimit(2).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from pglife_conformance.base.failures import Inconclusive

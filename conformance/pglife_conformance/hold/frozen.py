@@ -5,8 +5,6 @@ Begin with Frozen. The states in which to do it come from pin.py and matrix/.
 Source: PR-28, OB-14; observation/signals.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

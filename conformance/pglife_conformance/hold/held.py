@@ -1,7 +1,5 @@
 """What is held until it is released: at the end of a block, or of the scenario."""
 
-from __future__ import annotations
-
 from typing import Self
 
 from pglife_conformance.cluster.cluster import Cluster

@@ -3,8 +3,6 @@
 Source: BG-12; optimizer/plan/planner.c: standard_planner().
 """
 
-from __future__ import annotations
-
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.watching.server import WatchedServer
 

@@ -9,8 +9,6 @@ immediate request the SIGKILL round ends every pin after five seconds (SL-05).
 Source: PR-28.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -209,10 +207,7 @@ def pin_wait_io_workers(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator
 @contextlib.contextmanager
 def pin_wait_checkpointer(cluster: Cluster, mode: ShutdownMode = FAST) -> Iterator[Pin]:
     """OB-11: PM_WAIT_CHECKPOINTER (18), held by the checkpointer stopped after its checkpoint."""
-    with (
-        pin_wait_io_workers(cluster, mode) as io_worker,
-        Pin(cluster, Kind.CHECKPOINTER) as pin,
-    ):
+    with pin_wait_io_workers(cluster, mode) as io_worker, Pin(cluster, Kind.CHECKPOINTER) as pin:
         io_worker.release()
         cluster.expect_pmstate("PM_WAIT_CHECKPOINTER")
         yield pin

@@ -11,8 +11,6 @@ PTRACE_O_TRACEFORK stops the parent at its fork and the child before its first i
 PTRACE_SYSCALL stops a tracee before and after each call.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

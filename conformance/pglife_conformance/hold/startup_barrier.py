@@ -11,8 +11,6 @@ A restore_command that sleeps would do as well, but makes an archive recovery an
 Source: OB-01, OB-02; replication/logical/origin.c: StartupReplicationOrigin().
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Begin with play(). What must be seen is computed by rules.py and finale.py.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter
@@ -138,10 +136,7 @@ def _expect_held(
 
 def _children_are_right(cell: FrozenCell, expected: ExpectedPostmaster) -> bool:
     children = cell.held.children()
-    return children in (
-        +expected.children,
-        expected.children + _may_be_restarted(cell, expected),
-    )
+    return children in (+expected.children, expected.children + _may_be_restarted(cell, expected))
 
 
 def _may_be_restarted(cell: FrozenCell, expected: ExpectedPostmaster) -> Counter[Kind]:

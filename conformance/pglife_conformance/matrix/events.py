@@ -3,8 +3,6 @@
 Source: rules SG-01 to SG-33, RP-10 to RP-29.
 """
 
-from __future__ import annotations
-
 import abc
 import signal
 from collections.abc import Iterator

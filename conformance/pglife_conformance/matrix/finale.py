@@ -5,8 +5,6 @@ Begin with finale_of().
 Source: TR18-19 to TR18-35, CR-20, CR-23, SH-10, SH-11, SH-27, PR-20, PG-21.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 

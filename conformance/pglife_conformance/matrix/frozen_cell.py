@@ -3,8 +3,6 @@
 Begin with FrozenCell.
 """
 
-from __future__ import annotations
-
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.frozen import Frozen, Signals
 from pglife_conformance.matrix.states import HeldState

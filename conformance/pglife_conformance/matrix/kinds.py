@@ -1,7 +1,5 @@
 """Sets of kinds that the rules of the matrix name."""
 
-from __future__ import annotations
-
 from pglife_conformance.observation.kinds import Kind
 
 ALL = frozenset(

@@ -5,8 +5,6 @@ Begin with ExpectedPostmaster, then its events from top to bottom; finale.py say
 Source: TR18-01 to TR18-35, TR15-04 to TR15-26, SM-01 to SM-13, RP-10 to RP-29, PR-01 to PR-14.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Source: rules OB-01 to OB-14; RC-20 for the processes of each state.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 Begin with Monitor: it records while a scenario runs, and judges when the scenario has ended.
 """
 
-from __future__ import annotations
-
 import itertools
 import signal
 from collections.abc import Callable, Iterable, Mapping

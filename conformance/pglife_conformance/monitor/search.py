@@ -11,8 +11,6 @@ Most of the suite's own time is spent here, so a node of the search is a plain t
 steps change, clients and pending stimuli, is one number in it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import cache
 

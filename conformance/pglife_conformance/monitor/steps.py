@@ -7,8 +7,6 @@ observed earlier, and no later signal changes its exit status. Without this a cr
 children has 3 to the 8th power of intermediate states, with it 2 to the 8th.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 Begin with Tracker.after_look() and Tracker.apply().
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from operator import lt
 
@@ -27,10 +25,7 @@ class Tracker:
         self._steps = table_of(program, line_kinds)
 
     def after_look(
-        self,
-        candidates: Iterable[Candidate],
-        lines: tuple[outside.Line, ...],
-        snapshot: Snapshot,
+        self, candidates: Iterable[Candidate], lines: tuple[outside.Line, ...], snapshot: Snapshot
     ) -> set[Candidate]:
         """The candidates that explain the lines and, at one moment among them, the snapshot."""
         return LookSearch(self._steps, lines, snapshot).run(candidates)

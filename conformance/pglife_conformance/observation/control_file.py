@@ -3,8 +3,6 @@
 Source: CT-20; src/bin/pg_controldata/pg_controldata.c: dbState().
 """
 
-from __future__ import annotations
-
 from enum import Enum
 
 _LABEL = "Database cluster state:"

@@ -3,8 +3,6 @@
 read_whole() makes few system calls, and takes half the time of a file object.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -6,8 +6,6 @@ do at once.
 Source: proc(5).
 """
 
-from __future__ import annotations
-
 import signal
 
 _AWAITED = frozenset(

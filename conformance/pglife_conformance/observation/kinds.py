@@ -7,8 +7,6 @@ function), RP-10 to RP-27 (postmaster.c: CleanupBackend(), process_pm_child_exit
 (pqsignal() in each process's main function).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

@@ -6,8 +6,6 @@ what they find.
 Source: SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 from dataclasses import dataclass

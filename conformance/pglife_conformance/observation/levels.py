@@ -10,8 +10,6 @@ occur.
 Source: the ereport() and elog() calls of the modules that the rules name, versions 15 to 18.
 """
 
-from __future__ import annotations
-
 import csv
 import functools
 import re

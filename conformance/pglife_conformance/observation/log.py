@@ -5,8 +5,6 @@ Begin with LogTail. A record is one message, with its DETAIL, HINT and continuat
 Source: utils/error/elog.c: send_message_to_server_log(); log_line_prefix '%m [%p] '.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 Source: src/include/utils/pidfile.h; rules SH-40 to SH-45.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from enum import Enum

@@ -8,8 +8,6 @@ it, and a known child whose pidfd says that it is alive is read by itself.
 Source: proc(5), pidfd_open(2).
 """
 
-from __future__ import annotations
-
 import os
 import select
 from collections.abc import Iterable

@@ -7,8 +7,6 @@ what it was sent. An ignored signal leaves no trace there.
 Source: proc(5); PR-26, PR-28; postmaster.c: signal_child() of 18 for the log lines.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from collections.abc import Iterable
@@ -18,14 +16,7 @@ from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import Child, read_stat
 
 POSTMASTER_SIGNALS = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGINT,
-        signal.SIGQUIT,
-        signal.SIGABRT,
-        signal.SIGTERM,
-        signal.SIGUSR2,
-    }
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT, signal.SIGTERM, signal.SIGUSR2}
 )
 """Signals by which the postmaster controls a child.
 

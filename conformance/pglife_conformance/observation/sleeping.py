@@ -5,8 +5,6 @@ Begin with sleep_ms(). Whether it sleeps at all is in idle.py.
 Source: proc(5); epoll_wait(2), epoll_pwait(2): the fourth argument is the timeout in ms.
 """
 
-from __future__ import annotations
-
 import platform
 
 from pglife_conformance.base.failures import Inconclusive

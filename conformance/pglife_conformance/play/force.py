@@ -5,8 +5,6 @@ Begin with force(), then the table at the end.
 Source: the signals of each process's main function; postmaster/startup.c, checkpointer.c.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Sequence
 

@@ -3,8 +3,6 @@
 Begin with HeldServer.stop_postmaster() and continue_postmaster().
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Collection
 

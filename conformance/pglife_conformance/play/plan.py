@@ -8,8 +8,6 @@ which the trace leaves out. Several orders are tried on the model; each must tak
 trace.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ another way that the model allows, or could not be brought to follow), or the ac
 that was followed to its end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 

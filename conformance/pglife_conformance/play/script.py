@@ -3,8 +3,6 @@
 Begin with read_script(), which refuses an unfit file with a reason of one line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

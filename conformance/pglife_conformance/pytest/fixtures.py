@@ -1,7 +1,5 @@
 """The fixtures of the scenarios: a cluster for each, which is gone afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

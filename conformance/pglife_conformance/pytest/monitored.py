@@ -3,8 +3,6 @@
 Begin with Monitoring. The marker `unmonitored` says why the model cannot follow a scenario.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -5,8 +5,6 @@ that they cannot clash with another plugin's option: where no plugin and no conf
 registered one, it is read as the long one.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 Begin with conclude_pass() and conclude_failure(), which the plugin calls.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive

@@ -3,8 +3,6 @@
 Whether the target does right is for the scenarios.
 """
 
-from __future__ import annotations
-
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.teardown import end_cluster

@@ -1,7 +1,5 @@
 """What one pytest session knows: target, run, options, clusters of the running scenario."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
 

@@ -1,7 +1,5 @@
 """Verdicts: how each scenario ended, the text under a failure, and the summary of a run."""
 
-from __future__ import annotations
-
 import inspect
 import textwrap
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Fixtures for the scenarios; every cluster is watched by a monitor."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.pytest.fixtures import (

@@ -6,8 +6,6 @@ a pidfd; orphans that the suite has adopted are reaped.
 Source: PR-26 (children lead process groups of their own), PR-28 (stopped children).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

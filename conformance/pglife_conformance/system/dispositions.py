@@ -4,8 +4,6 @@ Begin with reset_ignored_signals(), which runs in a forked child before exec; ig
 whether a program would get default dispositions from us anyway.
 """
 
-from __future__ import annotations
-
 import signal
 
 _MAY_BE_IGNORED = sorted(

@@ -17,8 +17,6 @@ it).
 Source: ST-01, CT-04; credentials(7), capabilities(7).
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

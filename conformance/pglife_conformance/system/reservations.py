@@ -10,8 +10,6 @@ reserves its choice until this process ends.
 Source: unix(7). Abstract sockets belong to a network namespace, as ports do.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 

@@ -5,8 +5,6 @@ Owns         the names that --target understands.
 Leaves out   the targets themselves (base.py, bin_directory.py, bundled.py).
 """
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -5,8 +5,6 @@ not come: it does something, looks, and continues. Only the server's exit at the
 script can be run again as a test.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

@@ -3,8 +3,6 @@
 Begin with `walk`.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 

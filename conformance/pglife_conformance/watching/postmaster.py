@@ -4,8 +4,6 @@ PR_SET_CHILD_SUBREAPER makes a server that pg_ctl has started a child of the sui
 exit status can be read too.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

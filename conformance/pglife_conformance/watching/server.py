@@ -5,8 +5,6 @@ Begin with WatchedServer. Everything here looks and waits; what is done to the s
 Expectation, or Hang, after `within` seconds (scaled by --deadline-scale).
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -88,9 +86,7 @@ class WatchedServer:
             )
 
     def expect_no_process(
-        self,
-        *but: Process,
-        within: float = deadlines.CRASH_RESTART_LIMIT,
+        self, *but: Process, within: float = deadlines.CRASH_RESTART_LIMIT
     ) -> None:
         """Wait until exactly the processes `but` work in the directory; none by default."""
         left = {pid_of(process) for process in but}
@@ -199,10 +195,7 @@ class WatchedServer:
         )
 
     def expect_sleep(
-        self,
-        process: Process,
-        ms: int | Collection[int],
-        within: float = deadlines.REACTION_LIMIT,
+        self, process: Process, ms: int | Collection[int], within: float = deadlines.REACTION_LIMIT
     ) -> int:
         """Wait until a process sleeps with this timeout, and return the timeout.
 

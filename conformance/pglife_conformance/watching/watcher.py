@@ -6,8 +6,6 @@ pid file (inotify). The kernel announces no births and no titles to an ordinary 
 polling.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

@@ -5,8 +5,6 @@ Source: utils/init/postinit.c: InitPostgres(), CheckMyDatabase(); utils/init/mis
 InitializeSessionUserId(); rules CN-33..53, their order CN-56.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from pglife_impl.base.record import Record

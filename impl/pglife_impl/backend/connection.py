@@ -4,8 +4,6 @@ Implements session.context.Client.
 Source: libpq/be-secure.c: secure_read(), secure_write(); libpq/pqcomm.c; rules SE-40, SE-41, CR-41.
 """
 
-from __future__ import annotations
-
 import select
 import socket
 from collections.abc import Callable

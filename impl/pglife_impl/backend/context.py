@@ -3,8 +3,6 @@
 Implements session.context.SessionContext.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

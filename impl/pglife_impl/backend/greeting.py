@@ -5,8 +5,6 @@ Source: utils/init/postinit.c: process_startup_options(), pg_split_opts(); utils
 BeginReportingGUCOptions().
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pglife_impl.config.value import GucError

@@ -7,8 +7,6 @@ tcop/postgres.c: quickdie(); rules CN-10..23, SE-20..27, SG-28..30, TI-20..23.
 DIFFERS: pg_hba.conf knows trust and reject only; any other method is refused when it is read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -234,8 +232,7 @@ class Backend:
             name = who.application_name
             shown = f" application_name={name}" if name else ""
             elog.log(
-                Level.LOG,
-                f"connection authorized: user={who.user} database={who.database}{shown}",
+                Level.LOG, f"connection authorized: user={who.user} database={who.database}{shown}"
             )
         titles.activity("startup")
 

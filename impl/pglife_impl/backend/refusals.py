@@ -4,8 +4,6 @@ Source: tcop/backend_startup.c: BackendInitialize(); tcop/postgres.c: quickdie()
 ClientAuthentication(); rules CN-01..06, CN-12, CN-17, SE-23..25.
 """
 
-from __future__ import annotations
-
 from pglife_impl.base.cac import Cac
 from pglife_impl.base.pmsignal import QuitReason
 from pglife_impl.protocol import Report, Severity, SqlState

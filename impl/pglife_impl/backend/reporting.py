@@ -1,7 +1,5 @@
 """Writing errors and notices of a client's process to the server log."""
 
-from __future__ import annotations
-
 from pglife_impl.base.words import Level
 from pglife_impl.log import elog
 from pglife_impl.protocol import Report

@@ -5,8 +5,6 @@ Source: tcop/backend_startup.c: BackendInitialize(), ProcessStartupPacket(); rul
 CN-40..48.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select
@@ -86,11 +84,7 @@ class StartupReader:
         gucs = self.world.gucs
         self._pre_auth_delay()
         signals.install(
-            {
-                signal.SIGTERM: _exit_silently,
-                signal.SIGALRM: _exit_silently,
-                signal.SIGPIPE: None,
-            }
+            {signal.SIGTERM: _exit_silently, signal.SIGALRM: _exit_silently, signal.SIGPIPE: None}
         )
         signals.unblock(signal.SIGTERM, signal.SIGALRM)
         try:

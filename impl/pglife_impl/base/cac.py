@@ -3,8 +3,6 @@
 Source: tcop/backend_startup.h: CAC_state; rules CN-01..07.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

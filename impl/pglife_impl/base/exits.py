@@ -3,8 +3,6 @@
 Source: storage/ipc/ipc.c: proc_exit().
 """
 
-from __future__ import annotations
-
 from pglife_impl import ImplError
 
 EXIT_DONE = 0

@@ -3,8 +3,6 @@
 Absence is None, never 0 or -1.
 """
 
-from __future__ import annotations
-
 from typing import NewType
 
 Pid = NewType("Pid", int)

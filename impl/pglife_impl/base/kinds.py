@@ -7,8 +7,6 @@ Source: miscinit.c: GetBackendTypeDesc(); postmaster.c: process_pm_child_exit();
 TI-01..25, RP-10..27, SV-40.
 """
 
-from __future__ import annotations
-
 from enum import Enum, auto
 
 from pglife_impl.base.record import Record

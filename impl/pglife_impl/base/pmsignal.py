@@ -3,8 +3,6 @@
 Source: storage/ipc/pmsignal.c, storage/pmsignal.h.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 

@@ -1,7 +1,5 @@
 """Reading of short texts as PostgreSQL and the C library do."""
 
-from __future__ import annotations
-
 import re
 
 

@@ -3,8 +3,6 @@
 Source: utils/elog.h; utils/pidfile.h; rule SH-40.
 """
 
-from __future__ import annotations
-
 from enum import Enum, IntEnum
 
 

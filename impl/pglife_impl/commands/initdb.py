@@ -5,8 +5,6 @@ options for them are accepted and have no effect.
 Source: src/bin/initdb/initdb.c: main(), initialize_data_directory().
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import pwd

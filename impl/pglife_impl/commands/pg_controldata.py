@@ -5,8 +5,6 @@ because scripts rely on it.
 Source: src/bin/pg_controldata/pg_controldata.c; rule CT-20.
 """
 
-from __future__ import annotations
-
 import getopt
 import os
 import sys

@@ -5,8 +5,6 @@ Source: main/main.c, postmaster.c: PostmasterMain(); utils/misc/guc.c: SelectCon
 utils/init/miscinit.c: checkDataDir(), ValidatePgVersion(); rules ST-01, ST-02.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import stat

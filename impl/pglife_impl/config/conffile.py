@@ -4,8 +4,6 @@ Begin with read_file().
 Source: utils/misc/guc-file.l: ParseConfigFp(), ParseConfigFile(), ParseConfigDirectory().
 """
 
-from __future__ import annotations
-
 import os
 import re
 

@@ -5,8 +5,6 @@ Source: utils/misc/guc.c: parse_int(), parse_bool(), convert_to_base_unit(),
 convert_from_base_unit(), parse_and_validate_value().
 """
 
-from __future__ import annotations
-
 import os
 import re
 from enum import Enum

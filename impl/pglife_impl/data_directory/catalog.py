@@ -4,8 +4,6 @@ Begin with Catalog. The file is replaced by rename under a file lock.
 Source: pg_authid, pg_database; rules CN-35..53.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

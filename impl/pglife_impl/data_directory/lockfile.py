@@ -11,8 +11,6 @@ kernel frees the lock when the last of them exits. Line 7 of postmaster.pid show
 generation in place of key and id.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -7,8 +7,6 @@ Each message is one os.write(), so that lines of many processes do not mix: the 
 of up to 4096 bytes to a pipe whole, and appends to a file whole.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

@@ -4,8 +4,6 @@ Source: postmaster/syslogger.c: SysLogger_Start(), logfile_getname(), update_met
 rules LG-01, TF-07.
 """
 
-from __future__ import annotations
-
 import os
 import time
 

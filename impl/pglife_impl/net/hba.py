@@ -5,8 +5,6 @@ hostgssenc lines never match.
 Source: libpq/hba.c: check_hba(), load_hba(); rules CN-16, CN-17, SG-02.
 """
 
-from __future__ import annotations
-
 import shlex
 import socket
 from enum import Enum

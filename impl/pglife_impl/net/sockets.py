@@ -4,8 +4,6 @@ Begin with open_all().
 Source: libpq/pqcomm.c: ListenServerPort(), postmaster.c: PostmasterMain(); rule ST-06.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

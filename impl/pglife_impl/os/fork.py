@@ -8,8 +8,6 @@ warns about it only in a process that has several.
 Source: postmaster/fork_process.c, launch_backend.c; rules PR-26, PR-27, CR-63.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

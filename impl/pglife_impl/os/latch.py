@@ -6,8 +6,6 @@ sets it by sending SIGURG.
 Source: storage/ipc/latch.c, waiteventset.c; rules PG-30, PG-31.
 """
 
-from __future__ import annotations
-
 import os
 import select
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 Source: postmaster.c: process_pm_child_exit(), LogChildExit(); src/port/pgstrsignal.c; rule RP-02.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

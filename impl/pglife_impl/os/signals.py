@@ -11,8 +11,6 @@ Source: libpq/pqsignal.c, postmaster/interrupt.c, miscinit.c: InitPostmasterChil
 SG-40..42.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping

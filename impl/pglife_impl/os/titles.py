@@ -5,8 +5,6 @@ Begin with init() in a child, then activity().
 Source: utils/misc/ps_status.c; rules TI-30..32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleSpec, PathFinder
 

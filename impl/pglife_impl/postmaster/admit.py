@@ -3,8 +3,6 @@
 Source: postmaster.c: canAcceptConnections(), BackendStartup(); rules CN-01..07, CN-10, CN-30.
 """
 
-from __future__ import annotations
-
 import socket
 
 from pglife_impl.base.cac import Cac

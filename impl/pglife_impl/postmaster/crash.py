@@ -4,8 +4,6 @@ Source: postmaster.c: HandleChildCrash(), HandleFatalError(), ServerLoop(); rule
 SL-05, RP-04.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.ids import Pid

@@ -5,8 +5,6 @@ Begin with decide(); carry_out() is how a loop or a test drives it.
 Source: postmaster.c: ServerLoop(); rule SL-01.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from pglife_impl.base.kinds import Kind

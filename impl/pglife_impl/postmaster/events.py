@@ -3,8 +3,6 @@
 Source: postmaster.c: ServerLoop(); rules SL-01, SG-01..04, PG-01..25.
 """
 
-from __future__ import annotations
-
 import socket
 
 from pglife_impl.base.ids import Pid

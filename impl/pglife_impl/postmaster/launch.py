@@ -7,8 +7,6 @@ maybe_start_bgworkers(), StartChildProcess(), DetermineSleepTime(); rules PR-01.
 IO-02..07, BG-05..09.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 

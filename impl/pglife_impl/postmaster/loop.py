@@ -6,8 +6,6 @@ performed in perform.py.
 Source: postmaster.c: PostmasterMain(), ServerLoop(); rules ST-03..08, SL-01..11, SG-01..08.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import shlex

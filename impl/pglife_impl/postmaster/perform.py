@@ -5,8 +5,6 @@ Begin with Performer.perform(). It decides nothing.
 Source: postmaster.c: the functions that the requests name.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -7,8 +7,6 @@ Source: postmaster.c: process_pm_child_exit(), CleanupBackend(); rules RP-01..27
 TR18-28, TR18-29.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 

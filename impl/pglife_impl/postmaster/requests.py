@@ -3,8 +3,6 @@
 A decision is a generator of requests. It receives the outcome of a Fork as the value of `yield`.
 """
 
-from __future__ import annotations
-
 import signal
 import socket
 from enum import Enum

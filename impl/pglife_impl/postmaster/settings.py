@@ -3,8 +3,6 @@
 Source: utils/init/postinit.c: InitializeMaxBackends(); rules SV-40..43.
 """
 
-from __future__ import annotations
-
 from pglife_impl.config.guc import Gucs
 from pglife_impl.postmaster.state import Config, IoMethod, all_slots
 from pglife_impl.shmem.segment import Sizes

@@ -6,8 +6,6 @@ Source: postmaster.c: process_pm_shutdown_request(), process_pm_reload_request()
 process_pm_pmsignal(); rules SH-01..10, SG-02, PG-01..25, TR18-02, TR18-03, TR18-14..18.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.kinds import ALL_KINDS, Kind

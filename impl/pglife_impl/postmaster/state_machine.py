@@ -5,8 +5,6 @@ Begin with run(), which tries the steps in order; one call can pass through many
 Source: postmaster.c: PostmasterStateMachine(); rules SM-01..13, TR18-19..35.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.kinds import (

@@ -7,8 +7,6 @@ back, so what follows a fork stands behind it, and nothing is kept in the state 
 Source: postmaster.c: UpdatePMState(), signal_child(), SignalChildren(), StartChildProcess().
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Collection, Generator
 from typing import TypeVar

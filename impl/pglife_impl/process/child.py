@@ -3,8 +3,6 @@
 Source: postmaster/launch_backend.c: postmaster_child_launch(); rules PR-26, PR-27.
 """
 
-from __future__ import annotations
-
 import gc
 
 from pglife_impl.base.kinds import Kind, info

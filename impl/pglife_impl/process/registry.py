@@ -5,8 +5,6 @@ before its first fork, so that all children share the code; a library of backgro
 register classes of its own in the same way.
 """
 
-from __future__ import annotations
-
 from typing import Protocol, TypeVar
 
 from pglife_impl.base.kinds import Kind

@@ -6,8 +6,6 @@ Source: postmaster/auxprocess.c, interrupt.c; utils/init/miscinit.c; rules SG-10
 CR-52, PG-31, SV-24.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 Source: postmaster.c: InitPostmasterDeathWatchHandle(); rules SV-25, CR-41.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -4,8 +4,6 @@ Source: libpq/auth.c: sendAuthRequest(), tcop/dest.c, access/common/printtup.c,
 utils/error/elog.c: send_message_to_frontend().
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Sequence
 from enum import Enum

@@ -5,8 +5,6 @@ Source: tcop/postgres.c: SocketBackend(), PostgresMain(), exec_bind_message();
 libpq/pqcomm.c: pq_getmessage(); libpq/pqformat.c.
 """
 
-from __future__ import annotations
-
 import struct
 from enum import Enum
 

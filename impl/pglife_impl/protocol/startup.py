@@ -5,8 +5,6 @@ Source: tcop/backend_startup.c: ProcessSSLStartup(), ProcessStartupPacket(),
 ProcessCancelRequestPacket(); rules CN-40..48.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping
 from enum import Enum, auto

@@ -3,8 +3,6 @@
 Source: postmaster/autovacuum.c: AutoVacLauncherMain(); rules AV-01, AV-13..17, SG-15.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.exits import EXIT_DONE, ProcExit

@@ -4,8 +4,6 @@ Source: postmaster/checkpointer.c: CheckpointerMain(); access/transam/xlog.c: Sh
 CreateCheckPoint(); rules CK-01..10, SG-11, SH-13..16, RC-18.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -3,8 +3,6 @@
 Source: storage/aio/method_worker.c; rules IO-01..10, SG-20, TI-12, TI-34.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.kinds import Kind

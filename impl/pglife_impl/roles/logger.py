@@ -3,8 +3,6 @@
 Source: postmaster/syslogger.c: SysLoggerMain(), logfile_rotate(); rules LG-01..06, SG-21, CR-54.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -3,8 +3,6 @@
 Source: replication/logical/launcher.c: ApplyLauncherMain(); rules BG-18, BG-25, SG-22, SH-27.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.kinds import Kind

@@ -4,8 +4,6 @@ Source: postmaster/startup.c, access/transam/xlog.c: StartupXLOG(); rules ST-08,
 CK-04, SG-10, RC-02, RC-18.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -100,8 +98,7 @@ class Startup(Role):
     def recover(self, found: Control) -> None:
         """Recover: RECOVERY_STARTED is sent even if there is nothing to redo (TR-90, CR-23)."""
         elog.log(
-            Level.LOG,
-            "database system was not properly shut down; automatic recovery in progress",
+            Level.LOG, "database system was not properly shut down; automatic recovery in progress"
         )
         self._write(found.with_state(DbState.IN_CRASH_RECOVERY, time.time()))
         self.world.signal_postmaster(PmSignal.RECOVERY_STARTED)

@@ -3,8 +3,6 @@
 Source: postmaster/bgwriter.c, walwriter.c; rules BW-01..05, SG-12, SG-13, PR-03, PR-04.
 """
 
-from __future__ import annotations
-
 import signal
 
 from pglife_impl.base.kinds import Kind

@@ -4,8 +4,6 @@ Begin with SessionContext. A session forks nothing, handles no signals and opens
 that lies behind these protocols. backend/context.py implements them for a forked process.
 """
 
-from __future__ import annotations
-
 from enum import Flag, auto
 from typing import Protocol
 

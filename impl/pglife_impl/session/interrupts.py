@@ -4,8 +4,6 @@ Begin with serve().
 Source: tcop/postgres.c: ProcessInterrupts(); libpq/be-secure.c: secure_read(); rule SE-40.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from enum import Enum, auto
 

@@ -3,15 +3,7 @@
 Source: utils/error/elog.c: EmitErrorReport().
 """
 
-from __future__ import annotations
-
-from pglife_impl.protocol import (
-    Report,
-    Severity,
-    SqlState,
-    error_response,
-    notice_response,
-)
+from pglife_impl.protocol import Report, Severity, SqlState, error_response, notice_response
 from pglife_impl.session.context import SessionContext
 
 

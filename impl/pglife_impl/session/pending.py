@@ -4,8 +4,6 @@ Begin with PendingInterrupts.check(), which is CHECK_FOR_INTERRUPTS().
 Source: tcop/postgres.c: ProcessInterrupts(); utils/misc/timeout.c.
 """
 
-from __future__ import annotations
-
 from pglife_impl.base.exits import EXIT_FATAL, ProcExit
 from pglife_impl.session.context import SessionContext, Wake
 from pglife_impl.session.interrupts import Interrupt, serve

@@ -4,8 +4,6 @@ Begin with Settings. Values and permissions are config/guc.py's.
 Source: utils/misc/guc.c: AtEOXact_GUC(), push_old_value(), ReportChangedGUCOptions().
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from pglife_impl.base.record import Record

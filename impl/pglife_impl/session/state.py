@@ -1,7 +1,5 @@
 """The parts of a session that statements act on; the message loop stands above them."""
 
-from __future__ import annotations
-
 from pglife_impl.session.context import SessionContext
 from pglife_impl.session.output import Output
 from pglife_impl.session.pending import PendingInterrupts

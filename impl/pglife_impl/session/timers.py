@@ -4,8 +4,6 @@ Source: utils/misc/timeout.c. PostgreSQL uses SIGALRM; here every wait is limite
 deadline, and every check for interrupts reads the clock.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import Enum
 

@@ -5,8 +5,6 @@ Source: access/transam/xact.c: BeginTransactionBlock(), EndTransactionBlock(),
 UserAbortTransactionBlock(), BeginImplicitTransactionBlock(), DefineSavepoint().
 """
 
-from __future__ import annotations
-
 from enum import Enum, auto
 
 from pglife_impl.base.record import Record
@@ -112,8 +110,7 @@ class Transaction:
         """SqlError 25001 inside a block, implicit or not."""
         if self.block is not Block.NONE:
             raise error(
-                SqlState.ACTIVE_SQL_TRANSACTION,
-                f"{what} cannot run inside a transaction block",
+                SqlState.ACTIVE_SQL_TRANSACTION, f"{what} cannot run inside a transaction block"
             )
 
     def outside_block(self, what: str) -> Report | None:

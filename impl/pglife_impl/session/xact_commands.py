@@ -5,8 +5,6 @@ session's row of pg_stat_activity.
 Source: tcop/postgres.c: start_xact_command(), finish_xact_command(); access/transam/xact.c.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 
 from pglife_impl.session.context import SessionContext

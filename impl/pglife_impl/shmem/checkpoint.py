@@ -3,8 +3,6 @@
 Source: postmaster/checkpointer.c: RequestCheckpoint(); rules CK-01, CK-09, PG-33.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -17,8 +17,6 @@ Source: storage/ipc/pmsignal.c, storage/lmgr/proc.c, utils/activity/backend_stat
 SV-24, SV-40..43, CN-14, CN-31, CN-45.
 """
 
-from __future__ import annotations
-
 import fcntl
 import mmap
 import os

@@ -1,7 +1,5 @@
 """`pglife explore` and `pglife configs`: the states of one configuration, and which there are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The command line `pglife`. Begin with `main`; the commands stand in the other modules here."""
 
-from __future__ import annotations
-
 import sys
 from importlib.metadata import version
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`pglife report`: what is claimed, by which method it is known, and what shows it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`pglife rule` and `pglife coverage`: the rules, what cites them, and what is not covered."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Annotated

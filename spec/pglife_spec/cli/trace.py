@@ -1,7 +1,5 @@
 """`pglife simulate` and `pglife replay`: runs of the model, made and explained."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

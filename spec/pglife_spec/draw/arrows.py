@@ -1,7 +1,5 @@
 """Arrows: the parallel edges of a life graph as one, with a label that fits a picture."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 

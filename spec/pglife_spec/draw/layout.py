@@ -5,8 +5,6 @@ its own there, so that labels never lie on each other or on a node. It knows no 
 coordinates are found here: every edge has one upright line, which passes through its label.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field

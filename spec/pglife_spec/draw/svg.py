@@ -3,8 +3,6 @@
 Begin with `to_svg`. Where things lie is found in `layout.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

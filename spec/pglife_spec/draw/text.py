@@ -1,7 +1,5 @@
 """Life graphs as text for other tools: Mermaid (which GitHub draws) and DOT (for graphviz)."""
 
-from __future__ import annotations
-
 import json
 
 import networkx as nx

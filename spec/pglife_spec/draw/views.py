@@ -3,8 +3,6 @@
 Begin with `views`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Begin with Graph. `Exploration.graph()` makes one; numpy comes with the extra `fast`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

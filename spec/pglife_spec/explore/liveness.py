@@ -12,8 +12,6 @@ somewhere on it or taken somewhere on it. If any cycle of a strongly connected c
 then so is the one through the whole component, so it is enough to judge components.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Which edges of a life graph some traces take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 

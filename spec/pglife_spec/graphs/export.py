@@ -1,7 +1,5 @@
 """Graphs as files for other tools: GraphML (Gephi, yEd, igraph) and node-link JSON (d3)."""
 
-from __future__ import annotations
-
 import enum
 import json
 from typing import Any

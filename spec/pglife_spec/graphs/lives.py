@@ -6,8 +6,6 @@ A step may pass through several values at once: reaping the last child takes the
 four states. Such a step leaves evidence of each, and the graph follows the evidence.
 """
 
-from __future__ import annotations
-
 import enum
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which process signals which: read from the effects of a machine's actions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 

@@ -1,7 +1,5 @@
 """The state graph of an explored machine."""
 
-from __future__ import annotations
-
 from typing import TypedDict
 
 import networkx as nx

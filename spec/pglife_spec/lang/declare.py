@@ -4,8 +4,6 @@ Begin with action(), Step and claim(). A function with a docstring becomes one A
 combination of its choices, in the order in which they are given; or one Claim.
 """
 
-from __future__ import annotations
-
 import enum
 import inspect
 import itertools

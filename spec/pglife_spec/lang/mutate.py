@@ -5,8 +5,6 @@ Owns         walking and rebuilding effects and conditions. A change that change
              error, so that no mutant silently becomes the original.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Begin with   names_in.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import Const, Expr, Param, Var, Visitor
 
 Names = frozenset[str]

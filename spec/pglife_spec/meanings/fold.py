@@ -6,8 +6,6 @@ Owns         the algebra (constants, double negation, contradictions) and the sh
 Leaves out   code generation (codegen.py) and any meaning beyond what every evaluator agrees on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from pglife_spec.lang.expr import (

@@ -6,8 +6,6 @@ Owns         nothing; it computes from what it is given.
 Leaves out   speed (python.py) and unknown values (the prover).
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ Fields lie in words of 30 bits and never cross from one to the next: that is the
 of Python's integers, and arithmetic within one digit is several times as fast as beyond it.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The whole machine, put together. Begin with build()."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from pglife_spec.lang.declare import declared

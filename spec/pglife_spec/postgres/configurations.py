@@ -1,7 +1,5 @@
 """Named configurations: what explorers fix and proofs leave open. Begin with CONFIGS."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pglife_spec.lang.expr import Value

@@ -4,8 +4,6 @@ An action that is declared for several kinds of children, or for several shutdow
 case for each; `Action.choices` says which it is. `case_of()` picks one.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Sequence
 

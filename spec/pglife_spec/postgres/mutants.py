@@ -4,8 +4,6 @@ Begin with MUTANTS. Each has the smallest configuration in which its fault shows
 no claim is empty.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -7,8 +7,6 @@ Source: postmaster.c: LogChildExit(), UpdatePMState(), canAcceptConnections(); e
 function for its signals and its title.
 """
 
-from __future__ import annotations
-
 import enum
 import re
 import signal

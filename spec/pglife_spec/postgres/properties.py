@@ -4,8 +4,6 @@ Begin with the fairness assumptions, then PROPERTIES. Clients and operators may 
 for ever, and faults end; only what a property's fairness names can be relied on.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.machine import Action, Actor, Fairness, Property
 from pglife_spec.postgres.state.children import LIFE, NO_ZOMBIE, none_recorded, recorded
 from pglife_spec.postgres.state.postmaster import (

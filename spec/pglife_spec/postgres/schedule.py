@@ -7,8 +7,6 @@ Source: postmaster.c: ServerLoop() and process_pm_child_exit() of 18; up to 17 t
 which the kernel calls in the order of the signals' numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The only package that imports z3.
 """
 
-from __future__ import annotations
-
 from pglife_spec.prove.counterexample import EvaluatorsDisagreeError
 from pglife_spec.prove.prover import ProofError, check, prove, prove_each
 from pglife_spec.prove.report import ClaimReport, Counterexample, Obligation, ProofReport, Status

@@ -5,8 +5,6 @@ Owns         shrinking a model of the solver towards a quiet server, and the jud
              evaluator, which must see the same step and the same broken claim.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import z3  # type: ignore[import-untyped]

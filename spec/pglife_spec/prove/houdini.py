@@ -8,8 +8,6 @@ A candidate is a set of facts that should never hold together; as the bits of on
 as the bits of its facts, a broken candidate is found without the solver.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 

@@ -8,8 +8,6 @@ Leaves out   finding lemmas (mine.py), judging a counterexample (counterexample.
 the outcome does not depend on the machine.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

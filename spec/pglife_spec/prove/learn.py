@@ -8,8 +8,6 @@ Owns         the files beside this module. lemmas_*.txt: a fingerprint of the ma
 Leaves out   whether lemmas are true: only the check in prover.py says so.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -7,8 +7,6 @@ Leaves out   where they come from (mine.py) and which of them are true (houdini.
 A lemma reads `pmState = PM_RUN and backend.running > 0 -> checkpointer in {RUNNING, CRASHED}`.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Mapping

@@ -9,8 +9,6 @@ counts only if, going by how often its parts were seen, it should have been met 
 This keeps nearly all that is true and a small part of the rest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pglife_spec.prove.sample import Sample

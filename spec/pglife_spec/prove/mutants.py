@@ -4,8 +4,6 @@ Begin with   claims_lost.
 Leaves out   whether the claim is false in a reachable state: the explorer shows that, with a trace.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from pglife_spec.lang.expr import Value

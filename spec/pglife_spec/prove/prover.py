@@ -4,8 +4,6 @@ Begin with   prove; prove_each for several pinned versions at once.
 Owns         putting lemmas, certificate check, counterexamples and report together.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 import traceback

@@ -4,8 +4,6 @@ Begin with   ProofReport.
 Owns         the data; printing is the command line's matter, except for text().
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ Leaves out   what is learnt (mine.py). Nothing here must be complete: what is le
              dropped because it is not inductive.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The formats of a report. Apart from `render.py`, which needs jinja2."""
 
-from __future__ import annotations
-
 import enum
 
 

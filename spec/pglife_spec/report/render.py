@@ -1,7 +1,5 @@
 """Reports as text, Markdown and one HTML file, by the templates in `templates/`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape

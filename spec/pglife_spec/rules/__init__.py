@@ -4,8 +4,6 @@ Begin with `rule("SH-04").statement`. A rule's id never changes and never names 
 same ids stand on the actions and claims of the model and on the scenarios of the suite.
 """
 
-from __future__ import annotations
-
 import difflib
 import re
 import tomllib

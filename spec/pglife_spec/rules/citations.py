@@ -4,8 +4,6 @@ Begin with `of_machine` and `of_suite`; each gives citations by rule id. The sui
 so nothing of it is imported.
 """
 
-from __future__ import annotations
-
 import ast
 import enum
 import importlib.util

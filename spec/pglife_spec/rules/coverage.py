@@ -3,8 +3,6 @@
 Begin with `coverage`. The reasons are data, in uncovered.toml beside the rules.
 """
 
-from __future__ import annotations
-
 import enum
 import tomllib
 from collections.abc import Iterable, Mapping

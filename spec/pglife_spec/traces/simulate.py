@@ -5,8 +5,6 @@ Owns         the choice among enabled actions.
 Leaves out   what a step does (lang/python.py) and what to make of the run (trace.py).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 

@@ -6,8 +6,6 @@ Owns         the file format (ITF, as Apalache and Quint write it) and the expla
 Leaves out   where traces come from (explore/, simulate.py, prove/) and servers.
 """
 
-from __future__ import annotations
-
 import enum
 import json
 from collections.abc import Mapping, Sequence

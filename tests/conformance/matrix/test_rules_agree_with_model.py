@@ -4,8 +4,6 @@ Each cell is played on the model alone. The states that a standby or an archiver
 out: the model has neither.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -65,10 +63,7 @@ CONTINUED = (
 )
 """What children do when they are continued and their clients leave, in this order."""
 _MOST_ITERATIONS = 50
-OLD_NAMES = {
-    PM.PM_WAIT_XLOG_SHUTDOWN: PM.PM_SHUTDOWN,
-    PM.PM_WAIT_XLOG_ARCHIVAL: PM.PM_SHUTDOWN_2,
-}
+OLD_NAMES = {PM.PM_WAIT_XLOG_SHUTDOWN: PM.PM_SHUTDOWN, PM.PM_WAIT_XLOG_ARCHIVAL: PM.PM_SHUTDOWN_2}
 """What 15 calls states that 18 has renamed."""
 LIVES = {
     "SIGTERM": Life.TERMINATING,

@@ -1,7 +1,5 @@
 """A server on paper: stimuli and observations made by hand, and a monitor that judges them."""
 
-from __future__ import annotations
-
 import itertools
 import signal
 from collections.abc import Iterable

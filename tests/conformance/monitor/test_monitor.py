@@ -1,7 +1,5 @@
 """The monitor judges hand-made observations: explained, impossible, open, too many candidates."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

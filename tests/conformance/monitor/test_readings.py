@@ -1,7 +1,5 @@
 """What the monitor reads of a look: log lines, children, exit status and answers."""
 
-from __future__ import annotations
-
 import signal
 from dataclasses import replace
 

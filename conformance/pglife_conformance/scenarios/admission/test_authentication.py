@@ -3,8 +3,6 @@
 Source: libpq/auth.c: ClientAuthentication(), auth_failed(); utils/init/postinit.c: InitPostgres().
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

@@ -4,8 +4,6 @@ Source: backend_startup.c (until 16 postmaster.c): BackendInitialize(),
 ProcessCancelRequestPacket(); procsignal.c: SendCancelRequest().
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -3,8 +3,6 @@
 Source: backend_startup.c (until 16 postmaster.c): ProcessStartupPacket(), ProcessSSLStartup().
 """
 
-from __future__ import annotations
-
 import struct
 
 import pytest
@@ -176,12 +174,7 @@ def test_minor_protocol_versions(cluster: Cluster) -> None:
                 # Until 17 the server names the newest version that it supports, which is 3.0.
                 names = b"".join(name.encode() + b"\0" for name in unknown)
                 expected = min(protocol, newest)
-                assert said == (
-                    Tag.NEGOTIATE_PROTOCOL_VERSION,
-                    expected,
-                    len(unknown),
-                    names,
-                )
+                assert said == (Tag.NEGOTIATE_PROTOCOL_VERSION, expected, len(unknown), names)
             assert session.receive_outcome() is Outcome.ADMITTED
             long_key = newest == PROTOCOL_3_2 and protocol >= PROTOCOL_3_2
             assert len(session.client.cancel_key) == (32 if long_key else 4)

@@ -4,8 +4,6 @@ Source: backend_startup.c (until 16 postmaster.c): BackendInitialize(); postmast
 canAcceptConnections(), process_pm_pmsignal().
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base import deadlines

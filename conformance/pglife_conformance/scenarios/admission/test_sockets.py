@@ -3,8 +3,6 @@
 Source: postmaster.c: PostmasterMain(), process_pm_reload_request().
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Source: rules SE-33, SV-25, SV-47, INV-40, CN-30; postmaster.c: ConfigurePostmas
 HandleFatalError(); pmchild.c: ReleasePostmasterChildSlot().
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

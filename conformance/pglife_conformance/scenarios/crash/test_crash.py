@@ -4,8 +4,6 @@ Source: rules CR-02, CR-04, CR-22, CR-25, CR-26, SE-24; postmaster.c: HandleChil
 PostmasterStateMachine(), tcop/postgres.c: quickdie().
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

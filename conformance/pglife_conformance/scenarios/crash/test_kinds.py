@@ -3,8 +3,6 @@
 Source: rules RP-02, RP-10 to RP-27, CR-44 to CR-47; postmaster.c: process_pm_child_exit().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

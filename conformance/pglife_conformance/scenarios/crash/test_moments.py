@@ -4,8 +4,6 @@ Source: rules CR-22, CR-28, CR-30 to CR-38, CR-48, RP-01, RP-04, SG-08, PR-20;
 postmaster.c: HandleChildCrash(), HandleFatalError(), PostmasterStateMachine().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -6,8 +6,6 @@ DetermineSleepTime(), TerminateChildren().
 Each scenario takes five seconds, so there are few, and each checks much.
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Iterator

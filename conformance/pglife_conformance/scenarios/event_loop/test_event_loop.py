@@ -3,8 +3,6 @@
 Source: postmaster.c: ServerLoop(), CleanupBackend(), signal_child().
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -20,15 +18,9 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of, read_stat
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
-from pglife_conformance.scenarios.signals.test_optional_processes import (
-    parallel_worker,
-)
-from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
-    expect_words,
-)
-from pglife_conformance.scenarios.support.event_loop import (
-    expect_asleep,
-)
+from pglife_conformance.scenarios.signals.test_optional_processes import parallel_worker
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_words
+from pglife_conformance.scenarios.support.event_loop import expect_asleep
 from pglife_conformance.scenarios.support.failing_forks import (
     AT_BARRIER,
     QUIET,

@@ -3,8 +3,6 @@
 Source: postmaster.c: ServerLoop(), DetermineSleepTime().
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import signal
@@ -28,18 +26,14 @@ from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.replication.test_launcher import RESTART_INTERVAL_S
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
-from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
-    expect_reaped,
-)
+from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_reaped
 from pglife_conformance.scenarios.support.event_loop import (
     MAY_USE,
     Awake,
     exit_lines,
     expect_asleep,
 )
-from pglife_conformance.scenarios.support.sleeping import (
-    expect_sleep,
-)
+from pglife_conformance.scenarios.support.sleeping import expect_sleep
 
 LOOP = "postmaster.c: ServerLoop()"
 SLEEP = "postmaster.c: DetermineSleepTime()"
@@ -211,13 +205,7 @@ def test_idle_postmaster_sleeps_for_a_minute(cluster: Cluster) -> None:
         expect_sleep(cluster, "postmaster", cluster.pid, POSTMASTER_MS)
 
 
-@claim(
-    "BG-12",
-    source="postmaster.c: DetermineSleepTime()",
-    needs=SQL,
-    since=16,
-    why=BY_SELECT,
-)
+@claim("BG-12", source="postmaster.c: DetermineSleepTime()", needs=SQL, since=16, why=BY_SELECT)
 def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluster) -> None:
     """After the logical replication launcher has exited the postmaster sleeps for at most five
     seconds: no other event would make it restart the launcher."""

@@ -5,8 +5,6 @@ That something never ends is shown by what is left: no process runs, and no chil
 it has not yet taken.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Dead-end children that a crash or a shutdown waits for (F06, F10)."""
 
-from __future__ import annotations
-
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import Need

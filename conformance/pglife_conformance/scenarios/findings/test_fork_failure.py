@@ -1,8 +1,6 @@
 """A fork that fails after others have succeeded: of the startup process, of the checkpointer (F05,
 F09, W2)."""
 
-from __future__ import annotations
-
 import time
 
 from pglife_conformance.base import deadlines

@@ -3,8 +3,6 @@
 F04 is the reverse: the startup process exits 0 after another child's crash was handled.
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -1,7 +1,5 @@
 """Shutdown requests that arrive while a crashed server starts up (F01, W3)."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

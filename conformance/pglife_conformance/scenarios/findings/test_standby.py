@@ -1,7 +1,5 @@
 """A hot standby whose startup process ends while a smart shutdown waits for a session (W1)."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest
@@ -15,12 +13,7 @@ from pglife_conformance.expect.symptom import Symptom, where_it_shows
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import Defect, claim
-from pglife_conformance.scenarios.findings.support import (
-    HELPERS_15,
-    HELPERS_18,
-    REAPER,
-    expect_end,
-)
+from pglife_conformance.scenarios.findings.support import HELPERS_15, HELPERS_18, REAPER, expect_end
 from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM
 

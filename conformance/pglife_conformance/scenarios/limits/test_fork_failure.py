@@ -7,8 +7,6 @@ Source       ST-07, SE-34, BG-09, AV-10, LG-05; postmaster.c: BackendStartup(), 
              StartBackgroundWorker(), maybe_adjust_io_workers(); syslogger.c: SysLogger_Start().
 """
 
-from __future__ import annotations
-
 import re
 import signal
 
@@ -136,11 +134,7 @@ def test_a_fork_that_failed_gives_its_slot_back(cluster: Cluster) -> None:
 
 
 @claim(
-    "SE-34",
-    "SH-04",
-    source=ACCEPTER,
-    needs=[Need.OS_SIGNALS],
-    spec=actions.fork_for_client_fails,
+    "SE-34", "SH-04", source=ACCEPTER, needs=[Need.OS_SIGNALS], spec=actions.fork_for_client_fails
 )
 def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -> None:
     """During a smart shutdown a client whose fork fails receives the fork failure, not the

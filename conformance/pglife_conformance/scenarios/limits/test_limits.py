@@ -7,8 +7,6 @@ Source       rules CN-31 to CN-58; postinit.c: InitPostgres(), CheckMyDatabase()
              miscinit.c: InitializeSessionUserId(), proc.c: InitProcess().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 

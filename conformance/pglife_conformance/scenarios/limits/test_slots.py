@@ -4,8 +4,6 @@ Source: pmchild.c: InitPostmasterChildSlots(), AssignPostmasterChildSlot(),
 ReleasePostmasterChildSlot()
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from itertools import accumulate

@@ -4,8 +4,6 @@ Begin with try_to_start(): a start that fails right after the lock file, for lac
 Source: miscinit.c: CreateLockFile(), AddToDataDirLockFile(), checkDataDir(), ValidatePgVersion().
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import stat

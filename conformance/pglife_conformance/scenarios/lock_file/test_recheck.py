@@ -3,8 +3,6 @@
 Source: miscinit.c: RecheckDataDirLockFile(); postmaster.c: ServerLoop().
 """
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -4,8 +4,6 @@ Source: sysv_shmem.c: PGSharedMemoryCreate(), PGSharedMemoryAttach(), PGSharedMe
 miscinit.c: CreateLockFile().
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

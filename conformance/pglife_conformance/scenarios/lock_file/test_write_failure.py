@@ -3,8 +3,6 @@
 Source: miscinit.c: AddToDataDirLockFile().
 """
 
-from __future__ import annotations
-
 import resource
 import subprocess
 

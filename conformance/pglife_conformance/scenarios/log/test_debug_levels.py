@@ -6,8 +6,6 @@ Source: the DEBUG lines of postmaster.c, pmchild.c, bgworker.c, launcher.c, auto
 procsignal.c and shell_archive.c.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

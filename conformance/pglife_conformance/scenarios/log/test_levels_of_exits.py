@@ -1,7 +1,5 @@
 """The level of the postmaster's log lines about exits, crashes and shutdowns."""
 
-from __future__ import annotations
-
 import re
 import signal
 
@@ -17,9 +15,7 @@ from pglife_conformance.hold.pin import pin_wait_backends
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
-from pglife_conformance.scenarios.support.event_loop import (
-    exit_lines,
-)
+from pglife_conformance.scenarios.support.event_loop import exit_lines
 
 CLEANUP = "postmaster.c: CleanupBackend()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"

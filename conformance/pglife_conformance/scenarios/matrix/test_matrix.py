@@ -7,8 +7,6 @@ children and compares the rest of the server's life.
 Source: rules CN-01..07, TR18-01..35, SM-01..13, RP-10..29, SH-01..28, CR-01..28.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -3,8 +3,6 @@
 Source: pg_ctl.c: do_status(), do_stop(), do_reload(), do_promote(), do_logrotate(), do_kill()
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -6,8 +6,6 @@ Leaves out   starting (test_13_pg_ctl.py), real servers (test_04_pg_ctl.py).
 Source       rules CT-01, CT-08 to CT-17; src/bin/pg_ctl/pg_ctl.c.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -118,12 +116,7 @@ def test_pid_file_of_blanks(stopped_cluster: Cluster) -> None:
 @claim("CT-15", source="pg_ctl.c: do_status(), readfile()", needs=STAND_IN)
 @pytest.mark.parametrize(
     ("options", "shown"),
-    [
-        ("one\r\n\ntwo words\nunfinished", "one\n\ntwo words\n"),
-        ("\n", "\n"),
-        ("", ""),
-        (None, ""),
-    ],
+    [("one\r\n\ntwo words\nunfinished", "one\n\ntwo words\n"), ("\n", "\n"), ("", ""), (None, "")],
     ids=["lines", "empty line", "nothing", "no file"],
 )
 def test_status_shows_the_lines_of_the_options(

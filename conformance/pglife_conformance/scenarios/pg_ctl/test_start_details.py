@@ -9,8 +9,6 @@ Source       rules CT-01, CT-02, CT-05, CT-06, CT-11, CT-18; src/bin/pg_ctl/pg_c
 The script is read by /bin/sh, for the directory may lie where nothing can be executed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource
@@ -252,10 +250,7 @@ def test_directory_named_by_the_environment(stopped_cluster: Cluster) -> None:
 @claim("CT-11", source="pg_ctl.c: read_post_opts(), do_start()", needs=STAND_IN)
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [
-        ((), "-D here one two\n"),
-        (("-o", "three"), "three\n"),
-    ],
+    [((), "-D here one two\n"), (("-o", "three"), "three\n")],
     ids=["of the last start", "new ones"],
 )
 def test_restart_repeats_the_last_command_line(

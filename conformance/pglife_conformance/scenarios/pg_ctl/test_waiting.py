@@ -3,8 +3,6 @@
 Source       rules CT-02, CT-03, CT-05 to CT-11, CT-17, CT-18; src/bin/pg_ctl/pg_ctl.c.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from typing import Any

@@ -4,8 +4,6 @@ Source: pmsignal.c: PostmasterDeathSignalInit(), PostmasterIsAlive(),
 vacuum.c: vacuum_delay_point().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -4,8 +4,6 @@ Source: postmaster.c: PostmasterMain(), pmsignal.c: PostmasterIsAlive(),
 miscinit.c: CreateLockFile().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -3,8 +3,6 @@
 Source: postmaster/interrupt.c, storage/ipc/procsignal.c, and each process's main loop.
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest
@@ -15,9 +13,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.support.all_processes import (
-    start_with_all_processes,
-)
+from pglife_conformance.scenarios.support.all_processes import start_with_all_processes
 from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]

@@ -3,8 +3,6 @@
 Source: postmaster.c: LaunchMissingBackgroundProcesses(), bgworker.c, ps_status.c.
 """
 
-from __future__ import annotations
-
 import signal
 from collections import Counter
 

@@ -5,8 +5,6 @@ calls proc_exit_prepare() again, by the one hook in the C library, which finds n
 Source: ipc.c: proc_exit(), proc_exit_prepare(), shmem_exit(), atexit_callback(), on_exit_reset().
 """
 
-from __future__ import annotations
-
 import re
 import signal
 

@@ -1,7 +1,5 @@
 """The waits of each process in an idle server."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -12,10 +10,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.support.all_processes import (
-    run_counts,
-    start_with_all_processes,
-)
+from pglife_conformance.scenarios.support.all_processes import run_counts, start_with_all_processes
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
@@ -140,7 +135,5 @@ def test_wait_event_of_each_process_in_an_idle_server(stopped_cluster: Cluster) 
             return {row[0]: row[1] for row in rows}
 
         cluster.wait_for(
-            "the wait events",
-            lambda: found() == wanted,
-            describe=lambda: str(found()),
+            "the wait events", lambda: found() == wanted, describe=lambda: str(found())
         )

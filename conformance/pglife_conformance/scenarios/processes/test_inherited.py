@@ -1,7 +1,5 @@
 """Sockets, pipes and shared memory that children keep from the postmaster, or close."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

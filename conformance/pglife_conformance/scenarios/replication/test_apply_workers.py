@@ -1,7 +1,5 @@
 """Apply workers of subscriptions: when they start, how many run, and what replaces them."""
 
-from __future__ import annotations
-
 import re
 import signal
 
@@ -16,10 +14,7 @@ from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.support.parallel_workers import (
-    expect_a_worker,
-    parallel_session,
-)
+from pglife_conformance.scenarios.support.parallel_workers import expect_a_worker, parallel_session
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
 

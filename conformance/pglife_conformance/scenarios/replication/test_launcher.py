@@ -1,7 +1,5 @@
 """The logical replication launcher: when it runs, when it is replaced, how long it sleeps."""
 
-from __future__ import annotations
-
 import signal
 import time
 
@@ -10,9 +8,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.support.sleeping import (
-    expect_sleep,
-)
+from pglife_conformance.scenarios.support.sleeping import expect_sleep
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 

@@ -4,8 +4,6 @@ Source: PR-40 to PR-46, RC-23; walsender.c: WalSndCheckTimeOut(), WalSndDone(),
 walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
 """
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -5,8 +5,6 @@ Source: rule BG-26; replication/logical/launcher.c: ApplyLauncherMain(),
 pg_stat_get_subscription(), AtEOXact_ApplyLauncher(), logicalrep_worker_onexit().
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commits that wait for a synchronous standby."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

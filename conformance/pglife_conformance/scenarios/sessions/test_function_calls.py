@@ -1,7 +1,5 @@
 """FunctionCall messages."""
 
-from __future__ import annotations
-
 import struct
 
 import pytest

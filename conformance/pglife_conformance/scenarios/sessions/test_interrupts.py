@@ -4,8 +4,6 @@ Source: tcop/postgres.c: ProcessInterrupts(), ProcessClientReadInterrupt(),
 ProcessClientWriteInterrupt(), SocketBackend(), PostgresMain().
 """
 
-from __future__ import annotations
-
 import signal
 import time
 

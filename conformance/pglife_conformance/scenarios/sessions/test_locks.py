@@ -4,8 +4,6 @@ Source: storage/lmgr/proc.c: ProcSleep(), CheckDeadLock(); postmaster/autovacuum
 AutoVacWorkerMain().
 """
 
-from __future__ import annotations
-
 import signal
 import time
 

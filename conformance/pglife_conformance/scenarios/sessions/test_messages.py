@@ -4,8 +4,6 @@ Source: tcop/postgres.c: PostgresMain(); utils/init/miscinit.c: load_libraries()
 utils/init/postinit.c: InitPostgres().
 """
 
-from __future__ import annotations
-
 import struct
 
 import pytest

@@ -1,7 +1,5 @@
 """Statistics that a session reports."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

@@ -1,7 +1,5 @@
 """pg_terminate_backend() with a timeout."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

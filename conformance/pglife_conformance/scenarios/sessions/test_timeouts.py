@@ -3,8 +3,6 @@
 Source: tcop/postgres.c: PostgresMain(), ProcessInterrupts(), start_xact_command().
 """
 
-from __future__ import annotations
-
 import contextlib
 import struct
 

@@ -1,7 +1,5 @@
 """Titles of sessions, their pg_stat_activity rows, and the status in ReadyForQuery."""
 
-from __future__ import annotations
-
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster

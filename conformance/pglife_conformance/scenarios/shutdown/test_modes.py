@@ -4,8 +4,6 @@ Source: rules SH-01 to SH-17, SH-27, SM-20 to SM-23; postmaster.c:
 process_pm_shutdown_request(), PostmasterStateMachine().
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -126,12 +124,7 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: Shutdow
 @claim("SH-03", "SH-01", "SH-09", "INV-01", source=SOURCE, needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize(
     "requests",
-    [
-        (SMART, FAST),
-        (SMART, IMMEDIATE),
-        (FAST, IMMEDIATE),
-        (SMART, FAST, IMMEDIATE),
-    ],
+    [(SMART, FAST), (SMART, IMMEDIATE), (FAST, IMMEDIATE), (SMART, FAST, IMMEDIATE)],
     ids="-".join,
 )
 def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMode, ...]) -> None:

@@ -4,8 +4,6 @@ Source: rules SE-20 to SE-23, SE-46, SH-04, SH-06, SH-07, SH-19; tcop/postgres.c
 ProcessInterrupts(), quickdie().
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -4,8 +4,6 @@ Source: rules SM-03, SM-04, SM-07, SM-09, TR18-12, TR18-21, TR18-24, TR18-26, CR
 IO-08, SE-33; postmaster.c: PostmasterStateMachine(), HandleFatalError().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

@@ -4,8 +4,6 @@ Source: fork_process.c: fork_process(), miscinit.c: InitPostmasterChild(), backe
 BackendInitialize(), and the pqsignal() calls at the start of each process.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from pathlib import Path

@@ -3,8 +3,6 @@
 Source: tcop/postgres.c: PostgresMain(), quickdie(); postinit.c: StatementTimeoutHandler().
 """
 
-from __future__ import annotations
-
 import signal
 import time
 

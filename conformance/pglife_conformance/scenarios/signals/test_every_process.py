@@ -4,8 +4,6 @@ The signals that make a process crash have their own scenarios, in the folder cr
 Source: pqsignal() in each process's main function, postmaster.c: process_pm_child_exit().
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from signal import Signals
@@ -246,8 +244,7 @@ def expect_quiet_exit(cluster: Cluster, before: Since, victim: Child, line: str)
     """The child has exited with this DEBUG line, and that was no crash (RP-02)."""
     cluster.expect_death(victim)
     record = cluster.wait_for(
-        f"the line {line!r}",
-        lambda: next((r for r in before.log() if r.message == line), None),
+        f"the line {line!r}", lambda: next((r for r in before.log() if r.message == line), None)
     )
     assert record.level == "DEBUG"
     before.expect_undisturbed(gone=[victim])

@@ -4,8 +4,6 @@ Startup process, archiver, walsummarizer, walsender, autovacuum worker, parallel
 Source: pqsignal() in each process's main function.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

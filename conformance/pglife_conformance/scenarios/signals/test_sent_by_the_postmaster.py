@@ -5,8 +5,6 @@ ignores does not show (TERM to the checkpointer). Release 18 also logs each sign
 Source: postmaster.c: SignalChildren(), TerminateChildren(), signal_child().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections import Counter
@@ -306,8 +304,7 @@ def test_crash_sends_quit_to_all_children(cluster: Cluster) -> None:
         cluster.crash(victim)
         then.expect_log(f"^{TERMINATING}$")
         expect_each_pending(
-            cluster,
-            {pin.child: {signal.SIGQUIT} for pin in pins if pin.child.key != victim.key},
+            cluster, {pin.child: {signal.SIGQUIT} for pin in pins if pin.child.key != victim.key}
         )
         assert Counter(pin.child.kind for pin in pins)[Kind.UNKNOWN] == 2
     cluster.expect_exit(code=1)

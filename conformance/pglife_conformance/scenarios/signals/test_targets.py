@@ -5,8 +5,6 @@ for the kinds that every server has.
 Source: postmaster.c: PostmasterStateMachine(), SignalChildren(), TerminateChildren().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections import Counter
@@ -70,10 +68,7 @@ STANDBY = [
 pytestmark = pytest.mark.unmonitored("the model has no such processes")
 
 EVERY_KIND = settings(
-    archive_mode="on",
-    archive_command="true",
-    autovacuum_naptime="1s",
-    logging_collector="on",
+    archive_mode="on", archive_command="true", autovacuum_naptime="1s", logging_collector="on"
 )
 
 TERM_SET = BACKGROUND | {

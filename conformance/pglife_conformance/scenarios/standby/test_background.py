@@ -5,8 +5,6 @@ Source: rules CK-03, PG-31, PG-32, SG-02, SG-10, CR-41; postmaster/startup.c:
 ProcessStartupProcInterrupts(), postmaster/checkpointer.c: CheckpointerMain().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

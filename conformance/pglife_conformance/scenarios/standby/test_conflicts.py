@@ -6,8 +6,6 @@ storage/ipc/procsignal.c: procsignal_sigusr1_handler().
 With max_standby_streaming_delay = 0 recovery waits for no session.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base import deadlines

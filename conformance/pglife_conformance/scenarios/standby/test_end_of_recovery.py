@@ -4,8 +4,6 @@ Source: RC-09 to RC-14, CT-07, CT-13, TF-01; xlogrecovery.c, xlogfuncs.c: pg_pro
 pg_ctl.c: do_promote(), wait_for_postmaster_promote().
 """
 
-from __future__ import annotations
-
 import signal
 from typing import Any
 

@@ -5,8 +5,6 @@ WS-20, WS-21, INV-42; postmaster.c: LaunchMissingBackgroundProcesses(),
 process_pm_child_exit().
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -371,10 +369,7 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
 def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     """When the startup process exits 3 the postmaster sends TERM to all children at once, also to
     archiver and walsender. It obeys a reload and a fast request after that, and no smart one."""
-    target: dict[str, Any] = {
-        "recovery_target_name": "here",
-        "recovery_target_action": "shutdown",
-    }
+    target: dict[str, Any] = {"recovery_target_name": "here", "recovery_target_action": "shutdown"}
     pair = start_pair(make_cluster, **target, **ARCHIVES_ALWAYS)
     standby = pair.standby
     held = [standby.session().child, walsender(standby).child]

@@ -1,7 +1,5 @@
 """Promotion requested in each state of the postmaster."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -6,8 +6,6 @@ access/transam/xlogrecovery.c, replication/walreceiver.c, walsender.c,
 replication/logical/slotsync.c: ShutDownSlotSync(), xlog.c: CreateRestartPoint().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest

@@ -3,8 +3,6 @@
 Source: postmaster.c: PostmasterMain().
 """
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -191,7 +189,5 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
         if cluster.target.version.major >= 18:
             launchers |= {Kind.LOGICAL_REPLICATION_LAUNCHER}
         cluster.expect_still(
-            "no launcher",
-            lambda: not any(kid.kind in launchers for kid in cluster.children()),
-            0.1,
+            "no launcher", lambda: not any(kid.kind in launchers for kid in cluster.children()), 0.1
         )

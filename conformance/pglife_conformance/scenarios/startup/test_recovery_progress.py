@@ -4,8 +4,6 @@ Source: postmaster/startup.c: has_startup_progress_timeout_expired(),
 begin_startup_progress_phase().
 """
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -3,8 +3,6 @@
 Source: tcop/postgres.c: PostgresMain(), die(), interactive_getc().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess

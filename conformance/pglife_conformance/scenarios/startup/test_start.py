@@ -3,8 +3,6 @@
 Source: postmaster.c: PostmasterMain(); fork_process.c: fork_process().
 """
 
-from __future__ import annotations
-
 import re
 import time
 from pathlib import Path
@@ -175,11 +173,7 @@ def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     )
     if cluster.target.version.major >= 18:
         assert then.pmstates() in (
-            [
-                ("PM_INIT", "PM_STARTUP"),
-                ("PM_STARTUP", "PM_RECOVERY"),
-                ("PM_RECOVERY", "PM_RUN"),
-            ],
+            [("PM_INIT", "PM_STARTUP"), ("PM_STARTUP", "PM_RECOVERY"), ("PM_RECOVERY", "PM_RUN")],
             # PG-21: the postmaster reaped the startup process before it handled its signal.
             [("PM_INIT", "PM_STARTUP"), ("PM_STARTUP", "PM_RUN")],
         )
@@ -248,10 +242,7 @@ def oom_score(pid: int) -> int:
 def test_children_have_another_oom_score_than_the_postmaster(stopped_cluster: Cluster) -> None:
     """PG_OOM_ADJUST_FILE and _VALUE set the OOM score of each child, not that of the postmaster."""
     cluster = stopped_cluster
-    env = {
-        "PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj",
-        "PG_OOM_ADJUST_VALUE": str(OOM_SCORE),
-    }
+    env = {"PG_OOM_ADJUST_FILE": "/proc/self/oom_score_adj", "PG_OOM_ADJUST_VALUE": str(OOM_SCORE)}
     cluster.start(env=env)
     with cluster.session():
         assert {oom_score(child.pid) for child in cluster.children()} == {OOM_SCORE}

@@ -3,8 +3,6 @@
 Source: postmaster.c: PostmasterMain(); miscinit.c: CreateLockFile(), checkDataDir().
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """A server with every background process, and how often each process has run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pglife_conformance.base.needs import Need

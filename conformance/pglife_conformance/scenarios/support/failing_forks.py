@@ -1,7 +1,5 @@
 """A server without a checkpointer because forks fail, and children that were not reaped."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from functools import partial

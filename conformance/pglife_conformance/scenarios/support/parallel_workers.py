@@ -1,7 +1,5 @@
 """Sessions whose statements are run by parallel workers, and how many workers each got."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

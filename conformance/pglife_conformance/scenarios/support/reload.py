@@ -3,8 +3,6 @@
 Source: guc.c: ProcessConfigFile().
 """
 
-from __future__ import annotations
-
 import signal
 from collections import Counter
 from collections.abc import Iterable

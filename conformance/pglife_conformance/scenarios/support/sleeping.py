@@ -1,7 +1,5 @@
 """Wait until a process sleeps for an exact time, and stop it in that sleep."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

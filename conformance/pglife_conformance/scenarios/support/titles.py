@@ -1,7 +1,5 @@
 """Titles of sessions."""
 
-from __future__ import annotations
-
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 

@@ -1,7 +1,5 @@
 """Positions in the WAL."""
 
-from __future__ import annotations
-
 from pglife_conformance.cluster.session import Session
 
 

@@ -3,8 +3,6 @@
 Source       the model's actions, each with its own.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -4,8 +4,6 @@ Begin with main().
 Source: src/bin/pg_ctl/pg_ctl.c, without Windows services; rules CT-01..18.
 """
 
-from __future__ import annotations
-
 import getopt
 import os
 import signal

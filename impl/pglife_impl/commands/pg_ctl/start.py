@@ -5,8 +5,6 @@ Source: src/bin/pg_ctl/pg_ctl.c: start_postmaster(), wait_for_postmaster_start()
 rules CT-02, CT-05..07, CT-11, CT-18.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

@@ -3,8 +3,6 @@
 Source: commands/user.c, dbcommands.c.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 Source: tcop/utility.c: standard_ProcessUtility(); commands/discard.c, variable.c.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pglife_impl.protocol import SqlState

@@ -5,8 +5,6 @@ Source: tcop/postgres.c: exec_parse_message(), exec_bind_message(), exec_execute
 exec_describe_statement_message(), exec_describe_portal_message().
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -153,8 +151,7 @@ class ExtendedProtocol:
         statements = parse_statements(message.sql)
         if len(statements) > 1:
             raise error(
-                SqlState.SYNTAX_ERROR,
-                "cannot insert multiple commands into a prepared statement",
+                SqlState.SYNTAX_ERROR, "cannot insert multiple commands into a prepared statement"
             )
         ready = None
         if statements:

@@ -4,8 +4,6 @@ Begin with make_ready(). Both protocols run queries and utility statements throu
 Source: tcop/pquery.c: PortalStart(), PortalRun(); tcop/dest.c; access/common/printtup.c.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -106,12 +104,7 @@ def format_of(formats: Sequence[int], index: int) -> int:
 def describe(columns: Sequence[OutputColumn], formats: Sequence[int] = ()) -> bytes:
     """Return RowDescription for these columns."""
     return row_description(
-        Column(
-            column.name,
-            column.type.oid,
-            column.type.size,
-            format=format_of(formats, index),
-        )
+        Column(column.name, column.type.oid, column.type.size, format=format_of(formats, index))
         for index, column in enumerate(columns)
     )
 

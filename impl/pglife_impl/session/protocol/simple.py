@@ -4,8 +4,6 @@ Imported at a session's first statement, never before: see queries/parser.py.
 Source: tcop/postgres.c: exec_simple_query().
 """
 
-from __future__ import annotations
-
 from pglife_impl.protocol.backend import command_complete, empty_query_response
 from pglife_impl.session.protocol.extended import ExtendedProtocol
 from pglife_impl.session.protocol.portal import (

@@ -4,8 +4,6 @@ Begin with Analyzer.expression(): names, types, implicit casts, placement of agg
 Source: parser/parse_expr.c, parse_relation.c, parse_coerce.c, parse_agg.c.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -180,10 +178,7 @@ class Analyzer:
             return call(run, *values)
 
         return Typed(
-            function.result,
-            evaluate,
-            position=node.position,
-            returns_set=function.returns_set,
+            function.result, evaluate, position=node.position, returns_set=function.returns_set
         )
 
     def _aggregate(self, node: tree.FuncCall) -> Typed:

@@ -4,8 +4,6 @@ Begin with FUNCTIONS, then find(). Functions that act on processes are in signal
 Source: catalog/pg_proc.dat; parser/parse_func.c: ParseFuncOrColumn().
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,8 +57,7 @@ def find(name: str, given: Sequence[PgType]) -> Function:
     if not candidates:
         raise no_such_function(name, given)
     return max(
-        candidates,
-        key=lambda f: sum(h is w for h, w in zip(given, f.arguments, strict=True)),
+        candidates, key=lambda f: sum(h is w for h, w in zip(given, f.arguments, strict=True))
     )
 
 

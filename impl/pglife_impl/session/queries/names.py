@@ -3,8 +3,6 @@
 Source: parser/parse_target.c: FigureColnameInternal().
 """
 
-from __future__ import annotations
-
 from pglife_impl.session.queries import tree, types
 
 NAMELESS = "?column?"

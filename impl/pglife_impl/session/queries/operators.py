@@ -4,8 +4,6 @@ Begin with resolve(). AND, OR, NOT and IS are in analysis.py.
 Source: parser/parse_oper.c; utils/adt/int.c, numeric.c, like.c, timestamp.c.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ utility_grammar.py.
 Source: parser/gram.y, parser/scan.l: scanner_yyerror().
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal

@@ -4,8 +4,6 @@ Begin with plan_query().
 Source: parser/analyze.c: transformSelectStmt(), parser/parse_target.c: FigureColname(), executor/.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice

@@ -4,8 +4,6 @@ Begin with RELATIONS.
 Source: catalog/system_views.sql; utils/adt/pgstatfuncs.c: pg_stat_get_activity().
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

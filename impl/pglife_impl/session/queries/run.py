@@ -3,8 +3,6 @@
 Source: nodes/execnodes.h: ExprContext, EState.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol

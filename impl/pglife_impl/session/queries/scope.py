@@ -4,8 +4,6 @@ Begin with Typed, then Scope.find().
 Source: parser/parse_relation.c: colNameToVar(); parser/parse_param.c.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol

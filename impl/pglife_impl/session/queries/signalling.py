@@ -4,8 +4,6 @@ Begin with terminate_backend().
 Source: storage/ipc/signalfuncs.c; utils/adt/misc.c: pg_sleep(); rule SE-43.
 """
 
-from __future__ import annotations
-
 import signal
 from enum import Enum, auto
 

@@ -4,8 +4,6 @@ Begin with syntax_error(), which translates sqlglot's error.
 Source: parser/scan.l: scanner_yyerror().
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sqlglot.errors import ParseError

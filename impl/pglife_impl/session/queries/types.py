@@ -4,8 +4,6 @@ Begin with PgType and BY_NAME, then coerce().
 Source: catalog/pg_type.dat, pg_cast.dat; utils/adt/int.c, float.c, bool.c, timestamp.c.
 """
 
-from __future__ import annotations
-
 import struct
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation

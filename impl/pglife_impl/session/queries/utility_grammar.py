@@ -5,8 +5,6 @@ only as an opaque command.
 Source: parser/gram.y.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ Names and texts of the machine never reach the source: variables are numbered, a
 constants passed in beside the source.
 """
 
-from __future__ import annotations
-
 import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

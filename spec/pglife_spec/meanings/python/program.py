@@ -6,8 +6,6 @@ Owns         compiling generated source; steps, predicates, evidence, initial st
 Leaves out   the source itself (codegen.py) and how states are packed (layout.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any

@@ -9,8 +9,6 @@ A test suite of many workers runs the same model under a dozen configurations; t
 takes a hundred times as long as to load it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.util

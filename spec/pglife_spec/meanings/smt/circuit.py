@@ -12,8 +12,6 @@ arithmetic only where no cheaper reading exists: the question asked most, whethe
 counts are zero, is a conjunction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -9,8 +9,6 @@ differ becomes a choice between the two. What the guards say of single variables
 environment first, so that most Whens of an inlined state machine have a constant condition.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 

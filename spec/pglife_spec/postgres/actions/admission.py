@@ -5,8 +5,6 @@ Begin with admit_client, then refuse_client.
 Source: postmaster.c: canAcceptConnections(), BackendStartup().
 """
 
-from __future__ import annotations
-
 import enum
 
 from pglife_spec.lang.declare import Step, action

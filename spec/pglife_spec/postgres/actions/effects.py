@@ -5,8 +5,6 @@ Begin with advance_to(), signal() and crash(). The actions say when each of them
 Source: postmaster.c: UpdatePMState(), signal_child(), HandleChildCrash(), HandleFatalError().
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import Expr, in_
 from pglife_spec.lang.machine import Effect, emit, flatten, when
 from pglife_spec.postgres.state.children import (

@@ -3,8 +3,6 @@
 Begin with child_crashes. The operator's signals are here too: no shutdown sends them.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor, when

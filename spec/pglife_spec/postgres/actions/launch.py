@@ -6,8 +6,6 @@ Source: postmaster.c: PostmasterMain(), LaunchMissingBackgroundProcesses(),
 maybe_adjust_io_workers(), maybe_start_bgworkers(); 15: ServerLoop().
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE, Expr, all_of, ite
 from pglife_spec.lang.machine import Actor, when

@@ -7,8 +7,6 @@ Source: postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsi
 15: reaper(), sigusr1_handler().
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE
 from pglife_spec.lang.machine import Actor, emit, flatten, when

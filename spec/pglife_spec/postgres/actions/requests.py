@@ -6,8 +6,6 @@ Source: postmaster.c: process_pm_shutdown_request(), process_pm_reload_request()
 15: pmdie(), SIGHUP_handler().
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Actor, Effect, flatten, when

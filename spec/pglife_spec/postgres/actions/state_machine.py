@@ -6,8 +6,6 @@ the next state is (SM-01 to SM-13).
 Source: postmaster.c: PostmasterStateMachine(), 15.18 and 18.6.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import Expr, ite
 from pglife_spec.lang.machine import flatten, when
 from pglife_spec.postgres.actions.effects import (

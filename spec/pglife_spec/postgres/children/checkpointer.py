@@ -3,8 +3,6 @@
 Source: access/transam/xlog.c: ShutdownXLOG(); postmaster/checkpointer.c.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_, ite
 from pglife_spec.lang.machine import Actor, when

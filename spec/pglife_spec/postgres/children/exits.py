@@ -3,8 +3,6 @@
 Source: each XxxMain(); postmaster/interrupt.c; storage/aio/method_worker.c.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.machine import Actor, Effect, emit
 from pglife_spec.postgres.state.children import COUNT, LIFE, some_in

@@ -3,8 +3,6 @@
 Source: access/transam/xlog.c: StartupXLOG(); postmaster/startup.c.
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor

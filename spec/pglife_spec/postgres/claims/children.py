@@ -1,7 +1,5 @@
 """Claims about children, shared memory and files."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import all_of, any_of, implies, in_
 from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, FORKS, STATES_15, STATES_18

@@ -1,7 +1,5 @@
 """Conditions that claims in both files use."""
 
-from __future__ import annotations
-
 from pglife_spec.postgres.words import PM
 from pglife_spec.postgres.words.parameters import FORK_FAULTS
 from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_FORK_FAILURE

@@ -1,7 +1,5 @@
 """Claims about the postmaster's own variables, and its pid file."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import iff, implies, in_
 from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, FORKS

@@ -1,7 +1,5 @@
 """The children: one variable for each single process, one counter for each state of the others."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import INT, EnumSort, Expr, Var, all_of, any_of, in_, total
 from pglife_spec.postgres.words import Kind, Life
 from pglife_spec.postgres.words.kinds import COUNTED, SINGLETONS, short

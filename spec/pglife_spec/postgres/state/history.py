@@ -1,7 +1,5 @@
 """What only records the past, for claims to read: no action's guard depends on it."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import BOOL, Var
 
 TAINTED = Var("tainted", BOOL, "a child has crashed since shared memory was made", initial=False)

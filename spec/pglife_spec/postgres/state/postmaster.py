@@ -1,7 +1,5 @@
 """The postmaster's own variables, under PostgreSQL's names where it has one (SV-01 and after)."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import BOOL, EnumSort, Expr, Var, in_
 from pglife_spec.postgres.words import PM, Exit, PidFile, Shutdown, StartupStatus
 

@@ -1,7 +1,5 @@
 """What is in shared memory and on disk: flags of PMSignal, recovery, the control file."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import BOOL, EnumSort, Var
 from pglife_spec.postgres.words import Control
 

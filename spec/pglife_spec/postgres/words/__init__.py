@@ -7,8 +7,6 @@ Source: src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shu
 src/include/catalog/pg_control.h (DBState), src/include/utils/pidfile.h.
 """
 
-from __future__ import annotations
-
 import enum
 
 

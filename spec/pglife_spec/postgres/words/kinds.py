@@ -4,8 +4,6 @@ Begin with KINDS. Launching, signaling, waiting and reaping read the rows; what 
 (the checkpointer at SIGINT, say) is in the actions.
 """
 
-from __future__ import annotations
-
 import enum
 from dataclasses import dataclass
 

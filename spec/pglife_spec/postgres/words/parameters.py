@@ -1,7 +1,5 @@
 """The settings of one run: GUCs, limits, and what the environment may do."""
 
-from __future__ import annotations
-
 from pglife_spec.lang.expr import BOOL, INT, Param, in_
 from pglife_spec.postgres.words.releases import VERIFIED, VERSION, Feature, has
 

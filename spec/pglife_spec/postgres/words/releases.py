@@ -4,8 +4,6 @@ Begin with RELEASES. An action or a claim asks for a feature (`has(Feature.IO_WO
 a number, so that a new release is a new row.
 """
 
-from __future__ import annotations
-
 import enum
 from dataclasses import dataclass
 from functools import cache

@@ -4,8 +4,6 @@ The findings F01 to F10 are described in docs/findings.md; `FINDINGS` says which
 repair removes.
 """
 
-from __future__ import annotations
-
 import sys
 
 from pglife_spec.lang.declare import declared

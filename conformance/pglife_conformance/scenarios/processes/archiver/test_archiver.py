@@ -4,8 +4,6 @@ Source: postmaster/pgarch.c: pgarch_MainLoop(), pgarch_ArchiverCopyLoop(), pgarc
 archive/shell_archive.c.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -3,8 +3,6 @@
 Source: postmaster/pgarch.c: pgarch_readyXlog(), ready_file_comparator(), LoadArchiveLibrary().
 """
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.deadlines import START_LIMIT

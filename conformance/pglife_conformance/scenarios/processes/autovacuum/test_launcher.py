@@ -1,7 +1,5 @@
 """The autovacuum launcher: when it runs, and how long it sleeps."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base import deadlines

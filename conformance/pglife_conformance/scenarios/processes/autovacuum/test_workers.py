@@ -1,7 +1,5 @@
 """Autovacuum workers: how the launcher requests them, how they exit, and what they obey."""
 
-from __future__ import annotations
-
 import signal
 
 import pytest
@@ -132,11 +130,7 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
     since=18,
     why="autovacuum workers have no slots of their own before",
 )
-@settings(
-    autovacuum_worker_slots="1",
-    autovacuum_max_workers="1",
-    autovacuum_naptime="1s",
-)
+@settings(autovacuum_worker_slots="1", autovacuum_max_workers="1", autovacuum_naptime="1s")
 @OUT_OF_MODEL
 def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
     """While a zombie worker holds the only slot, no other worker is started: the postmaster

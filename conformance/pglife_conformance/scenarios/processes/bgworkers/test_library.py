@@ -7,8 +7,6 @@ Source: postmaster/bgworker.c, postmaster.c: CleanupBackend(), bgworker_should_s
 contrib/pg_prewarm/autoprewarm.c.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How many background workers there may be."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base import deadlines

@@ -4,8 +4,6 @@ Source: bgworker.c: BackgroundWorkerStateChange(), ForgetBackgroundWorker(),
 BackgroundWorkerStopNotifications().
 """
 
-from __future__ import annotations
-
 import signal
 
 import pytest
@@ -90,12 +88,7 @@ def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster)
     then.expect_no_log("^starting background worker process")
 
 
-@claim(
-    "BG-12",
-    "BG-10",
-    source="bgworker.c: BackgroundWorkerStopNotifications()",
-    needs=SQL,
-)
+@claim("BG-12", "BG-10", source="bgworker.c: BackgroundWorkerStopNotifications()", needs=SQL)
 @OUT_OF_MODEL
 def test_leader_that_exits_keeps_other_notifications(cluster: Cluster) -> None:
     """A leader is notified of its worker's exit, although another leader has exited meanwhile."""

@@ -4,8 +4,6 @@ Source: postmaster/checkpointer.c: CheckpointerMain(), RequestCheckpoint(), Chec
 CheckArchiveTimeout().
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

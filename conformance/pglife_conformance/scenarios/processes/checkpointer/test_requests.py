@@ -8,8 +8,6 @@ CheckArchiveTimeout(), RequestCheckpoint(); storage/smgr/md.c: register_dirty_se
 storage/sync/sync.c: RegisterSyncRequest().
 """
 
-from __future__ import annotations
-
 import re
 import signal
 

@@ -3,8 +3,6 @@
 Source: checkpointer.c: CheckpointerMain().
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import signal

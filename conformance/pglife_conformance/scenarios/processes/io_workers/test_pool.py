@@ -3,8 +3,6 @@
 Source: storage/aio/method_worker.c, postmaster.c: maybe_adjust_io_workers().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 

@@ -4,8 +4,6 @@ Source: storage/aio/method_worker.c: pgaio_worker_submission_queue_insert(),
 pgaio_worker_submit_internal().
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from pathlib import Path

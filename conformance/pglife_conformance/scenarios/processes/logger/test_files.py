@@ -3,8 +3,6 @@
 Source: postmaster/syslogger.c: SysLoggerMain(), logfile_rotate_dest(), update_metainfo_datafile().
 """
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Source: postmaster/syslogger.c: SysLoggerMain().
 """
 
-from __future__ import annotations
-
 import re
 
 from pglife_conformance.base.needs import Need

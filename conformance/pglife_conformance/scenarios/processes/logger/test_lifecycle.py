@@ -3,8 +3,6 @@
 Source: postmaster/syslogger.c, postmaster.c: process_pm_child_exit(), process_pm_pmsignal().
 """
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

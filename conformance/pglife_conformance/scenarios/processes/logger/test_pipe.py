@@ -8,8 +8,6 @@ Source: postmaster/syslogger.c: process_pipe_input(), flush_pipe_input(), write_
 include/postmaster/syslogger.h: PipeProtoHeader.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import struct
@@ -132,10 +130,7 @@ MESSAGES: dict[str, tuple[list[bytes], bytes]] = {
     "one chunk": ([chunk(b"alone\n")], b"alone\n"),
     "one letter": ([chunk(b"x"), chunk(b"\n")], b"x\n"),
     "two chunks": ([piece(b"one "), chunk(b"two\n")], b"one two\n"),
-    "many chunks": (
-        [*map(piece, LONG), chunk(b"end\n")],
-        b"".join(LONG) + b"end\n",
-    ),
+    "many chunks": ([*map(piece, LONG), chunk(b"end\n")], b"".join(LONG) + b"end\n"),
     "full to the end": ([*map(piece, LONG[:2]), chunk(LAST)], LONG[0] + LONG[1] + LAST),
     "one after the other": (
         [piece(b"one "), piece(b"two "), chunk(b"three\n"), piece(b"four "), chunk(b"five\n")],

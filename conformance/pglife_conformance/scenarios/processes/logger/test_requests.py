@@ -1,7 +1,5 @@
 """Sessions that ask for another log file."""
 
-from __future__ import annotations
-
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim, settings

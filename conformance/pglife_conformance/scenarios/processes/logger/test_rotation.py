@@ -7,8 +7,6 @@ Source: postmaster/syslogger.c: set_next_rotation_time(), logfile_rotate(), logf
 logfile_open().
 """
 
-from __future__ import annotations
-
 import re
 import stat
 import time

@@ -1,7 +1,5 @@
 """Parallel workers: how they are started, counted and limited, and how they end."""
 
-from __future__ import annotations
-
 import pytest
 
 from pglife_conformance.base.needs import Need

@@ -4,8 +4,6 @@ Source: postmaster/walsummarizer.c: SummarizeWAL(), summarizer_read_local_xlog_p
 GetOldestUnsummarizedLSN(), MaybeRemoveOldWalSummaries(); access/transam/xlog.c: KeepLogSeg().
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

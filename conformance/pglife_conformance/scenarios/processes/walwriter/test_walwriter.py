@@ -1,7 +1,5 @@
 """The walwriter: its sleep, its wake-ups, and asynchronous commits."""
 
-from __future__ import annotations
-
 import time
 
 from pglife_conformance.base.needs import Need
