@@ -27,6 +27,7 @@ class Need(StrEnum):
     SINGLE_USER = "single_user"
     DATA_DIRECTORY_CHECKS = "data_directory_checks"
     CONTROL_FILE = "control_file"
+    PG_CONTROLDATA = "pg_controldata"
     PASSWORD = "password"
     TCP = "tcp"
     PROTOCOL_3_2 = "protocol_3_2"
@@ -74,7 +75,8 @@ NEEDS: dict[Need, NeedFacts] = {
         "ST-01",
     ),
     Need.SINGLE_USER: NeedFacts("postgres --single serves its own terminal", "SH-43"),
-    Need.CONTROL_FILE: NeedFacts("pg_controldata prints the cluster state", "CT-20"),
+    Need.CONTROL_FILE: NeedFacts("the control file has the cluster state", "CT-20"),
+    Need.PG_CONTROLDATA: NeedFacts("pg_controldata prints the last checkpoint", "CT-20"),
     Need.PASSWORD: NeedFacts("pg_hba.conf may ask a client for a password", "SG-29"),
     Need.TCP: NeedFacts("listen_addresses opens TCP sockets", "ST-06"),
     Need.PROTOCOL_3_2: NeedFacts("protocol 3.2 with cancel keys of 32 bytes", "CN-45"),

@@ -30,7 +30,11 @@ from pglife_conformance.events import (
 )
 from pglife_conformance.expect.lines import READY_LINE as READY_LINE
 from pglife_conformance.expect.since import Since, expect_complete
-from pglife_conformance.observation.control_file import ControlState, parse_control_state
+from pglife_conformance.observation.control_file import (
+    ControlState,
+    parse_control_state,
+    read_control_state,
+)
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord, LogTail
 from pglife_conformance.observation.processes import Child, read_stat
@@ -286,7 +290,9 @@ class Cluster(Clients):
         return Since(self, 0)
 
     def controldata_state(self) -> ControlState:
-        """The "Database cluster state" that pg_controldata prints."""
+        """The "Database cluster state" that pg_controldata prints, or that the file itself has."""
+        if not self.target.has_program(Program.PG_CONTROLDATA):
+            return read_control_state(self.data)
         done = self.target.run(Program.PG_CONTROLDATA, ["-D", str(self.data)], run_id=self.run.id)
         state = parse_control_state(done.out)
         if state is None:

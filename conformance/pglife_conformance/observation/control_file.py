@@ -1,15 +1,17 @@
-"""The "Database cluster state" that pg_controldata prints.
+"""The "Database cluster state", as pg_controldata prints it or as the control file has it.
 
-Source: CT-20; src/bin/pg_controldata/pg_controldata.c: dbState().
+Source: CT-20; src/bin/pg_controldata/pg_controldata.c: dbState(); src/include/catalog/pg_control.h.
 """
 
+import struct
 from enum import Enum
+from pathlib import Path
 
 _LABEL = "Database cluster state:"
 
 
 class ControlState(Enum):
-    """The state in the control file."""
+    """The state in the control file, in the order of DBState."""
 
     STARTING_UP = "starting up"
     SHUT_DOWN = "shut down"
@@ -29,3 +31,25 @@ def parse_control_state(output: str) -> ControlState | None:
             except ValueError:
                 return None
     return None
+
+
+_FILE = Path("global", "pg_control")
+_BEGINNING = struct.Struct("=QIII")
+"""Of ControlFileData: system_identifier, pg_control_version, catalog_version_no, state."""
+_VERSIONS = range(1300, 2000)
+"""pg_control_version, 14 and later."""
+
+
+def read_control_state(data: Path) -> ControlState:
+    """The state in the control file of a data directory, where there is no pg_controldata.
+
+    Raises:
+        ValueError: if this is not the control file of a PostgreSQL since 14.
+        OSError: if it cannot be read.
+    """
+    version: int
+    state: int
+    _, version, _, state = _BEGINNING.unpack_from((data / _FILE).read_bytes())
+    if version not in _VERSIONS or state >= len(ControlState):
+        raise ValueError(f"{data / _FILE}: pg_control_version {version}, state {state}")
+    return list(ControlState)[state]

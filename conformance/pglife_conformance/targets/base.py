@@ -99,6 +99,10 @@ class Target(abc.ABC):
     def command(self, program: Program) -> list[str]:
         """How to run one of the programs."""
 
+    def has_program(self, program: Program) -> bool:
+        """Whether the target has this program; only pg_controldata may be missing."""
+        return True
+
     @abc.abstractmethod
     def paths_to_read(self) -> list[Path]:
         """What the server's user must be able to read."""

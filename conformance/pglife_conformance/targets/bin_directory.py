@@ -38,6 +38,8 @@ class BinDirectory(Target):
         for program in Program:
             path = directory / program
             if not path.is_file():
+                if program is Program.PG_CONTROLDATA:
+                    continue
                 raise UnusableTarget(f"--target {name}: there is no {program} in {directory}")
             if not os.access(path, os.X_OK):
                 raise UnusableTarget(f"--target {name}: {path} is not executable")
@@ -57,8 +59,11 @@ class BinDirectory(Target):
     def command(self, program: Program) -> list[str]:
         return [str(self.directory / program)]
 
+    def has_program(self, program: Program) -> bool:
+        return (self.directory / program).is_file()
+
     def paths_to_read(self) -> list[Path]:
-        return [self.directory / program for program in Program]
+        return [self.directory / program for program in Program if self.has_program(program)]
 
     def initdb_options(self) -> list[str]:
         options = ["--no-sync", "--no-instructions", "--wal-segsize=1"]
@@ -69,6 +74,8 @@ class BinDirectory(Target):
         able = {need for need in Need if major >= _SINCE.get(need, 0)}
         if not self._has_pg_prewarm:
             able.discard(Need.PG_PREWARM)
+        if not self.has_program(Program.PG_CONTROLDATA):
+            able.discard(Need.PG_CONTROLDATA)
         return frozenset(able)
 
     @cached_property

@@ -161,7 +161,12 @@ def test_checkpointer_applies_a_reload_for_all_backends(cluster: Cluster) -> Non
         assert session.query("select a from something") == [("1",)]
 
 
-@claim("SG-11", "CK-01", source="checkpointer.c: UpdateSharedMemoryConfig()", needs=SQL)
+@claim(
+    "SG-11",
+    "CK-01",
+    source="checkpointer.c: UpdateSharedMemoryConfig()",
+    needs=[*SQL, Need.PG_CONTROLDATA],
+)
 def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster) -> None:
     """Each checkpoint records full_page_writes as set at the start or by the last reload."""
     cluster = stopped_cluster
