@@ -297,24 +297,17 @@ def _xlog_is_shutdown() -> Effects:
     "TR18-24",
     "TR18-25",
     "MM-09",
-    flags=("recovery", "xlog", "both"),
 )
-def process_pmsignal(flags: str) -> Step:
+def process_pmsignal() -> Step:
     """The postmaster reads and resets the PMSignal flags in a fixed order: at RECOVERY_STARTED the
     crash is over; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes."""
-    recovery, xlog = flags != "xlog", flags != "recovery"
     expected = state_is(PM.PM_STARTUP) & ~PENDING
     return Step(
-        when=[
-            BETWEEN_EVENTS,
-            RECOVERY_STARTED if recovery else ~RECOVERY_STARTED,
-            XLOG_IS_SHUTDOWN if xlog else ~XLOG_IS_SHUTDOWN,
-        ],
+        when=[BETWEEN_EVENTS, RECOVERY_STARTED | XLOG_IS_SHUTDOWN],
         then=[
-            [RECOVERY_STARTED.becomes(False), when(expected, _recovery_started())]
-            if recovery
-            else (),
-            [XLOG_IS_SHUTDOWN.becomes(False), _xlog_is_shutdown()] if xlog else (),
+            when(RECOVERY_STARTED & expected, _recovery_started()),
+            RECOVERY_STARTED.becomes(False),
+            when(XLOG_IS_SHUTDOWN, [XLOG_IS_SHUTDOWN.becomes(False), _xlog_is_shutdown()]),
         ],
     )
 
