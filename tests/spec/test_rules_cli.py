@@ -1,27 +1,7 @@
 """`pglife rule` and `pglife coverage`: what they print, and how they refuse."""
 
-import sys
-from collections.abc import Callable
-
 import pytest
-
-from pglife_spec.cli import main
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pglife(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process: exit status, output, complaints."""
-
-    def run(*args: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pglife", *args])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+from running import Run
 
 
 def test_rule_prints_a_rule_and_everything_that_cites_it(pglife: Run) -> None:

@@ -33,6 +33,8 @@ Exit status:
   1  a rule is neither cited nor listed with a reason
   2  the command line asks for something that does not exist"""
 
+MOST_CITED = 5
+"""Ids that one line names."""
 WIDTH = 100
 """The widest line of prose."""
 EVIDENCE = {
@@ -102,6 +104,21 @@ def _grid() -> Table:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     return grid
+
+
+def print_columns(out: Console, rows: Iterable[tuple[str, Text]]) -> None:
+    """A name and prose beside it on each row; a name that repeats is printed once."""
+    grid, before = _grid(), ""
+    for name, prose in rows:
+        grid.add_row(Text("" if name == before else name, "magenta"), prose)
+        before = name
+    _print(out, grid)
+
+
+def cited(ids: Sequence[str]) -> str:
+    """Ids of rules in brackets; the first few of many."""
+    more = ", ..." if len(ids) > MOST_CITED else ""
+    return f"({', '.join(ids[:MOST_CITED])}{more})" if ids else ""
 
 
 def _print(out: Console, what: RenderableType) -> None:
