@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, pm
+from rich.console import Console
+from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, fatal, pm
 
 import pglife_spec
 from pglife_spec.cli import main, prove, subject
@@ -191,7 +192,7 @@ def test_the_command_runs_on_the_real_model():
 
 def test_the_prover_runs_behind_the_command(pglife):
     status, out, err = pglife("prove")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "proving 2 claims\n")
     assert "every configuration" in out
     assert "proved" in out
 
@@ -234,6 +235,45 @@ def test_an_incomplete_search_says_so_and_has_a_status_of_its_own(pglife):
     status, out, _ = pglife("explore", "--limit", "5")
     assert status == 3
     assert "not all: stopped at the limit" in out
+    assert "open: not all states seen  shutdown_ends" in out
+    assert "holds  shutdown_ends" not in out
+
+
+def test_a_long_list_is_whole_on_request(pglife):
+    idle = [replace(ACTIONS[0], name=f"idle_{at:02}") for at in range(20)]
+    machine = TOY.with_actions([*ACTIONS, *(replace(a, guards=(*a.guards, fatal)) for a in idle)])
+    _, cut, _ = pglife("explore", machine=machine)
+    assert "idle_11 and 8 more (--whole lists all)" in " ".join(cut.split())
+    _, whole, _ = pglife("explore", "--whole", machine=machine)
+    assert " more" not in whole
+    assert "idle_19" in whole
+
+
+def test_a_trace_folds_between_words_and_starts_with_what_is_there(pglife, monkeypatch):
+    long = replace(ACTIONS[0], name="a_parent_that_starts_up_with_long_words(immediateshutdown)")
+    for width in (70, 90, 140):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(subject, "console", lambda: Console(highlight=False))
+        _, out, _ = pglife("simulate", machine=TOY.with_actions([long, *ACTIONS[1:]]))
+        words = set(re.findall(r"[a-z]+", out))
+        assert set(re.findall(r"[a-z]+", long.name)) <= words
+    start = out[out.index("start ") : out.index("immediateshutdown")]
+    assert "pm.state = START " in start
+    assert "writer = ABSENT" in start, "no other variable has its sort"
+    assert "clients = 0" not in start
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["graph", "parent"], "exploring small-18\ndrawing\n"),
+        (["report", "--no-proof", "--no-pictures"], "collecting\n"),
+    ],
+    ids=["graph", "report"],
+)
+def test_a_command_that_is_piped_says_what_it_does(pglife, args, says):
+    _, _, err = pglife(*args, configs=GRAPHED)
+    assert err == says
 
 
 RELEASED = replace(TOY, params=(*TOY.params, Param("version", INT)))
@@ -270,14 +310,20 @@ def test_two_releases_in_one_command_are_refused(pglife, tmp_path, args, says):
     assert err == f"pglife: {says}\n"
 
 
-def test_configurations_show_what_they_repair(pglife):
+def test_configurations_show_what_differs(pglife):
     params = (*TOY.params, Param("repair.tell_clients", BOOL))
     configs = [
         replace(c, name=f"tiny-{n}", params={**c.params, "repair.tell_clients": n == "repaired"})
         for c, n in ((SMALL, "real"), (SMALL, "repaired"))
     ]
     _, out, _ = pglife("configs", machine=replace(TOY, params=params), configs=configs)
-    assert ["all findings repaired" in line for line in out.splitlines()[1::2]] == [False, True]
+    assert [line.rstrip() for line in out.splitlines()] == [
+        "tiny-real",
+        "tiny-repaired",
+        f"{'':20} all findings repaired",
+        f"{'all others have':20} max_connections = 2, patient = false, no finding repaired, "
+        "clients up to 2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -321,7 +367,7 @@ def test_a_graph_of_traces_counts_the_ways_that_they_take(pglife, tmp_path):
     pglife("simulate", "--weight", "shut_down=5", "-o", str(path), configs=GRAPHED)
     status, out, err = pglife("graph", "parent", "--trace", str(path), configs=GRAPHED)
     assert status == 0
-    assert err == "the traces take 3 of 4 ways\n"
+    assert err.endswith("\nthe traces take 3 of 4 ways\n")
     assert out.startswith("<svg ")
 
 

@@ -52,6 +52,7 @@ def test_an_arrow_is_labelled_with_its_commonest_family():
     (arrow,) = arrows(crowded())
     assert arrow.label == "shut down (fast, smart) +2"
     assert arrow.note == "other way, third"
+    assert arrow.names == ["shut down (fast, smart)", "other way", "third"]
     assert arrow.counts.startswith("shut_down(fast) (6), shut_down(smart) (5), other_way (2)")
 
 
@@ -99,6 +100,20 @@ def test_the_legend_has_the_roles_that_are_drawn_and_fits(graph):
         # DejaVu Sans, the widest of the fonts named, has letters of 0.6 em on average.
         ends = [float(t.get("x")) + len(t.text) * 11 * 0.6 for t in legend]
         assert max(ends) < float(root.get("width"))
+
+
+def test_a_label_has_all_families_where_they_fit():
+    made = crowded()
+    for action in [a for *_, a in made.edges(keys=True) if a.startswith("shut_down")]:
+        made.remove_edge("A", "B", action)
+    (arrow,) = arrows(made)
+    assert (arrow.label, arrow.note) == ("other way, third", "")
+
+
+def test_mermaid_and_dot_name_every_family():
+    said = ["shut down (fast, smart)", "other way", "third"]
+    assert f'|"{"<br/>".join(said)}"|' in to_mermaid(crowded())
+    assert "\\n".join(said) in to_dot(crowded())
 
 
 def test_mermaid_and_dot_have_every_edge(graph):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,6 +91,7 @@ def graph(
         raise MisuseError("--trace goes with postmaster or a kind of child")
     if config is not None and view != STATES:
         raise MisuseError("-c goes with states; lives are drawn from a configuration of their own")
+    write = writer(format_)
     runs = [read_itf(path, about.machine) for path in traces or []]
     if view == SIGNALS:
         made = about.signals(about.machine)
@@ -105,7 +107,7 @@ def graph(
             whole, made = made, covered(made, lives[view], runs)
             ways, taken = len(set(whole.edges())), len(set(made.edges()))
             typer.echo(f"the traces take {taken} of {ways} ways", err=True)
-    _write(written(made, format_), out_file, made)
+    _write(write(made), out_file, made)
 
 
 def _write(text: str, out_file: Path | None, made: nx.MultiDiGraph) -> None:
@@ -140,19 +142,19 @@ def life(view: str, release: Release) -> nx.MultiDiGraph:
         return life_graph(found, known, repaired=repaired)
 
 
-def written(graph: nx.MultiDiGraph, format_: Format) -> str:
-    """The graph in a format; only a life has a picture."""
+def writer(format_: Format) -> Callable[[nx.MultiDiGraph], str]:
+    """What writes a graph in a format; only a life has a picture."""
     from pglife_spec.draw.text import to_dot, to_mermaid
     from pglife_spec.graphs import to_graphml, to_json
 
     if format_ is Format.SVG:
         from pglife_spec.draw.svg import to_svg
 
-        return to_svg(graph)
+        return to_svg
     writers = {
         Format.MERMAID: to_mermaid,
         Format.DOT: to_dot,
         Format.GRAPHML: to_graphml,
         Format.JSON: to_json,
     }
-    return writers[format_](graph)
+    return writers[format_]

@@ -1,5 +1,6 @@
 """`pglife explore` and `pglife configs`: the states of one configuration, and which there are."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,10 @@ from typing import Annotated
 import typer
 
 from pglife_spec.cli import subject
-from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status
+from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status, WholeOption
 from pglife_spec.explore import check_property, explore
+from pglife_spec.lang.machine import Config
+from pglife_spec.meanings.pack import label
 from pglife_spec.postgres.words.repairs import PREFIX
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import is_declared
@@ -25,22 +28,37 @@ Examples:
 
 
 def configs() -> None:
-    """List the named configurations and what each is for."""
+    """List the named configurations: what each is for, and how it differs from most."""
     out = subject.console()
     known = subject.load().configs
-    repairs = {n for config in known.values() for n in config.params if n.startswith(PREFIX)}
-    for name, config in known.items():
-        values = {k: v for k, v in config.params.items() if k not in repairs}
-        on = [k for k, v in values.items() if v is True]
-        numbers = [f"{k} = {v}" for k, v in values.items() if v is not True and v is not False]
-        bounds = ", ".join(f"{k} up to {v}" for k, v in config.bounds.items())
-        repaired = [k.removeprefix(PREFIX) for k in repairs if config.params.get(k) is True]
-        parts = [", ".join([*numbers, *on]), bounds]
-        if repaired:
-            every = len(repaired) == len(repairs)
-            parts.append("all findings repaired" if every else f"repaired: {', '.join(repaired)}")
-        out.print(f"[bold]{name:20}[/] {config.purpose}".rstrip(), soft_wrap=True)
-        out.print(f"{'':20} {'; '.join(parts)}", soft_wrap=True, style="dim")
+    groups: dict[object, list[Config]] = {}
+    for config in known.values():
+        groups.setdefault(config.params.get(subject.VERSION), []).append(config)
+    for group in groups.values():
+        values = [_values(config) for config in group]
+        usual = {
+            name: Counter(v[name] for v in values if name in v).most_common(1)[0][0]
+            for name in dict.fromkeys(name for v in values for name in v)
+        }
+        for config, own in zip(group, values, strict=True):
+            differs = [text for name, text in own.items() if usual[name] != text]
+            out.print(f"[bold]{config.name:20}[/] {config.purpose}".rstrip(), soft_wrap=True)
+            if differs:
+                out.print(f"{'':20} {', '.join(differs)}", soft_wrap=True, style="dim")
+        out.print(f"{'all others have':20} {', '.join(usual.values())}", soft_wrap=True)
+
+
+def _values(config: Config) -> dict[str, str]:
+    """What a configuration says, in words, by name; all repairs as one where they agree."""
+    repairs = {v for n, v in config.params.items() if n.startswith(PREFIX)}
+    said = {}
+    for name, value in config.params.items():
+        if not name.startswith(PREFIX) or len(repairs) > 1:
+            said[name] = f"{name} = {label(value)}"
+    if len(repairs) == 1:
+        said[PREFIX] = "all findings repaired" if True in repairs else "no finding repaired"
+    bounds = {f"bound {n}": f"{n} up to {v}" for n, v in config.bounds.items()}
+    return said | bounds
 
 
 def explore_(
@@ -56,6 +74,7 @@ def explore_(
     lassos: Annotated[
         bool, typer.Option("--lassos", help="Print also the runs that fail as declared.")
     ] = False,
+    whole: WholeOption = False,
     traces: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write each counterexample and lasso to this folder."),
@@ -68,13 +87,14 @@ def explore_(
         found = explore(
             machine, chosen, final=about.final, limit=limit, progress=show.counting(say)
         )
-    show.show_exploration(out, found)
+    show.show_exploration(out, found, whole=whole)
     wrong = show.counterexamples(found)
     declared: dict[str, Trace] = {}
     if liveness:
         verdicts = []
-        for prop in machine.properties:
-            with show.working(f"checking {prop.name}"):
+        with show.working("checking liveness") as say:
+            for prop in machine.properties:
+                say(prop.name)
                 verdicts.append(check_property(found, prop))
         show.show_verdicts(out, found, verdicts)
         for said in verdicts:

@@ -36,12 +36,13 @@ def prove(
     ] = None,
     mine: Annotated[bool, typer.Option("--mine", help="Learn the lemmas anew.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the lemmas that were learnt.")] = False,
+    whole: subject.WholeOption = False,
 ) -> None:
     """Prove every claim for any number of children and any configuration."""
     machine, out = subject.load().machine, subject.console()
     proofs = prove_all(machine, pins(machine, release, fixed or []), mine=mine, keep=keep)
     for proof in proofs:
-        show.show_proof(out, proof)
+        show.show_proof(out, proof, whole=whole)
     raise typer.Exit(Status.OK if all(p.proved for p in proofs) else Status.WRONG)
 
 

@@ -1,8 +1,11 @@
 """`pglife report`: what is claimed, by which method it is known, and what shows it."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +15,9 @@ from pglife_spec.postgres.words.releases import VERIFIED, Release
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import collect
 from pglife_spec.report.formats import Format
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 EXAMPLES = f"""\b
 Examples:
@@ -56,6 +62,7 @@ def report(
 
     subject.refuse_unwritable(out_file)
     format_ = format_ or _format_of(out_file)
+    to_svg = draw.writer(draw.Format.SVG) if pictures and format_ is Format.HTML else None
     about = subject.load()
     chosen = _chosen(about, config or [], release)
     proofs = prove.prove_all(about.machine, prove.pins(about.machine, release)) if proof else []
@@ -71,7 +78,7 @@ def report(
             ],
             say=say,
         )
-    drawn = _pictures(release) if pictures and format_ is Format.HTML else {}
+    drawn = _pictures(to_svg, release) if to_svg is not None else {}
     text = render(said, format_, drawn)
     if out_file is None:
         sys.stdout.write(text)
@@ -81,13 +88,13 @@ def report(
     raise typer.Exit(Status.OK if said.good else Status.WRONG)
 
 
-def _pictures(release: Release | None) -> dict[str, str]:
+def _pictures(to_svg: Callable[[nx.MultiDiGraph], str], release: Release | None) -> dict[str, str]:
     """The postmaster of each release as SVG, by title."""
     drawn: dict[str, str] = {}
     for each in VERIFIED:
         if release in (None, each):
             picture = draw.life("postmaster", each)
-            drawn[picture.graph["title"]] = draw.written(picture, draw.Format.SVG)
+            drawn[picture.graph["title"]] = to_svg(picture)
     return drawn
 
 

@@ -72,6 +72,7 @@ ConfigOption = Annotated[
         help="Named configuration; `pglife configs` lists them.  [default: tiny-RELEASE]",
     ),
 ]
+WholeOption = Annotated[bool, typer.Option("--whole", help="Print every list whole.")]
 
 
 class MisuseError(SpecError):

@@ -46,14 +46,22 @@ class Arrow:
 
     @property
     def label(self) -> str:
-        """The first family, and how many others there are."""
-        first, *others = self.families
-        return self.named(first) + (f" +{len(others)}" if others else "")
+        """The families if they fit; else the first, and how many others there are."""
+        names = self.names
+        whole = ", ".join(names)
+        return (
+            whole if len(whole) <= LONGEST or len(names) == 1 else f"{names[0]} +{len(names) - 1}"
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """All families with their choices."""
+        return [self.named(family) for family in self.families]
 
     @property
     def note(self) -> str:
-        """The other families, by name."""
-        return ", ".join(family.replace("_", " ") for family in self.families[1:])
+        """The families that the label only counts."""
+        return ", ".join(self.names[1:]) if "+" in self.label else ""
 
     @property
     def counts(self) -> str:

@@ -19,7 +19,8 @@ def to_mermaid(graph: nx.MultiDiGraph) -> str:
     drawn = arrows(graph)
     for arrow in drawn:
         line = "==>" if arrow.role is Role.NORMAL else "-->"
-        lines.append(f"    {ids[arrow.source]} {line}|{_quoted(arrow.label)}| {ids[arrow.target]}")
+        text = _quoted("<br/>".join(arrow.names))
+        lines.append(f"    {ids[arrow.source]} {line}|{text}| {ids[arrow.target]}")
     for role in Role:
         lines.append(f"    classDef {role.value} fill:{FILL[role]},stroke:{INK[role]},color:{TEXT}")
         own = [str(at) for at, arrow in enumerate(drawn) if arrow.role is role]
@@ -47,11 +48,12 @@ def to_dot(graph: nx.MultiDiGraph) -> str:
             f' tooltip="{data["states"]} states"];'
         )
     for arrow in arrows(graph):
+        label = "\n".join(arrow.names)
         ink, width = INK[arrow.role], WIDTH[arrow.role]
         style = ", style=dashed" if DASH[arrow.role] else ""
         lines.append(
             f"    {json.dumps(arrow.source)} -> {json.dumps(arrow.target)}"
-            f" [label={json.dumps(arrow.label)}, tooltip={json.dumps(arrow.counts)},"
+            f" [label={json.dumps(label)}, tooltip={json.dumps(arrow.counts)},"
             f' color="{ink}", fontcolor="{ink}", penwidth={width}{style}];'
         )
     lines.append("}")

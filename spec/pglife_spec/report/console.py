@@ -7,9 +7,11 @@ Leaves out   files (render.py).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -30,12 +32,19 @@ if TYPE_CHECKING:
 
 LISTED = 12
 """How many names a line gives before it says how many more there are."""
+WIDE = 105
+"""On a terminal with fewer columns a trace has one column less."""
 
 
 @contextmanager
 def working(title: str) -> Iterator[Callable[[str], None]]:
-    """A line that moves while something runs; call what it gives to say how far it is."""
+    """A line that moves while something runs; call what it gives to say how far it is.
+
+    Where standard error is no terminal, one line says what begins.
+    """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(escape(title), total=None)
@@ -58,8 +67,9 @@ def counting(say: Callable[[str], None]) -> Callable[[Progress], None]:
     return tell
 
 
-def show_exploration(console: Console, found: Exploration) -> None:
-    """Counts, claims, deadlocks, coverage; violations with their shortest traces."""
+def show_exploration(console: Console, found: Exploration, *, whole: bool = False) -> None:
+    """Counts, claims, deadlocks, coverage; lists of names are cut unless the whole is asked for."""
+    listed = partial(_list, console, most=None if whole else LISTED)
     rate = found.transitions / found.seconds if found.seconds else 0
     partly = "" if found.complete else "  [yellow](not all: stopped at the limit)[/]"
     console.print(
@@ -70,25 +80,26 @@ def show_exploration(console: Console, found: Exploration) -> None:
     claims = found.program.machine.claims
     good = len(claims) - len(found.violated)
     console.print(f"  [green]{good}[/] claims hold, {len(found.witnessed)} with a witness reached")
-    _list(console, "not witnessed here", found.missing_witnesses())
+    listed("not witnessed here", found.missing_witnesses())
     for name in found.violated:
         console.print(f"  [bold red]violated[/] {escape(name)}")
     stuck = f"[bold red]{len(found.deadlocks)} deadlocks[/]" if found.deadlocks else "no deadlock"
     console.print(f"  {stuck}, {found.finals:,} final states")
-    _list(console, "actions never taken", found.dead_actions())
+    listed("actions never taken", found.dead_actions())
     cut: Counter[str] = Counter()
     for action, times in zip(found.program.actions, found.cuts, strict=True):
         cut[action.family] += times
-    _list(console, "cut at the bounds", [f"{f} ({n:,})" for f, n in cut.most_common() if n])
+    listed("cut at the bounds", [f"{f} ({n:,})" for f, n in cut.most_common() if n])
     for index in found.underflows:
         name = found.program.actions[index].name
         console.print(f"  [bold red]a counter would go below zero[/] in {escape(name)}")
 
 
-def _list(console: Console, what: str, names: Sequence[str]) -> None:
+def _list(console: Console, what: str, names: Sequence[str], *, most: int | None) -> None:
     if names:
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        console.print(f"  {what}: {escape(', '.join(names[:LISTED]))}{more}", style="dim")
+        left = len(names[most:]) if most is not None else 0
+        more = f" and {left} more (--whole lists all)" if left else ""
+        console.print(f"  {what}: {escape(', '.join(names[:most]))}{more}", style="dim")
 
 
 def counterexamples(found: Exploration) -> dict[str, Trace]:
@@ -110,6 +121,8 @@ def show_verdicts(console: Console, found: Exploration, verdicts: Sequence[Verdi
     for said in verdicts:
         if said.lasso is None:
             word = "[green]holds[/]" if said.states else "[dim]no case[/]"
+            if not said.complete:
+                word = "[yellow]open: not all states seen[/]"
         elif is_declared(said.prop, found.program.config):
             word = "[yellow]fails, as declared[/]"
         else:
@@ -124,22 +137,43 @@ def show_trace(console: Console, machine: Machine, trace: Trace) -> None:
     actors = {a.name: a.actor.value for a in machine.actions}
     title = f"{trace.description}  ({len(trace)} steps)" if trace.description else None
     table = Table(title=title, title_justify="left", title_style="bold", show_lines=False)
-    for head in ("", "who", "step", "changes", "seen"):
+    heads = ("step", "changes", "seen") if console.width >= WIDE else ("step", "changes, seen")
+    for head in ("", "who", *heads):
         table.add_column(head, overflow="fold")
+    # Borders and the two narrow columns take the rest.
+    width = (console.width - 25 - 3 * len(heads)) // len(heads)
     for index, moment in enumerate(trace.moments):
         changes = trace.changes(index)
         if index == 0:
-            changes = {n: v for n, v in changes.items() if not _is_first(machine, n, v)}
+            changes = {n: v for n, v in changes.items() if not _is_nothing(machine, n, v)}
+        changed = [f"{n} = {label(v)}" for n, v in changes.items()]
+        seen = [" ".join(map(label, e)) for e in moment.evidence]
         table.add_row(
             f"{index}{' *' if index == trace.loop else ''}",
             actors.get(moment.action or "", ""),
-            escape(moment.action or ("start" if index == 0 else "?")),
-            escape("\n".join(f"{n} = {label(v)}" for n, v in changes.items())),
-            escape("\n".join(" ".join(map(label, e)) for e in moment.evidence)),
+            _folded([moment.action or ("start" if index == 0 else "?")], width),
+            *(
+                _folded(c, width)
+                for c in ((changed, seen) if len(heads) == 3 else (changed + seen,))
+            ),
         )
     console.print(table)
     if trace.loop is not None:
         console.print(f"  * {ending(trace)}")
+
+
+def _folded(lines: Iterable[str], width: int) -> str:
+    """Lines no wider than this, folded between words: after a space, `_`, `(` or a comma."""
+    folded: list[str] = []
+    for line in lines:
+        row = ""
+        for part in re.findall(r"[^ _(,]*[ _(,]*", line):
+            if row and len(row) + len(part.rstrip()) > width:
+                folded.append(row.rstrip())
+                row = "  "
+            row += part
+        folded.append(row.rstrip())
+    return escape("\n".join(folded))
 
 
 def ending(trace: Trace) -> str:
@@ -151,15 +185,19 @@ def ending(trace: Trace) -> str:
     return f"from state {len(trace)} back to state {trace.loop}, for ever"
 
 
-def _is_first(machine: Machine, name: str, value: object) -> bool:
-    """Whether a value is the first of its sort: not worth a line at the start."""
+def _is_nothing(machine: Machine, name: str, value: object) -> bool:
+    """Whether a value says that there is nothing: not worth a line at the start.
+
+    Of an enum that is the first value, where several variables have it: no request, no child.
+    """
     sort = machine.variable(name).sort
     if isinstance(sort, EnumSort):
-        return value is sort.members[0]
+        shared = sum(v.sort == sort for v in machine.variables) > 1
+        return shared and value is sort.members[0]
     return value is False if sort == BOOL else value == 0
 
 
-def show_proof(console: Console, proof: ProofReport) -> None:
+def show_proof(console: Console, proof: ProofReport, *, whole: bool = False) -> None:
     """One line a claim, then the counterexamples."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in ("", "claim", "seconds", "not kept by"):
@@ -167,7 +205,7 @@ def show_proof(console: Console, proof: ProofReport) -> None:
     for claim in proof.claims:
         good = claim.status.value == "proved"
         word = f"[green]{claim.status.value}[/]" if good else f"[bold red]{claim.status.value}[/]"
-        failed = escape(", ".join(claim.failed[:LISTED]))
+        failed = escape(", ".join(claim.failed[: None if whole else LISTED]))
         table.add_row(word, escape(claim.name), f"{claim.seconds:.2f}", failed)
     console.print(table)
     pins = ", ".join(f"{k} = {label(v)}" for k, v in proof.fixed.items()) or "every configuration"
