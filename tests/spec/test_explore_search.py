@@ -28,7 +28,7 @@ from pglife_spec.meanings.interpret import false_guards, is_initial, take
 
 
 def plain_search(machine, config):
-    """All reachable states by the interpreter, counters within bounds."""
+    """All reachable states by the interpreter, as many clients as the bound."""
     top = config.bounds["clients"]
     first = {"pm.state": Pm.START, "writer": Child.ABSENT, "pm.fatal_error": False}
     first |= {"clients": 0, "clients_signalled": 0}
@@ -40,7 +40,7 @@ def plain_search(machine, config):
             if false_guards(step, state, config.params):
                 continue
             after = take(step, state, config.params).after
-            if max(after["clients"], after["clients_signalled"]) > top:
+            if after["clients"] + after["clients_signalled"] > top:
                 continue
             steps += 1
             if after not in seen:
@@ -109,6 +109,13 @@ def test_a_state_whose_only_step_is_cut_is_no_deadlock():
     assert found.deadlocks == []
     assert found.cuts == [1]
     assert found.ok
+
+
+def test_a_cut_step_of_the_server_is_an_error():
+    grow = action("grow", Actor.CHILD, [], [clients.becomes(clients + 1)])
+    found = explore(TOY.with_actions([grow]), SMALL, claims=[])
+    assert found.wrong_cuts() == ["grow"]
+    assert not found.ok
 
 
 def test_a_counter_below_zero_makes_the_search_fail():

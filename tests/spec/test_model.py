@@ -37,8 +37,16 @@ def test_no_claim_fails_and_no_state_is_a_deadlock(explored: Exploration) -> Non
     assert explored.complete
     assert not explored.violated
     assert not explored.underflows
+    assert not explored.wrong_cuts()
     assert not explored.deadlocks
     assert explored.finals > 0
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_a_bound_cuts_only_what_the_environment_begins(name: str) -> None:
+    """Bounds limit births; what the postmaster and children do with those born is never cut."""
+    found = explore(MACHINE, CONFIGS[name], claims=(), limit=20_000)
+    assert not found.wrong_cuts()
 
 
 def test_sizes_are_pinned(explored: Exploration) -> None:

@@ -96,12 +96,26 @@ def test_a_step_out_of_bounds_is_cut_and_counted():
     full = state(pm__state=Pm.RUN, clients=2)
     assert program.step("connect", full) == CUT
     assert program.emissions("connect", full) == (CUT, [])
-    assert program.why_not("connect", full) == "a counter would leave its bounds"
+    assert program.why_not("connect", full) == "there would be more than the bound"
     index = program.index("connect")
     assert index not in [i for i, _ in program.successors(full)]
     assert index in program.enabled(full)
     assert program.cuts[index] >= 3
     assert program.underflows == {}
+
+
+def test_counters_that_share_a_bound_are_limited_together():
+    program = compile_machine(TOY, replace(SMALL, params={"max_connections": 9, "patient": False}))
+    assert program.step("connect", state(pm__state=Pm.RUN, clients=1, clients_signalled=1)) == CUT
+    both = state(pm__state=Pm.RUN, clients=1, clients_signalled=1)
+    assert program.unpack(program.step("shut_down", both))["clients_signalled"] == 2
+
+
+def test_a_step_of_the_server_that_is_cut_is_not_enabled():
+    grow = action("grow", Actor.CHILD, [], [clients.becomes(clients + 1)])
+    program = compile_machine(TOY.with_actions([*ACTIONS, grow]), SMALL)
+    full = state(pm__state=Pm.RUN, clients=2)
+    assert program.index("grow") not in program.enabled(full)
 
 
 def test_a_counter_below_zero_is_kept_apart_from_cuts():
@@ -222,7 +236,7 @@ def test_a_configuration_that_does_not_fit_is_refused(config, says):
 
 
 def test_many_variables_spread_over_several_words():
-    extra = tuple(Var(f"x{i}", clients.sort, bound="clients") for i in range(60))
+    extra = tuple(Var(f"x{i}", clients.sort) for i in range(60))
     raise_all = action(
         "raise_all",
         Actor.CLIENT,

@@ -15,8 +15,8 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_spec import REPAIR_NAMES, Config, Program, Value, program
 from pglife_spec import Kind as ModelKind
 
-#: The largest count of each kind of children that the monitor follows.
-BOUNDS = {"backend": 15, "dead_end": 15, "io_worker": 31}
+#: The most children of each kind that the monitor follows, running or zombies.
+BOUNDS = {"backend": 31, "dead_end": 31, "io_worker": 31}
 
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
 """One more than clients and, on 15, the one background worker can take."""

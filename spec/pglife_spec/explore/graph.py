@@ -12,7 +12,7 @@ WORD = 60
 """Bits of a state in one 64-bit word: two words of `meanings.pack`."""
 
 CUT_STEP = -1
-"""The target of a step that was left out because a counter would leave its bounds."""
+"""The target of a step that was left out because there would be more than a bound."""
 
 
 @dataclass(frozen=True)

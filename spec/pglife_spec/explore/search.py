@@ -57,7 +57,7 @@ class Exploration:
         witnessed: for each claim whose witness was reached, a nearest such state.
         deadlocks: states with no step left that are not meant to be final.
         finals: how many states have no step left and are meant to be final.
-        cuts: how often each action was left out because a counter would leave its bounds.
+        cuts: how often each action was left out because there would be more than its bound.
         underflows: for actions that would take a counter below zero, the first state where.
         complete: false if the search stopped before every state was reached.
         seconds: how long it took.
@@ -88,8 +88,14 @@ class Exploration:
 
     @property
     def ok(self) -> bool:
-        """Whether no claim failed, no state is stuck and no counter went below zero."""
-        return not (self.violated or self.deadlocks or self.underflows)
+        """Whether no claim failed, no state is stuck, no counter went below zero and no step of
+        the server was cut."""
+        return not (self.violated or self.deadlocks or self.underflows or self.wrong_cuts())
+
+    def wrong_cuts(self) -> list[str]:
+        """Actions of the postmaster or a child that a bound has cut: the bound is wrong."""
+        actions = zip(self.program.actions, self.cuts, strict=False)
+        return [a.name for a, times in actions if times and not a.actor.is_environment]
 
     def dead_actions(self) -> list[str]:
         """Actions that some state could enable by their form, and none did."""

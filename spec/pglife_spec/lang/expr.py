@@ -145,7 +145,8 @@ class Const(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Var(Expr):
-    """A state variable. `bound` names the limit of a counter in exploration; proofs have none.
+    """A state variable. `bound` names the limit of a counter in exploration, which counters of one
+    thing's local states share; proofs have none.
     `initial` is the value, or the possible values, at the start; None for any."""
 
     name: str

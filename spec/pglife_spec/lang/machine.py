@@ -223,7 +223,8 @@ class Config:
     Args:
         name: its name in reports.
         params: a value for every parameter, by name.
-        bounds: the largest value of each bound that variables name; steps beyond it are left out.
+        bounds: for each bound that variables name, the largest sum of those variables: how many
+            there may be of something, wherever each is in its life. A step beyond it is cut.
         purpose: what it is for, in a few words.
     """
 

@@ -1,8 +1,4 @@
-"""Layout: how a state of a machine is packed into one Python int.
-
-Begin with   Layout, then Field.
-Owns         the bit fields; pack and unpack between ints and values by name.
-Leaves out   generated code, which reads the fields by itself (codegen.py).
+"""Layout: how a state of a machine is packed into one Python int. Begin with Layout, then Field.
 
 Fields lie in words of 30 bits and never cross from one to the next: that is the size of a digit
 of Python's integers, and arithmetic within one digit is several times as fast as beyond it.
@@ -12,7 +8,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pglife_spec.lang.expr import BOOL, EnumSort, LanguageError, Sort, Value, Var
+from pglife_spec.lang.expr import BOOL, INT, EnumSort, LanguageError, Sort, Value, Var
 from pglife_spec.lang.machine import Config, Machine
 
 WORD_BITS = 30
@@ -84,6 +80,12 @@ class Layout:
             fields.append(Field(index, var, word, shift, width, top))
             shift += width
         self.fields = tuple(fields)
+        groups: dict[str, list[Field]] = {}
+        for field in fields:
+            if field.sort == INT:
+                groups.setdefault(field.var.bound or field.name, []).append(field)
+        #: Counters that share a bound: their sum is at most the bound.
+        self.groups = tuple(tuple(group) for group in groups.values())
         self.by_name = {f.name: f for f in fields}
         self.words = word + 1
 

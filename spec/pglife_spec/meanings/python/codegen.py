@@ -1,9 +1,8 @@
 """Code generation: the source of Python functions that read and step packed states.
 
-Begin with   Generator.successors, then StepWriter, which writes the effects of one action.
-Owns         the generated source, and the partial evaluation that keeps it small: what guards fix
-             and what effects have set so far is put into everything after it.
-Leaves out   compiling it and calling it (python.py).
+Begin with Generator.successors(), then StepWriter, which writes the effects of one action. Partial
+evaluation keeps the source small: what guards fix and what effects have set so far is put into
+everything after it.
 
 Names and texts of the machine never reach the source: variables are numbered, and texts are
 constants passed in beside the source.
@@ -13,10 +12,12 @@ import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from pglife_spec.lang.expr import BOOL, INT, Assign, Const, EnumSort, Expr, Param, Var, Visitor
 from pglife_spec.lang.machine import Action, Effect, Emit, When
 from pglife_spec.meanings.fold import Pool, place, settle
+from pglife_spec.meanings.growth import Growth, forget, larger, may_grow, moved
 from pglife_spec.meanings.pack import WORD_BITS, Field, Layout
 
 DISABLED = -1
@@ -168,6 +169,8 @@ class StepWriter:
         self.lines: list[str] = []
         self.reads: set[str] = set()
         self.env: dict[str, Expr] = {f.name: names.now[f.index] for f in layout} | self._known
+        self._groups = {f.name: k for k, group in enumerate(layout.groups) for f in group}
+        self.growth: dict[int, Growth] = {}
 
     def run(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -190,6 +193,10 @@ class StepWriter:
         self.lines.append("    " * self._indent + text)
 
     def _assign(self, field: Field, value: Expr) -> None:
+        if field.sort == INT:
+            group = self._groups[field.name]
+            grown = self.growth.get(group, {})
+            self.growth[group] = moved(grown, self.env[field.name], value)
         unchanged = any(value is v for v in self._names.now)
         if not isinstance(value, Const) and not unchanged:
             self._store(field, value)
@@ -197,6 +204,8 @@ class StepWriter:
         self.env[field.name] = value
 
     def _store(self, field: Field, value: Expr) -> None:
+        name = self._names.new[field.index]
+        self.growth = {g: forget(grown, name) for g, grown in self.growth.items()}
         self._line(f"n{field.index} = {self._code(value)}")
 
     def _when(self, effect: When) -> None:
@@ -205,12 +214,16 @@ class StepWriter:
             self.run(effect.then if cond.value else effect.other)
             return
         test, before, outer = self._code(cond), self.env, self.lines
+        growth, growths = self.growth, []
         branches: list[tuple[list[str], dict[str, Expr]]] = []
         self._indent += 1
         for effects in (effect.then, effect.other):
-            self.env, self.lines = dict(before), []
+            self.env, self.lines, self.growth = dict(before), [], dict(growth)
             self.run(effects)
             branches.append((self.lines, self.env))
+            growths.append(self.growth)
+        ends = {group: [end.get(group, {}) for end in growths] for group in set().union(*growths)}
+        self.growth = {group: larger(*pair) for group, pair in ends.items()}
         merged = dict(before)
         for field in self._layout:
             ends = [env[field.name] for _, env in branches]
@@ -254,7 +267,10 @@ class StepWriter:
 
     def outcome(self) -> tuple[list[str], list[str], str]:
         """What becomes of the counters changed: which tests bound them, which tell whether one
-        has gone below zero; and the next state as source over `s`."""
+        has gone below zero; and the next state as source over `s`.
+
+        Counters that share a bound are tested only where their sum may have grown.
+        """
         fits: list[str] = []
         below: list[str] = []
         fixed = 0
@@ -265,24 +281,31 @@ class StepWriter:
             if new is before:
                 continue
             if field.sort == INT:
-                _bound(field, new, self._code(new), fits, below)
+                _not_negative(new, self._code(new), fits, below)
             if isinstance(new, Const) and isinstance(before, Const):
                 fixed += (place(new) - place(before)) << field.offset
             else:
                 change = _minus(self._code(new), self._code(before, Level.ATOM))
                 moving.setdefault(field.word, []).append(_shifted(change, field.shift))
+        for group, grown in self.growth.items():
+            if may_grow(grown):
+                self._fit(self._layout.groups[group], fits)
         return fits, below, _sum(fixed, moving)
 
+    def _fit(self, group: Sequence[Field], fits: list[str]) -> None:
+        total = reduce(self._pool.add, (self.env[f.name] for f in group))
+        fit = self._pool.le(total, self._pool.const(group[0].top, INT))
+        if fit is not self._pool.true:
+            fits.append(self._code(fit))
 
-def _bound(field: Field, new: Expr, code: str, fits: list[str], below: list[str]) -> None:
-    if isinstance(new, Const):
-        number = place(new)
-        if not 0 <= number <= field.top:
-            fits.append("False")
-            below.append(str(number < 0))
-        return
-    fits.append(f"0 <= {code} <= {field.top}")
-    below.append(f"{code} < 0")
+
+def _not_negative(new: Expr, code: str, fits: list[str], below: list[str]) -> None:
+    if not isinstance(new, Const):
+        fits.append(f"0 <= {code}")
+        below.append(f"{code} < 0")
+    elif place(new) < 0:
+        fits.append("False")
+        below.append("True")
 
 
 def _minus(new: str, old: str) -> str:
@@ -378,9 +401,18 @@ class Generator:
         if fits:
             lines.append(f"if not ({' and '.join(fits)}):")
             missed = ", []" if texts is not None else ""
-            lines.append(f"    return miss({index}, s, {' or '.join(below)}){missed}")
+            lines.append(f"    return miss({index}, s, {' or '.join(below) or False}){missed}")
         lines.append(f"return {result}{tail}")
         return head + "\n" + "\n".join("    " + line for line in lines)
+
+    def is_bounded(self, action: Action) -> bool:
+        """Whether a bound may cut the action's step."""
+        found = self.guards(action)
+        if found is None:
+            return False
+        writer = StepWriter(self.pool, self.layout, self.names, self._params | found[1])
+        writer.run(action.effects)
+        return any(may_grow(grown) for grown in writer.growth.values())
 
     def successors(
         self, actions: Iterable[tuple[int, Action]], known: Mapping[str, Expr], *, bare: bool
@@ -410,7 +442,7 @@ class Generator:
         leap = f"add(({index}, {result}))"
         if not fits:
             return [leap]
-        miss = f"miss({index}, s, {' or '.join(below)})"
+        miss = f"miss({index}, s, {' or '.join(below) or False})"
         return [f"if {' and '.join(fits)}:", f"    {leap}", "else:", f"    {miss}"]
 
     def _tree(self, entries: list[Entry], depth: int, lines: list[str]) -> None:

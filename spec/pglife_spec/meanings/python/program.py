@@ -48,9 +48,10 @@ class Program:
     """A machine that runs. A state is an int; actions are known by index, in machine order.
 
     `step` and `emissions` answer with DISABLED where a guard is false, and with CUT where the
-    step would take a counter out of its bounds; `successors` leaves both out. Cuts are counted in
-    `cuts`, by action. A counter that would go below zero is a mistake of the model, not a limit of
-    the exploration: `underflows` keeps the first state of each action that does it.
+    step would take a sum of counters over its bound; `successors` leaves both out. Cuts are counted
+    in `cuts`, by action; only the environment's may be cut. A counter that would go below zero is a
+    mistake of the model, not a limit of the exploration: `underflows` keeps the first state of each
+    action that does it.
 
     With a store the code of `successors` comes from there, if it was written before.
     """
@@ -75,6 +76,11 @@ class Program:
         self._steps: dict[int, Callable[[int], int]] = {}
         self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
         self._enabled: Callable[[int], list[int]] | None = None
+        self._bounded = frozenset(
+            index
+            for index, action in live
+            if not action.actor.is_environment and self._generator.is_bounded(action)
+        )
         self.successors = self._dispatched(self._writer(self._live), "successors")
         self.initial = tuple(sorted(set(self._initial_states())))
 
@@ -117,11 +123,17 @@ class Program:
         return lambda known: self._generator.successors(live, known, bare=False)
 
     def enabled(self, state: int) -> list[int]:
-        """The actions whose guards hold, also those whose step would be cut, in order."""
+        """The actions whose guards hold, in order; of those whose step would be cut, only the
+        environment's."""
         if self._enabled is None:
             source = self._generator.successors(self._live, {}, bare=True)
             self._enabled = self._compile(source)
-        return sorted(self._enabled(state))
+        return sorted(index for index in self._enabled(state) if self._is_free(index, state))
+
+    def _is_free(self, index: int, state: int) -> bool:
+        if index not in self._bounded:
+            return True
+        return self.step(index, state) != CUT
 
     def predicate(self, expr: Expr) -> Callable[[int], bool]:
         """A function that tells whether a Boolean expression holds in a state."""
@@ -150,13 +162,13 @@ class Program:
         return self.layout.unpack(state)
 
     def why_not(self, action: int | str | Action, state: int) -> str | None:
-        """The first guard that is false, or the counter that leaves its bounds; None if neither."""
+        """The first guard that is false, or that a bound would be passed; None if neither."""
         index = self.index(action)
         for guard in self.actions[index].guards:
             if not self.predicate(guard)(state):
                 return f"{show(guard)} is false where {self._values(guard, state)}"
         if self.step(index, state) == CUT:
-            return "a counter would leave its bounds"
+            return "there would be more than the bound"
         return None
 
     def _values(self, expr: Expr, state: int) -> str:
