@@ -119,6 +119,8 @@ class Monitor:
         match stimulus:
             case LimitForks(since_start=True):
                 raise OutOfScope("a limit of processes before the first fork")
+            case WriteFile("standby.signal"):
+                raise OutOfScope("a standby")
             case Start():
                 self._start(stimulus)
             case _ if self._tracker is None:

@@ -17,7 +17,6 @@ from pglife_conformance.pytest.claims import claim, settings
 
 SOURCE = "backend_startup.c: BackendInitialize()"
 STANDBY = [Need.STANDBY, Need.FULL_SQL]
-NO_STANDBY = pytest.mark.unmonitored("the model has no standby")
 AS_AT_INITDB = {"max_connections": "100"}
 NOT_YET = "the database system is not yet accepting connections"
 CACHED_SUBTRANSACTIONS = 64
@@ -46,7 +45,6 @@ def start_as_standby(cluster: Cluster) -> None:
 
 @claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
 @settings(hot_standby="off", **AS_AT_INITDB)
-@NO_STANDBY
 def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
     """With hot_standby off a standby refuses every client, and the detail says why."""
     start_as_standby(stopped_cluster)
@@ -57,7 +55,6 @@ def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
 
 @claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
 @settings(**AS_AT_INITDB)
-@NO_STANDBY
 def test_refusal_before_consistency(cluster: Cluster) -> None:
     """A standby that has not replayed the end of its base backup is not consistent, and says so."""
     with cluster.session() as session:
@@ -94,7 +91,6 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
     since=18,
 )
 @settings(**AS_AT_INITDB)
-@NO_STANDBY
 def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
     """A consistent standby without a recovery snapshot refuses clients, with a hint."""
     steps = "".join(

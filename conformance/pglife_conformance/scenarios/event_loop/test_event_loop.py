@@ -60,7 +60,6 @@ def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
 
 
 @claim("SL-06", "BG-12", "BG-14", source=SLEEP, needs=PARALLEL)
-@pytest.mark.unmonitored("the model has no parallel workers")
 def test_worker_awaiting_restart_does_not_affect_a_running_one(cluster: Cluster) -> None:
     """While one background worker awaits its restart, a running one stays registered."""
     with parallel_worker(cluster) as (_, worker):

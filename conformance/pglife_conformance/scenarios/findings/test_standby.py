@@ -46,7 +46,6 @@ HELPERS_LEFT_15 = Symptom(
         Defect(Finding.W1, HELPERS_LEFT_18, since=18),
     ],
 )
-@pytest.mark.unmonitored("standbys are beyond the model")
 @pytest.mark.parametrize("how", ["promotion", "failure"])
 def test_the_startup_process_ends_during_a_smart_shutdown(
     stopped_cluster: Cluster, how: str

@@ -110,7 +110,6 @@ def run_workload(cluster: Cluster) -> None:
     needs=[Need.FULL_SQL, Need.SQL_FUNCTIONS, Need.ARCHIVER],
 )
 @pytest.mark.parametrize("level", [1, 2, 3, 4])
-@pytest.mark.unmonitored("the model has no parallel workers and no archiver")
 def test_each_debug_line_has_its_level(make_cluster: MakeCluster, level: int) -> None:
     """A debug line is logged if and only if log_min_messages includes its level."""
     cluster = make_cluster(

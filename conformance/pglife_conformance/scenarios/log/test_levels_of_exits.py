@@ -46,7 +46,6 @@ def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int)
 
 
 @claim("RP-23", "RP-22", source=CLEANUP, needs=PARALLEL)
-@pytest.mark.unmonitored("the model has no parallel workers")
 @settings(log_min_messages="debug1")
 def test_at_debug1_only_exits_of_background_workers_are_logged(cluster: Cluster) -> None:
     """At debug1 the exit of a background worker with 0 is logged, the exit of a session is not."""

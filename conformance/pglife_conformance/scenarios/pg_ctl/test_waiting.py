@@ -178,7 +178,6 @@ def test_interrupt_of_a_waiting_start(stopped_cluster: Cluster) -> None:
 
 
 @claim("CT-05", "SH-40", source="pg_ctl.c: do_start()", needs=[*PG_CTL, Need.STANDBY])
-@pytest.mark.unmonitored("standbys are beyond the model")
 def test_standby_that_takes_no_sessions_has_started(stopped_cluster: Cluster) -> None:
     """`standby` in the pid file counts as started too."""
     cluster = stopped_cluster
@@ -191,7 +190,6 @@ def test_standby_that_takes_no_sessions_has_started(stopped_cluster: Cluster) ->
 
 
 @claim("CT-13", "TF-01", "INV-105", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.STANDBY])
-@pytest.mark.unmonitored("standbys are beyond the model")
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "not waiting"])
 def test_promotion(stopped_cluster: Cluster, waits: bool) -> None:
     """pg_ctl promote makes a standby a primary; it waits for the control file to say so."""

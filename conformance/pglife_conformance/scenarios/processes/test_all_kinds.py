@@ -22,9 +22,6 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
 
 
@@ -34,7 +31,6 @@ def in_shared_memory(cluster: Cluster) -> list[int]:
 
 
 @claim("SG-02", "SG-11", "SG-12", "SG-13", source="each process's main loop", needs=ALL_PROCESSES)
-@OUT_OF_MODEL
 def test_every_background_process_reloads(stopped_cluster: Cluster) -> None:
     """At each reload each background process reads the file once, and at once."""
     cluster = stopped_cluster
@@ -50,7 +46,6 @@ def test_every_background_process_reloads(stopped_cluster: Cluster) -> None:
     since=16,
     why="before, only sessions answer this request",
 )
-@OUT_OF_MODEL
 def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster) -> None:
     """On request each process logs its memory contexts once, and no process is disturbed."""
     cluster = stopped_cluster
@@ -87,7 +82,6 @@ def test_every_background_process_answers_by_procsignal(stopped_cluster: Cluster
 
 
 @claim("PG-32", source="procsignal.c: ProcessProcSignalBarrier()", needs=ALL_PROCESSES, since=15)
-@OUT_OF_MODEL
 def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Cluster) -> None:
     """DROP DATABASE waits for a stopped walwriter, and ends when the walwriter continues."""
     cluster = stopped_cluster

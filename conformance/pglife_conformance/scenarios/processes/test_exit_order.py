@@ -8,8 +8,6 @@ Source: ipc.c: proc_exit(), proc_exit_prepare(), shmem_exit(), atexit_callback()
 import re
 import signal
 
-import pytest
-
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
@@ -59,7 +57,6 @@ def codes_logged(cluster: Cluster) -> dict[int, int]:
 
 @claim("SG-42", source=PROC_EXIT, needs=NEEDS)
 @settings(log_min_messages="debug3")
-@pytest.mark.unmonitored("the model has no such process")
 def test_every_process_exits_in_the_same_order(cluster: Cluster) -> None:
     """Every process that exits with 0 or 1 calls each exit hook once, in the same order.
 

@@ -2,8 +2,6 @@
 
 import os
 
-import pytest
-
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
@@ -32,9 +30,6 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
-
-
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
@@ -97,7 +92,6 @@ class IdleWindow:
 
 
 @claim("PG-31", "PG-34", "BW-01", "BW-04", source="each process's main loop", needs=ALL_PROCESSES)
-@OUT_OF_MODEL
 def test_idle_server_does_no_work(stopped_cluster: Cluster) -> None:
     """In an idle server all children sleep, and the walwriter hibernates."""
     cluster = stopped_cluster
@@ -114,7 +108,6 @@ def test_idle_server_does_no_work(stopped_cluster: Cluster) -> None:
 
 
 @claim("PG-31", "BW-01", source="each process's main loop", needs=ALL_PROCESSES)
-@OUT_OF_MODEL
 def test_wait_event_of_each_process_in_an_idle_server(stopped_cluster: Cluster) -> None:
     """pg_stat_activity shows for each background process the wait event of its main loop."""
     cluster = stopped_cluster

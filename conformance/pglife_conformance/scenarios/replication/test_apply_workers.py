@@ -22,9 +22,6 @@ FORGET = "bgworker.c: ForgetBackgroundWorker()"
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 ONE = "Workers Launched: 1"
 
 
@@ -83,7 +80,6 @@ def expect_slot_free(cluster: Cluster, session: Session) -> None:
     source="launcher.c: ApplyLauncherMain()",
     needs=[*SQL, Need.WALSENDER],
 )
-@OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
     """A subscription starts an apply worker; when TERM ends it, another is launched."""
@@ -108,7 +104,6 @@ def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
 
 
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=[*SQL, Need.WALSENDER])
-@OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_apply_worker_runs_while_its_subscription_is_enabled(cluster: Cluster) -> None:
     """A disabled subscription has no apply worker; enabled again it has one at once."""
@@ -129,7 +124,6 @@ def test_apply_worker_runs_while_its_subscription_is_enabled(cluster: Cluster) -
 
 
 @claim("BG-20", source=FORGET, needs=[*SQL, Need.WALSENDER])
-@OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_worker_that_is_not_parallel_is_not_counted_as_one(cluster: Cluster) -> None:
     """The exit of an apply worker does not change the number of free parallel workers."""
@@ -158,7 +152,6 @@ def ended_with_1(cluster: Cluster, since: Since) -> set[int]:
 
 @claim("BG-26", source=CONNECT, needs=[*SQL, Need.ROLES, Need.WALSENDER])
 @settings(**LOGICAL)
-@OUT_OF_MODEL
 @pytest.mark.parametrize(
     ("how", "text"),
     [
@@ -205,7 +198,6 @@ STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
     since=16,
     why="there are no parallel apply workers before",
 )
-@OUT_OF_MODEL
 @pytest.mark.parametrize("limit", [0, 1, 2])
 @settings(**STREAMED)
 def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, limit: int) -> None:
@@ -237,7 +229,6 @@ def test_parallel_apply_workers_are_limited_per_subscription(cluster: Cluster, l
 
 
 @claim("BG-26", source="launcher.c: logicalrep_sync_worker_count()", needs=[*SQL, Need.WALSENDER])
-@OUT_OF_MODEL
 @pytest.mark.parametrize("limit", [1, 2])
 @settings(**LOGICAL)
 def test_table_copies_are_limited_per_subscription(cluster: Cluster, limit: int) -> None:

@@ -6,8 +6,6 @@ walreceiver.c: WalReceiverMain(), startup.c: StartupRereadConfig().
 
 import re
 
-import pytest
-
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import MakeCluster
@@ -18,8 +16,6 @@ from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
-
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 TERMINATED = "^replication terminated by primary server$"
 HUNG_UP = "^could not (send data to|receive data from) WAL stream: "

@@ -23,7 +23,6 @@ from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.replication.test_apply_workers import LOGICAL, SQL, subscribe
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 NEEDS = [*SQL, Need.WALSENDER]
 AGAIN_S = 100
 STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
@@ -41,7 +40,6 @@ def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row])
     since=16,
     why="before, one interval counts for all subscriptions",
 )
-@OUT_OF_MODEL
 @settings(wal_level="logical", wal_retrieve_retry_interval=f"{AGAIN_S}s")
 def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
     """The launcher sleeps until an interval after the last start of an exited apply worker."""
@@ -65,7 +63,6 @@ def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
 
 
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_commit_that_enables_a_subscription_wakes_the_launcher(cluster: Cluster) -> None:
     """A commit wakes the launcher if and only if its transaction has enabled a subscription."""
@@ -110,7 +107,6 @@ STATISTICS = """
 
 
 @claim("BG-26", source="launcher.c: pg_stat_get_subscription()", needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LOGICAL)
 def test_pg_stat_subscription_shows_an_apply_worker(cluster: Cluster) -> None:
     """pg_stat_subscription shows the worker's pid, WAL positions, and times in their order."""
@@ -164,7 +160,6 @@ def begin_much(session: Session, writer: Session) -> None:
     since=17,
     why="there is no worker_type before",
 )
-@OUT_OF_MODEL
 @settings(**STREAMED)
 def test_pg_stat_subscription_shows_the_type_of_each_worker(cluster: Cluster) -> None:
     """Each worker has its type; a parallel one its leader's pid, a synchronizing one its table."""
@@ -208,7 +203,6 @@ def test_pg_stat_subscription_shows_the_type_of_each_worker(cluster: Cluster) ->
     since=16,
     why="there are no parallel apply workers before",
 )
-@OUT_OF_MODEL
 @pytest.mark.parametrize("streaming", ["on", "parallel"])
 @settings(**STREAMED)
 def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) -> None:
@@ -257,7 +251,6 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
     since=16,
     why="there are no parallel apply workers before",
 )
-@OUT_OF_MODEL
 @settings(**STREAMED, max_parallel_apply_workers_per_subscription="1")
 def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) -> None:
     """A subscription keeps half of its parallel workers for the next transaction. A single one is

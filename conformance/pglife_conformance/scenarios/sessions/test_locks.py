@@ -24,7 +24,6 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 
 SLEEP = "proc.c: ProcSleep()"
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
 FROZEN_LATEST = 100_000
@@ -100,7 +99,6 @@ def test_long_waits_for_locks_may_be_logged(cluster: Cluster, log_waits: str) ->
 
 
 @claim("AV-18", source=SLEEP, needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_session_cancels_the_autovacuum_that_blocks_it(cluster: Cluster) -> None:
     """A worker that blocks a session cancels the vacuum of its table after that session's
@@ -126,7 +124,6 @@ def test_session_cancels_the_autovacuum_that_blocks_it(cluster: Cluster) -> None
 
 
 @claim("AV-18", "AV-14", source=SLEEP, needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_against_wraparound_is_not_canceled(cluster: Cluster) -> None:
     """A worker that prevents wraparound shows it in its query, and continues though it blocks a
@@ -157,7 +154,6 @@ def test_autovacuum_against_wraparound_is_not_canceled(cluster: Cluster) -> None
 
 
 @claim("AV-15", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_outlives_its_launcher(cluster: Cluster) -> None:
     """The postmaster replaces a launcher that exits; the workers of the old one continue."""

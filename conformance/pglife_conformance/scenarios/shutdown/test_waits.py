@@ -49,7 +49,6 @@ FATAL = "postmaster.c: HandleFatalError()"
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 NOT_WAITED_FOR = "before, they are not waited for in this state (SM-03)"
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
 
@@ -135,7 +134,6 @@ def test_children_quit_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cau
     since=18,
     why=NOT_WAITED_FOR,
 )
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="true")
 @CAUSES
 @pytest.mark.parametrize("kind", [Kind.ARCHIVER, Kind.WALSENDER], ids=str)
@@ -178,7 +176,6 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
     source=MACHINE,
     needs=[*SIGNALS, Need.WALSENDER],
 )
-@OUT_OF_MODEL
 @SENDERS
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_walsender_is_waited_for_after_the_last_checkpoint(
@@ -194,7 +191,6 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
 
 
 @claim("SM-20", "SM-01", source="postmaster.c: CountChildren()", needs=[*SIGNALS, Need.WALSENDER])
-@OUT_OF_MODEL
 @SENDERS
 def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
     """In PM_RUN a smart shutdown waits for a session, and not for a walsender."""
@@ -220,7 +216,6 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     source="walsender.c: InitWalSender()",
     needs=[*SIGNALS, Need.WALSENDER],
 )
-@OUT_OF_MODEL
 def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
     cluster: Cluster,
 ) -> None:
@@ -248,7 +243,6 @@ def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
     why="the signals that are sent are not in the log before",
     needs=[*SIGNALS, Need.SIGNAL_LOG, Need.WALSENDER, Need.ARCHIVER],
 )
-@OUT_OF_MODEL
 @SENDERS
 @settings(log_min_messages="debug3", archive_mode="on", archive_command="true", summarize_wal="on")
 @pytest.mark.parametrize("mode", [SMART, FAST])

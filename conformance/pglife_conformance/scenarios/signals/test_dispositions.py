@@ -181,7 +181,6 @@ def test_dispositions_of_each_process_of_a_primary(cluster: Cluster) -> None:
 
 
 @claim("SG-10", "SG-18", "SG-19", source="pqsignal() in each process", needs=STANDBY)
-@pytest.mark.unmonitored("standbys are beyond the model")
 def test_dispositions_of_each_process_of_a_standby(make_cluster: MakeCluster) -> None:
     """On a standby each process ignores and handles exactly the signals of its kind."""
     pair = start_pair(make_cluster, slotsync=True, summarize=True)

@@ -37,7 +37,6 @@ from pglife_conformance.pytest.claims import claim, settings
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 
 def expect_survives(cluster: Cluster, child: Child, names: str) -> None:
@@ -73,7 +72,6 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
 
 
 @claim("SG-10", source="startup.c: StartupProcessMain()", needs=[*SIGNALS, Need.RESTORE_COMMAND])
-@OUT_OF_MODEL
 def test_startup_process_survives_its_harmless_signals(stopped_cluster: Cluster) -> None:
     """The startup process survives HUP, INT, USR1, USR2, ALRM and PIPE, and finishes recovery."""
     cluster = stopped_cluster
@@ -94,7 +92,6 @@ def test_startup_process_survives_its_harmless_signals(stopped_cluster: Cluster)
     source="startup.c: ProcessStartupProcInterrupts()",
     needs=[*SIGNALS, Need.RESTORE_COMMAND],
 )
-@OUT_OF_MODEL
 def test_term_to_the_startup_process_ends_the_server(stopped_cluster: Cluster) -> None:
     """The startup process exits 1 at TERM; without a shutdown the postmaster then exits 1 too."""
     cluster = stopped_cluster
@@ -122,7 +119,6 @@ NO_RESTART = {**ARCHIVING, "restart_after_crash": "off"}
     source="pgarch.c: PgArchiverMain()",
     needs=[*SIGNALS, Need.ARCHIVER],
 )
-@OUT_OF_MODEL
 @settings(**ARCHIVING)
 def test_archiver_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An archiver survives HUP, INT, USR1, ALRM, PIPE and TERM."""
@@ -133,7 +129,6 @@ def test_archiver_survives_its_harmless_signals(cluster: Cluster) -> None:
 
 
 @claim("SG-17", "RP-18", "AR-06", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER])
-@OUT_OF_MODEL
 @settings(**ARCHIVING)
 def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Cluster) -> None:
     """An archiver exits 0 at USR2: no crash, and no restart for ten seconds after its start."""
@@ -155,7 +150,6 @@ def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Clus
 
 
 @claim("RP-18", "CR-45", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER, Need.CRASH_INJECTION])
-@OUT_OF_MODEL
 @settings(**NO_RESTART)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_killed_archiver_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -182,7 +176,6 @@ SUMMARIZER = [*SIGNALS, Need.WALSUMMARIZER]
     needs=SUMMARIZER,
     since=17,
 )
-@OUT_OF_MODEL
 def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
     """A reload with summarize_wal on starts a walsummarizer; one with off ends it."""
     before = cluster.since()
@@ -199,7 +192,6 @@ def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
 
 
 @claim("SG-14", "RP-16", source=REAPER, needs=SUMMARIZER, since=17)
-@OUT_OF_MODEL
 @settings(**SUMMARIZING)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
@@ -212,7 +204,6 @@ def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> 
 
 
 @claim("SG-14", source="walsummarizer.c: WalSummarizerMain()", needs=SUMMARIZER, since=17)
-@OUT_OF_MODEL
 @settings(**SUMMARIZING)
 def test_walsummarizer_survives_its_harmless_signals(cluster: Cluster) -> None:
     """A walsummarizer survives HUP, USR1, USR2, ALRM and PIPE."""
@@ -220,7 +211,6 @@ def test_walsummarizer_survives_its_harmless_signals(cluster: Cluster) -> None:
 
 
 @claim("RP-16", "WS-05", source=REAPER, needs=[*SUMMARIZER, Need.CRASH_INJECTION], since=17)
-@OUT_OF_MODEL
 @settings(**SUMMARIZING)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_killed_walsummarizer_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -245,7 +235,6 @@ def walsender(cluster: Cluster) -> Session:
 
 
 @claim("SG-31", "TI-21", source="walsender.c: WalSndSignals()", needs=WALSENDER)
-@OUT_OF_MODEL
 def test_idle_walsender_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An idle walsender survives HUP, INT, USR1, ALRM and PIPE, and answers a command."""
     with walsender(cluster) as session:
@@ -255,7 +244,6 @@ def test_idle_walsender_survives_its_harmless_signals(cluster: Cluster) -> None:
 
 
 @claim("SG-31", "SE-20", source="walsender.c: WalSndSignals()", needs=WALSENDER)
-@OUT_OF_MODEL
 def test_term_ends_a_walsender(cluster: Cluster) -> None:
     """A walsender ends at TERM after FATAL 57P01, and no other process is disturbed."""
     session = walsender(cluster)
@@ -271,7 +259,6 @@ def test_term_ends_a_walsender(cluster: Cluster) -> None:
 
 
 @claim("SG-31", "SE-27", "RP-24", source="walsender.c: WalSndSignals()", needs=WALSENDER)
-@OUT_OF_MODEL
 def test_quit_ends_a_walsender_without_a_message(cluster: Cluster) -> None:
     """A walsender exits 2 at QUIT without a message, and that is a crash."""
     session = walsender(cluster)
@@ -282,7 +269,6 @@ def test_quit_ends_a_walsender_without_a_message(cluster: Cluster) -> None:
 
 
 @claim("RP-24", "SE-27", source=REAPER, needs=[*WALSENDER, Need.CRASH_INJECTION])
-@OUT_OF_MODEL
 def test_killed_walsender_is_a_crash(cluster: Cluster) -> None:
     """A killed walsender is a crash, and another walsender exits without a message."""
     session, other = walsender(cluster), walsender(cluster)
@@ -335,7 +321,6 @@ def _busy_worker(cluster: Cluster, session: Session, other_than: Child | None = 
     source="postmaster.c: CleanupBackend()",
     needs=[*WORKER, Need.CRASH_INJECTION],
 )
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
     """A killed autovacuum worker is a crash, and the DETAIL shows what it was running."""
@@ -351,7 +336,6 @@ def test_killed_autovacuum_worker_is_a_crash(cluster: Cluster) -> None:
 
 
 @claim("SG-16", source="autovacuum.c: AutoVacWorkerMain()", needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_term_ends_an_autovacuum_worker(cluster: Cluster) -> None:
     """INT cancels a worker's table, TERM ends the worker with FATAL, and neither is a crash."""
@@ -404,7 +388,6 @@ PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
     source="postmaster.c: CleanupBackend()",
     needs=[*PARALLEL, Need.CRASH_INJECTION],
 )
-@OUT_OF_MODEL
 def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
     """A killed parallel worker is a crash, and the log line names it as a background worker."""
     with parallel_worker(cluster) as (session, child):
@@ -415,7 +398,6 @@ def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
 
 
 @claim("SG-25", "BG-12", source="parallel.c: ParallelWorkerMain()", needs=PARALLEL)
-@OUT_OF_MODEL
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_parallel_worker_that_ends_fails_its_leader(
     cluster: Cluster, number: signal.Signals

@@ -7,8 +7,6 @@ ProcessStartupProcInterrupts(), postmaster/checkpointer.c: CheckpointerMain().
 
 import signal
 
-import pytest
-
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
@@ -21,8 +19,6 @@ from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 INTERRUPTS = "startup.c: ProcessStartupProcInterrupts()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.STANDBY, Need.FULL_SQL]
 AS_AT_INITDB = {"max_connections": "100"}
-
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 
 def start_standby(cluster: Cluster) -> None:

@@ -36,8 +36,6 @@ BEGIN = {
 FOLLOW = {"lock": ["drop table things"], "rows": ["delete from things", "vacuum things"]}
 DETAIL = {"lock": LOCK_HELD, "rows": ROWS_NEEDED}
 
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
-
 
 def pair_with_things(make_cluster: MakeCluster) -> Pair:
     """A primary and a standby that both have the table `things`."""

@@ -25,8 +25,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.pg_ctl.test_commands import no_pid_file
 from pglife_conformance.scenarios.pg_ctl.test_start_details import is_alive
 
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
-
 STANDBY = [Need.STANDBY, Need.FULL_SQL, Need.RESTORE_COMMAND]
 PG_CTL = [*STANDBY, Need.PG_CTL, Need.OS_SIGNALS]
 TARGET_NAME = "here"

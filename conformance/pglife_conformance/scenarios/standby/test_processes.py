@@ -51,7 +51,6 @@ CRASH = [*STANDBY, Need.CRASH_INJECTION]
 ARCHIVING = [*STANDBY, Need.ARCHIVER]
 TARGETED = [*ARCHIVING, Need.WALSENDER, Need.SQL_FUNCTIONS]
 
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
 
 KILL_QUIT = pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name

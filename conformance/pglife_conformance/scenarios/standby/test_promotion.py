@@ -2,8 +2,6 @@
 
 import signal
 
-import pytest
-
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
@@ -18,9 +16,6 @@ SOURCE = "postmaster.c: process_pm_pmsignal()"
 
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
-NO_STANDBY = pytest.mark.unmonitored("the model has no standby")
 
 
 AS_AT_INITDB = {"max_connections": "100"}
@@ -50,7 +45,6 @@ def test_primary_ignores_the_promote_file(cluster: Cluster) -> None:
 
 
 @claim("PG-11", source=SOURCE, needs=[*SIGNALS, Need.STARTUP_BARRIER])
-@pytest.mark.unmonitored("the model has no promotions")
 def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP the postmaster sends USR2 to the startup process and keeps the file."""
     cluster = stopped_cluster
@@ -67,7 +61,6 @@ def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
 
 @claim("PG-11", "TF-01", "RC-14", source=SOURCE, needs=[*SIGNALS, Need.STANDBY])
 @settings(hot_standby="off", **AS_AT_INITDB)
-@NO_STANDBY
 def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
     """A standby that is not hot becomes a primary when it is promoted in PM_RECOVERY."""
     cluster = stopped_cluster

@@ -27,8 +27,6 @@ from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
 
-pytestmark = pytest.mark.unmonitored("the model has no standbys")
-
 STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
 STREAMS = [*STANDBY, Need.WALSENDER]
 PAUSES = "xlogrecovery.c: recoveryPausesHere()"
@@ -273,6 +271,7 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
 
 
 @claim("RC-21", "PR-20", source="xlogrecovery.c: InitWalRecovery()", needs=STANDBY[:3])
+@pytest.mark.unmonitored("the model's startup process does not fail by itself")
 def test_start_fails_without_its_checkpoint_record(stopped_cluster: Cluster) -> None:
     """If the checkpoint record that the control file names is missing, the startup process aborts
     and the postmaster exits 1."""

@@ -26,7 +26,6 @@ MAIN_LOOP = "pgarch.c: pgarch_MainLoop()"
 COPY_LOOP = "pgarch.c: pgarch_ArchiverCopyLoop()"
 READY = "pgarch.c: pgarch_readyXlog()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.ARCHIVER, Need.FULL_SQL]
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 
 LISTED = "echo %f >> archived"
 """The data directory has a list of what has been archived."""
@@ -84,7 +83,6 @@ def title(cluster: Cluster) -> str:
 
 
 @claim("AR-02", "TI-08", source=COPY_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
     """A full segment is archived at once and gets a .done file; the title names the last one."""
@@ -107,7 +105,6 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
 
 
 @claim("AR-03", "TI-08", source=COPY_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="echo %f >> archived; false")
 def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
     """The archiver tries a failing file three times, then logs a WARNING and does not exit."""
@@ -128,7 +125,6 @@ def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
 
 
 @claim("AR-03", source=COPY_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command=f"{LISTED}; test $(wc -l < archived) -gt 1")
 def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
     """The archiver retries a file that failed once; after a success it does not retry again."""
@@ -144,7 +140,6 @@ def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
 @claim(
     "AR-04", "RP-18", "AR-06", source="archive/shell_archive.c: shell_archive_file()", needs=NEEDS
 )
-@OUT_OF_MODEL
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -176,7 +171,6 @@ def test_command_that_cannot_be_run_ends_the_archiver(
 
 
 @claim("AR-02", source=COPY_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="")
 def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
     """Without a command the archiver logs a WARNING and archives nothing until a reload sets it."""
@@ -195,7 +189,6 @@ def test_archiving_without_a_command_waits_for_one(cluster: Cluster) -> None:
 
 
 @claim("AR-02", source=COPY_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
     """A status file without its segment is removed with a WARNING; the next file is archived."""
@@ -216,7 +209,6 @@ def test_orphan_status_file_is_removed(cluster: Cluster) -> None:
 
 
 @claim("AR-02", source=READY, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="sh take_away.sh %f")
 def test_file_that_is_no_longer_ready_is_skipped(cluster: Cluster) -> None:
     """The archiver skips a listed file whose .ready file has been removed since it listed them."""
@@ -238,7 +230,6 @@ def test_file_that_is_no_longer_ready_is_skipped(cluster: Cluster) -> None:
 
 
 @claim("AR-02", source=READY, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_history_comes_first_then_the_oldest(cluster: Cluster) -> None:
     """History files are archived first, then segments from the oldest to the newest."""
@@ -271,7 +262,6 @@ NOT_NAMES = sorted(["short", "Z" * 24])
 
 
 @claim("AR-05", "SG-17", "SH-17", "SH-21", "INV-109", source=MAIN_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
     """A fast shutdown archives every segment, also the segment of the last checkpoint."""
@@ -289,7 +279,6 @@ def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
 
 
 @claim("AR-05", "SG-17", source=MAIN_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
     """After SIGTERM the archiver keeps running but archives nothing, not even when it exits.
@@ -310,7 +299,6 @@ def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
 
 
 @claim("AR-05", "AR-02", source=MAIN_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @pytest.mark.waits_long
 @settings(**LISTING)
 def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
@@ -347,7 +335,6 @@ def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
 
 
 @claim("SG-17", "AR-05", source=MAIN_LOOP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="test -e go")
 def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
     """SIGUSR2 makes a sleeping archiver retry what failed before, and then exit 0."""
@@ -370,7 +357,6 @@ def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
     since=15,
     why="there is no archive_library before",
 )
-@OUT_OF_MODEL
 @settings(archive_mode="on", archive_command="")
 def test_another_archive_library_makes_the_archiver_exit(cluster: Cluster) -> None:
     """A reload that changes archive_library makes the archiver exit 0; it is restarted later."""
@@ -405,7 +391,6 @@ def _others(before: Since, child: Child) -> set[object]:
     since=16,
     why="the library has precedence before",
 )
-@OUT_OF_MODEL
 @settings(**LISTING)
 def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
     """If a reload sets both archive_command and archive_library, the archiver exits 1 with FATAL;

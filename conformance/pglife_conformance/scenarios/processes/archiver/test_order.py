@@ -15,7 +15,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.processes.archiver.test_archiver import (
     LISTING,
     NEEDS,
-    OUT_OF_MODEL,
     READY,
     archived,
     fill_a_segment,
@@ -28,7 +27,6 @@ KEPT_BETWEEN_LOOKS = 64
 
 
 @claim("AR-02", source=READY, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**LISTING)
 @pytest.mark.parametrize(
     ("histories", "segments"), [(4, 9), (3, KEPT_BETWEEN_LOOKS + 3)], ids=["few", "many"]
@@ -55,7 +53,6 @@ def test_every_history_file_comes_before_every_segment(
 
 
 @claim("AR-02", "RC-12", source="pgarch.c: PgArchForceDirScan()", needs=[*NEEDS, Need.STANDBY])
-@OUT_OF_MODEL
 @settings(max_connections="100", archive_mode="always", archive_command="sh slowly.sh %f")
 def test_history_of_a_promotion_is_archived_next(stopped_cluster: Cluster) -> None:
     """A promotion's history file is archived next, before the segments that were ready earlier."""
@@ -91,7 +88,6 @@ NOTHING = 'could not access file "does_not_exist": No such file or directory'
     since=15,
     why="there is no archive_library before",
 )
-@OUT_OF_MODEL
 @pytest.mark.parametrize(("library", "reason"), [("plpgsql", SYMBOL), ("does_not_exist", NOTHING)])
 def test_library_that_archives_nothing_ends_the_archiver(
     stopped_cluster: Cluster, library: str, reason: str

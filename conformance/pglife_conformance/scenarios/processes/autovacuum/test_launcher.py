@@ -17,9 +17,6 @@ PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 EMERGENCY_XIDS = 131_100
 
 
@@ -44,7 +41,6 @@ def use_up_xids(session: Session, count: int) -> None:
 
 @claim("PG-06", "PG-07", "PR-05", "PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
 @settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
-@OUT_OF_MODEL
 def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
     """With autovacuum off, a launcher is started when transaction ids run out; it requests one
     worker and exits. A waiting smart shutdown does not change that."""

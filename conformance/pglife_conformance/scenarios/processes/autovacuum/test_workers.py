@@ -21,11 +21,7 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 @claim("AV-01", "AV-02", "AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)
-@OUT_OF_MODEL
 def test_autovacuum_workers_run_one_after_the_other(cluster: Cluster) -> None:
     """After a reload of autovacuum_naptime workers run one after the other; each exits 0."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
@@ -51,7 +47,6 @@ def test_autovacuum_workers_run_one_after_the_other(cluster: Cluster) -> None:
 
 
 @claim("AV-01", "AV-16", source="autovacuum.c: do_start_worker()", needs=SQL)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
     """Autovacuum visits each database that a client has used, repeatedly."""
@@ -77,7 +72,6 @@ def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
 
 
 @claim("SM-22", "AV-16", source="postmaster.c: process_pm_pmsignal()", needs=SQL)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """While a smart shutdown waits for a session, autovacuum workers are still started."""
@@ -131,7 +125,6 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
     why="autovacuum workers have no slots of their own before",
 )
 @settings(autovacuum_worker_slots="1", autovacuum_max_workers="1", autovacuum_naptime="1s")
-@OUT_OF_MODEL
 def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
     """While a zombie worker holds the only slot, no other worker is started: the postmaster
     notifies the launcher, which asks again and gets its worker once a slot is free."""
@@ -163,7 +156,6 @@ CRASH = "^terminating any other active server processes$"
 
 
 @claim("SG-16", "SG-02", source=MAIN, needs=WORKER, since=16, why="between tables alone before")
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None:
     """A worker that is processing a table reads the configuration as soon as it receives SIGHUP."""
@@ -178,7 +170,6 @@ def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None
 
 
 @claim("AV-11", "AV-16", source="autovacuum.c: FreeWorkerInfo()", needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 @pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
 def test_slot_of_an_autovacuum_worker_is_free_again(
@@ -194,7 +185,6 @@ def test_slot_of_an_autovacuum_worker_is_free_again(
 
 
 @claim("SG-16", "AV-16", source=MAIN, needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
     """A worker logs an error outside of any table and exits 0."""
@@ -220,7 +210,6 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
 
 
 @claim("AV-10", "AV-03", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
-@OUT_OF_MODEL
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:
     """The launcher gives up a worker that has not started within a naptime: it logs a WARNING and

@@ -29,7 +29,6 @@ from pglife_conformance.pytest.claims import claim, settings
 CLEANUP = "postmaster.c: CleanupBackend()"
 WAITS = "bgworker.c: WaitForBackgroundWorkerStartup()"
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.PG_PREWARM]
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
 PRELOADED: dict[str, Any] = {"shared_preload_libraries": "pg_prewarm"}
 START_ONE = "select autoprewarm_start_worker()"
 NO_RESOURCES = "53000"
@@ -65,7 +64,6 @@ def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
 
 
 @claim("PR-13", "TI-19", "BG-13", source=CLEANUP, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
     """A static worker's title is its name; after exit 0 it is not restarted until the next start of
@@ -81,7 +79,6 @@ def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
 
 
 @claim("BG-12", "BG-04", source=CLEANUP, needs=NEEDS, since=16, why="15 may sleep its minute")
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
     """A worker whose restart time is 0 is restarted at once after each exit 1, and keeps running
@@ -110,7 +107,6 @@ def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
 
 
 @claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
 def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -139,7 +135,6 @@ def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -
     source="postmaster.c: bgworker_should_start_now()",
     needs=[*NEEDS, Need.STANDBY],
 )
-@pytest.mark.unmonitored("standbys are beyond the model")
 @pytest.mark.parametrize("hot", [True, False], ids=["hot", "not hot"])
 def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
     """A worker for a consistent server starts on a hot standby and survives the promotion; on a
@@ -183,7 +178,6 @@ def with_extension(cluster: Cluster) -> Session:
 
 
 @claim("BG-10", "BG-11", "INV-100", source=WAITS, needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     """A session that requests a worker is notified when it has been forked, not sooner; the worker
@@ -213,7 +207,6 @@ def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
 
 
 @claim("BG-23", source="bgworker.c: BackgroundWorkerStateChange()", needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 @pytest.mark.parametrize("how", ["cancel", "term"])
 def test_worker_whose_session_stops_waiting_is_started(cluster: Cluster, how: str) -> None:
@@ -240,7 +233,6 @@ def test_worker_whose_session_stops_waiting_is_started(cluster: Cluster, how: st
 
 
 @claim("BG-01", source="bgworker.c: RegisterBackgroundWorker()", needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**PRELOADED, max_worker_processes="1")
 def test_worker_beyond_the_limit_is_refused(cluster: Cluster) -> None:
     """A static worker beyond max_worker_processes is left out with a log line; a session that
@@ -265,7 +257,6 @@ def test_worker_beyond_the_limit_is_refused(cluster: Cluster) -> None:
 
 
 @claim("BG-10", "BG-12", source="bgworker.c: WaitForBackgroundWorkerShutdown()", needs=NEEDS)
-@OUT_OF_MODEL
 @settings(**PRELOADED)
 def test_worker_that_waits_for_its_workers(cluster: Cluster) -> None:
     """The leader starts a worker for one database after the other, each after the exit of the last,

@@ -18,15 +18,11 @@ START = "postmaster.c: maybe_start_bgworkers()"
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 PLANNED = 4
 
 
 @claim("BG-01", "PR-16", "BG-13", source=START, needs=SQL)
 @pytest.mark.parametrize(("processes", "expected"), [(1, 0), (3, 2), (8, 4)])
-@OUT_OF_MODEL
 def test_room_for_background_workers(
     make_cluster: MakeCluster, processes: int, expected: int
 ) -> None:
@@ -45,7 +41,6 @@ def test_room_for_background_workers(
     "BG-05", "BG-25", source="postmaster.c: bgworker_should_start_now()", needs=[*SQL, Need.STANDBY]
 )
 @settings(**PARALLEL | {"max_connections": "100"})
-@OUT_OF_MODEL
 def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
     """In PM_HOT_STANDBY parallel workers are started, and the replication launcher is not."""
     with cluster.session() as session:

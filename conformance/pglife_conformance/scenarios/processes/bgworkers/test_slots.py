@@ -30,9 +30,6 @@ from pglife_conformance.scenarios.support.parallel_workers import (
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
 
 
@@ -47,7 +44,6 @@ def leader_without_timer(cluster: Cluster) -> Session:
 
 
 @claim("BG-02", "BG-15", source=CHANGE, needs=SQL)
-@OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_worker_of_a_cancelled_leader_is_not_started(cluster: Cluster) -> None:
     """A worker whose leader is cancelled before the postmaster reads the request is not started;
@@ -71,7 +67,6 @@ def test_worker_of_a_cancelled_leader_is_not_started(cluster: Cluster) -> None:
 
 
 @claim("BG-16", "SH-03", "INV-100", source=CHANGE, needs=SQL)
-@OUT_OF_MODEL
 def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster) -> None:
     """A worker whose request the postmaster reads after a fast shutdown request is not started. The
     waiting session is notified, and the shutdown ends."""
@@ -89,7 +84,6 @@ def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster)
 
 
 @claim("BG-12", "BG-10", source="bgworker.c: BackgroundWorkerStopNotifications()", needs=SQL)
-@OUT_OF_MODEL
 def test_leader_that_exits_keeps_other_notifications(cluster: Cluster) -> None:
     """A leader is notified of its worker's exit, although another leader has exited meanwhile."""
     with leader_without_timer(cluster) as leader, cluster.session() as observer:

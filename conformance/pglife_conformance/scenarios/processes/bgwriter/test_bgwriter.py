@@ -76,7 +76,6 @@ QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
 
 @claim("BW-02", source="bgwriter.c: BackgroundWriterMain()", needs=[*SQL, Need.STANDBY])
 @pytest.mark.waits_long
-@pytest.mark.unmonitored("standbys are beyond the model")
 def test_running_transactions_are_recorded_every_fifteen_seconds(make_cluster: MakeCluster) -> None:
     """After a change the background writer records the running transactions once where a standby
     may read them; with wal_level = minimal, or on a standby, it never does."""

@@ -74,7 +74,6 @@ def test_checkpointer_sleeps_for_the_rest_of_its_time(
     source="checkpointer.c: CheckpointerMain()",
     needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY],
 )
-@pytest.mark.unmonitored("standbys are beyond the model")
 def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Cluster) -> None:
     """With nothing new to make a restartpoint of, the checkpointer sleeps for 15 s at most."""
     cluster = stopped_cluster
@@ -246,7 +245,6 @@ def test_checkpoint_timeout_triggers_a_checkpoint(cluster: Cluster) -> None:
 
 @claim("CK-03", source="checkpointer.c: CheckpointerMain()", needs=[*SQL, Need.STANDBY])
 @pytest.mark.waits_long
-@pytest.mark.unmonitored("standbys are beyond the model")
 def test_checkpoint_timeout_triggers_a_restartpoint(make_cluster: MakeCluster) -> None:
     """A standby makes a restartpoint of the primary's last checkpoint after its own
     checkpoint_timeout or on request; each is counted by its cause."""

@@ -27,9 +27,6 @@ FORGET = "bgworker.c: ForgetBackgroundWorker()"
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 ONE_WORKER = {"max_worker_processes": "2", "max_parallel_workers": "1"}
 
 
@@ -53,7 +50,6 @@ def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
 
 
 @claim("BG-02", "BG-13", source=FORGET, needs=SQL)
-@OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
     """Parallel workers run one after the other in a single slot; each exits 0."""
@@ -65,7 +61,6 @@ def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
 
 
 @claim("BG-02", source="bgworker.c: RegisterDynamicBackgroundWorker()", needs=SQL)
-@OUT_OF_MODEL
 @settings(max_parallel_workers="1")
 def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
     """Beyond max_parallel_workers no worker is started, and the statement runs without it."""
@@ -80,7 +75,6 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
 
 
 @claim("BG-15", "BG-12", "SG-43", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
-@OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
     """The worker of a cancelled statement exits 1 before the session continues: no crash."""
@@ -102,7 +96,6 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
 
 
 @claim("BG-20", "BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
-@OUT_OF_MODEL
 @settings(**ONE_WORKER)
 def test_parallel_workers_start_after_a_crash(cluster: Cluster) -> None:
     """A crash during a parallel statement leaves no slot and no count behind."""
@@ -135,7 +128,6 @@ SHUT_OUT = (
 
 @claim("BG-12", source=CONNECT, needs=[*SQL, Need.ROLES])
 @settings(**ONE_WORKER)
-@OUT_OF_MODEL
 @pytest.mark.parametrize("how", SHUT_OUT)
 def test_open_session_gets_its_parallel_workers(cluster: Cluster, how: str) -> None:
     """An open session gets its parallel workers, although a new connection would be refused."""
@@ -155,7 +147,6 @@ def test_open_session_gets_its_parallel_workers(cluster: Cluster, how: str) -> N
 
 
 @claim("BG-02", "BG-26", source=FORGET, needs=SQL)
-@OUT_OF_MODEL
 @settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
 def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
     """Apply workers that start and exit do not change the number of possible parallel workers."""
@@ -188,7 +179,6 @@ PLANNED = 4
 
 @claim("BG-19", "SM-22", source=START, needs=SQL)
 @settings(**PARALLEL)
-@OUT_OF_MODEL
 def test_parallel_statement_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """A session that a smart shutdown waits for still gets its parallel workers."""
     with cluster.session() as session:

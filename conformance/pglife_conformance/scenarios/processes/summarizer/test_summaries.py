@@ -32,7 +32,6 @@ HISTORIC = r"^timeline 1 became historic, can read up to [0-9A-F]+/[0-9A-F]+$"
     source="walsummarizer.c: summarizer_read_local_xlog_page()",
     needs=[Need.STANDBY, Need.WALSUMMARIZER, Need.FULL_SQL],
 )
-@pytest.mark.unmonitored("the model has no standby")
 def test_summarizer_follows_a_promotion(make_cluster: MakeCluster) -> None:
     """A summarizer that waits for WAL notices a promotion, logs it at DEBUG1, and continues on the
     new timeline."""
@@ -200,11 +199,7 @@ def test_summaries_are_kept_for_wal_summary_keep_time(cluster: Cluster, keep_tim
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-OUT_OF_MODEL = pytest.mark.unmonitored("the model has no such process")
-
-
 @claim("WS-02", source="walsummarizer.c: WalSummarizerMain()", needs=[*SQL, Need.WALSUMMARIZER])
-@OUT_OF_MODEL
 @settings(summarize_wal="on")
 def test_walsummarizer_writes_a_summary_for_each_checkpoint(cluster: Cluster) -> None:
     """The WAL between two checkpoints is summarized as soon as the second is complete."""
