@@ -222,8 +222,9 @@ class StepWriter:
             self.run(effects)
             branches.append((self.lines, self.env))
             growths.append(self.growth)
-        ends = {group: [end.get(group, {}) for end in growths] for group in set().union(*growths)}
-        self.growth = {group: larger(*pair) for group, pair in ends.items()}
+        then, other = growths
+        both = {**then, **other}
+        self.growth = {key: larger(then.get(key, {}), other.get(key, {})) for key in both}
         merged = dict(before)
         for field in self._layout:
             ends = [env[field.name] for _, env in branches]
