@@ -243,29 +243,22 @@ class Le(Expr):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Add(Expr):
+class _Count(Expr):
+    left: Expr
+    right: Expr
+    sort: Sort = INT
+
+    def __post_init__(self) -> None:
+        _need(self.left, INT, "plus or minus")
+        _need(self.right, INT, "plus or minus")
+
+
+class Add(_Count):
     """Sum of two integers."""
 
-    left: Expr
-    right: Expr
-    sort: Sort = INT
 
-    def __post_init__(self) -> None:
-        _need(self.left, INT, "plus")
-        _need(self.right, INT, "plus")
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Sub(Expr):
+class Sub(_Count):
     """Difference of two integers."""
-
-    left: Expr
-    right: Expr
-    sort: Sort = INT
-
-    def __post_init__(self) -> None:
-        _need(self.left, INT, "minus")
-        _need(self.right, INT, "minus")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -394,36 +387,28 @@ def lift(value: object) -> Expr:
 
 def all_of(*parts: object) -> Expr:
     """True where every part is; constants are folded away."""
-    args: list[Expr] = []
-    for part in map(lift, parts):
-        _need(part, BOOL, "all_of")
-        if isinstance(part, Const):
-            if not part.value:
-                return FALSE
-        elif isinstance(part, And):
-            args.extend(part.args)
-        else:
-            args.append(part)
-    if not args:
-        return TRUE
-    return args[0] if len(args) == 1 else And(tuple(args))
+    return _junction(And, parts, neutral=TRUE, decided=FALSE)
 
 
 def any_of(*parts: object) -> Expr:
     """True where some part is; constants are folded away."""
+    return _junction(Or, parts, neutral=FALSE, decided=TRUE)
+
+
+def _junction(
+    kind: type[And] | type[Or], parts: Iterable[object], *, neutral: Expr, decided: Const
+) -> Expr:
     args: list[Expr] = []
     for part in map(lift, parts):
-        _need(part, BOOL, "any_of")
+        _need(part, BOOL, kind.__name__.lower())
         if isinstance(part, Const):
-            if part.value:
-                return TRUE
-        elif isinstance(part, Or):
-            args.extend(part.args)
+            if part.value == decided.value:
+                return decided
         else:
-            args.append(part)
-    if not args:
-        return FALSE
-    return args[0] if len(args) == 1 else Or(tuple(args))
+            args.extend(part.args if isinstance(part, kind) else (part,))
+    if len(args) > 1:
+        return kind(tuple(args))
+    return args[0] if args else neutral
 
 
 def implies(left: object, right: object) -> Expr:
@@ -457,43 +442,56 @@ def total(parts: Iterable[Expr]) -> Expr:
     return const(0) if result is None else result
 
 
-class _Show(Visitor[str]):
-    """Expressions as a person would write them."""
+_OR, _AND, _NOT, _COMPARED, _SUM, _ATOM = range(6)
+"""How tightly a text holds together: a part that does so less stands in parentheses."""
 
-    def const(self, node: Const) -> str:
-        return node.value.name if isinstance(node.value, enum.Enum) else str(node.value).lower()
 
-    def var(self, node: Var) -> str:
-        return node.name
+class _Show(Visitor[tuple[str, int]]):
+    """Expressions as a person would write them, each with how tightly it holds together.
 
-    def param(self, node: Param) -> str:
-        return node.name
+    And holds tighter than or, but a reader should not have to know: both get parentheses.
+    """
 
-    def not_(self, arg: str) -> str:
-        return f"not ({arg})" if " " in arg else f"not {arg}"
+    def const(self, node: Const) -> tuple[str, int]:
+        value = node.value
+        return value.name if isinstance(value, enum.Enum) else str(value).lower(), _ATOM
 
-    def and_(self, args: list[str]) -> str:
-        return " and ".join(f"({a})" if " or " in a else a for a in args) or "true"
+    def var(self, node: Var | Param) -> tuple[str, int]:
+        return node.name, _ATOM
 
-    def or_(self, args: list[str]) -> str:
-        return " or ".join(f"({a})" if " and " in a else a for a in args) or "false"
+    param = var
 
-    def eq(self, left: str, right: str) -> str:
-        return f"{left} = {right}"
+    def not_(self, arg: tuple[str, int]) -> tuple[str, int]:
+        return f"not {_at(arg, _ATOM)}", _NOT
 
-    def le(self, left: str, right: str) -> str:
-        return f"{left} <= {right}"
+    def and_(self, args: list[tuple[str, int]]) -> tuple[str, int]:
+        return " and ".join(_at(a, _AND) for a in args) or "true", _AND
 
-    def add(self, left: str, right: str) -> str:
-        return f"{left} + {right}"
+    def or_(self, args: list[tuple[str, int]]) -> tuple[str, int]:
+        return " or ".join(_at(a, _NOT) for a in args) or "false", _OR
 
-    def sub(self, left: str, right: str) -> str:
-        return f"{left} - ({right})" if " " in right else f"{left} - {right}"
+    def eq(self, left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        return f"{_at(left, _SUM)} = {_at(right, _SUM)}", _COMPARED
 
-    def ite(self, cond: str, then: str, other: str) -> str:
-        return f"(if {cond} then {then} else {other})"
+    def le(self, left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        return f"{_at(left, _SUM)} <= {_at(right, _SUM)}", _COMPARED
+
+    def add(self, left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        return f"{_at(left, _SUM)} + {_at(right, _SUM)}", _SUM
+
+    def sub(self, left: tuple[str, int], right: tuple[str, int]) -> tuple[str, int]:
+        return f"{_at(left, _SUM)} - {_at(right, _ATOM)}", _SUM
+
+    def ite(
+        self, cond: tuple[str, int], then: tuple[str, int], other: tuple[str, int]
+    ) -> tuple[str, int]:
+        return f"(if {cond[0]} then {then[0]} else {other[0]})", _ATOM
+
+
+def _at(part: tuple[str, int], level: int) -> str:
+    return part[0] if part[1] >= level else f"({part[0]})"
 
 
 def show(expr: Expr) -> str:
-    """The expression as text."""
-    return _Show().visit(expr)
+    """The expression as text; `parse` reads it."""
+    return _Show().visit(expr)[0]
