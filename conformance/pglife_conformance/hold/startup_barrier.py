@@ -31,8 +31,6 @@ _ATTEMPTS = 12
 
 _NO_ORIGINS = bytes.fromhex("deda571236b2006a")
 """The file's magic word and its checksum, with no origin between them."""
-
-
 _WAITS_HERE = "^starting up replication origin progress state$"
 
 

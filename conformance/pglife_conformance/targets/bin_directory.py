@@ -17,8 +17,6 @@ _SINCE: dict[Need, int] = {
     Need.PMSTATE_LOG: 18,
     Need.PROTOCOL_3_2: 18,
 }
-
-
 _CANNOT_RUN = {126, 127}
 """How a shell exits that may not run a program, or does not find it."""
 

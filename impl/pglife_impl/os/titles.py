@@ -10,8 +10,6 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, ModuleS
 
 _fixed = ""
 _shows_activity = True
-
-
 COMMAND_NAME = "postgres"  # the short name of every process, for ps -C and pstree
 
 

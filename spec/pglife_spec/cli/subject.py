@@ -42,8 +42,6 @@ Exit status:
   1  the model, a claim or a trace is wrong
   2  the command line asks for something that does not exist
   3  the search stopped at --limit before it had seen every state"""
-
-
 NUMBERS = "|".join(str(release.number) for release in VERIFIED)
 
 

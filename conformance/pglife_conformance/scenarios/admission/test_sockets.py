@@ -15,14 +15,8 @@ from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.pytest.claims import claim
 
 MAIN = "postmaster.c: PostmasterMain()"
-
-
 NAME_MAPS = [Need.PASSWORD]
-
-
 """Only authentication methods use pg_ident.conf."""
-
-
 TOO_LONG = "x" * 100
 
 

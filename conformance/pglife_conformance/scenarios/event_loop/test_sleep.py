@@ -81,8 +81,6 @@ def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster
 SPINS_S = 0.5
 """A postmaster that sleeps until its timeout is awake for a moment; one that wakes early spins
 for a second."""
-
-
 AT_LATEST_S = 7.6
 """Five seconds, whole seconds, and a busy machine; a timeout restarted by the client would fire at
 eight. The time that the postmaster waited for a processor is added."""

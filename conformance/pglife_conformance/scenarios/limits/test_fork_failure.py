@@ -34,26 +34,12 @@ from pglife_conformance.scenarios.support.failing_forks import (
 from pglife_spec import actions
 
 ACCEPTER = "postmaster.c: BackendStartup()"
-
-
 STARTER = "postmaster.c: StartChildProcess()"
-
-
 LAUNCHES = "postmaster.c: LaunchMissingBackgroundProcesses()"
-
-
 NO_PROCESS = "could not fork new process for connection: Resource temporarily unavailable"
-
-
 NO_WORKER = "^could not fork (background )?worker process: "
-
-
 NO_LOGGER = "^could not fork system logger: "
-
-
 RESTART_INTERVAL_S = 5.0
-
-
 """bgw_restart_time of the logical replication launcher."""
 
 

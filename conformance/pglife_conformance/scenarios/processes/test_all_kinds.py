@@ -17,11 +17,7 @@ from pglife_conformance.scenarios.support.all_processes import start_with_all_pr
 from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
-
-
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
 
 

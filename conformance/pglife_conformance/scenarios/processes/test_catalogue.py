@@ -20,17 +20,9 @@ from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import claim, settings
 
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
-
-
 TITLES = "ps_status.c: init_ps_display(), set_ps_display()"
-
-
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
-
-
 NAMES = [
     "autovacuum launcher ",
     "background writer ",

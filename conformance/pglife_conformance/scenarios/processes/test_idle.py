@@ -27,26 +27,12 @@ def test_idle_io_workers_and_sessions_sleep_without_a_timeout(cluster: Cluster) 
 
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
-
-
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
-
-
 WINDOW_S = 0.5
-
-
 MOST_WAKE_UPS = 12
-
-
 MOST_TICKS = 10
-
-
 """In this window a process that does not hibernate wakes 50 times. One that spins uses it all."""
-
-
 WAIT_EVENTS = {
     Kind.ARCHIVER: "archivermain",
     Kind.AUTOVACUUM_LAUNCHER: "autovacuummain",

@@ -33,8 +33,6 @@ def listening_sockets(cluster: Cluster) -> set[str]:
 
 
 LOG_AND_MEMORY = [Need.LOGGER, Need.SYSV_SHM, Need.PROCESS_TITLES]
-
-
 ALL_PROCESSES = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
 
 

@@ -17,14 +17,8 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.parallel_workers import expect_a_worker, parallel_session
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
-
-
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 ONE = "Workers Launched: 1"
-
-
 LOGICAL = {"wal_level": "logical", "wal_retrieve_retry_interval": "100ms"}
 
 
@@ -136,8 +130,6 @@ def test_worker_that_is_not_parallel_is_not_counted_as_one(cluster: Cluster) -> 
 
 
 CONNECT = "bgworker.c: BackgroundWorkerInitializeConnectionByOid()"
-
-
 _WORKER_ENDED = re.compile(
     r'background worker "logical replication (?:apply )?worker" \(PID (\d+)\) '
     r"exited with exit code 1"
@@ -186,8 +178,6 @@ def test_apply_worker_connects_only_where_its_owner_may(
 
 
 CRASH = "^terminating any other active server processes$"
-
-
 STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
 
 

@@ -11,8 +11,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.sleeping import expect_sleep
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 LAUNCHER_MS = 180_000
 
 
@@ -24,8 +22,6 @@ def test_logical_replication_launcher_sleeps_for_three_minutes(cluster: Cluster)
 
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 RESTART_INTERVAL_S = 5.0
 
 

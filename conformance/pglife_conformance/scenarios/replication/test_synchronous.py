@@ -11,14 +11,8 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.titles import expect_title
 
 SYNCHRONOUS = "syncrep.c: SyncRepWaitForLSN()"
-
-
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 HEAD = "postgres: postgres postgres [local] "
-
-
 ADMIN_SHUTDOWN = "57P01"
 
 

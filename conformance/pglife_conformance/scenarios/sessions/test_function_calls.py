@@ -12,23 +12,11 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.titles import expect_title
 
 FAST = "tcop/fastpath.c: HandleFunctionRequest()"
-
-
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 HEAD = "postgres: postgres postgres [local] "
-
-
 QUERY_CANCELED = "57014"
-
-
 IN_FAILED_TRANSACTION = "25P02"
-
-
 PG_SLEEP, INT4PL = 2626, 177
-
-
 """OIDs of functions; every release has them in pg_proc."""
 
 

@@ -7,11 +7,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim, settings
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 LATEST_S = 30
-
-
 """A report that is later than this is not late because the machine is slow."""
 
 

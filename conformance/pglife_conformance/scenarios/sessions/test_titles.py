@@ -8,17 +8,9 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.titles import expect_title
 
 MAIN = "tcop/postgres.c: PostgresMain()"
-
-
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 HEAD = "postgres: postgres postgres [local] "
-
-
 IN_FAILED_TRANSACTION = "25P02"
-
-
 UNDEFINED_OBJECT = "42704"
 
 

@@ -27,17 +27,9 @@ from pglife_conformance.scenarios.signals.test_targets import (
 )
 
 NEEDS = [Need.OS_SIGNALS, Need.FULL_SQL]
-
-
 AFTER_FORK = WATCHED
-
-
 INITIALIZING = WATCHED - {signal.SIGQUIT}
-
-
 READING_PACKET = WATCHED - {signal.SIGQUIT, signal.SIGTERM, signal.SIGALRM}
-
-
 READY = frozenset[signal.Signals]()
 
 
@@ -88,14 +80,8 @@ def test_background_process_blocks_all_until_its_handlers_are_set(
 
 
 IGNORED_BY_ALL = "PIPE TTIN TTOU XFSZ"
-
-
 """Inherited from the postmaster; each process sets PIPE itself."""
-
-
 BACKEND = ("USR2", "ALRM FPE HUP INT QUIT TERM USR1")
-
-
 DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.STARTUP: ("INT", "ALRM HUP QUIT TERM USR1 USR2"),
     Kind.CHECKPOINTER: ("ALRM TERM", "HUP INT QUIT USR1 USR2"),
@@ -115,11 +101,7 @@ DISPOSITIONS: dict[Kind, tuple[str, str]] = {
     Kind.WALSENDER: ("", "ALRM HUP INT QUIT TERM USR1 USR2"),
     Kind.CLIENT_BACKEND: BACKEND,
 }
-
-
 """The signals that each kind ignores, beyond IGNORED_BY_ALL, and those that it handles."""
-
-
 CHECKED = frozenset(
     " ".join([IGNORED_BY_ALL, *(f"{a} {b}" for a, b in DISPOSITIONS.values())]).split()
 )

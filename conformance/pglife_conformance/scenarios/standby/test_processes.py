@@ -50,8 +50,6 @@ STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
 CRASH = [*STANDBY, Need.CRASH_INJECTION]
 ARCHIVING = [*STANDBY, Need.ARCHIVER]
 TARGETED = [*ARCHIVING, Need.WALSENDER, Need.SQL_FUNCTIONS]
-
-
 KILL_QUIT = pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name
 )

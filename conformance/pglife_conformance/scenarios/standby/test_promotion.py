@@ -13,11 +13,7 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_each_pending
 
 SOURCE = "postmaster.c: process_pm_pmsignal()"
-
-
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 AS_AT_INITDB = {"max_connections": "100"}
 
 

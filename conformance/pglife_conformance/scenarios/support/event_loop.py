@@ -13,8 +13,6 @@ from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 WATCHED_S = 0.4
 MAY_USE = 0.6
 """An idle postmaster may be awake for this share of the time; a spinning one always is."""
-
-
 ITERATION_S = 0.03
 """One loop iteration takes less CPU time. A postmaster that used no more has not spun, however long
 it waited for a processor on a loaded machine."""

@@ -12,8 +12,6 @@ from pglife_conformance.observation.kinds import Kind
 NONE = "Workers Launched: 0"
 ONE = "Workers Launched: 1"
 PLANNED = 4
-
-
 PARALLEL = {
     "max_parallel_workers": "8",
     "max_parallel_workers_per_gather": str(PLANNED),

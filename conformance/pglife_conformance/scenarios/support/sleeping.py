@@ -10,8 +10,6 @@ from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.observation.sleeping import sleep_ms
 
 SLEEP_LIMIT_S = 30.0
-
-
 """Fifty iterations of a walwriter, each of which may take longer on a loaded machine."""
 
 

@@ -12,20 +12,10 @@ from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 
 PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
-
-
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
-
-
 EMERGENCY_XIDS = 131_100
-
-
 """A server asks for the emergency launcher at multiples of 65536 past the limit below."""
-
-
 USE_UP_LIMIT_S = 200.0
-
-
 """For using them up; two seconds of pure work."""
 
 
@@ -63,14 +53,8 @@ def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
 
 
 SHORTEST_MS = 100
-
-
 LONGEST_MS = 300_000
-
-
 NAPTIME_S = 240
-
-
 DATABASES = 3
 
 
@@ -117,8 +101,6 @@ def test_launcher_sleeps_for_a_databases_share_of_its_naptime(cluster: Cluster) 
 
 
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
-
-
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 

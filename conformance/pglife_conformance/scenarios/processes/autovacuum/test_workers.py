@@ -144,14 +144,8 @@ def test_no_slot_for_an_autovacuum_worker(cluster: Cluster) -> None:
 
 
 MAIN = "autovacuum.c: AutoVacWorkerMain()"
-
-
 COMPLAINT = "contains errors; no changes were applied"
-
-
 TOO_LONG = "^autovacuum worker took too long to start; canceled$"
-
-
 CRASH = "^terminating any other active server processes$"
 
 

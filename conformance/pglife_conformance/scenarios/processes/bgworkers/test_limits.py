@@ -13,11 +13,7 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.parallel_workers import PARALLEL, launched, make_table
 
 START = "postmaster.c: maybe_start_bgworkers()"
-
-
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
-
-
 PLANNED = 4
 
 
@@ -62,8 +58,6 @@ def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
 
 
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 TOO_MANY = "^too many background workers$"
 
 

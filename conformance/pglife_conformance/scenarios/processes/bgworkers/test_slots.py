@@ -28,8 +28,6 @@ from pglife_conformance.scenarios.support.parallel_workers import (
 )
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
 
 

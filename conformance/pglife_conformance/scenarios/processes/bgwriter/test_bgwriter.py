@@ -18,17 +18,9 @@ from pglife_conformance.scenarios.support.sleeping import pinned_asleep
 from pglife_conformance.scenarios.support.wal import place
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 BUFFER_DELAY_MS = 200
-
-
 BUFFER_LONG_MS = 50 * BUFFER_DELAY_MS
-
-
 SLEEP_COMES_WITHIN_S = 30.0
-
-
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
 
 
@@ -60,17 +52,9 @@ def test_background_writer_sleeps_long_after_two_idle_rounds(cluster: Cluster) -
 
 
 SNAPSHOT_AGAIN_S = 15
-
-
 LATEST_S = 30
-
-
 """What comes so much too late is not late by the machine's doing."""
-
-
 QUIET = {"autovacuum": "off", "bgwriter_delay": "10ms"}
-
-
 """Only the asked session writes WAL, and the background writer checks its timer often."""
 
 
@@ -139,17 +123,9 @@ def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> N
 
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
 ALL_NEEDS = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
-
-
 HIBERNATING_LONG = {"bgwriter_delay": "600ms"}
-
-
 """A background writer hibernates for fifty times its delay, so that is thirty seconds."""
-
-
 WELL_BEFORE_IT_WAKES_BY_ITSELF_S = 10.0
 
 

@@ -125,11 +125,7 @@ def test_spread_checkpoint_takes_its_share_of_the_time(
 
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 SLEEP_COMES_WITHIN_S = 30.0
-
-
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
 
 
@@ -205,17 +201,9 @@ def test_hurried_checkpoint_does_not_sleep(cluster: Cluster, hurry: str) -> None
 
 
 CHECKPOINT_AGAIN_S = 30
-
-
 """The shortest checkpoint_timeout."""
-
-
 LATEST_S = 30
-
-
 """What comes so much too late is not late by the machine's doing."""
-
-
 HURRIED = "restartpoint starting: immediate wait"
 
 

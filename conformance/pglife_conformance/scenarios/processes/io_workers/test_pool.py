@@ -26,11 +26,7 @@ from pglife_conformance.observation.signals import pending_signals, was_woken
 from pglife_conformance.pytest.claims import claim, settings
 
 ADJUST = "postmaster.c: maybe_adjust_io_workers()"
-
-
 NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.IO_WORKERS]
-
-
 RELOADED = "received SIGHUP, reloading configuration files"
 
 
@@ -194,8 +190,6 @@ def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluste
 
 
 QUEUED = 5
-
-
 ROWS = 8000
 
 

@@ -20,17 +20,9 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 
 ROOM = 63
-
-
 """A ring of 64 places, of which one stays empty."""
-
-
 MORE = 3
-
-
 BLOCK = "select count(*) from big where ctid >= '({0},0)' and ctid < '({1},0)'"
-
-
 """A scan of one block, for a tid range is read as a whole table is: ahead, by the workers."""
 
 
@@ -121,11 +113,7 @@ def test_io_workers_read_for_others(cluster: Cluster) -> None:
 
 
 DATA_CORRUPTED = "XX001"
-
-
 BLOCKS, DAMAGED = 100, 50
-
-
 BLOCK_SIZE = 8192
 
 

@@ -5,11 +5,7 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim, settings
 
 PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
-
-
 ROTATE = "select pg_rotate_logfile()"
-
-
 NOT_POSSIBLE = "rotation not possible because log collection not active"
 
 

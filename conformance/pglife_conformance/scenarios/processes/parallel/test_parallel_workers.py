@@ -22,20 +22,10 @@ from pglife_conformance.scenarios.support.parallel_workers import (
 )
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
-
-
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 ONE_WORKER = {"max_worker_processes": "2", "max_parallel_workers": "1"}
-
-
 """The other one is the logical replication launcher."""
-
-
 ONE = "Workers Launched: 1"
-
-
 NONE = "Workers Launched: 0"
 
 
@@ -112,8 +102,6 @@ def test_parallel_workers_start_after_a_crash(cluster: Cluster) -> None:
 
 
 CONNECT = "bgworker.c: BackgroundWorkerInitializeConnectionByOid()"
-
-
 SHUT_OUT = (
     "alter role guest nologin",
     "alter role guest connection limit 0",
@@ -121,8 +109,6 @@ SHUT_OUT = (
     "alter database somewhere connection limit 0",
     "revoke connect on database somewhere from public",
 )
-
-
 """Each keeps a new session of this role out of this database."""
 
 
@@ -169,11 +155,7 @@ def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
 
 
 START = "postmaster.c: maybe_start_bgworkers()"
-
-
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
-
-
 PLANNED = 4
 
 

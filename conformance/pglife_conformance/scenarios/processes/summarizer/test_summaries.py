@@ -94,16 +94,10 @@ def test_summary_lists_changed_blocks(cluster: Cluster) -> None:
 
 
 FEW_SEGMENTS = {"summarize_wal": "on", "autovacuum": "off", "min_wal_size": "2MB"}
-
-
 DAY_S = 24 * 3600
-
-
 UNNEEDED = """
     select format('%s%s%s.summary', lpad(to_hex(tli), 8, '0'), hex(start_lsn), hex(end_lsn))
     from pg_available_wal_summaries() where end_lsn <= oldest()"""
-
-
 HELPERS = """
     create function hex(place pg_lsn) returns text as $$
         select upper(lpad(to_hex((place - '0/0')::bigint), 16, '0')) $$ language sql;
@@ -112,8 +106,6 @@ HELPERS = """
         from pg_ls_waldir() w, pg_split_walfile_name(w.name),
             pg_size_bytes(current_setting('wal_segment_size')) bytes
         where w.name ~ '^[0-9A-F]{24}$' $$ language sql"""
-
-
 """The name of a summary's file, and where the WAL begins that is still there."""
 
 
@@ -218,17 +210,9 @@ def test_walsummarizer_writes_a_summary_for_each_checkpoint(cluster: Cluster) ->
 
 
 SLEEP_COMES_WITHIN_S = 30.0
-
-
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
-
-
 SUMMARIZER = "walsummarizer.c: summarizer_wait_for_wal()"
-
-
 SUMMARIZER_MS = 200
-
-
 """MS_PER_SLEEP_QUANTUM (walsummarizer.c)."""
 
 
@@ -262,8 +246,6 @@ def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None
 
 
 AFTER_ERROR_MS = 10_000
-
-
 LATEST_S = 60.0
 
 

@@ -10,17 +10,9 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.sleeping import pinned_asleep
 
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
-
-
 WAL_DELAY_MS = 30
-
-
 WAL_LONG_MS = 25 * WAL_DELAY_MS
-
-
 SLEEP_COMES_WITHIN_S = 30.0
-
-
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
 
 
