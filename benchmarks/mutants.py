@@ -1,11 +1,10 @@
 """How many wrong tokens the suite finds: builds of PostgreSQL 18 that differ in one token each.
 
-Begin with   main(). It needs a source tree that has been configured, built and installed:
-             `.venv/bin/python benchmarks/mutants.py --source TREE --prefix INSTALLED --count 40`.
-Owns         where a wrong token may stand (SCOPE), which token may stand for which (FAMILIES), and
-             the ledger: one line a mutant, with the first scenario that fails.
-Leaves out   whether a mutant that nothing finds could be found at all: that is for a reader of the
-             C code. One that compiles to the same program is not counted.
+Begin with main(). It needs a source tree that has been configured, built and installed:
+`.venv/bin/python benchmarks/mutants.py --source TREE --prefix INSTALLED --count 40`. SCOPE says
+where a wrong token may stand, FAMILIES which token may stand for which; the ledger has one line a
+mutant, with the first scenario that fails. Whether a mutant that nothing finds could be found at
+all is for a reader of the C code; one that compiles to the same program is not counted.
 
 The tree is changed in place and put back after each build, so give it a tree of its own.
 """

@@ -1,7 +1,4 @@
-"""How fast the specification is read: exploration and proof, as the README's table quotes them.
-
-Begin with   main(). Run it with `.venv/bin/python benchmarks/spec.py`; it asserts nothing.
-"""
+"""How fast exploration and proof are; it asserts nothing."""
 
 import statistics
 import time

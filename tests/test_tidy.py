@@ -1,7 +1,4 @@
-"""What a reviewer would otherwise say again and again: sizes, imports, and generated pages.
-
-Begin with   the tests; each is one rule of the house.
-"""
+"""Rules of the source tree, one a test: sizes, imports, and generated pages."""
 
 import ast
 import re

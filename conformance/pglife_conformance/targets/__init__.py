@@ -1,9 +1,4 @@
-"""Servers under test: what each must offer, and how to find one by the --target option.
-
-Begin with   resolve_target().
-Owns         the names that --target understands.
-Leaves out   the targets themselves (base.py, bin_directory.py, bundled.py).
-"""
+"""Servers under test, found by the --target option. Begin with resolve_target()."""
 
 import importlib.util
 from pathlib import Path

@@ -1,9 +1,4 @@
-"""What every target offers: programs to start, a version, capabilities.
-
-Begin with   Target.
-Owns         the running of a target's programs as the server's user.
-Leaves out   the life of one cluster (cluster.py).
-"""
+"""What every target offers: programs to start, a version, capabilities. Begin with Target."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """The bundled server, started as a program from outside like any other.
 
-Begin with   Bundled.find().
-Owns         where it is found, and the list of what it can do so far.
-Leaves out   everything about how it works: only commands are known here.
+Begin with Bundled.find().
 """
 
 from __future__ import annotations

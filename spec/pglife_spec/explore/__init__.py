@@ -1,8 +1,6 @@
 """Exploration: every state of a machine under one configuration, and what can be seen there.
 
-Begin with   search.explore for safety, liveness.check for liveness.
-Owns         the search itself, shortest traces, coverage, fair lassos.
-Leaves out   proofs for every size (prove/) and pictures (draw/).
+Begin with search.explore() for safety, liveness.check_property() for liveness.
 """
 
 from pglife_spec.explore.liveness import Verdict, check_property

@@ -1,8 +1,7 @@
 """Changing a machine in one place: what mutants are made of.
 
-Begin with   without_effect(), without_guard(), without_condition().
-Owns         walking and rebuilding effects and conditions. A change that changes nothing is an
-             error, so that no mutant silently becomes the original.
+Begin with without_effect(), without_guard(), without_condition(). A change that changes nothing is
+an error, so that no mutant silently becomes the original.
 """
 
 from collections.abc import Callable, Container

@@ -1,7 +1,4 @@
-"""What a tree mentions: the variables and parameters in expressions.
-
-Begin with   names_in.
-"""
+"""The variables and parameters that an expression mentions. Begin with names_in()."""
 
 from pglife_spec.lang.expr import Const, Expr, Param, Var, Visitor
 

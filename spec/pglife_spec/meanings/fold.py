@@ -1,9 +1,7 @@
-"""Folding: expressions rewritten smaller, with some names replaced by what they are known to be.
+"""Expressions rewritten smaller, with some names replaced by their known values.
 
-Begin with   Pool.fold, then `conjuncts` and `settle`, which draw conclusions from guards.
-Owns         the algebra (constants, double negation, contradictions) and the sharing of equal
-             trees: within one Pool, equal expressions are the same object.
-Leaves out   code generation (codegen.py) and any meaning beyond what every evaluator agrees on.
+Begin with Pool.fold(), then conjuncts() and settle(), which draw conclusions from guards. Within
+one Pool equal expressions are the same object.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,9 +1,7 @@
 """The plainest meaning of the language: recursion over the tree, states as dictionaries.
 
-Begin with   value_of, then take. Slow and obvious on purpose: this is the third telling by which
-             the generated Python and the prover are checked, and the judge of counterexamples.
-Owns         nothing; it computes from what it is given.
-Leaves out   speed (python.py) and unknown values (the prover).
+Begin with value_of(), then take(). Slow and obvious on purpose: the generated Python and the prover
+are checked by it, and it judges counterexamples.
 """
 
 import enum

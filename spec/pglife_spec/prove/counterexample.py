@@ -1,8 +1,6 @@
 """Counterexamples to induction: made small, replayed, and only then shown.
 
-Begin with   explain.
-Owns         shrinking a model of the solver towards a quiet server, and the judgement of the plain
-             evaluator, which must see the same step and the same broken claim.
+Begin with explain(). The plain evaluator must see the same step and the same broken claim.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
 """Houdini on demand: of many candidates, few that are inductive together with the claims.
 
-Begin with   Houdini.suffice.
-Owns         taking candidates that a proof needs, dropping those that some step does not keep.
-Leaves out   where candidates come from (mine.py).
+Begin with Houdini.suffice(), which takes the candidates that a proof needs and drops those that
+some step does not keep.
 
 A candidate is a set of facts that should never hold together; as the bits of one int, and a state
 as the bits of its facts, a broken candidate is found without the solver.

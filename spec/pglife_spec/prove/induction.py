@@ -1,11 +1,8 @@
 """The inductive proof: true at first, and kept by every action, of claims and lemmas together.
 
-Begin with   Induction.check.
-Owns         the queries: one an action for everything at once; claim by claim where that fails.
-Leaves out   finding lemmas (mine.py), judging a counterexample (counterexample.py).
-
-`unknown` is a failure. The limit on one query is an amount of solver work and not of time, so that
-the outcome does not depend on the machine.
+Begin with Induction.check(): one query an action for everything at once, claim by claim where that
+fails. `unknown` is a failure. The limit on one query is an amount of solver work and not of time,
+so that the outcome does not depend on the machine.
 """
 
 import time

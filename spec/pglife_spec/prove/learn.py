@@ -1,11 +1,9 @@
 """Finding lemmas, and keeping them in a file until the machine changes.
 
-Begin with   learn, then load and save.
-Owns         the files beside this module. lemmas_*.txt: a fingerprint of the machine, then one
-             lemma a line; generated, and committed so that a proof is a mere check.
-             hints_*.txt: candidates that a person wrote down, for laws about three and more facts,
-             which no sample tells from chance; they pass the same filter as what was mined.
-Leaves out   whether lemmas are true: only the check in prover.py says so.
+Begin with learn(), then load() and save(). Beside this module, lemmas_*.txt has a fingerprint of
+the machine, then one lemma a line: generated, and committed so that a proof is a mere check.
+hints_*.txt has candidates that a person wrote down, for laws about three and more facts, which no
+sample tells from chance; they pass the same filter as what was mined.
 """
 
 import hashlib

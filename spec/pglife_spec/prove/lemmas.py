@@ -1,10 +1,7 @@
 """Lemmas: small facts about reachable states that make claims inductive, as text and as data.
 
-Begin with   Fact and Lemma; `parse` reads what `str` writes.
-Owns         the vocabulary in which lemmas are mined, stored and shown.
-Leaves out   where they come from (mine.py) and which of them are true (houdini.py).
-
-A lemma reads `pmState = PM_RUN and backend.running > 0 -> checkpointer in {RUNNING, CRASHED}`.
+Begin with Fact and Lemma; parse() reads what str() writes. A lemma reads
+`pmState = PM_RUN and backend.running > 0 -> checkpointer in {RUNNING, CRASHED}`.
 """
 
 import itertools

@@ -1,12 +1,10 @@
 """Candidates for lemmas: small sets of facts that no reached state has together.
 
-Begin with   never_together.
-Owns         which sets are worth a try: minimal ones of one, two or three facts, not two about one
-             variable, not about parameters alone, and none whose absence is no surprise.
-
-Facts that are rare by themselves are rarely met together, even where nothing forbids it. So a set
-counts only if, going by how often its parts were seen, it should have been met several times.
-This keeps nearly all that is true and a small part of the rest.
+Begin with never_together(). Worth a try are minimal sets of one, two or three facts, not two about
+one variable, not about parameters alone, and none whose absence is no surprise: facts that are rare
+by themselves are rarely met together, even where nothing forbids it. So a set counts only if, by
+how often its parts were seen, it should have been met several times. This keeps nearly all that is
+true and a small part of the rest.
 """
 
 from collections.abc import Iterator

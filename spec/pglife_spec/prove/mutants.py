@@ -1,7 +1,6 @@
 """What a proof makes of a wrong model.
 
-Begin with   claims_lost.
-Leaves out   whether the claim is false in a reachable state: the explorer shows that, with a trace.
+Begin with claims_lost(). Whether a claim is false in a reachable state the explorer shows.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """Proving a machine's claims for any number of children and any configuration.
 
-Begin with   prove; prove_each for several pinned versions at once.
-Owns         putting lemmas, certificate check, counterexamples and report together.
+Begin with prove(); prove_each() is for several pinned versions at once.
 """
 
 import multiprocessing

@@ -1,7 +1,6 @@
 """What a proof found: every obligation with its status and time, claim by claim.
 
-Begin with   ProofReport.
-Owns         the data; printing is the command line's matter, except for text().
+Begin with ProofReport.
 """
 
 import enum

@@ -1,10 +1,7 @@
 """Reached states to learn from: many small configurations, each explored in part.
 
-Begin with   sample, then Sample.never.
-Owns         the choice of configurations, the walk through them, and the table that tells in which
-             of the reached states each fact holds.
-Leaves out   what is learnt (mine.py). Nothing here must be complete: what is learnt wrongly is
-             dropped because it is not inductive.
+Begin with sample(), then Sample.never(). It need not be complete: what is learnt wrongly is dropped
+because it is not inductive.
 """
 
 import random

@@ -1,5 +1,4 @@
 """Reports: what is claimed of PostgreSQL, by which method it is known, and what shows it.
 
-Begin with   collect.py (what a report says), then render.py (how it looks), console.py (terminals).
-Owns         words and tables; no result is computed here that explore/ or prove/ does not give.
+Begin with collect.py (what a report says), then render.py (how it looks), console.py (terminals).
 """

@@ -1,9 +1,4 @@
-"""What a report says: claims and properties with the evidence for each.
-
-Begin with   collect, which gives a Report.
-Owns         which configuration gives which witness, and what counts as declared.
-Leaves out   how it looks (render.py).
-"""
+"""What a report says: claims and properties with the evidence for each. Begin with collect()."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Results on a terminal: explorations, traces and proofs as rich tables.
 
-Begin with   show_exploration, show_trace, show_proof.
-Owns         what a person sees while and after a command runs.
-Leaves out   files (render.py).
+Begin with show_exploration(), show_trace(), show_proof().
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Simulation: one random run of a machine, the same for the same seed.
-
-Begin with   simulate.
-Owns         the choice among enabled actions.
-Leaves out   what a step does (lang/python.py) and what to make of the run (trace.py).
-"""
+"""One random run of a machine, the same for the same seed. Begin with simulate()."""
 
 import random
 from collections.abc import Mapping

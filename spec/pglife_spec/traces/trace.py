@@ -1,9 +1,7 @@
-"""Traces: runs of a machine as values and as ITF JSON files, and their replay on the model.
+"""Runs of a machine as values and as ITF JSON files, and their replay on the model.
 
-Begin with   Trace, then write_itf and read_itf, then replay.
-Owns         the file format (ITF, as Apalache and Quint write it) and the explanation of the first
-             step of a trace that the model does not allow.
-Leaves out   where traces come from (explore/, simulate.py, prove/) and servers.
+Begin with Trace, then write_itf() and read_itf(), then replay(). ITF is the format of Apalache and
+Quint.
 """
 
 import enum

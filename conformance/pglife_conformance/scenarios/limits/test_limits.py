@@ -1,10 +1,7 @@
 """Who is let in when places are few: reserved slots, limits of roles and databases, walsenders.
 
-Begin with   test_places_reserved_for_others().
-Owns         refusals that need roles and databases with limits of their own, and places given back.
-Leaves out   the postmaster's own refusals (test_02_shutdown.py, test_03_crash_clients.py).
-Source       rules CN-31 to CN-58; postinit.c: InitPostgres(), CheckMyDatabase(),
-             miscinit.c: InitializeSessionUserId(), proc.c: InitProcess().
+Source: rules CN-31 to CN-58; postinit.c: InitPostgres(), CheckMyDatabase(), miscinit.c:
+InitializeSessionUserId(), proc.c: InitProcess().
 """
 
 import contextlib

@@ -1,9 +1,6 @@
 """pg_ctl and directories, pid files and processes that are not what they should be.
 
-Begin with   test_every_command_needs_a_data_directory().
-Owns         words and exit codes where there is no server, only a process with its pid.
-Leaves out   starting (test_13_pg_ctl.py), real servers (test_04_pg_ctl.py).
-Source       rules CT-01, CT-08 to CT-17; src/bin/pg_ctl/pg_ctl.c.
+Source: rules CT-01, CT-08 to CT-17; src/bin/pg_ctl/pg_ctl.c.
 """
 
 import os

@@ -1,12 +1,8 @@
 """pg_ctl without a server: what it starts, believes, passes on and prints, word for word.
 
-Begin with   Stand: a directory that looks like a cluster, and a shell script for a postmaster.
-Owns         what only a stand-in for the server can show: pid files made to measure, exact
-             command lines, exact waiting.
-Leaves out   real servers (test_04_pg_ctl.py, test_04_pg_ctl_wait.py).
-Source       rules CT-01, CT-02, CT-05, CT-06, CT-11, CT-18; src/bin/pg_ctl/pg_ctl.c.
-
-The script is read by /bin/sh, for the directory may lie where nothing can be executed.
+Begin with Stand: a directory that looks like a cluster, and a shell script for a postmaster, which
+/bin/sh reads, for the directory may lie where nothing can be executed.
+Source: rules CT-01, CT-02, CT-05, CT-06, CT-11, CT-18; src/bin/pg_ctl/pg_ctl.c.
 """
 
 import contextlib

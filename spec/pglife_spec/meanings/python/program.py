@@ -1,9 +1,6 @@
-"""The concrete evaluator: a machine under one configuration as Python functions on packed ints.
+"""A machine under one configuration as Python functions on packed integers.
 
-Begin with   compile_machine, which gives a Program; its hot loop is Program.successors.
-Owns         compiling generated source; steps, predicates, evidence, initial states, and the
-             explanation of why an action cannot happen.
-Leaves out   the source itself (codegen.py) and how states are packed (layout.py).
+Begin with compile_machine(), which gives a Program; its hot loop is Program.successors().
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

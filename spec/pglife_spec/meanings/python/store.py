@@ -1,12 +1,8 @@
 """Compiled code of generated functions, kept in a directory from one process to the next.
 
-Begin with   CodeStore.get() and put().
-Owns         when kept code may be used again: for the same sources of this package, the same
-             Python, machine by name, and configuration.
-Leaves out   what the code does and how it is called (python.py).
-
-A test suite of many workers runs the same model under a dozen configurations; to write a function
-takes a hundred times as long as to load it.
+Begin with CodeStore.get() and put(). Kept code is used for the same sources of this package,
+Python, machine and configuration. Many workers run the same model under a dozen configurations; to
+write a function takes a hundred times as long as to load it.
 """
 
 import contextlib

@@ -1,8 +1,6 @@
 """Formulas as hash-consed circuits: conjunctions, negations, and atoms of one solver.
 
-Begin with   Circuit.conj and its neighbours, then Sum, the integers of a proof.
-Owns         the table of nodes and their one translation to z3.
-Leaves out   what the atoms stand for (symbolic.py).
+Begin with Circuit.conj() and its neighbours, then Sum, the integers of a proof.
 
 A formula is a whole number: TRUE, FALSE, or a node, its negation the negative. Steps of the
 postmaster inline its state machine, so most of a symbolic step folds to a constant once the

@@ -1,8 +1,6 @@
 """One step of a machine for every state at once: effects run over formulas, branches merged.
 
-Begin with   Symbols, then Symbols.step.
-Owns         the unknown that stands for each variable and parameter, and what typing says of it.
-Leaves out   what is asked about a step (induction.py).
+Begin with Symbols, then Symbols.step().
 
 Each branch of a When runs on a copy of the environment; afterwards a variable on which the copies
 differ becomes a choice between the two. What the guards say of single variables is put into the
