@@ -15,7 +15,7 @@ from pglife_spec.meanings.pack import label
 
 
 class Aspect(enum.Enum):
-    """What a difference is about, in the order in which it is told."""
+    """What a difference is about, in the order of the report."""
 
     STEP = "steps"
     VALUE = "states"

@@ -189,7 +189,8 @@ def test_repair_decides_what_is_possible() -> None:
 @pytest.mark.parametrize(
     ("stimulus", "reason"),
     [
-        (WriteFile("standby.signal"), "a change of standby.signal"),
+        (WriteFile("global/x"), "a change of global/x"),
+        (WriteFile("standby.signal"), "a standby"),
         (RunPgCtl(("promote",)), "pg_ctl promote"),
         (ReloadRequest({"io_workers": "5"}), "a reload that changes io_workers"),
         (SignalPostmaster(KILL), "SIGKILL to the postmaster"),
