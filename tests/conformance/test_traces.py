@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,6 +122,31 @@ def test_a_server_that_does_what_the_model_forbids_fails(runner: Runner, tmp_pat
     assert "INCONCLUSIVE 0 HANG 0 FAIL 1" in done.stdout
     assert f"expected  step 11 of 14 of {NOT_FOLLOWED}" in done.stdout
     assert "the model does not explain what was seen" in done.stdout
+
+
+def walk_of_the_readme(release: int, tmp_path: Path) -> Path:
+    """The trace that README's own command writes."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"pglife (simulate .*?)#", text.replace("\\\n", " "))
+    assert found is not None
+    path = tmp_path / "t.itf.json"
+    words = [str(path) if word == "t.itf.json" else word for word in shlex.split(found[1])]
+    run = [sys.executable, "-m", "pglife_spec.cli.main", *words, "-V", str(release)]
+    subprocess.run(run, cwd=ROOT / "spec", capture_output=True, timeout=LIMIT_S, check=True)
+    return path
+
+
+@pytest.mark.parametrize("release", [15, 18])
+def test_the_walk_of_the_readme_can_be_played_to_its_end(tmp_path: Path, release: int) -> None:
+    plan = make_plan(read_script(walk_of_the_readme(release, tmp_path)))
+    assert (plan.obstacle, plan.other_end) == (None, [])
+
+
+def test_the_bundled_server_plays_the_walk_of_the_readme(runner: Runner, tmp_path: Path) -> None:
+    verdicts = "PASS 1 XFAIL 0 SKIP 0 INCONCLUSIVE 0 HANG 0 FAIL 0"
+    path = walk_of_the_readme(18, tmp_path)
+    done = play_out(runner, verdicts, "--trace", str(path), target="bundled")
+    assert verdicts in done.stdout, done.stdout
 
 
 # Not played.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, fatal, pm
+from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, clients, fatal, pm
 
 import pglife_spec
 from pglife_spec.cli import main, prove, subject
@@ -119,7 +119,13 @@ def test_a_trace_brings_its_own_parameters(pglife, tmp_path):
         (["replay", "/nowhere/trace"], "cannot read /nowhere/trace: No such file or directory"),
         (["simulate", "--weight", "connect=much"], "--weight takes FAMILY=NUMBER"),
         (["simulate", "--weight", "walrus=1"], "no action or family named 'walrus'"),
-        (["prove", "--fix", "depth=1"], "--fix takes NAME=VALUE with NAME of max_connections"),
+        (["simulate", "--weight", "conect=1"], "no action or family named 'conect'; nearest: con"),
+        (["prove", "--fix", "depth=1"], "--fix takes NAME=VALUE: 'depth=1'; there are: max_conn"),
+        (["explore", "--set", "pateint=true"], "--set takes NAME=VALUE: 'pateint=true'; nearest"),
+        (["explore", "--bound", "clients=-1"], "clients takes a whole number: '-1'"),
+        (["explore", "--claim", "limit"], "no claim or property 'limit'; nearest: limit_is_kept"),
+        (["explore", "--check", "clientz = 1"], "'clientz = 1', column 1: no variable or param"),
+        (["explore", "--until", "pm.state ="], "'pm.state =', column 11: expected a name or a n"),
         (["prove", "--fix", "patient=2"], "patient takes true or false: '2'"),
         (["prove", "--fix", "max_connections=-2"], "max_connections takes a whole number: '-2'"),
         (["graph", "walrus"], "no picture 'walrus'; there are: parent"),
@@ -237,6 +243,74 @@ def test_an_incomplete_search_says_so_and_has_a_status_of_its_own(pglife):
     assert "not all: stopped at the limit" in out
     assert "open: not all states seen  shutdown_ends" in out
     assert "holds  shutdown_ends" not in out
+
+
+def test_a_question_changes_parameters_and_bounds(pglife):
+    status, out, _ = pglife("explore", "--set", "max_connections=1", "--bound", "clients=3")
+    assert status == 0
+    assert "tiny-18 with max_connections=1, clients=3  18 states" in out
+
+
+def test_only_what_is_asked_is_checked(pglife):
+    _, out, _ = pglife("explore", "--claim", "limit_is_kept")
+    assert "1 claims hold" in out
+    assert "shutdown_ends" not in out
+    _, out, _ = pglife("explore", "--claim", "shutdown_ends")
+    assert "claims hold" not in out
+    assert "holds  shutdown_ends" in out
+
+
+@pytest.mark.parametrize(
+    ("check", "code"), [("clients <= 2", 0), ("writer = DEAD -> clients = 0", 1)]
+)
+def test_a_condition_of_the_user_is_checked(pglife, tmp_path, check, code):
+    status, out, _ = pglife("explore", "--check", check, "--traces", str(tmp_path))
+    assert status == code
+    assert (f"violated {check}" in out) == bool(code)
+    assert len(list(tmp_path.iterdir())) == code
+
+
+def test_the_shortest_way_to_a_state_is_printed(pglife):
+    status, out, _ = pglife("explore", "--until", "clients = 2")
+    assert status == 0
+    assert "until clients = 2  (3 steps)" in out
+    status, out, _ = pglife("explore", "--until", "clients = 2 and pm.state = GONE")
+    assert status == 1
+    assert "in none of 26 states: clients = 2 and pm.state = GONE" in out
+    status, out, _ = pglife("explore", "--until", "pm.state = GONE", "--limit", "3")
+    assert status == 3
+    assert "seen before --limit" in out
+
+
+def test_conditions_that_never_decide_are_listed(pglife):
+    idle = replace(ACTIONS[-1], guards=(*ACTIONS[-1].guards, clients <= 9))
+    _, out, _ = pglife("explore", "--coverage", machine=TOY.with_actions([*ACTIONS[:-1], idle]))
+    assert "    leave: clients <= 9" in out[out.index("never false:") : out.index("false only")]
+    assert "start_up: writer = ABSENT" in out
+
+
+def test_of_several_walks_the_shortest_that_arrives_is_printed(pglife, tmp_path):
+    path = tmp_path / "walk.itf.json"
+    args = ("--count", "30", "--without", "fault", "--until", "pm.state = GONE", "--coverage")
+    status, out, _ = pglife("simulate", *args, "-o", str(path))
+    assert status == 0
+    reached = re.search(r"(\d+) of 30 runs reach pm.state = GONE", out)
+    assert reached is not None
+    assert 0 < int(reached[1]) <= 30
+    assert re.search(r"^ +0  writer_ends\[crash\]$", out, re.MULTILINE)
+    assert len(json.loads(path.read_text())["states"]) == 6
+    status, out, _ = pglife("simulate", "--until", "clients = 1 and pm.state = GONE")
+    assert status == 1
+    assert "0 of 1 runs reach" in out
+
+
+def test_a_bound_that_cuts_a_step_of_the_server_is_an_error(pglife):
+    more = replace(ACTIONS[3], name="more", guards=(clients >= 1,))
+    more = replace(more, effects=(clients.becomes(clients + 1),))
+    status, out, _ = pglife("explore", "--no-liveness", machine=TOY.with_actions([*ACTIONS, more]))
+    assert status == 1
+    assert "cut, although the server takes them: more" in out
+    assert "a bound cuts more  (3 steps)" in out
 
 
 def test_a_long_list_is_whole_on_request(pglife):

@@ -6,11 +6,23 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from pglife_spec.cli import subject
-from pglife_spec.cli.subject import ConfigOption, ReleaseOption, Status, WholeOption
-from pglife_spec.explore import check_property, explore
-from pglife_spec.lang.machine import Config
+from pglife_spec.cli.subject import (
+    BoundOption,
+    ConfigOption,
+    MisuseError,
+    ReleaseOption,
+    SetOption,
+    Status,
+    WholeOption,
+)
+from pglife_spec.explore import Exploration, Verdict, check_property, explore
+from pglife_spec.explore.guards import idle_conditions
+from pglife_spec.lang.expr import TRUE, Expr
+from pglife_spec.lang.machine import Claim, Config, Machine
+from pglife_spec.lang.parse import nearest, parse
 from pglife_spec.meanings.pack import label
 from pglife_spec.postgres.words.repairs import PREFIX
 from pglife_spec.report import console as show
@@ -23,6 +35,9 @@ Examples:
   pglife explore -V 15 --lassos      also how the declared hangs of 15 come about
   pglife explore -c small-18 --limit 50000
   pglife explore --traces out/       each counterexample as a file for replay
+  pglife explore --set io_workers=2 --bound backend=2 --claim every_fast_shutdown_ends
+  pglife explore --check 'pmState = PM_RUN -> checkpointer != ABSENT'
+  pglife explore --until 'pmState = PM_WAIT_DEAD_END and Shutdown = FastShutdown'
 
 {subject.STATUSES}"""
 
@@ -61,16 +76,39 @@ def _values(config: Config) -> dict[str, str]:
     return said | bounds
 
 
+CheckOption = Annotated[
+    list[str] | None,
+    typer.Option("--check", metavar="EXPR", help="Does this always hold? Repeatable."),
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option(metavar="EXPR", help="Stop where this holds, and print a shortest way there."),
+]
+ClaimOption = Annotated[
+    list[str] | None,
+    typer.Option("--claim", metavar="NAME", help="Only this claim or property. Repeatable."),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Stop at the end of the level that passes this many states."
+    ),
+]
+
+
 def explore_(
     config: ConfigOption = None,
     release: ReleaseOption = None,
+    settings: SetOption = None,
+    bounds: BoundOption = None,
+    checks: CheckOption = None,
+    until: UntilOption = None,
+    names: ClaimOption = None,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Also list the conditions that never decide.")
+    ] = False,
     liveness: Annotated[bool, typer.Option(help="Also check the liveness properties.")] = True,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, help="Stop at the end of the level that passes this many states."
-        ),
-    ] = None,
+    limit: LimitOption = None,
     lassos: Annotated[
         bool, typer.Option("--lassos", help="Print also the runs that fail as declared.")
     ] = False,
@@ -82,20 +120,26 @@ def explore_(
 ) -> None:
     """Visit every state of one configuration: claims, deadlocks, coverage, liveness."""
     about, out = subject.load(), subject.console()
-    machine, chosen = about.machine, about.config(config, release)
+    chosen = about.config(config, release, settings=settings, bounds=bounds)
+    machine = _asked(about.machine, checks or [], until, names or [])
     with show.working(f"exploring {chosen.name}") as say:
         found = explore(
-            machine, chosen, final=about.final, limit=limit, progress=show.counting(say)
+            machine,
+            chosen,
+            final=about.final,
+            limit=limit,
+            stop_at_violation=until is not None,
+            progress=show.counting(say),
         )
+    if until is not None:
+        raise typer.Exit(_show_way(out, found, traces))
     show.show_exploration(out, found, whole=whole)
+    if coverage:
+        show.show_coverage(out, *idle_conditions(found), whole=whole)
     wrong = show.counterexamples(found)
     declared: dict[str, Trace] = {}
-    if liveness:
-        verdicts = []
-        with show.working("checking liveness") as say:
-            for prop in machine.properties:
-                say(prop.name)
-                verdicts.append(check_property(found, prop))
+    if liveness and machine.properties:
+        verdicts = _verdicts(found)
         show.show_verdicts(out, found, verdicts)
         for said in verdicts:
             if said.lasso is not None:
@@ -109,6 +153,49 @@ def explore_(
     if wrong:
         raise typer.Exit(Status.WRONG)
     raise typer.Exit(Status.OK if found.complete else Status.INCOMPLETE)
+
+
+def _verdicts(found: Exploration) -> list[Verdict]:
+    with show.working("checking liveness") as say:
+        verdicts = []
+        for prop in found.program.machine.properties:
+            say(prop.name)
+            verdicts.append(check_property(found, prop))
+        return verdicts
+
+
+def _asked(machine: Machine, checks: list[str], until: str | None, names: list[str]) -> Machine:
+    """The machine with the claims and properties that are asked for; all, if nothing is."""
+    known = [*(c.name for c in machine.claims), *(p.name for p in machine.properties)]
+    for name in names:
+        if name not in known:
+            raise MisuseError(f"no claim or property {name!r}{nearest(name, known)}")
+    if until is not None:
+        target = parse(until, machine)
+        return replace(machine, claims=(_claim(until, ~target),), properties=())
+    if not checks and not names:
+        return machine
+    own = [_claim(text, parse(text, machine)) for text in checks]
+    claims = (*own, *(c for c in machine.claims if c.name in names))
+    properties = tuple(p for p in machine.properties if p.name in names)
+    return replace(machine, claims=claims, properties=properties)
+
+
+def _claim(text: str, holds: Expr) -> Claim:
+    return Claim(text, (), text, "the command line", holds, reaches=TRUE)
+
+
+def _show_way(out: Console, found: Exploration, traces: Path | None) -> int:
+    """A shortest way to the state that was looked for, or that no state is like it."""
+    for text, state in found.violated.items():
+        way = {text: found.trace_to(state, f"until {text}")}
+        show.show_trace(out, found.program.machine, way[text])
+        _write_traces(traces, way)
+        return Status.OK
+    (claim,) = found.program.machine.claims
+    seen = "" if found.complete else " seen before --limit"
+    out.print(f"in none of {found.states:,} states{seen}: {claim.name}", markup=False)
+    return Status.WRONG if found.complete else Status.INCOMPLETE
 
 
 def _write_traces(directory: Path | None, traces: dict[str, Trace]) -> None:

@@ -50,7 +50,7 @@ def pins(
     machine: Machine, release: Release | None = None, fixed: list[str] | None = None
 ) -> list[dict[str, Value]]:
     """What each proof fixes: a machine that knows releases is proved for each on its own."""
-    given = _fixed(machine, fixed or [])
+    given = subject.values_of("--fix", fixed or [], {p.name: p.sort for p in machine.params})
     if VERSION not in {p.name for p in machine.params} or VERSION in given:
         return [given]
     return [{**given, VERSION: v.number} for v in VERIFIED if release in (None, v)]
@@ -73,21 +73,3 @@ def prove_all(
             return prove_each(machine, pins, mine=mine, keep=keep, progress=tell)
         except ProofError as error:
             raise MisuseError(str(error)) from error
-
-
-def _fixed(machine: Machine, given: list[str]) -> dict[str, Value]:
-    """Parameters fixed by NAME=VALUE."""
-    sorts = {p.name: str(p.sort) for p in machine.params}
-    values: dict[str, Value] = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or name not in sorts:
-            raise MisuseError(f"--fix takes NAME=VALUE with NAME of {', '.join(sorts)}: {text!r}")
-        if sorts[name] == "Bool" and value in ("true", "false"):
-            values[name] = value == "true"
-        elif sorts[name] == "Int" and value.isdecimal():
-            values[name] = int(value)
-        else:
-            kind = "true or false" if sorts[name] == "Bool" else "a whole number"
-            raise MisuseError(f"{name} takes {kind}: {value!r}")
-    return values

@@ -5,8 +5,8 @@ Begin with `load`. A command that is asked for something that does not exist rai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 
 from pglife_spec.lang.errors import SpecError
-from pglife_spec.lang.expr import Expr, Value
+from pglife_spec.lang.expr import BOOL, INT, EnumSort, Expr, Sort, Value
 from pglife_spec.lang.machine import Config, Machine, Mutant
+from pglife_spec.lang.parse import nearest
 from pglife_spec.postgres.words.releases import NEWEST, VERIFIED, Release
 
 if TYPE_CHECKING:
@@ -70,6 +71,14 @@ ConfigOption = Annotated[
         help="Named configuration; `pglife configs` lists them.  [default: tiny-RELEASE]",
     ),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Give a parameter another value. Repeatable."),
+]
+BoundOption = Annotated[
+    list[str] | None,
+    typer.Option("--bound", metavar="NAME=N", help="How many there may be at most. Repeatable."),
+]
 WholeOption = Annotated[bool, typer.Option("--whole", help="Print every list whole.")]
 
 
@@ -89,6 +98,7 @@ class Subject:
         views: the pictures of a release, by name.
         to_draw: a configuration small enough for the picture of a name.
         signals: who signals whom.
+        fit: gives a configuration the bounds that its parameters need at least.
     """
 
     machine: Machine
@@ -98,12 +108,21 @@ class Subject:
     views: Callable[[Release], Mapping[str, LifeView]]
     to_draw: Callable[[Config, str], Config]
     signals: Callable[[Machine], nx.MultiDiGraph]
+    fit: Callable[[Config], Config] = lambda config: config
 
-    def config(self, name: str | None, release: Release | None, default: str = "tiny") -> Config:
-        """The named configuration, or the default one of a release.
+    def config(
+        self,
+        name: str | None,
+        release: Release | None,
+        default: str = "tiny",
+        *,
+        settings: list[str] | None = None,
+        bounds: list[str] | None = None,
+    ) -> Config:
+        """The named configuration, or the default one of a release, with these changes.
 
         Raises:
-            MisuseError: the name is unknown, or the configuration is of another release.
+            MisuseError: something here is unknown, or the configuration is of another release.
         """
         wanted = name or f"{default}-{(release or NEWEST).number}"
         if wanted not in self.configs:
@@ -111,7 +130,17 @@ class Subject:
             raise MisuseError(f"no configuration {wanted!r}; there are: {known}")
         found = self.configs[wanted]
         refuse_other_release(f"configuration {wanted!r}", found.params, release)
-        return found
+        return self._changed(found, settings or [], bounds or [])
+
+    def _changed(self, config: Config, settings: list[str], bounds: list[str]) -> Config:
+        if not settings and not bounds:
+            return config
+        params = [p for p in self.machine.params if p.name != VERSION]
+        values = values_of("--set", settings, {p.name: p.sort for p in params})
+        numbers = values_of("--bound", bounds, dict.fromkeys(config.bounds, INT))
+        name = f"{config.name} with {', '.join([*settings, *bounds])}"
+        made = self.fit(replace(config, name=name, params={**config.params, **values}))
+        return replace(made, bounds={**made.bounds, **{n: int(v) for n, v in numbers.items()}})  # type: ignore[arg-type]
 
 
 def refuse_other_release(what: str, params: Mapping[str, Value], release: Release | None) -> None:
@@ -121,10 +150,35 @@ def refuse_other_release(what: str, params: Mapping[str, Value], release: Releas
         raise MisuseError(f"{what} is of {said}: it does not go with -V {release.number}")
 
 
+def values_of(option: str, given: Iterable[str], sorts: Mapping[str, Sort]) -> dict[str, Value]:
+    """The values that an option gives to names, each of its own sort.
+
+    Raises:
+        MisuseError: a name is unknown, or a value is not of its sort.
+    """
+    values: dict[str, Value] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name not in sorts:
+            raise MisuseError(f"{option} takes NAME=VALUE: {text!r}{nearest(name, sorts)}")
+        sort = sorts[name]
+        if sort == BOOL and value in ("true", "false"):
+            values[name] = value == "true"
+        elif sort == INT and value.isdecimal():
+            values[name] = int(value)
+        elif isinstance(sort, EnumSort) and value in sort.cls.__members__:
+            values[name] = sort.cls[value]
+        else:
+            names = [m.name for m in sort.members] if isinstance(sort, EnumSort) else []
+            kind = "true or false" if sort == BOOL else ", ".join(names) or "a whole number"
+            raise MisuseError(f"{name} takes {kind}: {value!r}")
+    return values
+
+
 def load() -> Subject:
     """PostgreSQL's postmaster and its children."""
     from pglife_spec.postgres.build import build
-    from pglife_spec.postgres.configurations import CONFIGS
+    from pglife_spec.postgres.configurations import CONFIGS, fitting
     from pglife_spec.postgres.mutants import MUTANTS
     from pglife_spec.postgres.state.postmaster import EXITED
 
@@ -143,7 +197,7 @@ def load() -> Subject:
 
         return signals(machine)
 
-    return Subject(build(), CONFIGS, EXITED, tuple(MUTANTS), views, to_draw, signals)
+    return Subject(build(), CONFIGS, EXITED, tuple(MUTANTS), views, to_draw, signals, fitting)
 
 
 def console() -> Console:

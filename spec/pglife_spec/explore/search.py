@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
 from pglife_spec.meanings.pack import WORD_BITS
-from pglife_spec.meanings.python.program import Program, compile_machine
+from pglife_spec.meanings.python.program import CUT, Program, compile_machine
 from pglife_spec.traces.trace import Trace, trace_of
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ class Exploration:
         """Actions of the postmaster or a child that a bound has cut: the bound is wrong."""
         actions = zip(self.program.actions, self.cuts, strict=False)
         return [a.name for a, times in actions if times and not a.actor.is_environment]
+
+    def first_cut(self, action: str) -> int:
+        """A nearest state in which a bound has cut this action."""
+        index = self.program.index(action)
+        return next(s for s in self.parents if self.program.step(index, s) == CUT)
 
     def dead_actions(self) -> list[str]:
         """Actions that some state could enable by their form, and none did."""

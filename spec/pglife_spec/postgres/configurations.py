@@ -1,6 +1,7 @@
 """Named configurations: what explorers fix and proofs leave open. Begin with CONFIGS."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
@@ -42,10 +43,16 @@ def config(
     }
     values |= {param.name: repaired for param in REPAIRS}
     values |= params
-    workers = values["io_workers"]
+    limits = {"backend": 1, "dead_end": 1, "io_worker": 0}
+    return fitting(Config(name, values, limits | (bounds or {}), purpose))
+
+
+def fitting(config: Config) -> Config:
+    """The configuration with the bounds that its parameters need: all io workers may be born."""
+    workers = config.params["io_workers"]
     assert isinstance(workers, int)
-    limits = {"backend": 1, "dead_end": 1, "io_worker": workers}
-    return Config(name, values, limits | (bounds or {}), purpose)
+    least = max(workers, config.bounds["io_worker"])
+    return replace(config, bounds={**config.bounds, "io_worker": least})
 
 
 def _configurations(version: int) -> Iterator[Config]:

@@ -19,7 +19,8 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pglife_spec.explore import Exploration, Progress, Verdict
-from pglife_spec.lang.expr import BOOL, EnumSort
+from pglife_spec.explore.guards import Idle
+from pglife_spec.lang.expr import BOOL, EnumSort, show
 from pglife_spec.lang.machine import Machine
 from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import is_declared
@@ -77,7 +78,10 @@ def show_exploration(console: Console, found: Exploration, *, whole: bool = Fals
     )
     claims = found.program.machine.claims
     good = len(claims) - len(found.violated)
-    console.print(f"  [green]{good}[/] claims hold, {len(found.witnessed)} with a witness reached")
+    if claims:
+        console.print(
+            f"  [green]{good}[/] claims hold, {len(found.witnessed)} with a witness reached"
+        )
     listed("not witnessed here", found.missing_witnesses())
     for name in found.violated:
         console.print(f"  [bold red]violated[/] {escape(name)}")
@@ -88,16 +92,32 @@ def show_exploration(console: Console, found: Exploration, *, whole: bool = Fals
     for action, times in zip(found.program.actions, found.cuts, strict=True):
         cut[action.family] += times
     listed("cut at the bounds", [f"{f} ({n:,})" for f, n in cut.most_common() if n])
+    listed("[bold red]cut, although the server takes them[/]", found.wrong_cuts())
     for index in found.underflows:
         name = found.program.actions[index].name
         console.print(f"  [bold red]a counter would go below zero[/] in {escape(name)}")
 
 
-def _list(console: Console, what: str, names: Sequence[str], *, most: int | None) -> None:
+def show_coverage(console: Console, count: int, idle: Sequence[Idle], *, whole: bool) -> None:
+    """The conditions of guards that never were the only false one."""
+    console.print(
+        f"  {count - len(idle)} of {count} conditions of guards decide alone in some state"
+    )
+    for title, ever_false in (("never false", False), ("false only with others", True)):
+        names = [
+            f"{i.action.name}: {show(i.condition)}" for i in idle if i.ever_false == ever_false
+        ]
+        _list(console, title, names, most=None if whole else LISTED, between="\n    ")
+
+
+def _list(
+    console: Console, what: str, names: Sequence[str], *, most: int | None, between: str = " "
+) -> None:
     if names:
         left = len(names[most:]) if most is not None else 0
-        more = f" and {left} more (--whole lists all)" if left else ""
-        console.print(f"  {what}: {escape(', '.join(names[:most]))}{more}", style="dim")
+        more = f"{between}and {left} more (--whole lists all)" if left else ""
+        said = f",{between}".join(names[:most])
+        console.print(f"  {what}:{between}{escape(said)}{more}", style="dim")
 
 
 def counterexamples(found: Exploration) -> dict[str, Trace]:
@@ -105,6 +125,9 @@ def counterexamples(found: Exploration) -> dict[str, Trace]:
     traces = {name: found.trace_to(state, name) for name, state in found.violated.items()}
     if found.deadlocks:
         traces["deadlock"] = found.trace_to(found.deadlocks[0], "deadlock")
+    for action in found.wrong_cuts()[:1]:
+        name = f"a bound cuts {action}"
+        traces[name] = found.trace_to(found.first_cut(action), name)
     for index, state in found.underflows.items():
         name = f"below zero in {found.program.actions[index].name}"
         traces[name] = found.trace_to(state, name)

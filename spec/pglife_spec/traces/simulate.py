@@ -1,10 +1,11 @@
 """One random run of a machine, the same for the same seed. Begin with simulate()."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pglife_spec.lang.expr import Expr, LanguageError
-from pglife_spec.lang.machine import Config, Machine
+from pglife_spec.lang.machine import Actor, Config, Machine
+from pglife_spec.lang.parse import nearest
 from pglife_spec.meanings.python.program import Program, compile_machine
 from pglife_spec.traces.trace import Trace, trace_of
 
@@ -16,6 +17,7 @@ def simulate(
     steps: int,
     seed: int,
     weights: Mapping[str, float] | None = None,
+    without: Collection[Actor] = (),
     until: Expr | None = None,
     program: Program | None = None,
 ) -> Trace:
@@ -27,11 +29,12 @@ def simulate(
         steps: the most steps to take.
         seed: decides all choices.
         weights: how likely actions are beside the others' 1, by name or by family; 0 for never.
+        without: actors that take no step, unless `weights` names it.
         until: stop where this holds.
         program: the machine already compiled under this configuration.
     """
     program = program or compile_machine(machine, config)
-    likely = _weights(machine, weights or {})
+    likely = _weights(machine, weights or {}, without)
     stop = program.predicate(until) if until is not None else lambda _: False
     rng = random.Random(seed)
     state = rng.choice(program.initial)
@@ -45,12 +48,18 @@ def simulate(
     return trace_of(program, path, description=f"random walk, seed {seed}")
 
 
-def _weights(machine: Machine, weights: Mapping[str, float]) -> list[float]:
+def _weights(
+    machine: Machine, weights: Mapping[str, float], without: Collection[Actor]
+) -> list[float]:
     """The weight of each action; its own name counts before its family's."""
-    known = {a.name for a in machine.actions} | {a.family for a in machine.actions}
+    families = dict.fromkeys(a.family for a in machine.actions)
+    known = {*families, *(a.name for a in machine.actions)}
     for name, weight in weights.items():
         if name not in known:
-            raise LanguageError(f"no action or family named {name!r}")
+            raise LanguageError(f"no action or family named {name!r}{nearest(name, families)}")
         if weight < 0:
             raise LanguageError(f"the weight of {name} is negative: {weight}")
-    return [weights.get(a.name, weights.get(a.family, 1.0)) for a in machine.actions]
+    return [
+        weights.get(a.name, weights.get(a.family, float(a.actor not in without)))
+        for a in machine.actions
+    ]
