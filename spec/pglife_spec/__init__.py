@@ -29,7 +29,7 @@ from pglife_spec.explore import check_property, explore
 from pglife_spec.lang.expr import LanguageError, Value
 from pglife_spec.lang.machine import Action, Actor, Config, Machine
 from pglife_spec.meanings.python.program import Evidence, Program, compile_machine
-from pglife_spec.meanings.python.store import CodeStore
+from pglife_spec.meanings.store import CodeStore
 from pglife_spec.postgres import declared as actions
 from pglife_spec.postgres import outside, schedule
 from pglife_spec.postgres.build import build as machine

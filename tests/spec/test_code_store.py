@@ -7,7 +7,7 @@ import pytest
 from toy import SMALL, TOY
 
 from pglife_spec.meanings.python.program import Program
-from pglife_spec.meanings.python.store import CodeStore
+from pglife_spec.meanings.store import CodeStore
 
 
 def all_steps(program):

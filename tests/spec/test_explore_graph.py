@@ -17,8 +17,10 @@ def test_rows_are_the_enabled_actions_of_each_state_with_their_targets(limit):
     found = explore(TOY, WILD, final=GONE, limit=limit)
     graph, program = found.graph(), found.program
     states = [graph.state(i) for i in range(len(graph))]
-    assert states == list(found.parents)
-    assert [states[p] for p in graph.parents] == list(found.parents.values())
+    assert states == list(found.space)
+    assert [states[found.space.parent(i)] for i in range(len(graph))] == [
+        states[p] for p in graph.parents
+    ]
     assert sum(graph.levels) == len(graph)
     assert (graph.expanded == len(graph)) == found.complete
     for at, state in enumerate(states[: graph.expanded]):
@@ -34,7 +36,7 @@ def test_bits_tell_which_expressions_hold_in_each_state():
     found = explore(TOY, SMALL, final=GONE)
     exprs = [pm == Pm.RUN, clients >= 1, signalled == clients]
     checks = found.program.checks(exprs)
-    assert found.bits(exprs).tolist() == [checks(s) for s in found.parents]
+    assert found.bits(exprs).tolist() == [checks(s) for s in found.space]
 
 
 def test_no_more_than_64_expressions_fit_in_one_word():

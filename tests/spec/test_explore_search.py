@@ -55,7 +55,7 @@ def test_counts_are_exact_and_equal_to_a_plain_search(config):
     states, steps = plain_search(TOY, config)
     assert (found.states, found.transitions) == (len(states), steps) == (26, 46)
     assert found.levels == [1, 1, 3, 5, 7, 7, 2]
-    assert {tuple(found.program.unpack(s).values()) for s in found.parents} == {
+    assert {tuple(found.program.unpack(s).values()) for s in found.space} == {
         tuple(s.values()) for s in states
     }
 

@@ -193,7 +193,7 @@ def survivors_of_a_round(*on: str) -> int:
     program = found.program
     (the_round,) = [i for i, a in enumerate(program.actions) if a.name == "issue_sigkill"]
     lives = program.checks([alive(kind) for kind in Kind if kind is not Kind.LOGGER])
-    afters = [program.step(the_round, state) for state in found.parents]
+    afters = [program.step(the_round, state) for state in found.space]
     assert any(after >= 0 for after in afters)
     return sum(1 for after in afters if after >= 0 and lives(after))
 

@@ -141,7 +141,7 @@ def test_shortest_paths_of_the_state_graph_are_those_of_the_search(found):
 def test_the_components_of_the_search_are_those_of_networkx(config):
     """Liveness has a search of its own, on packed states; it must find the same components."""
     found = explore(TOY, config, final=GONE)
-    own = components(found.parents, found.program.successors)
+    own = components(found.space, found.program.successors)
     theirs = nx.strongly_connected_components(state_graph(found, values=False))
     assert {frozenset(c) for c in own} == {frozenset(c) for c in theirs}
 

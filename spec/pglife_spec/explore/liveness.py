@@ -106,7 +106,7 @@ class _Pending:
                 for _, after in self.program.successors(state):
                     if (
                         after not in self.parents
-                        and after in self.found.parents
+                        and after in self.found.space
                         and not self.checks(after) & 2
                     ):
                         self.parents[after] = state

@@ -1,26 +1,28 @@
 """Breadth-first search over all reachable states: claims, witnesses, deadlocks, coverage.
 
-Begin with   explore, which gives an Exploration.
-Owns         the search and the shortest traces it yields.
-Leaves out   liveness (liveness.py).
-
-A state is kept once, with the state it was first reached from; the action is found again by
-stepping that state. States are met in order of distance, so every trace is a shortest one.
+Begin with explore(), which gives an Exploration. States are met in order of distance, so every
+trace is a shortest one.
 """
 
 from __future__ import annotations
 
+import enum
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pglife_spec.explore.space import PythonSpace, Space
+from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
-from pglife_spec.meanings.pack import WORD_BITS
 from pglife_spec.meanings.python.program import CUT, Program, compile_machine
+from pglife_spec.meanings.store import CodeStore
 from pglife_spec.traces.trace import Trace, trace_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,22 @@ if TYPE_CHECKING:
 REPORT_EVERY = 0.2
 """Seconds between two calls of the progress callback."""
 
+FEW, MANY = 5_000, 1 << 18
+"""States between two looks at the clock: in Python, and natively."""
+
+WORTH_IT = 4_000
+"""So many states pay for compiling native code."""
+
+
+class Stop(enum.Enum):
+    """Why a search ended before it had seen every state."""
+
+    LIMIT = "stopped at the limit"
+    MEMORY = "out of the memory it may take"
+    INTERRUPTED = "interrupted"
+    VIOLATED = "stopped at a claim that fails"
+    WITNESSED = "stopped at the last witness"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -41,6 +59,8 @@ class Progress:
     transitions: int
     depth: int
     waiting: int
+    rate: float
+    """New states in a second."""
 
 
 @dataclass
@@ -49,37 +69,53 @@ class Exploration:
 
     Args:
         program: the machine that was searched.
-        parents: every state reached, in order of distance, with the state it was reached from.
+        space: every state reached, in order of distance.
         levels: the number of states at each distance from the initial states.
-        transitions: how many steps lie between the states reached.
+        expanded: so many states, the first ones, have had their steps taken.
         taken: how often each action was taken, by index.
         violated: for each claim that fails, a nearest state in which it does.
         witnessed: for each claim whose witness was reached, a nearest such state.
-        deadlocks: states with no step left that are not meant to be final.
-        finals: how many states have no step left and are meant to be final.
         cuts: how often each action was left out because there would be more than its bound.
         underflows: for actions that would take a counter below zero, the first state where.
-        complete: false if the search stopped before every state was reached.
+        stopped: why not every state was reached; None if every one was.
         seconds: how long it took.
     """
 
     program: Program
-    parents: dict[int, int] = field(default_factory=dict)
+    space: Space
     levels: list[int] = field(default_factory=list)
-    transitions: int = 0
+    expanded: int = 0
     taken: list[int] = field(default_factory=list)
     violated: dict[str, int] = field(default_factory=dict)
     witnessed: dict[str, int] = field(default_factory=dict)
-    deadlocks: list[int] = field(default_factory=list)
-    finals: int = 0
     cuts: list[int] = field(default_factory=list)
     underflows: dict[int, int] = field(default_factory=dict)
-    complete: bool = True
+    stopped: Stop | None = None
     seconds: float = 0.0
 
     @property
     def states(self) -> int:
-        return len(self.parents)
+        return len(self.space)
+
+    @property
+    def transitions(self) -> int:
+        """How many steps lie between the states reached."""
+        return sum(self.taken)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every state was reached."""
+        return self.stopped is None
+
+    @property
+    def deadlocks(self) -> list[int]:
+        """States with no step left that are not meant to be final."""
+        return self.space.deadlocks
+
+    @property
+    def finals(self) -> int:
+        """How many states have no step left and are meant to be final."""
+        return self.space.finals
 
     @property
     def depth(self) -> int:
@@ -94,13 +130,13 @@ class Exploration:
 
     def wrong_cuts(self) -> list[str]:
         """Actions of the postmaster or a child that a bound has cut: the bound is wrong."""
-        actions = zip(self.program.actions, self.cuts, strict=False)
+        actions = zip(self.program.actions, self.cuts, strict=True)
         return [a.name for a, times in actions if times and not a.actor.is_environment]
 
     def first_cut(self, action: str) -> int:
         """A nearest state in which a bound has cut this action."""
         index = self.program.index(action)
-        return next(s for s in self.parents if self.program.step(index, s) == CUT)
+        return next(s for s in self.space if self.program.step(index, s) == CUT)
 
     def dead_actions(self) -> list[str]:
         """Actions that some state could enable by their form, and none did."""
@@ -121,11 +157,10 @@ class Exploration:
 
     def path_to(self, state: int) -> list[tuple[int | None, int]]:
         """A shortest way to a state reached: pairs of action and state, the first initial."""
-        back = [state]
-        while self.parents[back[-1]] != back[-1]:
-            back.append(self.parents[back[-1]])
-        back.reverse()
-        return follow(self.program, back)
+        index = self.space.index(state)
+        if index is None:
+            raise SpecError("no way leads to a state that was not reached")
+        return follow(self.program, self.space.way(index))
 
     def trace_to(self, state: int, description: str = "") -> Trace:
         """A shortest trace to a state reached."""
@@ -133,48 +168,19 @@ class Exploration:
 
     def by_level(self) -> Iterator[list[int]]:
         """The states at each distance, nearest first."""
-        states = iter(self.parents)
+        states = iter(self.space)
         for size in self.levels:
             yield [next(states) for _ in range(size)]
 
-    @property
-    def expanded(self) -> int:
-        """How many states have had their steps taken: the first ones, all of a complete search."""
-        return self.states - (0 if self.complete else self.levels[-1])
-
     def graph(self) -> Graph:
         """The states and steps as arrays, cut steps among them; needs numpy."""
-        import numpy as np
-
-        from pglife_spec.explore.graph import CUT_STEP, Graph, words_of
-
-        index = {state: at for at, state in enumerate(self.parents)}
-        states = list(index)
-        first, steps = [0], []
-        for at, state in enumerate(states):
-            if at < self.expanded:
-                after = dict(self.program.successors(state))
-                enabled = self.program.enabled(state)
-                steps += [(index[after[a]] if a in after else CUT_STEP, a) for a in enabled]
-            first.append(len(steps))
-        return Graph(
-            states=words_of(states, self.program.layout.words * WORD_BITS),
-            parents=np.array([index[p] for p in self.parents.values()], dtype=np.int32),
-            levels=tuple(self.levels),
-            first=np.array(first, dtype=np.int64),
-            targets=np.array([t for t, _ in steps], dtype=np.int32),
-            actions=np.array([a for _, a in steps], dtype=np.int16),
-            expanded=self.expanded,
-        )
+        return self.space.graph(self.levels, self.expanded)
 
     def bits(self, exprs: Sequence[Expr]) -> npt.NDArray[np.uint64]:
         """For each state in order, bit k tells whether expression k holds; needs numpy."""
-        import numpy as np
-
         if len(exprs) > 64:
             raise ValueError(f"at most 64 expressions at once, got {len(exprs)}")
-        checks = self.program.checks(exprs)
-        return np.fromiter(map(checks, self.parents), dtype=np.uint64, count=self.states)
+        return self.space.bits(exprs)
 
 
 def follow(program: Program, states: Sequence[int]) -> list[tuple[int | None, int]]:
@@ -189,43 +195,61 @@ def follow(program: Program, states: Sequence[int]) -> list[tuple[int | None, in
 class _Watch:
     """Claims to be kept and witnesses still to be reached."""
 
-    def __init__(self, program: Program, claims: Sequence[Claim], found: Exploration) -> None:
-        self._program = program
-        self._found = found
+    def __init__(self, claims: Sequence[Claim], found: Exploration) -> None:
         self._claims = list(claims)
-        self.waiting = list(claims)
-        self._holds = program.checks([c.holds for c in claims])
-        self._open = (1 << len(claims)) - 1
-        self._reaches = program.checks([c.reaches for c in claims])
+        self._found = found
+        self._exprs = [~c.holds for c in claims], [c.reaches for c in claims]
+        self._seen = found.violated, found.witnessed
+        self._open = [(1 << len(claims)) - 1] * 2
+        self.search()
 
-    def look(self, states: Sequence[int]) -> None:
+    def search(self) -> None:
+        """Search the states as they are kept now."""
+        self._searches = [
+            (self._found.space.scanner(exprs), self._found.program.checks(exprs), seen)
+            for exprs, seen in zip(self._exprs, self._seen, strict=True)
+        ]
+
+    @property
+    def witnessed(self) -> bool:
+        """Whether every witness was reached."""
+        return not self._open[1]
+
+    def look(self, first: int, end: int) -> None:
         """Test the states in order."""
-        holds, wanted = self._holds, self._open
-        for state in states:
-            if holds(state) & wanted != wanted:
-                self._violated(state, wanted & ~holds(state))
-                wanted = self._open
-        if self.waiting:
-            self._look_for_witnesses(states)
+        for kind, (scan, checks, seen) in enumerate(self._searches):
+            at = first
+            while self._open[kind] and (at := scan(at, end, self._open[kind])) < end:
+                state = self._found.space.state(at)
+                bits = checks(state) & self._open[kind]
+                self._open[kind] &= ~bits
+                for bit, claim in enumerate(self._claims):
+                    if bits >> bit & 1:
+                        seen[claim.name] = state
 
-    def _violated(self, state: int, bits: int) -> None:
-        self._open &= ~bits
-        for bit, claim in enumerate(self._claims):
-            if bits >> bit & 1:
-                self._found.violated[claim.name] = state
 
-    def _look_for_witnesses(self, states: Sequence[int]) -> None:
-        for state in states:
-            reached = self._reaches(state)
-            if not reached:
-                continue
-            for bit, claim in enumerate(self.waiting):
-                if reached >> bit & 1:
-                    self._found.witnessed[claim.name] = state
-            self.waiting = [c for c in self.waiting if c.name not in self._found.witnessed]
-            if not self.waiting:
-                return
-            self._reaches = self._program.checks([c.reaches for c in self.waiting])
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets what the given function tells, so that no round is left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def native_available() -> bool:
+    """Whether the packages of the extra `fast` are installed."""
+    try:
+        import llvmlite
+        import numpy
+    except ModuleNotFoundError:
+        return False
+    return bool(llvmlite and numpy)
 
 
 def explore(
@@ -235,10 +259,14 @@ def explore(
     final: Expr | None = None,
     claims: Sequence[Claim] | None = None,
     limit: int | None = None,
+    max_memory: int | None = None,
     stop_at_violation: bool = False,
     until_witnessed: bool = False,
     progress: Callable[[Progress], None] | None = None,
     program: Program | None = None,
+    native: bool | None = None,
+    threads: int = 2,
+    store: CodeStore | None = None,
 ) -> Exploration:
     """Search all states that a machine reaches under a configuration.
 
@@ -248,68 +276,125 @@ def explore(
         final: where having no step left is right; without it, every such state is a deadlock.
         claims: what to check, instead of all claims of the machine.
         limit: stop after the level in which this many states are passed.
+        max_memory: stop before the states take more bytes.
         stop_at_violation: stop after the level in which a claim first fails.
         until_witnessed: stop after the level in which the last witness is reached.
         progress: called a few times a second.
         program: the machine already compiled under this configuration.
+        native: whether to step by native code, which finds the same; by default, after the first
+            few thousand states, where the extra `fast` is installed.
+        threads: how many step natively, 1 or 2.
+        store: keeps native code for the next process.
     """
     started = time.monotonic()
     program = program or compile_machine(machine, config)
-    program.cuts[:] = [0] * len(program.actions)
-    found = Exploration(program, taken=[0] * len(program.actions))
-    watch = _Watch(program, machine.claims if claims is None else claims, found)
-    is_final = program.predicate(final) if final is not None else lambda _: False
-    frontier = list(program.initial)
-    found.parents.update((s, s) for s in frontier)
-    due = started
-    most = sys.maxsize if limit is None else limit
-    while frontier:
-        found.levels.append(len(frontier))
-        watch.look(frontier)
-        enough = until_witnessed and not watch.waiting
-        if enough or (found.violated and stop_at_violation) or found.states > most:
-            found.complete = False
-            break
-        following: list[int] = []
-        for start in range(0, len(frontier), 5000):
-            ends = _expand(found, frontier[start : start + 5000], following)
-            _sort_ends(found, ends, is_final)
-            if progress is not None and time.monotonic() >= due:
-                due = time.monotonic() + REPORT_EVERY
-                waiting = len(frontier) - start + len(following)
-                progress(Progress(found.states, found.transitions, found.depth, waiting))
-        frontier = following
-    found.cuts = list(program.cuts)
-    found.underflows = dict(program.underflows)
+    found = Exploration(program, PythonSpace(program, final))
+    speed = _Speed(found, native_available() if native is None else native, threads, store)
+    if native:
+        speed.go_native()
+    watch = _Watch(machine.claims if claims is None else claims, found)
+
+    def enough() -> Stop | None:
+        if until_witnessed and watch.witnessed:
+            return Stop.WITNESSED
+        if found.violated and stop_at_violation:
+            return Stop.VIOLATED
+        return Stop.LIMIT if limit is not None and found.states > limit else None
+
+    with _interruptible() as interrupted:
+        rounds = _Rounds(found, progress, interrupted, max_memory)
+        _search(found, watch, speed, lambda first, end: enough() or rounds.run(first, end))
+    found.taken, found.cuts, found.underflows = found.space.counts()
     found.seconds = time.monotonic() - started
     return found
 
 
-def _expand(found: Exploration, states: Sequence[int], following: list[int]) -> list[int]:
-    """Step every state; gives those without a step. The hot loop: keep it bare."""
-    successors, parents, taken = found.program.successors, found.parents, found.taken
-    add = following.append
-    ends: list[int] = []
-    transitions = 0
-    for state in states:
-        steps = successors(state)
-        if not steps:
-            ends.append(state)
-            continue
-        transitions += len(steps)
-        for action, after in steps:
-            taken[action] += 1
-            if after not in parents:
-                parents[after] = state
-                add(after)
-    found.transitions += transitions
-    return ends
+def _search(
+    found: Exploration,
+    watch: _Watch,
+    speed: _Speed,
+    step: Callable[[int, int], Stop | None],
+) -> None:
+    """Level by level, until there is no new state or `step` says why to stop."""
+    first = 0
+    while first < found.states and found.stopped is None:
+        end = found.states
+        if speed.may_change:
+            speed.go_native()
+            watch.search()
+        found.levels.append(end - first)
+        watch.look(first, end)
+        found.stopped = step(first, end)
+        first = end
+    if first < found.states:
+        found.levels.append(found.states - first)
+        watch.look(first, found.states)
 
 
-def _sort_ends(found: Exploration, ends: Sequence[int], is_final: Callable[[int], bool]) -> None:
-    """Tell final states from deadlocks; a state whose only steps were cut is neither."""
-    for state in ends:
-        if is_final(state):
-            found.finals += 1
-        elif not found.program.enabled(state):
-            found.deadlocks.append(state)
+@dataclass
+class _Speed:
+    """Goes on natively once there are enough states to pay for it."""
+
+    found: Exploration
+    allowed: bool
+    threads: int
+    store: CodeStore | None
+
+    @property
+    def may_change(self) -> bool:
+        """Whether it is time to go on natively."""
+        in_python = isinstance(self.found.space, PythonSpace)
+        return self.allowed and in_python and self.found.states > WORTH_IT
+
+    def go_native(self) -> None:
+        """Go on with native code from the states found so far."""
+        from pglife_spec.explore.native import NativeSpace
+
+        begun = self.found.space
+        assert isinstance(begun, PythonSpace)
+        self.found.space = NativeSpace(
+            self.found.program, begun.final, threads=self.threads, store=self.store, begun=begun
+        )
+
+
+class _Rounds:
+    """Steps the states of a level, some at a time, and tells how far it is."""
+
+    def __init__(
+        self,
+        found: Exploration,
+        progress: Callable[[Progress], None] | None,
+        interrupted: Callable[[], bool],
+        max_memory: int | None,
+    ) -> None:
+        self._found = found
+        self._progress = progress
+        self._interrupted = interrupted
+        self._max_memory = sys.maxsize if max_memory is None else max_memory
+        self._due = self._began = time.monotonic()
+
+    def run(self, first: int, end: int) -> Stop | None:
+        """Step the states from one index up to another; tells why it stopped before."""
+        space = self._found.space
+        size = FEW if isinstance(space, PythonSpace) else MANY
+        for start in range(first, end, size):
+            if self._interrupted():
+                return Stop.INTERRUPTED
+            if space.memory() > self._max_memory:
+                return Stop.MEMORY
+            stop = min(end, start + size)
+            space.expand(start, stop)
+            self._found.expanded = stop
+            now = time.monotonic()
+            if self._progress is not None and now >= self._due:
+                self._due = now + REPORT_EVERY
+                self._say(now)
+        return None
+
+    def _say(self, now: float) -> None:
+        found, space = self._found, self._found.space
+        assert self._progress is not None
+        states, rate = len(space), len(space) / max(now - self._began, 1e-9)
+        steps = sum(space.counts()[0])
+        waiting = states - found.expanded
+        self._progress(Progress(states, steps, found.depth, waiting, rate))

@@ -146,7 +146,7 @@ class _Taken:
         faults = {i for i, a in enumerate(program.actions) if a.actor is Actor.FAULT}
         self.counts: Counter[tuple[Way, int]] = Counter()
         self.calm: set[Way] = set()
-        for state in found.parents:
+        for state in found.space:
             for action, after in program.successors(state):
                 if not (state ^ after) & reader.mask:
                     continue
@@ -180,7 +180,7 @@ def life_graph(
     normal = _normal_ways(reader)
     sound = None if repaired is None else _Taken(repaired, _Reader(repaired.program, view)).ways
     roles = {way: _role(way, normal, taken.calm, sound) for way in taken.ways}
-    sizes = Counter(map(reader.node, found.parents))
+    sizes = Counter(map(reader.node, found.space))
     start = {reader.node(state) for state in program.initial}
     met = {name for way in roles for name in way} | set(sizes)
     graph = nx.MultiDiGraph(title=view.title)

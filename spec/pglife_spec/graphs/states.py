@@ -52,8 +52,8 @@ def state_graph(found: Exploration, *, values: bool = True) -> nx.MultiDiGraph:
         )
         for a in program.actions
     ]
-    for state in found.parents:
+    for state in found.space:
         for action, after in program.successors(state):
-            if after in found.parents:
+            if after in found.space:
                 graph.add_edge(state, after, key=steps[action]["action"], **steps[action])
     return graph

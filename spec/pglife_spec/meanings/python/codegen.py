@@ -16,7 +16,8 @@ from functools import reduce
 
 from pglife_spec.lang.expr import BOOL, INT, Assign, Const, EnumSort, Expr, Param, Var, Visitor
 from pglife_spec.lang.machine import Action, Effect, Emit, When
-from pglife_spec.meanings.fold import Pool, place, settle
+from pglife_spec.meanings.fixed import Fixed
+from pglife_spec.meanings.fold import Pool, place
 from pglife_spec.meanings.growth import Growth, forget, larger, may_grow, moved
 from pglife_spec.meanings.pack import WORD_BITS, Field, Layout
 
@@ -362,34 +363,26 @@ class Entry:
 class Generator:
     """Writes whole functions for one machine and configuration."""
 
-    def __init__(self, pool: Pool, layout: Layout, params: Mapping[str, Expr]) -> None:
-        self.pool = pool
-        self.layout = layout
-        self.names = Names(layout, pool)
-        self._params = dict(params)
+    def __init__(self, fixed: Fixed) -> None:
+        self.fixed = fixed
+        self.pool = fixed.pool
+        self.layout = fixed.layout
+        self.names = Names(fixed.layout, fixed.pool)
 
-    def fold(self, expr: Expr, known: Mapping[str, Expr] | None = None) -> Expr:
-        return self.pool.fold(expr, self._params | dict(known or {}))
-
-    def guards(
-        self, action: Action, known: Mapping[str, Expr] | None = None
-    ) -> tuple[list[Expr], dict[str, Expr]] | None:
-        """What is left to test of an action's guards and what they fix; None: never enabled."""
-        given = dict(known or {})
-        found = settle(self.pool, [self.fold(g, given) for g in action.guards])
-        if found is None:
-            return None
-        return found[0], given | found[1]
+    def _writer(self, known: Mapping[str, Expr], texts: Texts | None = None) -> StepWriter:
+        return StepWriter(
+            self.pool, self.layout, self.names, self.fixed.params | dict(known), texts
+        )
 
     def step(self, index: int, action: Action, texts: Texts | None = None) -> str:
         """`f(s)`: the next state or DISABLED or CUT; with texts, a pair with the evidence."""
-        found = self.guards(action)
+        found = self.fixed.guards(action)
         head = "def f(s):"
         if found is None:
             return f"{head}\n    return {DISABLED}" + (", []" if texts is not None else "")
         tests, known = found
         tail = ", e" if texts is not None else ""
-        writer = StepWriter(self.pool, self.layout, self.names, self._params | known, texts)
+        writer = self._writer(known, texts)
         writer.run(action.effects)
         fits, below, result = writer.outcome()
         lines = unpacking(self.layout, used(tests) | writer.reads)
@@ -407,13 +400,13 @@ class Generator:
         return head + "\n" + "\n".join("    " + line for line in lines)
 
     def is_bounded(self, action: Action) -> bool:
-        """Whether a bound may cut the action's step."""
-        found = self.guards(action)
+        """Whether the action's step may be cut, at a bound or below zero."""
+        found = self.fixed.guards(action)
         if found is None:
             return False
-        writer = StepWriter(self.pool, self.layout, self.names, self._params | found[1])
+        writer = self._writer(found[1])
         writer.run(action.effects)
-        return any(may_grow(grown) for grown in writer.growth.values())
+        return bool(writer.outcome()[0])
 
     def successors(
         self, actions: Iterable[tuple[int, Action]], known: Mapping[str, Expr], *, bare: bool
@@ -422,13 +415,13 @@ class Generator:
         entries: list[Entry] = []
         reads: set[str] = set()
         for index, action in actions:
-            found = self.guards(action, known)
+            found = self.fixed.guards(action, known)
             if found is None:
                 continue
             entry = Entry(index, found[0], [f"add({index})"])
             reads |= used(entry.guards)
             if not bare:
-                writer = StepWriter(self.pool, self.layout, self.names, self._params | found[1])
+                writer = self._writer(found[1])
                 writer.run(action.effects)
                 entry.body = writer.lines + self._leap(index, writer)
                 reads |= writer.reads
@@ -475,7 +468,7 @@ class Generator:
         tests: list[str] = []
         reads: set[str] = set()
         for bit, expr in enumerate(exprs):
-            folded = self.fold(expr, known)
+            folded = self.fixed.fold(expr, known)
             if isinstance(folded, Const):
                 fixed |= int(folded is self.pool.true) << bit
                 continue
@@ -486,7 +479,7 @@ class Generator:
 
     def value(self, expr: Expr) -> str:
         """`f(s)`: the value of an expression, as a number."""
-        folded = self.fold(expr)
+        folded = self.fixed.fold(expr)
         lines = [*unpacking(self.layout, used([folded])), f"return {self.names.code(folded).text}"]
         return "def f(s):\n" + "\n".join("    " + line for line in lines)
 

@@ -16,12 +16,12 @@ from pglife_spec.lang.expr import (
     Param,
     Sort,
     Value,
-    const,
     show,
 )
 from pglife_spec.lang.machine import Action, Config, Machine
-from pglife_spec.meanings.fold import Pool, settle
-from pglife_spec.meanings.pack import Field, Layout, label
+from pglife_spec.meanings.fixed import Fixed
+from pglife_spec.meanings.fold import settle
+from pglife_spec.meanings.pack import Field, label
 from pglife_spec.meanings.python.codegen import (
     CUT,
     DISABLED,
@@ -30,7 +30,7 @@ from pglife_spec.meanings.python.codegen import (
     dispatch_field,
     used,
 )
-from pglife_spec.meanings.python.store import CodeStore
+from pglife_spec.meanings.store import CodeStore
 
 Evidence = tuple[object, ...]
 """What an observer sees: a kind, then details; enum members are given by name."""
@@ -58,27 +58,24 @@ class Program:
         self._store = store
         self.config = config
         self.actions = machine.actions
-        self.layout = Layout(machine, config)
+        self.fixed = Fixed(machine, config)
+        self.layout = self.fixed.layout
         self.cuts = [0] * len(machine.actions)
         self.underflows: dict[int, int] = {}
-        self._pool = Pool()
-        self._params = _constants(machine, config, self._pool)
-        self._generator = Generator(self._pool, self.layout, self._params)
-        self._check_assumptions()
+        self._generator = Generator(self.fixed)
         self._index = {a.name: i for i, a in enumerate(machine.actions)}
-        live = [(i, a) for i, a in enumerate(self.actions) if self._generator.guards(a) is not None]
-        self._live = tuple(live)
+        live = self.fixed.live
         self.disabled = tuple(sorted(set(range(len(self.actions))) - {i for i, _ in live}))
         self._field = dispatch_field(self.layout, (a for _, a in live))
         self._steps: dict[int, Callable[[int], int]] = {}
         self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
         self._enabled: Callable[[int], list[int]] | None = None
-        self._bounded = frozenset(
+        self.bounded = frozenset(
             index
             for index, action in live
             if not action.actor.is_environment and self._generator.is_bounded(action)
         )
-        self.successors = self._dispatched(self._writer(self._live), "successors")
+        self.successors = self._dispatched(self._writer(self.fixed.live), "successors")
         self.initial = tuple(sorted(set(self._initial_states())))
 
     def index(self, action: int | str | Action) -> int:
@@ -114,7 +111,7 @@ class Program:
         self, chosen: Callable[[Action], bool]
     ) -> Callable[[int], list[tuple[int, int]]]:
         """A function that gives the steps of chosen actions from a state: (index, next state)."""
-        return self._dispatched(self._writer([(i, a) for i, a in self._live if chosen(a)]))
+        return self._dispatched(self._writer([(i, a) for i, a in self.fixed.live if chosen(a)]))
 
     def _writer(self, live: Sequence[tuple[int, Action]]) -> Writer:
         return lambda known: self._generator.successors(live, known, bare=False)
@@ -123,14 +120,18 @@ class Program:
         """The actions whose guards hold, in order; of those whose step would be cut, only the
         environment's."""
         if self._enabled is None:
-            source = self._generator.successors(self._live, {}, bare=True)
+            source = self._generator.successors(self.fixed.live, {}, bare=True)
             self._enabled = self._compile(source)
         return sorted(index for index in self._enabled(state) if self._is_free(index, state))
 
     def _is_free(self, index: int, state: int) -> bool:
-        if index not in self._bounded:
+        if index not in self.bounded:
             return True
-        return self.step(index, state) != CUT
+        cuts = self.cuts[index]
+        free = self.step(index, state) != CUT
+        # To ask is not to take: only `successors` counts.
+        self.cuts[index] = cuts
+        return free
 
     def predicate(self, expr: Expr) -> Callable[[int], bool]:
         """A function that tells whether a Boolean expression holds in a state."""
@@ -213,7 +214,7 @@ class Program:
         name: str | None,
     ) -> Callable[[int], Any]:
         def written() -> CodeType:
-            known = {field.name: self._pool.const(field.value(code), field.sort)}
+            known = {field.name: self.fixed.pool.const(field.value(code), field.sort)}
             return _compiled(write(known))
 
         def kept(store: CodeStore, key: str) -> CodeType:
@@ -233,15 +234,8 @@ class Program:
 
         return first
 
-    def _check_assumptions(self) -> None:
-        for assumption in self.machine.assumptions:
-            if self._generator.fold(assumption) is not self._pool.true:
-                raise LanguageError(
-                    f"configuration {self.config.name} breaks the assumption {show(assumption)}"
-                )
-
     def _initial_states(self) -> Iterator[int]:
-        wanted = [self._generator.fold(e) for e in self.machine.init]
+        wanted = [self.fixed.fold(e) for e in self.machine.init]
         for count, known in enumerate(self._solve(wanted, {})):
             if count >= INITIAL_LIMIT:
                 raise LanguageError(f"more than {INITIAL_LIMIT} initial states")
@@ -249,8 +243,8 @@ class Program:
 
     def _solve(self, wanted: list[Expr], known: dict[str, Const]) -> Iterator[dict[str, Const]]:
         """Every assignment that satisfies the conditions: what they fix first, then by trying."""
-        folder = self._pool.folder(known)
-        found = settle(self._pool, [folder.visit(e) for e in wanted])
+        folder = self.fixed.pool.folder(known)
+        found = settle(self.fixed.pool, [folder.visit(e) for e in wanted])
         if found is None:
             return
         fixed = {n: v for n, v in found[1].items() if isinstance(v, Const)}
@@ -262,7 +256,7 @@ class Program:
             return
         field = min((f for f in free if f.name in open_), key=lambda f: f.top, default=free[0])
         for code in range(field.top + 1):
-            value = self._pool.const(field.value(code), field.sort)
+            value = self.fixed.pool.const(field.value(code), field.sort)
             yield from self._solve(found[0], known | {field.name: value})
 
 
@@ -293,22 +287,6 @@ def _params_in(expr: Expr) -> list[Param]:
         elif isinstance(node, tuple):
             todo.extend(node)
     return [found[n] for n in sorted(found)]
-
-
-def _constants(machine: Machine, config: Config, pool: Pool) -> dict[str, Expr]:
-    """The parameters' values as constants; each needs one of its own sort."""
-    unknown = set(config.params) - {p.name for p in machine.params}
-    if unknown:
-        raise LanguageError(f"{config.name}: no such parameter: {', '.join(sorted(unknown))}")
-    values: dict[str, Expr] = {}
-    for param in machine.params:
-        if param.name not in config.params:
-            raise LanguageError(f"configuration {config.name} has no value for {param.name}")
-        value = const(config.params[param.name])
-        if value.sort != param.sort:
-            raise LanguageError(f"{config.name}: {param.name} takes {param.sort}: {value!r}")
-        values[param.name] = pool.const(value.value, value.sort)
-    return values
 
 
 __all__ = ["CUT", "DISABLED", "Evidence", "Program", "compile_machine"]

@@ -1,8 +1,10 @@
 """Compiled code of generated functions, kept in a directory from one process to the next.
 
-Begin with CodeStore.get() and put(). Kept code is used for the same sources of this package,
-Python, machine and configuration. Many workers run the same model under a dozen configurations; to
-write a function takes a hundred times as long as to load it.
+Begin with CodeStore. Python's code is used again for the same sources of this package, the same
+Python, machine by name, and configuration; native code for the same LLVM IR and processor.
+
+A test suite of many workers runs the same model under a dozen configurations; to write a function
+takes a hundred times as long as to load it.
 """
 
 import contextlib
@@ -16,6 +18,8 @@ from pathlib import Path
 from types import CodeType
 
 from pglife_spec.lang.machine import Config, Machine
+
+DIGEST = hashlib.sha256().digest_size
 
 
 class CodeStore:
@@ -40,12 +44,29 @@ class CodeStore:
         return found if isinstance(found, CodeType) else None
 
     def put(self, machine: Machine, config: Config, name: str, code: CodeType) -> None:
-        """Keep code for later processes; atomically, since other processes may be reading."""
+        """Keep code for later processes."""
+        self._write(self._path(machine, config, name), marshal.dumps(code))
+
+    def get_object(self, key: str) -> bytes | None:
+        """The compiled object kept under the hash of all that it depends on, or None."""
+        with contextlib.suppress(OSError):
+            kept = (self._directory / key).read_bytes()
+            if hashlib.sha256(kept[DIGEST:]).digest() == kept[:DIGEST]:
+                return kept[DIGEST:]
+        return None
+
+    def put_object(self, key: str, content: bytes) -> None:
+        """Keep a compiled object for later processes. Its checksum goes first: a broken one would
+        end the process that runs it."""
+        self._write(self._directory / key, hashlib.sha256(content).digest() + content)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Atomically, since other processes may be reading."""
         with contextlib.suppress(OSError):
             handle, temporary = tempfile.mkstemp(dir=self._directory)
             with os.fdopen(handle, "wb") as file:
-                file.write(marshal.dumps(code))
-            os.replace(temporary, self._path(machine, config, name))
+                file.write(content)
+            os.replace(temporary, path)
 
     def _path(self, machine: Machine, config: Config, name: str) -> Path:
         what = (

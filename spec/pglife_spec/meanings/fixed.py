@@ -1,0 +1,95 @@
+"""A machine under one configuration: its expressions with all that is known put in.
+
+Begin with Fixed. Whatever generates code for a configuration starts from `guards` and `outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pglife_spec.lang.expr import Assign, Const, Expr, LanguageError, const, show
+from pglife_spec.lang.machine import Action, Config, Effect, Machine, When
+from pglife_spec.meanings.fold import Pool, settle
+from pglife_spec.meanings.pack import Layout
+
+Guards = tuple[list[Expr], dict[str, Expr]]
+"""What is left to test of an action's guards, and the values that they fix."""
+
+
+class Fixed:
+    """A machine whose parameters have the values of a configuration.
+
+    Args:
+        live: the actions that some state may enable, each with its index in the machine.
+
+    Raises:
+        LanguageError: the configuration does not fit the machine.
+    """
+
+    def __init__(self, machine: Machine, config: Config) -> None:
+        self.machine = machine
+        self.config = config
+        self.layout = Layout(machine, config)
+        self.pool = Pool()
+        self.params = _constants(machine, config, self.pool)
+        for assumption in machine.assumptions:
+            if self.fold(assumption) is not self.pool.true:
+                raise LanguageError(
+                    f"configuration {config.name} breaks the assumption {show(assumption)}"
+                )
+        every = enumerate(machine.actions)
+        self.live = tuple((i, a) for i, a in every if self.guards(a) is not None)
+
+    def fold(self, expr: Expr, known: Mapping[str, Expr] | None = None) -> Expr:
+        """The expression with parameters and what else is known put in."""
+        return self.pool.fold(expr, self.params | dict(known or {}))
+
+    def guards(self, action: Action, known: Mapping[str, Expr] | None = None) -> Guards | None:
+        """What is left to test of an action's guards and what they fix; None: never enabled."""
+        given = dict(known or {})
+        found = settle(self.pool, [self.fold(g, given) for g in action.guards])
+        if found is None:
+            return None
+        return found[0], given | found[1]
+
+    def outcome(self, action: Action, known: Mapping[str, Expr]) -> dict[str, Expr]:
+        """What an action changes: for each variable its value after, in terms of those before.
+
+        Args:
+            action: one that is enabled.
+            known: the values that its guards fix.
+        """
+        before = {f.name: self.pool.var(f.var) for f in self.layout} | dict(known)
+        after = self._run(action.effects, before)
+        return {name: value for name, value in after.items() if value is not before[name]}
+
+    def _run(self, effects: Sequence[Effect], env: dict[str, Expr]) -> dict[str, Expr]:
+        env = dict(env)
+        for effect in effects:
+            match effect:
+                case Assign():
+                    env[effect.var.name] = self.fold(effect.value, env)
+                case When():
+                    cond = self.fold(effect.cond, env)
+                    if isinstance(cond, Const):
+                        env = self._run(effect.then if cond.value else effect.other, env)
+                        continue
+                    then, other = self._run(effect.then, env), self._run(effect.other, env)
+                    env = {n: self.pool.ite(cond, v, other[n]) for n, v in then.items()}
+        return env
+
+
+def _constants(machine: Machine, config: Config, pool: Pool) -> dict[str, Expr]:
+    """The parameters' values as constants; each needs one of its own sort."""
+    unknown = set(config.params) - {p.name for p in machine.params}
+    if unknown:
+        raise LanguageError(f"{config.name}: no such parameter: {', '.join(sorted(unknown))}")
+    values: dict[str, Expr] = {}
+    for param in machine.params:
+        if param.name not in config.params:
+            raise LanguageError(f"configuration {config.name} has no value for {param.name}")
+        value = const(config.params[param.name])
+        if value.sort != param.sort:
+            raise LanguageError(f"{config.name}: {param.name} takes {param.sort}: {value!r}")
+        values[param.name] = pool.const(value.value, value.sort)
+    return values

@@ -1,0 +1,1 @@
+"""Generated native code: LLVM IR as text, and what compiles and keeps it."""

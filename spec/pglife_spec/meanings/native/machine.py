@@ -1,0 +1,323 @@
+"""A machine's steps and conditions as LLVM IR.
+
+Begin with steps_module(): `expand` writes a record for each step of a row of states. A record has
+the words of the state after, its hash, and 64 bits that say where it comes from; see Frame.META.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import reduce
+
+from pglife_spec.lang.expr import BOOL, INT, Const, Expr
+from pglife_spec.lang.machine import Action
+from pglife_spec.meanings.fixed import Fixed, Guards
+from pglife_spec.meanings.fold import place
+from pglife_spec.meanings.growth import Growth, may_grow, moved
+from pglife_spec.meanings.native.text import Function, hash_of
+from pglife_spec.meanings.native.values import WIDE, Place, Tables, Values
+from pglife_spec.meanings.pack import WORD_BITS, Field
+
+CUT_WORD = -1
+"""The first word of a record that stands for a step cut at a bound."""
+
+PRELUDE = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
+
+
+class Frame(enum.IntEnum):
+    """The places of the array through which a thread and `expand` speak.
+
+    OUT and OTHER are where the next record goes, for each half of the hashes; with ROUTE 0 all go
+    to OUT. META is what the next record says of itself: its number in the upper 32 bits, 16 bits
+    for the action, 16 for the place of the state before in this round. TAKEN, CUTS and BELOW are
+    arrays by action: how often it was taken, cut, and the first state from which it goes below
+    zero. ENDS is where the next state without a step is noted. With MARK 1 a cut step is a record,
+    too, if the action counts as enabled where it is cut. STATE is the state before.
+    """
+
+    OUT = 0
+    OTHER = 1
+    META = 2
+    TAKEN = 3
+    CUTS = 4
+    BELOW = 5
+    ENDS = 6
+    ROUTE = 7
+    MARK = 8
+    STATE = 9
+
+
+def words_in(fixed: Fixed) -> int:
+    """How many native words a state has."""
+    return -(-fixed.layout.words * WORD_BITS // WIDE)
+
+
+def steps_module(fixed: Fixed, bounded: Container[int] = ()) -> str:
+    """`expand(frame, states, first, end, start)`: a record for each step, and what Frame says.
+
+    Args:
+        fixed: the machine.
+        bounded: actions that do not count as enabled where their step is cut.
+    """
+    width = words_in(fixed)
+    parts = [PRELUDE, _emit(width), _cut(width)]
+    cases = _cases(fixed, None, "void", lambda f, known: _steps(f, fixed, bounded, known))
+    return "\n".join([*parts, *cases, _expand(width)])
+
+
+def _params(width: int) -> str:
+    return ", ".join(f"i64 %w{at}" for at in range(width))
+
+
+def _names(width: int) -> list[str]:
+    return [f"%w{at}" for at in range(width)]
+
+
+def _emit(width: int) -> str:
+    head = f"define internal void @emit(ptr %frame, {_params(width)}, i64 %action) noinline"
+    f = Function(head)
+    mixed = hash_of(f, _names(width))
+    owner = f.compute("and", f.compute("lshr", mixed, 63), f.field("%frame", Frame.ROUTE))
+    place_ = f.at("%frame", owner)
+    meta = f.field("%frame", Frame.META)
+    said = f.compute("or", meta, f.compute("shl", "%action", 16))
+    _record(f, place_, [*_names(width), mixed, said])
+    f.set(f.at("%frame", Frame.META), f.compute("add", meta, 1 << 32))
+    counter = f.at(f.pointer("%frame", Frame.TAKEN), "%action")
+    f.set(counter, f.compute("add", f.get(counter), 1))
+    f.do("ret void")
+    return f.text()
+
+
+def _record(f: Function, cursor: str, values: Sequence[str | int]) -> None:
+    out = f.let(f"load ptr, ptr {cursor}")
+    for at, value in enumerate(values):
+        f.set(f.at(out, at), str(value))
+    f.do(f"store ptr {f.at(out, len(values))}, ptr {cursor}")
+
+
+def _cut(width: int) -> str:
+    head = "define internal void @cut(ptr %frame, i64 %action, i1 %below, i1 %shown)"
+    f = Function(f"{head} noinline cold")
+    counter = f.at(f.pointer("%frame", Frame.CUTS), "%action")
+    f.set(counter, f.compute("add", f.get(counter), 1))
+    with f.when("%below"):
+        first = f.at(f.pointer("%frame", Frame.BELOW), "%action")
+        state = f.field("%frame", Frame.STATE)
+        earlier = f.compare("ult", state, f.get(first))
+        with f.when(earlier):
+            f.set(first, state)
+    marked = f.compare("ne", f.field("%frame", Frame.MARK), 0)
+    with f.when(f.let(f"and i1 %shown, {marked}")):
+        said = f.compute("or", f.field("%frame", Frame.META), f.compute("shl", "%action", 16))
+        cursor = f.at("%frame", Frame.OUT)
+        _record(f, cursor, [CUT_WORD, *[0] * width, said])
+    f.do("ret void")
+    return f.text()
+
+
+def _expand(width: int) -> str:
+    f = Function("define void @expand(ptr %frame, ptr %states, i64 %first, i64 %end, i64 %start)")
+    with f.count("%first", "%end") as state:
+        row = f.at("%states", f.compute("mul", state, width))
+        words = [f.field(row, at) for at in range(width)]
+        meta = f.at("%frame", Frame.META)
+        number = f.compute("and", f.get(meta), -1 << 32)
+        before = f.compute("or", number, f.compute("sub", state, "%start"))
+        f.set(meta, before)
+        f.set(f.at("%frame", Frame.STATE), state)
+        f.do(f"call void @f(ptr %frame, {', '.join(f'i64 {w}' for w in words)})")
+        with f.when(f.compare("eq", f.get(meta), before)):
+            _record(f, f.at("%frame", Frame.ENDS), [state])
+    f.do("ret void")
+    return f.text()
+
+
+def _cases(
+    fixed: Fixed,
+    by: Field | None,
+    result: str,
+    write: Callable[[Function, Mapping[str, Expr]], None],
+) -> list[str]:
+    """`f(frame, words)` and, with a variable, a function for each of its values."""
+    width = words_in(fixed)
+    signature = f"(ptr %frame, {_params(width)})"
+    if by is None:
+        f = Function(f"define internal {result} @f{signature} noinline")
+        write(f, {})
+        return [f.text()]
+    parts: list[str] = []
+    chooser = Function(f"define internal {result} @f{signature} alwaysinline")
+    at = Place.of(by)
+    moved = chooser.compute("lshr", f"%w{at.word}", at.shift)
+    value = chooser.compute("and", moved, by.mask)
+    labels = [chooser.label("case") for _ in range(by.top + 1)]
+    targets = " ".join(f"i64 {code}, label %{label}" for code, label in enumerate(labels))
+    chooser.do(f"switch i64 {value}, label %{labels[0]} [{targets}]")
+    for code, label in enumerate(labels):
+        f = Function(f"define internal {result} @f{code}{signature} noinline")
+        write(f, {by.name: fixed.pool.const(by.value(code), by.sort)})
+        parts.append(f.text())
+        chooser.place(label)
+        call = f"call {result} @f{code}{signature}"
+        if result == "void":
+            chooser.do(call)
+            chooser.do("ret void")
+        else:
+            chooser.do(f"ret {result} {chooser.let(call)}")
+    return [*parts, chooser.text()]
+
+
+def _steps(f: Function, fixed: Fixed, bounded: Container[int], known: Mapping[str, Expr]) -> None:
+    values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
+    for index, action in fixed.live:
+        found = fixed.guards(action, known)
+        if found is None:
+            continue
+        with values.scope():
+            _step(f, fixed, values, (index, action), found, hidden=index in bounded)
+    f.do("ret void")
+
+
+def _step(
+    f: Function,
+    fixed: Fixed,
+    values: Values,
+    indexed: tuple[int, Action],
+    found: Guards,
+    *,
+    hidden: bool,
+) -> None:
+    """One action: the guards, cheap ones first; the bounds; the record."""
+    (index, action), (guards, facts) = indexed, found
+    after = f.label("next")
+    cheap = [g for g in guards if values.is_cheap(g)]
+    dear = [g for g in guards if not values.is_cheap(g)]
+    for part in (cheap, dear):
+        if part:
+            inside = f.label("take")
+            f.branch(values.all_of(part), inside, after)
+            f.place(inside)
+    changed = {fixed.layout.by_name[n]: e for n, e in fixed.outcome(action, facts).items()}
+    new = {field: values.visit(expr) for field, expr in changed.items()}
+    counts = [new[field] for field in changed if field.sort == INT]
+    call = ", ".join(f"i64 {w}" for w in _after(f, values.words, changed, new))
+    if counts:
+        tests = [f.compare("sge", value, 0) for value in counts]
+        tests += [values.visit(fit) for fit in _fits(fixed, changed)]
+        fits, missed = f.label("fits"), f.label("cut")
+        f.branch(_joined(f, "and", tests), fits, missed)
+        f.place(missed)
+        below = _joined(f, "or", [f.compare("slt", value, 0) for value in counts])
+        shown = str(not hidden).lower()
+        f.do(f"call void @cut(ptr %frame, i64 {index}, i1 {below}, i1 {shown})")
+        f.jump(after)
+        f.place(fits)
+    f.do(f"call void @emit(ptr %frame, {call}, i64 {index})")
+    f.jump(after)
+    f.place(after)
+
+
+def _fits(fixed: Fixed, changed: Mapping[Field, Expr]) -> list[Expr]:
+    """For each bound that a step may pass: that it does not."""
+    fits: list[Expr] = []
+    for group in fixed.layout.groups:
+        before = {field: fixed.pool.var(field.var) for field in group}
+        after = before | {field: changed[field] for field in group if field in changed}
+        grown: Growth = {}
+        for field in group:
+            grown = moved(grown, before[field], after[field])
+        if may_grow(grown):
+            total = reduce(fixed.pool.add, after.values())
+            fits.append(fixed.pool.le(total, fixed.pool.const(group[0].top, INT)))
+    return fits
+
+
+def _joined(f: Function, op: str, tests: Sequence[str]) -> str:
+    result = tests[0]
+    for test in tests[1:]:
+        result = f.let(f"{op} i1 {result}, {test}")
+    return result
+
+
+def _after(
+    f: Function, words: Sequence[str], changed: Mapping[Field, Expr], new: Mapping[Field, str]
+) -> list[str]:
+    """The words of the state after a step."""
+    result: list[str] = []
+    for at, word in enumerate(words):
+        mask = fixed = 0
+        moving: list[str] = []
+        for field, expr in changed.items():
+            lies = Place.of(field)
+            if lies.word != at:
+                continue
+            mask |= field.mask << lies.shift
+            if isinstance(expr, Const):
+                fixed |= (place(expr) & field.mask) << lies.shift
+                continue
+            value = new[field]
+            if field.sort == BOOL:
+                value = f.let(f"zext i1 {value} to i64")
+            moving.append(f.compute("shl", value, lies.shift))
+        if mask:
+            word = f.compute("and", word, ~mask)
+        if fixed:
+            word = f.compute("or", word, fixed)
+        for value in moving:
+            word = f.compute("or", word, value)
+        result.append(word)
+    return result
+
+
+def checks_module(fixed: Fixed, exprs: Sequence[Expr], by: Field | None = None) -> str:
+    """`scan(states, first, end, wanted)` gives the first state in which a wanted expression holds,
+    else `end`; `wanted` has a bit for each, 64 a word. `bits(states, first, end, out)` writes for
+    each state which of the first 64 hold."""
+    width, groups = words_in(fixed), max(1, -(-len(exprs) // 64))
+    cases = _cases(fixed, by, "i64", lambda f, known: _holding(f, fixed, exprs, known))
+    every = ", ".join(["i64 -1", *["i64 0"] * (groups - 1)])
+    first = f"@first = internal constant [{groups} x i64] [{every}]"
+    return "\n".join([PRELUDE, first, *cases, _scan(width), _bits(width)])
+
+
+def _holding(f: Function, fixed: Fixed, exprs: Sequence[Expr], known: Mapping[str, Expr]) -> None:
+    values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
+    result = "0"
+    for group in range(0, len(exprs), 64):
+        bits = "0"
+        for at, expr in enumerate(exprs[group : group + 64]):
+            folded = fixed.fold(expr, known)
+            if folded is not fixed.pool.false:
+                truth = f.let(f"zext i1 {values.visit(folded)} to i64")
+                bits = f.compute("or", bits, f.compute("shl", truth, at))
+        wanted = f.compute("and", bits, f.field("%frame", group // 64))
+        result = f.compute("or", result, wanted)
+    f.do(f"ret i64 {result}")
+
+
+def _looked_at(f: Function, width: int, state: str, wanted: str) -> str:
+    row = f.at("%states", f.compute("mul", state, width))
+    words = ", ".join(f"i64 {f.field(row, at)}" for at in range(width))
+    return f.let(f"call i64 @f(ptr {wanted}, {words})")
+
+
+def _scan(width: int) -> str:
+    f = Function("define i64 @scan(ptr %states, i64 %first, i64 %end, ptr %wanted)")
+    with f.count("%first", "%end") as state:
+        more, hit = f.label("more"), f.label("hit")
+        f.branch(f.compare("eq", _looked_at(f, width, state, "%wanted"), 0), more, hit)
+        f.place(hit)
+        f.do(f"ret i64 {state}")
+        f.place(more)
+    f.do("ret i64 %end")
+    return f.text()
+
+
+def _bits(width: int) -> str:
+    f = Function("define void @bits(ptr %states, i64 %first, i64 %end, ptr %out)")
+    with f.count("%first", "%end") as state:
+        f.set(f.at("%out", state), _looked_at(f, width, state, "@first"))
+    f.do("ret void")
+    return f.text()
