@@ -35,9 +35,9 @@ from pglife_spec.postgres import outside, schedule
 from pglife_spec.postgres.build import build as machine
 from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.postgres.declared import among, case_of
-from pglife_spec.postgres.outside import View, view_of
 from pglife_spec.postgres.schedule import Iteration, Schedule
-from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown
+from pglife_spec.postgres.view import View, view_of
+from pglife_spec.postgres.words import PM, ArchiveMode, Control, Exit, Kind, Life, PidFile, Shutdown
 from pglife_spec.postgres.words.kinds import SINGLETONS
 from pglife_spec.postgres.words.repairs import REPAIRS
 from pglife_spec.traces.simulate import simulate
@@ -105,6 +105,7 @@ __all__ = [
     "SINGLETONS",
     "Action",
     "Actor",
+    "ArchiveMode",
     "Config",
     "Control",
     "Evidence",

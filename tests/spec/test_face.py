@@ -62,7 +62,13 @@ def test_every_step_has_one_cause() -> None:
         for a in machine().actions
         if outside.cause_of(a) is outside.Cause.NOTHING and a.actor.is_environment
     }
-    assert unasked == {"client_disconnects", "operator_requests_reload"}
+    assert unasked == {
+        "archiver_fails",
+        "backend_becomes_walsender",
+        "client_disconnects",
+        "operator_requests_reload",
+        "walsender_disconnects",
+    }
     by_client = {a.family for a in machine().actions if outside.cause_of(a) is outside.Cause.CLIENT}
     assert by_client == {"admit_client", "refuse_client", "fork_for_client_fails"}
 
@@ -146,14 +152,14 @@ def test_line_of(level: str, message: str, line: outside.Line | None) -> None:
 
 
 def test_crash_of_an_unknown_child() -> None:
-    with pytest.raises(outside.UnknownChildError, match="archiver process"):
-        outside.line_of("LOG", "archiver process (PID 7) exited with exit code 1")
+    with pytest.raises(outside.UnknownChildError, match="untracked child process"):
+        outside.line_of("LOG", "untracked child process (PID 7) exited with exit code 1")
 
 
 def test_server_process_is_a_session_or_a_dead_end_child() -> None:
     seen = (*outside.CRASH, "SERVER_PROCESS")
     same = {kind for kind in Kind if outside.is_same_line((*outside.CRASH, kind.name), seen)}
-    assert same == {Kind.BACKEND, Kind.DEAD_END_BACKEND}
+    assert same == {Kind.BACKEND, Kind.DEAD_END_BACKEND, Kind.WAL_SENDER}
 
 
 # The schedule.

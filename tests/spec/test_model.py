@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from test_families import FAMILIES
 
 from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
@@ -78,7 +79,8 @@ def test_real_releases_break_what_was_seen_on_live_servers() -> None:
 def test_every_claim_has_a_witness(version: int) -> None:
     """Somewhere each claim has something to say."""
     missing = {claim.name for claim in MACHINE.claims}
-    for name in (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired"):
+    families = [name for name in FAMILIES if name.endswith(f"-{version}")]
+    for name in (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired", *families):
         wanted = [c for c in MACHINE.claims if c.name in missing]
         found = explore(MACHINE, CONFIGS[name], claims=wanted, until_witnessed=True, limit=300_000)
         missing -= set(found.witnessed)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from pglife_conformance.base.failures import SuiteError
 from pglife_conformance.observation.kinds import Kind
-from pglife_spec import REPAIR_NAMES, Config, Program, Value, program
+from pglife_spec import REPAIR_NAMES, ArchiveMode, Config, Program, Value, program
 from pglife_spec import Kind as ModelKind
 
 #: The most children of each kind that the monitor follows, running or zombies.
-BOUNDS = {"backend": 31, "dead_end": 31, "io_worker": 31}
+BOUNDS = {"backend": 31, "dead_end": 31, "io_worker": 31, "walsender": 7}
 
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
 """One more than clients and, on 15, the one background worker can take."""
@@ -32,8 +32,6 @@ SHOWN_KIND: dict[ModelKind, Kind] = {model: kind for kind, model in MODEL_KIND.i
 BYSTANDERS = frozenset({Kind.AUTOVACUUM_WORKER, Kind.PARALLEL_WORKER})
 
 _OUT_OF_SCOPE = {
-    "archive_mode": ("off", ""),
-    "summarize_wal": ("off", ""),
     "shared_preload_libraries": ("", "''"),
     "wal_level": ("replica", "logical", ""),
     "send_abort_for_crash": ("off", ""),
@@ -114,6 +112,11 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         and _switch(settings, "track_counts", "on"),
         "logical_launcher": _number(settings, "max_logical_replication_workers", 4) > 0,
         "hot_standby": _switch(settings, "hot_standby", "on"),
+        "archive_mode": ArchiveMode(
+            settings.get("archive_mode", "off").strip("'").lower() or "off"
+        ),
+        "wal_senders": senders > 0,
+        "summarize_wal": version >= 18 and _switch(settings, "summarize_wal", "off"),
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
         # A number above the monitor's bound makes no difference, and this one shares programs.
         "child_slots": min(slots, _ENOUGH_SLOTS),

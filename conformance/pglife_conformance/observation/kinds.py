@@ -113,9 +113,13 @@ FACTS: dict[Kind, Facts] = {
         "autovacuum launcher process", fine_exits=_ZERO, model=ModelKind.AUTOVAC_LAUNCHER
     ),
     Kind.AUTOVACUUM_WORKER: Facts("autovacuum worker", False, fine_exits=_ZERO_OR_ONE),
-    Kind.ARCHIVER: Facts("archiver process", ignores=_INT, fine_exits=_ZERO_OR_ONE),
+    Kind.ARCHIVER: Facts(
+        "archiver process", ignores=_INT, fine_exits=_ZERO_OR_ONE, model=ModelKind.ARCHIVER
+    ),
     Kind.WALRECEIVER: Facts("WAL receiver process", fine_exits=_ZERO_OR_ONE),
-    Kind.WALSUMMARIZER: Facts("WAL summarizer process", fine_exits=_ZERO),
+    Kind.WALSUMMARIZER: Facts(
+        "WAL summarizer process", fine_exits=_ZERO, model=ModelKind.WAL_SUMMARIZER
+    ),
     Kind.SLOTSYNC_WORKER: Facts("slot sync worker process", fine_exits=_ZERO_OR_ONE),
     Kind.IO_WORKER: Facts(
         "io worker", ignores=_TERM, fine_exits=_ZERO_OR_ONE, model=ModelKind.IO_WORKER
@@ -139,7 +143,9 @@ FACTS: dict[Kind, Facts] = {
     Kind.PARALLEL_WORKER: Facts(f'{_WORKER} "parallel worker"', fine_exits=_ZERO_OR_ONE),
     Kind.AUTOPREWARM_LEADER: Facts(f'{_WORKER} "autoprewarm leader"', fine_exits=_ZERO_OR_ONE),
     Kind.AUTOPREWARM_WORKER: Facts(f'{_WORKER} "autoprewarm worker"', fine_exits=_ZERO_OR_ONE),
-    Kind.WALSENDER: Facts("client backend", False, fine_exits=_ZERO_OR_ONE),
+    Kind.WALSENDER: Facts(
+        "client backend", False, fine_exits=_ZERO_OR_ONE, model=ModelKind.WAL_SENDER
+    ),
     Kind.CLIENT_BACKEND: Facts(
         "client backend", False, fine_exits=_ZERO_OR_ONE, model=ModelKind.BACKEND
     ),

@@ -9,14 +9,14 @@ from dataclasses import replace
 import networkx as nx
 
 from pglife_spec.graphs import LifeView, signal_graph
-from pglife_spec.lang.expr import any_of, in_
+from pglife_spec.lang.expr import Value, any_of, in_
 from pglife_spec.lang.machine import Config, Machine
 from pglife_spec.postgres import declared
 from pglife_spec.postgres.actions.admission import Refusal
 from pglife_spec.postgres.declared import case_of
 from pglife_spec.postgres.state.children import COUNT, LIFE
 from pglife_spec.postgres.state.postmaster import CRASH_OR_IMMEDIATE, EXIT, STATE
-from pglife_spec.postgres.words import Kind, Life, Shutdown
+from pglife_spec.postgres.words import ArchiveMode, Kind, Life, Shutdown
 from pglife_spec.postgres.words.kinds import COUNTED
 
 STOP = case_of(declared.operator_requests_shutdown, mode=Shutdown.FastShutdown).name
@@ -28,6 +28,7 @@ CLIENT_LIFE = {
         declared.admit_client[0].name,
         case_of(declared.refuse_client, why=Refusal.CAC_TOOMANY).name,
     ],
+    Kind.WAL_SENDER: [declared.admit_client[0].name, declared.backend_becomes_walsender[0].name],
 }
 """What happens to a client in a normal life, before the shutdown."""
 
@@ -69,16 +70,21 @@ def drawn(config: Config, view: str) -> Config:
     children that the postmaster treats alike.
     """
     params = dict(config.params)
-    needs = {
-        Kind.LOGGER: "logging_collector",
-        Kind.AUTOVAC_LAUNCHER: "autovacuum",
-        Kind.BG_WORKER: "logical_launcher",
+    needs: dict[Kind, tuple[str, Value, Value]] = {
+        Kind.LOGGER: ("logging_collector", False, True),
+        Kind.AUTOVAC_LAUNCHER: ("autovacuum", False, True),
+        Kind.BG_WORKER: ("logical_launcher", False, True),
+        Kind.ARCHIVER: ("archive_mode", ArchiveMode.OFF, ArchiveMode.ALWAYS),
+        Kind.WAL_SENDER: ("wal_senders", False, True),
+        Kind.WAL_SUMMARIZER: ("summarize_wal", False, True),
     }
-    for kind, param in needs.items():
-        params[param] = view == kind.name.lower()
+    for kind, (param, off, on) in needs.items():
+        params[param] = on if view == kind.name.lower() else off
     bounds = dict(config.bounds)
     clients = (Kind.BACKEND.name.lower(), Kind.DEAD_END_BACKEND.name.lower())
-    bounds["backend"] = int(view in ("postmaster", *clients))
+    sender = Kind.WAL_SENDER.name.lower()
+    bounds["backend"] = int(view in ("postmaster", sender, *clients))
+    bounds["walsender"] = int(view == sender)
     bounds["dead_end"] = int(view == clients[1])
     if view not in ("postmaster", Kind.IO_WORKER.name.lower()):
         params["io_workers"] = bounds["io_worker"] = 0
@@ -101,6 +107,11 @@ _MESSAGES = (
         Kind.CHECKPOINTER,
         "PMSIGNAL_XLOG_IS_SHUTDOWN",
         declared.checkpointer_finishes_shutdown_checkpoint,
+    ),
+    (
+        Kind.WAL_SENDER,
+        "PMSIGNAL_ADVANCE_STATE_MACHINE",
+        declared.backend_becomes_walsender,
     ),
 )
 

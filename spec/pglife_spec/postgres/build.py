@@ -6,7 +6,7 @@ from pglife_spec.lang.declare import declared
 from pglife_spec.lang.expr import Param, Var
 from pglife_spec.lang.machine import Machine
 from pglife_spec.postgres import children
-from pglife_spec.postgres.actions import admission, faults, launch, reaping, requests
+from pglife_spec.postgres.actions import admission, archiver, faults, launch, reaping, requests
 from pglife_spec.postgres.claims import CLAIMS
 from pglife_spec.postgres.properties import PROPERTIES
 from pglife_spec.postgres.state import children as state_of_children
@@ -30,6 +30,7 @@ def build() -> Machine:
             *children.ACTIONS,
             *requests.ACTIONS,
             *reaping.ACTIONS,
+            *archiver.ACTIONS,
             *faults.ACTIONS,
         ),
         claims=CLAIMS,

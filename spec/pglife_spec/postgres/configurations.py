@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
+from pglife_spec.postgres.words import ArchiveMode
 from pglife_spec.postgres.words.releases import VERIFIED, Feature, release_of
 from pglife_spec.postgres.words.repairs import REPAIRS
 
@@ -25,7 +26,7 @@ def config(
         version: the release, by its major version.
         purpose: what it is for.
         repaired: whether all repairs are on.
-        bounds: the most backends, dead-end children and io workers.
+        bounds: the most children of each counted kind.
         params: parameters that differ from the small default.
     """
     values: dict[str, Value] = {
@@ -35,6 +36,9 @@ def config(
         "autovacuum": False,
         "logical_launcher": False,
         "hot_standby": True,
+        "archive_mode": ArchiveMode.OFF,
+        "wal_senders": False,
+        "summarize_wal": False,
         "io_workers": int(Feature.IO_WORKERS in release_of(version).features),
         "child_slots": 1,
         "fork_faults": False,
@@ -43,7 +47,7 @@ def config(
     }
     values |= {param.name: repaired for param in REPAIRS}
     values |= params
-    limits = {"backend": 1, "dead_end": 1, "io_worker": 0}
+    limits = {"backend": 1, "dead_end": 1, "io_worker": 0, "walsender": 0}
     return fitting(Config(name, values, limits | (bounds or {}), purpose))
 
 
@@ -91,6 +95,7 @@ def _configurations(version: int) -> Iterator[Config]:
         io_workers=0,
         bounds={"backend": 0, "dead_end": 0},
     )
+    yield from _families(version)
     yield config(
         f"full-{version}",
         version,
@@ -98,9 +103,47 @@ def _configurations(version: int) -> Iterator[Config]:
         logging_collector=True,
         autovacuum=True,
         logical_launcher=True,
+        archive_mode=ArchiveMode.ALWAYS,
+        wal_senders=True,
+        summarize_wal=Feature.WAL_SUMMARIZER in release_of(version).features,
         child_slots=2,
-        bounds={"backend": 2, "dead_end": 1},
+        bounds={"backend": 2, "dead_end": 1, "walsender": 1},
     )
+
+
+def _families(version: int) -> Iterator[Config]:
+    """One configuration for each family of children that the others leave out."""
+    alone = {"backend": 0, "dead_end": 0}
+    yield config(
+        f"archiver-{version}",
+        version,
+        "an archiver that also runs in recovery, no clients; all repairs are on",
+        repaired=True,
+        archive_mode=ArchiveMode.ALWAYS,
+        io_workers=0,
+        stray_signals=True,
+        bounds=alone,
+    )
+    yield config(
+        f"walsender-{version}",
+        version,
+        "one session, which may become a walsender, and an archiver; all repairs are on",
+        repaired=True,
+        archive_mode=ArchiveMode.ON,
+        wal_senders=True,
+        io_workers=0,
+        bounds={"dead_end": 0, "walsender": 1},
+    )
+    if Feature.WAL_SUMMARIZER in release_of(version).features:
+        yield config(
+            f"summarizer-{version}",
+            version,
+            "a WAL summarizer, no clients; all repairs are on",
+            repaired=True,
+            summarize_wal=True,
+            io_workers=0,
+            bounds=alone,
+        )
 
 
 CONFIGS = {made.name: made for release in VERIFIED for made in _configurations(release.number)}

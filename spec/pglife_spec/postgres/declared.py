@@ -16,6 +16,12 @@ from pglife_spec.postgres.actions.admission import (
     operator_terminates_session,
     refuse_client,
 )
+from pglife_spec.postgres.actions.archiver import (
+    launch_archiver,
+    reap_and_replace_archiver,
+    reap_archiver,
+    reap_startup_and_launch_archiver,
+)
 from pglife_spec.postgres.actions.faults import (
     child_crashes,
     counted_child_crashes,
@@ -52,6 +58,14 @@ from pglife_spec.postgres.actions.requests import (
     process_reload_request,
     process_shutdown_request,
 )
+from pglife_spec.postgres.children.after_wal import (
+    archiver_fails,
+    archiver_finishes,
+    backend_becomes_walsender,
+    operator_stops_archiver,
+    walsender_disconnects,
+    walsender_finishes,
+)
 from pglife_spec.postgres.children.checkpointer import (
     checkpointer_begins_shutdown_checkpoint,
     checkpointer_exits_at_sigusr2,
@@ -74,15 +88,19 @@ LAUNCHES = (
     *launch_logger,
     *launch_io_worker,
     *launch_background_process,
+    *launch_archiver,
     *launch_logical_replication_launcher,
 )
 """The postmaster starts a missing child."""
 
 REAPS = (
+    *reap_startup_and_launch_archiver,
     *reap_startup,
     *reap_checkpointer,
     *reap_background_process,
     *reap_logical_replication_launcher,
+    *reap_and_replace_archiver,
+    *reap_archiver,
     *reap_logger,
     *reap_counted_child,
 )
@@ -115,6 +133,9 @@ __all__ = [
     "accept_client_in_wait_dead_end",
     "admit_client",
     "among",
+    "archiver_fails",
+    "archiver_finishes",
+    "backend_becomes_walsender",
     "background_process_exits_at_sigterm",
     "case_of",
     "checkpointer_begins_shutdown_checkpoint",
@@ -131,6 +152,7 @@ __all__ = [
     "fork_for_client_fails",
     "fork_works_again",
     "issue_sigkill",
+    "launch_archiver",
     "launch_background_process",
     "launch_io_worker",
     "launch_logger",
@@ -139,18 +161,22 @@ __all__ = [
     "operator_requests_shutdown",
     "operator_sends_sigint_to_checkpointer",
     "operator_sends_sigusr2_to_checkpointer",
+    "operator_stops_archiver",
     "operator_stops_io_worker",
     "operator_terminates_background_process",
     "operator_terminates_session",
     "process_pmsignal",
     "process_reload_request",
     "process_shutdown_request",
+    "reap_and_replace_archiver",
+    "reap_archiver",
     "reap_background_process",
     "reap_checkpointer",
     "reap_counted_child",
     "reap_logger",
     "reap_logical_replication_launcher",
     "reap_startup",
+    "reap_startup_and_launch_archiver",
     "refuse_client",
     "signaled_child_exits",
     "startup_begins_redo",
@@ -159,4 +185,6 @@ __all__ = [
     "startup_fails",
     "startup_finishes_recovery",
     "startup_fork_begins_to_fail",
+    "walsender_disconnects",
+    "walsender_finishes",
 ]

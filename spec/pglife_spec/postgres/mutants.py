@@ -12,11 +12,14 @@ from pglife_spec.lang.machine import Machine, Mutant
 from pglife_spec.lang.mutate import (
     always,
     never,
+    rewrite,
+    sets,
     with_value,
     without_condition,
     without_effect,
     without_guard,
 )
+from pglife_spec.postgres.actions.archiver import ALLOWED as ARCHIVER_ALLOWED
 from pglife_spec.postgres.state.children import COUNT, COUNTED_LIVES, LIFE
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -29,7 +32,7 @@ from pglife_spec.postgres.state.postmaster import (
     STATE,
     state_is,
 )
-from pglife_spec.postgres.state.shared import CONTROL
+from pglife_spec.postgres.state.shared import ADVANCE_STATE_MACHINE, CONTROL
 from pglife_spec.postgres.words import (
     PM,
     Control,
@@ -41,6 +44,7 @@ from pglife_spec.postgres.words import (
     StartupStatus,
 )
 from pglife_spec.postgres.words.kinds import KINDS, UP
+from pglife_spec.postgres.words.parameters import SUMMARIZE_WAL
 
 _REQUEST = frozenset({"process_shutdown_request"})
 _REAPS = frozenset({"reap_startup"})
@@ -305,3 +309,43 @@ def dead_end_children_are_not_signaled(m: Machine) -> Machine:
     """PM_WAIT_DEAD_END waits for dead-end children but sends them no signal."""
     unquit = without_effect(m, COUNT[Kind.DEAD_END_BACKEND, Life.QUITTING])
     return without_effect(unquit, COUNT[Kind.DEAD_END_BACKEND, Life.RUNNING], 0)
+
+
+@_mutant("archiver_and_walsenders_exit_before_the_io_workers", "walsender-18")
+def archiver_and_walsenders_are_not_awaited(m: Machine) -> Machine:
+    """PM_WAIT_XLOG_ARCHIVAL does not wait for archiver and walsenders."""
+    counts = (COUNT[Kind.WAL_SENDER, life] for life in COUNTED_LIVES)
+    texts = {f"{var.name} = 0" for var in counts} | {show(LIFE[Kind.ARCHIVER] == Life.ABSENT)}
+    return without_condition(m, texts)
+
+
+@_mutant("archiver_and_walsenders_run_until_the_shutdown_checkpoint", "walsender-15")
+def walsenders_are_ended_with_the_backends(m: Machine) -> Machine:
+    """The first round of a shutdown ends walsenders as well."""
+    running, ending = (COUNT[Kind.WAL_SENDER, x] for x in (Life.RUNNING, Life.TERMINATING))
+    also = (ending.becomes(ending + running), running.becomes(0))
+    return rewrite(m, lambda e: (e, *also) if sets(e, STATE, PM.PM_WAIT_BACKENDS) else e, _REQUEST)
+
+
+@_mutant("archiver_and_walsenders_see_the_shutdown_checkpoint", "walsender-18")
+def checkpoint_is_reported_before_it_is_written(m: Machine) -> Machine:
+    """The checkpointer reports the shutdown checkpoint, but does not write the control file."""
+    return without_effect(m, CONTROL, families={"checkpointer_finishes_shutdown_checkpoint"})
+
+
+@_mutant("the_archiver_needs_its_setting", "summarizer-18")
+def archiver_without_its_setting(m: Machine) -> Machine:
+    """The archiver is launched although archive_mode is off."""
+    return without_guard(m, "launch_archiver", show(ARCHIVER_ALLOWED))
+
+
+@_mutant("a_smart_shutdown_waits_for_no_walsender", "walsender-18")
+def a_new_walsender_says_nothing(m: Machine) -> Machine:
+    """A backend that becomes a walsender does not send ADVANCE_STATE_MACHINE."""
+    return without_effect(m, ADVANCE_STATE_MACHINE, True)
+
+
+@_mutant("the_summarizer_needs_its_setting", "archiver-18")
+def summarizer_without_its_setting(m: Machine) -> Machine:
+    """The WAL summarizer is launched although summarize_wal is off."""
+    return without_guard(m, "launch_background_process", show(SUMMARIZE_WAL))

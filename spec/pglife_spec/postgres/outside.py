@@ -1,7 +1,7 @@
 """What a client or an operator can see of each step, and which step a stimulus causes.
 
-Begin with line_of(), which says what evidence a log line is, then cause_of() and the stimuli; View
-reads what can be seen of a state.
+Begin with line_of(), which says what evidence a log line is, then cause_of() and the stimuli.
+What can be seen of a state is in `view.py`.
 
 Source: postmaster.c: LogChildExit(), UpdatePMState(), canAcceptConnections(); each process's main
 function for its signals and its title.
@@ -10,37 +10,14 @@ function for its signals and its title.
 import enum
 import re
 import signal
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 
 from pglife_spec.lang.errors import SpecError
-from pglife_spec.lang.expr import Expr, Value
 from pglife_spec.lang.machine import Action, Actor, Emit, When
-from pglife_spec.meanings.pack import label
-from pglife_spec.meanings.python.program import Evidence, Program
+from pglife_spec.meanings.python.program import Evidence
 from pglife_spec.postgres import declared as actions
 from pglife_spec.postgres.declared import among, case_of
-from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE, number, recorded
-from pglife_spec.postgres.state.postmaster import (
-    ABORT_TIMER,
-    CONNS_ALLOWED,
-    EXIT,
-    FATAL_ERROR,
-    PID_FILE,
-    REAPING,
-    REQUEST,
-    SHUTDOWN,
-    STARTUP_STATUS,
-    STATE,
-)
-from pglife_spec.postgres.state.shared import (
-    CONTROL,
-    RECOVERED,
-    RECOVERY_STARTED,
-    REDO,
-    XLOG_IS_SHUTDOWN,
-)
-from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown, Signal
+from pglife_spec.postgres.words import Exit, Kind, Life, Shutdown, Signal
 from pglife_spec.postgres.words.kinds import SINGLETONS
 from pglife_spec.postgres.words.releases import Feature, release_of
 
@@ -83,7 +60,7 @@ _DEATH = re.compile(
     r"(?:exited with exit code (?P<code>\d+)|was terminated by signal \d+: .*)"
 )
 _SERVER_PROCESS = "SERVER_PROCESS"
-"""Up to 17 the log calls sessions and dead-end children by one name."""
+"""Up to 17 the log calls sessions, walsenders and dead-end children by one name."""
 _NAME_IN_LOG = {
     "startup process": Kind.STARTUP.name,
     "background writer process": Kind.BG_WRITER.name,
@@ -92,12 +69,20 @@ _NAME_IN_LOG = {
     "autovacuum launcher process": Kind.AUTOVAC_LAUNCHER.name,
     'background worker "logical replication launcher"': Kind.BG_WORKER.name,
     "io worker": Kind.IO_WORKER.name,
+    "archiver process": Kind.ARCHIVER.name,
+    "WAL summarizer process": Kind.WAL_SUMMARIZER.name,
+    "walsender": Kind.WAL_SENDER.name,
     "client backend": Kind.BACKEND.name,
     "dead-end client backend": Kind.DEAD_END_BACKEND.name,
     "server process": _SERVER_PROCESS,
 }
 _LOGGER_IN_LOG = "system logger process"
-_EITHER = frozenset({Kind.BACKEND.name, Kind.DEAD_END_BACKEND.name})
+_ALSO_CALLED = {
+    Kind.BACKEND.name: {_SERVER_PROCESS},
+    Kind.DEAD_END_BACKEND.name: {_SERVER_PROCESS},
+    Kind.WAL_SENDER.name: {_SERVER_PROCESS, Kind.BACKEND.name},
+}
+"""18 calls a walsender so only if a signal or a count has looked at its kind (SV-24)."""
 
 
 class UnknownChildError(SpecError):
@@ -144,7 +129,7 @@ def is_same_line(expected: Line, seen: Line) -> bool:
     if expected == seen:
         return True
     announces_crash = expected[:2] == seen[:2] == CRASH
-    return announces_crash and seen[2] == _SERVER_PROCESS and expected[2] in _EITHER
+    return announces_crash and seen[2] in _ALSO_CALLED.get(expected[2], ())
 
 
 def lines(evidence: Iterable[Evidence], kinds: frozenset[str]) -> tuple[Line, ...]:
@@ -210,12 +195,22 @@ class Cause(enum.Enum):
     STIMULUS = "an operator or a fault causes it"
 
 
+_UNASKED = (
+    actions.client_disconnects,
+    actions.backend_becomes_walsender,
+    actions.walsender_disconnects,
+    actions.archiver_fails,
+    actions.operator_requests_reload,
+)
+"""Steps of the environment that no stimulus of the suite announces."""
+
+
 def cause_of(action: Action) -> Cause:
     """What an action waits for."""
     if among(action, actions.ADMISSIONS):
         return Cause.CLIENT
     is_own = action.actor in (Actor.POSTMASTER, Actor.CHILD)
-    if is_own or among(action, actions.client_disconnects, actions.operator_requests_reload):
+    if is_own or among(action, *_UNASKED):
         return Cause.NOTHING
     return Cause.STIMULUS
 
@@ -226,6 +221,7 @@ _KIND_OF_CASES = (
     (actions.startup_finishes_recovery, Kind.STARTUP),
     (actions.startup_exits, Kind.STARTUP),
     (actions.startup_exits_at_sigterm, Kind.STARTUP),
+    (actions.reap_startup_and_launch_archiver, Kind.STARTUP),
     (actions.reap_checkpointer, Kind.CHECKPOINTER),
     (actions.checkpointer_begins_shutdown_checkpoint, Kind.CHECKPOINTER),
     (actions.checkpointer_finishes_shutdown_checkpoint, Kind.CHECKPOINTER),
@@ -236,6 +232,13 @@ _KIND_OF_CASES = (
     (actions.launch_logger, Kind.LOGGER),
     (actions.launch_io_worker, Kind.IO_WORKER),
     (actions.dead_end_child_exits, Kind.DEAD_END_BACKEND),
+    (actions.launch_archiver, Kind.ARCHIVER),
+    (actions.reap_archiver, Kind.ARCHIVER),
+    (actions.reap_and_replace_archiver, Kind.ARCHIVER),
+    (actions.archiver_finishes, Kind.ARCHIVER),
+    (actions.archiver_fails, Kind.ARCHIVER),
+    (actions.operator_stops_archiver, Kind.ARCHIVER),
+    (actions.walsender_finishes, Kind.WAL_SENDER),
 )
 _KIND_OF = {action.name: kind for cases, kind in _KIND_OF_CASES for action in cases}
 
@@ -295,6 +298,7 @@ _SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
         (frozenset({_USR2}), case_of(actions.operator_sends_sigusr2_to_checkpointer)),
     ],
     Kind.IO_WORKER: [(frozenset({_INT, _USR2}), case_of(actions.operator_stops_io_worker))],
+    Kind.ARCHIVER: [(frozenset({_TERM, _USR2}), case_of(actions.operator_stops_archiver))],
     **{
         kind: [(numbers, case_of(actions.operator_terminates_background_process, kind=kind))]
         for kind, numbers in {
@@ -302,6 +306,7 @@ _SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
             Kind.WAL_WRITER: frozenset({_TERM, _INT}),
             Kind.AUTOVAC_LAUNCHER: frozenset({_TERM}),
             Kind.BG_WORKER: frozenset({_TERM, _INT}),
+            Kind.WAL_SUMMARIZER: frozenset({_TERM, _INT}),
         }.items()
     },
 }
@@ -321,6 +326,8 @@ def signal_to_child(kind: Kind, number: signal.Signals) -> list[Action]:
 _LAST_ORDERS = {
     Kind.CHECKPOINTER: frozenset({_USR2}),
     Kind.IO_WORKER: frozenset({_USR2, _INT}),
+    Kind.ARCHIVER: frozenset({_USR2, _TERM}),
+    Kind.WAL_SENDER: frozenset({_USR2, _TERM}),
 }
 
 
@@ -337,139 +344,4 @@ def orders(kind: Kind, life: Life) -> frozenset[signal.Signals]:
             return frozenset()
 
 
-# States.
-
 EXIT_CODES = {Exit.EXITED_0: 0, Exit.EXITED_1: 1}
-_POSTMASTER = (
-    STATE,
-    SHUTDOWN,
-    FATAL_ERROR,
-    CONNS_ALLOWED,
-    EXIT,
-    PID_FILE,
-)
-_SHOWN = (
-    STATE,
-    EXIT,
-    SHUTDOWN,
-    FATAL_ERROR,
-    ABORT_TIMER,
-    CONNS_ALLOWED,
-    STARTUP_STATUS,
-    REQUEST,
-    REAPING,
-    CONTROL,
-    RECOVERY_STARTED,
-    XLOG_IS_SHUTDOWN,
-)
-
-
-class View:
-    """What can be seen of one program's states: children, pid file, exit code.
-
-    Args:
-        program: the model under one configuration.
-    """
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.is_starting = program.predicate(STATE == PM.PM_STARTUP)
-        self.is_running = program.predicate(EXIT == Exit.ALIVE)
-        self.was_shut_down = program.predicate(CONTROL == Control.SHUT_DOWN)
-        """The control file says "shut down": a start needs no recovery."""
-        self.in_redo = program.predicate(REDO)
-        self.is_recovered = program.predicate(RECOVERED)
-        self.startup_is_quitting = program.predicate(LIFE[Kind.STARTUP] == Life.QUITTING)
-        self._exit = program.evaluate(EXIT)
-        self._pid_file = program.evaluate(PID_FILE)
-        self._pm = program.evaluate(STATE)
-        self._known: dict[int, tuple[int, ...]] = {}
-        self._children = [_number(program, kind) for kind in Kind]
-        self._orders = [
-            (kind, sent, _lives(program, kind, life))
-            for kind in Kind
-            for life in ALIVE_LIVES
-            if (sent := orders(kind, life))
-        ]
-        self._postmaster = [program.evaluate(var) for var in _POSTMASTER]
-
-    def exit_code(self, at: int) -> int | None:
-        """The postmaster's exit code in this state; None while it runs."""
-        status = self._exit(at)
-        assert isinstance(status, Exit)
-        return EXIT_CODES.get(status)
-
-    def pid_file(self, at: int) -> str | None:
-        """Line 8 of postmaster.pid; None if there is no file."""
-        status = self._pid_file(at)
-        assert isinstance(status, PidFile)
-        return None if status is PidFile.NONE else status.value
-
-    def pm_state(self, at: int) -> PM:
-        """pmState."""
-        found = self._pm(at)
-        assert isinstance(found, PM)
-        return found
-
-    def children(self, at: int) -> tuple[int, ...]:
-        """How many children of each kind are running or zombies, in the order of Kind."""
-        known = self._known.get(at)
-        if known is None:
-            known = self._known[at] = tuple(number(at) for number in self._children)
-        return known
-
-    def pending_orders(self, at: int) -> list[tuple[Kind, frozenset[signal.Signals]]]:
-        """For each child that was ordered to do something: of these signals it received one."""
-        return [(kind, sent) for kind, sent, number in self._orders for _ in range(number(at))]
-
-    def outline(self, at: int) -> tuple[Value, ...]:
-        """All that can be seen of a state, as values that can be compared."""
-        return (*(read(at) for read in self._postmaster), *self.children(at))
-
-    @staticmethod
-    def outline_names() -> list[str]:
-        """What each value of an outline is."""
-        return [*(var.name for var in _POSTMASTER), *(f"number of {k.value}s" for k in Kind)]
-
-    def differences(self, expected: int, found: int) -> list[str]:
-        """In which variables of the postmaster a state differs from the expected one."""
-        return [
-            f"{var.name} is {label(read(found))} and not {label(read(expected))}"
-            for var, read in zip(_POSTMASTER, self._postmaster, strict=True)
-            if read(found) != read(expected)
-        ]
-
-    def describe(self, at: int) -> list[str]:
-        """A state in two lines: the postmaster's variables, the children that are one of a kind."""
-        values = self.program.unpack(at)
-        return [
-            " ".join(f"{var.name}={label(values[var.name])}" for var in variables)
-            for variables in (_SHOWN, LIFE.values())
-        ]
-
-
-def _counter(program: Program, expr: Expr) -> Callable[[int], int]:
-    read = program.evaluate(expr)
-
-    def count(at: int) -> int:
-        return int(read(at))  # type: ignore[arg-type]
-
-    return count
-
-
-def _number(program: Program, kind: Kind) -> Callable[[int], int]:
-    if kind in SINGLETONS:
-        return _counter(program, recorded(kind))
-    return _counter(program, number(kind))
-
-
-def _lives(program: Program, kind: Kind, life: Life) -> Callable[[int], int]:
-    if kind in LIFE:
-        return _counter(program, LIFE[kind] == life)
-    if (kind, life) not in COUNT:
-        return lambda _at: 0
-    return _counter(program, COUNT[kind, life])
-
-
-view_of = cache(View)
-"""One View for each program, shared by all servers that run it."""

@@ -14,8 +14,13 @@ from pglife_spec.postgres.state.postmaster import (
     SHUTDOWN,
     state_is,
 )
-from pglife_spec.postgres.words import PM, Kind, Life, Shutdown
-from pglife_spec.postgres.words.parameters import RESTART_AFTER_CRASH
+from pglife_spec.postgres.words import PM, ArchiveMode, Kind, Life, Shutdown
+from pglife_spec.postgres.words.kinds import AFTER_WAL
+from pglife_spec.postgres.words.parameters import (
+    ARCHIVE_MODE,
+    RESTART_AFTER_CRASH,
+    SUMMARIZE_WAL,
+)
 
 _RECOVERY = ("startup_begins_redo", "startup_finishes_recovery", "startup_exits")
 
@@ -25,7 +30,11 @@ def _is_postmaster(action: Action) -> bool:
 
 
 def _is_child(action: Action) -> bool:
-    return action.actor is Actor.CHILD
+    return action.actor is Actor.CHILD and not _is_last_wal(action)
+
+
+def _is_last_wal(action: Action) -> bool:
+    return action.family in ("archiver_finishes", "walsender_finishes")
 
 
 def _is_recovery(action: Action) -> bool:
@@ -45,6 +54,7 @@ F2 = Fairness("F2", "children finish their work, and exit at the signals that en
 F3 = Fairness("F3", "the kernel carries out SIGKILL at once", lambda _: False)
 RECOVERY_ENDS = Fairness("RECOVERY", "the startup process finishes recovery", _is_recovery)
 CLIENTS_DISCONNECT = Fairness("CLIENTS", "every client disconnects eventually", _is_disconnect)
+F5 = Fairness("F5", "archive commands end, and receivers confirm all WAL or time out", _is_last_wal)
 F6 = Fairness("F6", "fork() succeeds again eventually", _is_fork_working)
 
 _HANGS = (
@@ -52,9 +62,11 @@ _HANGS = (
     "checkpointer and io workers (18) to which no signal was sent that ends them; 18: without a "
     "checkpointer, and with fork() failing, no child is left whose exit would run the state machine"
 )
+_SM = "postmaster.c: PostmasterStateMachine()"
+_AFTER_WAL_STATES = (PM.PM_SHUTDOWN_2, PM.PM_WAIT_XLOG_ARCHIVAL)
 _MODES = {
-    Shutdown.SmartShutdown: ("INV-92", (F1, F2, F3, CLIENTS_DISCONNECT, F6), _HANGS),
-    Shutdown.FastShutdown: ("INV-91", (F1, F2, F3, F6), _HANGS),
+    Shutdown.SmartShutdown: ("INV-92", (F1, F2, F3, F5, CLIENTS_DISCONNECT, F6), _HANGS),
+    Shutdown.FastShutdown: ("INV-91", (F1, F2, F3, F5, F6), _HANGS),
 }
 
 
@@ -95,7 +107,7 @@ PROPERTIES = (
         source="postmaster.c: PostmasterStateMachine()",
         given=ALIVE & (SHUTDOWN == Shutdown.SmartShutdown) & none_recorded(Kind.BACKEND),
         then=EXITED | (SHUTDOWN > Shutdown.SmartShutdown),
-        fairness=(F1, F2, F3, F6),
+        fairness=(F1, F2, F3, F5, F6),
         exception=_HANGS,
     ),
     Property(
@@ -157,6 +169,35 @@ PROPERTIES = (
         given=state_is(PM.PM_RUN) & (LIFE[Kind.WAL_WRITER] == Life.ABSENT),
         then=recorded(Kind.WAL_WRITER) | ~state_is(PM.PM_RUN),
         fairness=(F1, F6),
+    ),
+    Property(
+        name="a_missing_archiver_is_replaced",
+        ids=("INV-98", "PR-07", "AR-06"),
+        doc="In PM_RUN with archive_mode on or always a missing archiver is launched eventually.",
+        source="postmaster.c: LaunchMissingBackgroundProcesses()",
+        given=state_is(PM.PM_RUN)
+        & (ARCHIVE_MODE != ArchiveMode.OFF)
+        & (LIFE[Kind.ARCHIVER] == Life.ABSENT),
+        then=recorded(Kind.ARCHIVER) | ~state_is(PM.PM_RUN),
+        fairness=(F1, F6),
+    ),
+    Property(
+        name="a_missing_summarizer_is_replaced",
+        ids=("INV-98", "WS-02"),
+        doc="In PM_RUN with summarize_wal on a missing WAL summarizer is launched eventually.",
+        source="postmaster.c: LaunchMissingBackgroundProcesses()",
+        given=state_is(PM.PM_RUN) & SUMMARIZE_WAL & (LIFE[Kind.WAL_SUMMARIZER] == Life.ABSENT),
+        then=recorded(Kind.WAL_SUMMARIZER) | ~state_is(PM.PM_RUN),
+        fairness=(F1, F6),
+    ),
+    Property(
+        name="the_wait_for_archiver_and_walsenders_ends",
+        ids=("INV-91", "SM-07", "SH-20", "SH-21"),
+        doc="The state that waits for archiver and walsenders ends.",
+        source=_SM,
+        given=ALIVE & state_is(*_AFTER_WAL_STATES) & recorded(*AFTER_WAL),
+        then=EXITED | ~state_is(*_AFTER_WAL_STATES),
+        fairness=(F1, F2, F3, F5, F6),
     ),
     Property(
         name="wait_dead_end_ends",

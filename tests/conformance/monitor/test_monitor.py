@@ -212,7 +212,7 @@ def test_stimulus_out_of_scope_opens_the_verdict(
     ("version", "settings", "reason"),
     [
         (16, {}, "versions 15 and 18, not 16"),
-        (18, {"archive_mode": "on"}, "archive_mode = on"),
+        (18, {"wal_level": "minimal"}, "wal_level = minimal"),
         (18, {"log_min_messages": "warning"}, "log_min_messages = warning"),
         (18, {"restore_command": "false"}, "archive recovery"),
     ],
@@ -226,20 +226,20 @@ def test_server_out_of_scope_opens_the_verdict(
 
 
 def test_child_out_of_scope_opens_the_verdict(server: PaperServer) -> None:
-    server.has(*RUNNING, Kind.WALSENDER)
+    server.has(*RUNNING, Kind.AUTOPREWARM_LEADER)
     server.look()
-    assert server.judge() == "a walsender"
+    assert server.judge() == "a autoprewarm leader"
 
 
 def test_signal_to_a_child_out_of_scope_opens_the_verdict(server: PaperServer) -> None:
-    (walsender,) = server.has(Kind.WALSENDER)
-    server.do(SignalChild(walsender, signal.SIGTERM))
-    assert server.judge() == "a signal to a walsender"
+    (leader,) = server.has(Kind.AUTOPREWARM_LEADER)
+    server.do(SignalChild(leader, signal.SIGTERM))
+    assert server.judge() == "a signal to a autoprewarm leader"
 
 
 def test_death_out_of_scope_opens_the_verdict(server: PaperServer) -> None:
-    server.look(died("archiver process"))
-    assert server.judge() == "the model has no child that the log calls archiver process"
+    server.look(died("untracked child process"))
+    assert server.judge() == "the model has no child that the log calls untracked child process"
 
 
 def test_exit_out_of_scope_opens_the_verdict(server: PaperServer) -> None:

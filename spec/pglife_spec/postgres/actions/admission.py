@@ -43,7 +43,7 @@ ACCEPTING = ~state_is(PM.PM_INIT, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
 def slots_are_free() -> Expr:
     """Whether a child slot is free; without pools, background workers use the same slots."""
     workers = ite(has(Feature.SLOT_POOLS), 0, ite(LIFE[Kind.BG_WORKER] == Life.ABSENT, 0, 1))
-    return number(Kind.BACKEND) + workers < CHILD_SLOTS
+    return number(Kind.BACKEND) + number(Kind.WAL_SENDER) + workers < CHILD_SLOTS
 
 
 def _reason(refusal: Refusal) -> Expr:

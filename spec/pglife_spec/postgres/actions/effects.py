@@ -30,7 +30,7 @@ from pglife_spec.postgres.state.postmaster import (
     state_is,
 )
 from pglife_spec.postgres.words import PM, Exit, Kind, Life, PidFile, Signal, StartupStatus
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, KINDS, UP
+from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, KINDS, UP
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
@@ -102,6 +102,8 @@ def _reaction(signal_: Signal, kind: Kind) -> Effects:
                     _move(kind, running, Life.CHECKPOINTING),
                 ),
             )
+        case Signal.SIGTERM if kind in AFTER_WAL:
+            return _move(kind, running, Life.TERMINATING)
         case Signal.SIGINT if kind is Kind.CHECKPOINTER:
             return (when(_OUTLIVES_WAL, _move(kind, running, Life.CHECKPOINTING)),)
         case _:

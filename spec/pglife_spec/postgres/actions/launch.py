@@ -105,11 +105,20 @@ def launch_io_worker() -> Step:
     "PR-04",
     "PR-05",
     "INV-41",
-    kind=(Kind.CHECKPOINTER, Kind.BG_WRITER, Kind.WAL_WRITER, Kind.AUTOVAC_LAUNCHER),
+    "INV-42",
+    "WS-02",
+    kind=(
+        Kind.CHECKPOINTER,
+        Kind.BG_WRITER,
+        Kind.WAL_WRITER,
+        Kind.AUTOVAC_LAUNCHER,
+        Kind.WAL_SUMMARIZER,
+    ),
 )
 def launch_background_process(kind: Kind) -> Step:
     """The postmaster launches a missing checkpointer or background writer from PM_STARTUP to
-    PM_RUN, and a missing walwriter or autovacuum launcher in PM_RUN."""
+    PM_RUN, a missing walwriter or autovacuum launcher in PM_RUN, and a missing WAL summarizer in
+    PM_HOT_STANDBY and PM_RUN."""
     return _launch(kind)
 
 

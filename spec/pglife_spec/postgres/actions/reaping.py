@@ -37,10 +37,28 @@ from pglife_spec.postgres.state.postmaster import (
     STARTUP_STATUS,
     state_is,
 )
-from pglife_spec.postgres.state.shared import RECOVERY_STARTED, XLOG_IS_SHUTDOWN
-from pglife_spec.postgres.words import PM, Kind, Life, PidFile, Signal, StartupStatus
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, BACKGROUND, COUNTED, KINDS
-from pglife_spec.postgres.words.parameters import HOT_STANDBY, LOGGING_COLLECTOR
+from pglife_spec.postgres.state.shared import (
+    ADVANCE_STATE_MACHINE,
+    RECOVERY_STARTED,
+    XLOG_IS_SHUTDOWN,
+)
+from pglife_spec.postgres.words import (
+    PM,
+    ArchiveMode,
+    Kind,
+    Life,
+    PidFile,
+    Signal,
+    StartupStatus,
+)
+from pglife_spec.postgres.words.kinds import (
+    AFTER_WAL,
+    ALL_BUT_LOGGER,
+    BACKGROUND,
+    COUNTED,
+    KINDS,
+)
+from pglife_spec.postgres.words.parameters import ARCHIVE_MODE, HOT_STANDBY, LOGGING_COLLECTOR
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_STARTUP_EXIT_IN_CRASH,
@@ -64,9 +82,13 @@ def _fork_background_processes() -> Effects:
     )
 
 
-def open_server() -> Effects:
+def open_server(*also: Kind) -> Effects:
     """Enter PM_RUN: 18 logs it first and launches background processes later, 15 does so before
-    (MM-25)."""
+    (MM-25).
+
+    Args:
+        also: what else 15 forks.
+    """
     return flatten(
         [
             STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
@@ -74,6 +96,7 @@ def open_server() -> Effects:
             advance_to(PM.PM_RUN),
             CONNS_ALLOWED.becomes(True),
             _fork_background_processes(),
+            *(fork(kind, state_is(PM.PM_RUN)) for kind in also),
             log("database system is ready to accept connections"),
             write_pid_file(PidFile.READY),
         ]
@@ -159,9 +182,10 @@ def reap_checkpointer(life: Life) -> Step:
     last = outlives_wal & state_is(PM.PM_WAIT_CHECKPOINTER)
     wal_shut_down = ~outlives_wal & state_is(PM.PM_SHUTDOWN)
     done = flatten([advance_to(PM.PM_WAIT_DEAD_END), signal(Signal.SIGTERM, *ALL_BUT_LOGGER)])
+    wal_is_written = flatten([signal(Signal.SIGUSR2, *AFTER_WAL), advance_to(PM.PM_SHUTDOWN_2)])
     end: Effects = crash(Kind.CHECKPOINTER)
     if life is Life.EXITED_0:
-        end = (when(last, done, when(wal_shut_down, advance_to(PM.PM_SHUTDOWN_2), end)),)
+        end = (when(last, done, when(wal_shut_down, wal_is_written, end)),)
     return Step(
         when=[ALIVE, LIFE[Kind.CHECKPOINTER] == life],
         then=[REAPING.becomes(True), forget(Kind.CHECKPOINTER, life), end],
@@ -175,6 +199,7 @@ def reap_checkpointer(life: Life) -> Step:
     "RP-14",
     "RP-17",
     "SG-41",
+    "WS-05",
     kind=tuple(kind for kind in BACKGROUND if kind is not Kind.BG_WORKER),
     life=(Life.EXITED_0, Life.CRASHED),
 )
@@ -262,9 +287,12 @@ def end_reaping() -> Step:
 
 
 def _recovery_started() -> Effects:
+    """TR18-02: the crash is over; with archive_mode = always the archiver is forked at once."""
+    always = (ARCHIVE_MODE == ArchiveMode.ALWAYS) & ~FORK_FAILS
     return flatten(
         [
             clear_fatal_error(),
+            when(always, fork(Kind.ARCHIVER, state_is(PM.PM_STARTUP))),
             when(~HOT_STANDBY, write_pid_file(PidFile.STANDBY)),
             advance_to(PM.PM_RECOVERY),
         ]
@@ -274,15 +302,15 @@ def _recovery_started() -> Effects:
 def _xlog_is_shutdown() -> Effects:
     """TR18-24, TR18-25."""
     unexpected = flatten([log("WAL was shut down unexpectedly"), handle_fatal_error()])
+    expected = flatten([signal(Signal.SIGUSR2, *AFTER_WAL), advance_to(PM.PM_WAIT_XLOG_ARCHIVAL)])
     afresh = REPAIR_XLOG_IN_CRASH_STARTUP & state_is(PM.PM_STARTUP) & ~IMMEDIATE
     return flatten(
         [
             when(
                 state_is(PM.PM_WAIT_XLOG_SHUTDOWN),
-                advance_to(PM.PM_WAIT_XLOG_ARCHIVAL),
+                expected,
                 when(~CRASH_OR_IMMEDIATE | afresh, unexpected),
             ),
-            state_machine(),
         ]
     )
 
@@ -292,6 +320,7 @@ def _xlog_is_shutdown() -> Effects:
     "postmaster.c: process_pm_pmsignal()",
     "PG-01",
     "PG-09",
+    "PG-10",
     "PG-23",
     "TR18-02",
     "TR18-24",
@@ -300,14 +329,23 @@ def _xlog_is_shutdown() -> Effects:
 )
 def process_pmsignal() -> Step:
     """The postmaster reads and resets the PMSignal flags in a fixed order: at RECOVERY_STARTED the
-    crash is over; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes."""
+    crash is over; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes; then, or at
+    ADVANCE_STATE_MACHINE, the state machine runs."""
     expected = state_is(PM.PM_STARTUP) & ~PENDING
     return Step(
-        when=[BETWEEN_EVENTS, RECOVERY_STARTED | XLOG_IS_SHUTDOWN],
+        when=[BETWEEN_EVENTS, RECOVERY_STARTED | XLOG_IS_SHUTDOWN | ADVANCE_STATE_MACHINE],
         then=[
             when(RECOVERY_STARTED & expected, _recovery_started()),
             RECOVERY_STARTED.becomes(False),
-            when(XLOG_IS_SHUTDOWN, [XLOG_IS_SHUTDOWN.becomes(False), _xlog_is_shutdown()]),
+            when(XLOG_IS_SHUTDOWN, _xlog_is_shutdown()),
+            when(
+                XLOG_IS_SHUTDOWN | ADVANCE_STATE_MACHINE,
+                [
+                    XLOG_IS_SHUTDOWN.becomes(False),
+                    ADVANCE_STATE_MACHINE.becomes(False),
+                    state_machine(),
+                ],
+            ),
         ],
     )
 

@@ -32,13 +32,20 @@ from pglife_spec.postgres.state.postmaster import (
     state_is,
 )
 from pglife_spec.postgres.state.shared import (
+    ADVANCE_STATE_MACHINE,
     RECOVERED,
     RECOVERY_STARTED,
     REDO,
     XLOG_IS_SHUTDOWN,
 )
 from pglife_spec.postgres.words import PM, Exit, Kind, Life, Signal, StartupStatus
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, LATER_TARGETS, TARGETS
+from pglife_spec.postgres.words.kinds import (
+    AFTER_WAL,
+    ALL_BUT_LOGGER,
+    LATER_TARGETS,
+    LISTED,
+    TARGETS,
+)
 from pglife_spec.postgres.words.parameters import IO_WORKERS, RESTART_AFTER_CRASH
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
@@ -53,10 +60,13 @@ _DEAD_END_IS_A_KIND = has(Feature.DEAD_END_IS_A_KIND)
 def targets_have_exited() -> Expr:
     """Whether no child is left that PM_WAIT_BACKENDS waits for (SM-03).
 
-    In a crash 15 waits for the checkpointer but sends it nothing; 18 signals what it waits for,
-    with a SIGTERM that checkpointer and io workers ignore (MM-02).
+    In a crash 15 waits for the checkpointer but sends it nothing, and does not wait for archiver
+    and walsenders; 18 signals what it waits for, with a SIGTERM that checkpointer and io workers
+    ignore (MM-02).
     """
-    return none_recorded(*TARGETS) & (~CRASH_OR_IMMEDIATE | none_recorded(*LATER_TARGETS))
+    after_wal = ~has(Feature.ONE_CHILD_LIST) | none_recorded(*AFTER_WAL)
+    others = none_recorded(*(kind for kind in LATER_TARGETS if kind not in AFTER_WAL))
+    return none_recorded(*TARGETS) & (~CRASH_OR_IMMEDIATE | (others & after_wal))
 
 
 def _count_normal_backends() -> Effects:
@@ -130,7 +140,8 @@ def _checkpointer_cannot_be_forked() -> Effects:
         [
             FATAL_ERROR.becomes(True),
             advance_to(PM.PM_WAIT_DEAD_END),
-            signal(Signal.SIGQUIT, Kind.BACKEND, Kind.BG_WORKER),
+            signal(Signal.SIGQUIT, *(k for k in LISTED if k is not Kind.DEAD_END_BACKEND)),
+            signal(Signal.SIGQUIT, Kind.ARCHIVER),
         ]
     )
     return (when(has(Feature.HANDLE_FATAL_ERROR), as_fatal_error, by_hand),)
@@ -163,12 +174,11 @@ def _leave_wait_backends() -> Effects:
 
 def _late_states() -> Effects:
     """SM-07 and SM-08: wait for archiver and walsenders, then io workers, then the checkpointer."""
-    backends_exited = none_recorded(*TARGETS)
+    backends_exited = none_recorded(*TARGETS, *AFTER_WAL)
+    listed = tuple(kind for kind in LISTED if kind is not Kind.DEAD_END_BACKEND)
     return (
         when(
-            ~_OUTLIVES_WAL
-            & state_is(PM.PM_SHUTDOWN_2)
-            & none_recorded(Kind.BACKEND, Kind.BG_WORKER),
+            ~_OUTLIVES_WAL & state_is(PM.PM_SHUTDOWN_2) & none_recorded(Kind.ARCHIVER, *listed),
             advance_to(PM.PM_WAIT_DEAD_END),
         ),
         when(
@@ -189,8 +199,8 @@ def _late_states() -> Effects:
 
 
 def _wait_dead_end() -> Effects:
-    """SM-09: 15 looks at its list of backends only, 18 at all children but the logger."""
-    listed = (Kind.DEAD_END_BACKEND, Kind.BACKEND, Kind.BG_WORKER)
+    """SM-09: 15 looks at its list of backends and the archiver, 18 at all but the logger."""
+    listed = (*LISTED, Kind.ARCHIVER)
     others = tuple(kind for kind in ALL_BUT_LOGGER if kind not in listed)
     return (
         when(
@@ -210,6 +220,7 @@ def reinitialize() -> Effects:
             log("all server processes terminated; reinitializing"),
             RECOVERY_STARTED.becomes(False),
             XLOG_IS_SHUTDOWN.becomes(False),
+            ADVANCE_STATE_MACHINE.becomes(False),
             REDO.becomes(False),
             RECOVERED.becomes(False),
             TAINTED.becomes(False),

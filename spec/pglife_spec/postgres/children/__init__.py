@@ -3,8 +3,8 @@
 Crashes and the operator's signals are in `actions/faults.py`.
 """
 
-from pglife_spec.postgres.children import checkpointer, exits, startup
+from pglife_spec.postgres.children import after_wal, checkpointer, exits, startup
 
-ACTIONS = [*startup.ACTIONS, *checkpointer.ACTIONS, *exits.ACTIONS]
+ACTIONS = [*startup.ACTIONS, *checkpointer.ACTIONS, *exits.ACTIONS, *after_wal.ACTIONS]
 
 __all__ = ["ACTIONS"]

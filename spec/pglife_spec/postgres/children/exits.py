@@ -7,7 +7,7 @@ from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.machine import Actor, Effect, emit
 from pglife_spec.postgres.state.children import COUNT, LIFE, some_in
 from pglife_spec.postgres.words import Kind, Life
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, BACKGROUND, COUNTED, KINDS
+from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, BACKGROUND, COUNTED, KINDS
 
 
 @action(
@@ -29,7 +29,12 @@ def background_process_exits_at_sigterm(kind: Kind) -> Step:
 
 
 @action(
-    Actor.CHILD, "tcop/postgres.c: ProcessInterrupts()", "SG-28", "SG-30", "SG-20", kind=COUNTED
+    Actor.CHILD,
+    "tcop/postgres.c: ProcessInterrupts()",
+    "SG-28",
+    "SG-30",
+    "SG-20",
+    kind=tuple(kind for kind in COUNTED if kind not in AFTER_WAL),
 )
 def signaled_child_exits(kind: Kind) -> Step:
     """A backend or dead-end child exits at SIGTERM, an io worker at SIGUSR2; none is a crash."""

@@ -90,10 +90,16 @@ def the_checkpoint_states_have_a_checkpointer() -> Statement:
 
 @claim("INV-42", "RC-20", "PR-04", "PR-05", "PR-14", source="postmaster.c: fork sites")
 def no_session_before_the_end_of_recovery() -> Statement:
-    """Before PM_RUN there is no backend, walwriter, autovacuum launcher or logical replication
-    launcher."""
+    """Before PM_RUN there is no backend, walsender, walwriter, autovacuum launcher or logical
+    replication launcher."""
     here = state_is(PM.PM_INIT, PM.PM_STARTUP, PM.PM_RECOVERY)
-    later = (Kind.BACKEND, Kind.WAL_WRITER, Kind.AUTOVAC_LAUNCHER, Kind.BG_WORKER)
+    later = (
+        Kind.BACKEND,
+        Kind.WAL_SENDER,
+        Kind.WAL_WRITER,
+        Kind.AUTOVAC_LAUNCHER,
+        Kind.BG_WORKER,
+    )
     return Statement(holds=implies(here, none_recorded(*later)), reaches=state_is(PM.PM_RECOVERY))
 
 

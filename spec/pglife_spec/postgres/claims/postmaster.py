@@ -208,11 +208,9 @@ def io_workers_do_not_exceed_the_setting() -> Statement:
 
 @claim("INV-19", "INV-18", "SV-40", "CN-06", source="postmaster.c: canAcceptConnections()")
 def sessions_do_not_exceed_the_slots() -> Statement:
-    """There are never more client backends on record than child slots."""
-    return Statement(
-        holds=number(Kind.BACKEND) <= CHILD_SLOTS,
-        reaches=number(Kind.BACKEND) == CHILD_SLOTS,
-    )
+    """There are never more client backends and walsenders on record than child slots."""
+    sessions = number(Kind.BACKEND) + number(Kind.WAL_SENDER)
+    return Statement(holds=sessions <= CHILD_SLOTS, reaches=sessions == CHILD_SLOTS)
 
 
 @claim("INV-22", "CR-02", "CR-48", "RP-04", source="postmaster.c: HandleChildCrash()")

@@ -15,6 +15,12 @@ XLOG_IS_SHUTDOWN = Var(
     "PMSignal flag, not read yet (PG-09)",
     initial=False,
 )
+ADVANCE_STATE_MACHINE = Var(
+    "ADVANCE_STATE_MACHINE",
+    BOOL,
+    "PMSignal flag, not read yet (PG-10)",
+    initial=False,
+)
 REDO = Var(
     "redo",
     BOOL,

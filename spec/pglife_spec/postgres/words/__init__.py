@@ -79,6 +79,17 @@ class Kind(enum.Enum):
     BACKEND = "client backend"
     DEAD_END_BACKEND = "dead-end client backend"
     IO_WORKER = "io worker"
+    ARCHIVER = "archiver"
+    WAL_SENDER = "walsender"
+    WAL_SUMMARIZER = "WAL summarizer"
+
+
+class ArchiveMode(enum.Enum):
+    """GUC archive_mode (AR-01)."""
+
+    OFF = "off"
+    ON = "on"
+    ALWAYS = "always"
 
 
 class PidFile(enum.Enum):

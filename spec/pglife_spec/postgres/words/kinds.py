@@ -9,7 +9,12 @@ from dataclasses import dataclass
 
 from pglife_spec.lang.expr import TRUE, Expr
 from pglife_spec.postgres.words import PM, Kind, Life, Signal
-from pglife_spec.postgres.words.parameters import AUTOVACUUM, LOGGING_COLLECTOR, LOGICAL_LAUNCHER
+from pglife_spec.postgres.words.parameters import (
+    AUTOVACUUM,
+    LOGGING_COLLECTOR,
+    LOGICAL_LAUNCHER,
+    SUMMARIZE_WAL,
+)
 
 
 class Awaited(enum.Enum):
@@ -38,6 +43,9 @@ class Row:
         launched: the states in which the main loop launches a missing one.
         wanted: the setting that it depends on.
         many: whether there may be more than one.
+        listed: whether it is on the list of backends that releases up to 17 keep (SM-09).
+        writes_no_wal: whether it lives on after the shutdown checkpoint, which it sends or archives
+            (SM-07).
     """
 
     kind: Kind
@@ -48,6 +56,8 @@ class Row:
     launched: tuple[PM, ...] = ()
     wanted: Expr = TRUE
     many: bool = False
+    listed: bool = False
+    writes_no_wal: bool = False
 
 
 _ROWS = (
@@ -77,6 +87,7 @@ _ROWS = (
         Life.EXITED_1,
         launched=(PM.PM_RUN,),
         wanted=LOGICAL_LAUNCHER,
+        listed=True,
     ),
     Row(
         Kind.LOGGER,
@@ -85,9 +96,34 @@ _ROWS = (
         launched=tuple(state for state in PM if state is not PM.PM_INIT),
         wanted=LOGGING_COLLECTOR,
     ),
-    Row(Kind.BACKEND, "backend", Awaited.WAIT_BACKENDS, Signal.SIGTERM, many=True),
-    Row(Kind.DEAD_END_BACKEND, "dead_end", Awaited.DEAD_END, Signal.SIGTERM, many=True),
+    Row(Kind.BACKEND, "backend", Awaited.WAIT_BACKENDS, Signal.SIGTERM, many=True, listed=True),
+    Row(
+        Kind.DEAD_END_BACKEND,
+        "dead_end",
+        Awaited.DEAD_END,
+        Signal.SIGTERM,
+        many=True,
+        listed=True,
+    ),
     Row(Kind.IO_WORKER, "io_worker", Awaited.LATER, Signal.SIGUSR2, many=True),
+    Row(Kind.ARCHIVER, "archiver", Awaited.LATER, Signal.SIGUSR2, writes_no_wal=True),
+    Row(
+        Kind.WAL_SENDER,
+        "walsender",
+        Awaited.LATER,
+        Signal.SIGUSR2,
+        many=True,
+        listed=True,
+        writes_no_wal=True,
+    ),
+    Row(
+        Kind.WAL_SUMMARIZER,
+        "walsummarizer",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        launched=(PM.PM_HOT_STANDBY, PM.PM_RUN),
+        wanted=SUMMARIZE_WAL,
+    ),
 )
 
 KINDS = {row.kind: row for row in _ROWS}
@@ -102,6 +138,10 @@ ALL_BUT_LOGGER = tuple(kind for kind in Kind if kind is not Kind.LOGGER)
 TARGETS = tuple(row.kind for row in _ROWS if row.awaited is Awaited.WAIT_BACKENDS)
 #: What PM_WAIT_BACKENDS waits for as well in a crash or an immediate shutdown.
 LATER_TARGETS = tuple(row.kind for row in _ROWS if row.awaited is Awaited.LATER)
+#: What is on the list of backends up to 17.
+LISTED = tuple(row.kind for row in _ROWS if row.listed)
+#: What lives on after the shutdown checkpoint, until it has archived or sent all WAL (SM-07).
+AFTER_WAL = tuple(row.kind for row in _ROWS if row.writes_no_wal)
 #: Single processes that end at SIGTERM and are launched again.
 BACKGROUND = tuple(
     row.kind for row in _ROWS if not row.many and row.launched and row.ends_at is Signal.SIGTERM

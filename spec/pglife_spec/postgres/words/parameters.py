@@ -1,6 +1,7 @@
 """The settings of one run: GUCs, limits, and what the environment may do."""
 
-from pglife_spec.lang.expr import BOOL, INT, Param, in_
+from pglife_spec.lang.expr import BOOL, INT, EnumSort, Param, in_
+from pglife_spec.postgres.words import ArchiveMode
 from pglife_spec.postgres.words.releases import VERIFIED, VERSION, Feature, has
 
 RESTART_AFTER_CRASH = Param("restart_after_crash", BOOL, "GUC restart_after_crash")
@@ -9,6 +10,9 @@ AUTOVACUUM = Param("autovacuum", BOOL, "GUCs autovacuum and track_counts")
 LOGICAL_LAUNCHER = Param("logical_launcher", BOOL, "max_logical_replication_workers > 0")
 HOT_STANDBY = Param("hot_standby", BOOL, "GUC hot_standby")
 IO_WORKERS = Param("io_workers", INT, "GUC io_workers; 0 stands for io_method other than worker")
+ARCHIVE_MODE = Param("archive_mode", EnumSort(ArchiveMode), "GUC archive_mode")
+WAL_SENDERS = Param("wal_senders", BOOL, "whether clients may ask for replication (CN-32)")
+SUMMARIZE_WAL = Param("summarize_wal", BOOL, "GUC summarize_wal")
 CHILD_SLOTS = Param("child_slots", INT, "slots for client backends (SV-40)")
 FORK_FAULTS = Param("fork_faults", BOOL, "whether the environment may make fork() fail")
 RELOADS = Param("reloads", BOOL, "whether the operator may send SIGHUP to the postmaster")
@@ -21,4 +25,5 @@ ASSUMPTIONS = (
     IO_WORKERS >= 0,
     has(Feature.IO_WORKERS) | (IO_WORKERS == 0),
     CHILD_SLOTS >= 1,
+    has(Feature.WAL_SUMMARIZER) | ~SUMMARIZE_WAL,
 )

@@ -49,6 +49,7 @@ class Feature(enum.Enum):
         "each signal's handler does the work, in the order of the signals' numbers; without it, "
         "handlers set flags and the strongest shutdown request counts (SV-22, SG-08)"
     )
+    WAL_SUMMARIZER = "the WAL summarizer exists (WS-01)"
     PM_STATE_IS_LOGGED = "each change of pmState is logged at DEBUG1 (PM-01)"
 
 
@@ -93,7 +94,7 @@ RELEASES = (
     ),
     Release(
         17,
-        frozenset({Feature.REAPER_FORKS_CHILDREN, Feature.WAIT_EVENT_SET}),
+        frozenset({Feature.REAPER_FORKS_CHILDREN, Feature.WAIT_EVENT_SET, Feature.WAL_SUMMARIZER}),
         verified=False,
         evidence="the source of 17.11 was read, but no server of it was run",
     ),
