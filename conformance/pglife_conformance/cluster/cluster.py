@@ -28,6 +28,7 @@ from pglife_conformance.events import (
     Start,
     WriteFile,
 )
+from pglife_conformance.expect.children import POOL_GROWS_SINCE
 from pglife_conformance.expect.lines import READY_LINE as READY_LINE
 from pglife_conformance.expect.since import Since, expect_complete
 from pglife_conformance.observation.control_file import (
@@ -106,7 +107,8 @@ class Cluster(Clients):
     def configure(self, **settings: object) -> None:
         """Append settings to postgresql.conf; a running server reads them at reload().
 
-        Booleans are written as on and off. With listen_addresses a free port is chosen.
+        Booleans are written as on and off. With listen_addresses a free port is chosen. A pool of
+        io workers that can grow gets io_workers as its least and its greatest number.
         """
         words = {name: _word(value) for name, value in settings.items()}
         if words.get("logging_collector") == "on":
@@ -117,6 +119,9 @@ class Cluster(Clients):
         if words.get("listen_addresses"):
             words.setdefault("port", str(free_port()))
         self.settings |= words
+        if "io_workers" in words and self.target.version.major >= POOL_GROWS_SINCE:
+            number = words.pop("io_workers")
+            words |= {"io_min_workers": number, "io_max_workers": number}
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write(setting_lines(words))
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 
-_DEFAULT_IO_WORKERS = "3"
+POOL_GROWS_SINCE = 19
+"""The first release whose pool of io workers grows and shrinks between two settings."""
 
 
 def _on(settings: dict[str, str], name: str, default: str) -> bool:
@@ -32,7 +33,8 @@ def children_when_running(major: int, settings: dict[str, str]) -> Counter[Kind]
     if major >= 17 and _on(settings, "summarize_wal", "off"):
         wanted[Kind.WALSUMMARIZER] = 1
     if major >= 18 and settings.get("io_method", "worker") == "worker":
-        wanted[Kind.IO_WORKER] = int(settings.get("io_workers", _DEFAULT_IO_WORKERS))
+        default = "2" if major >= POOL_GROWS_SINCE else "3"
+        wanted[Kind.IO_WORKER] = int(settings.get("io_workers", default))
     return wanted
 
 

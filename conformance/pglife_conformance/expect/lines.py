@@ -61,5 +61,5 @@ def exited_line(server: HasMajor, child: Child, code: int, *, dead_end: bool = F
 
 
 def quoted(setting: str, server: HasMajor) -> str:
-    """A setting as log lines name it: in quotes since 16."""
-    return f'"{setting}"' if server.major >= 16 else setting
+    """A setting as log lines name it: in quotes since 17."""
+    return f'"{setting}"' if server.major >= 17 else setting

@@ -243,7 +243,7 @@ def test_log_connections_until_17(cluster: Cluster) -> None:
     """Until 17 log_connections is on or off."""
     then = cluster.since()
     with cluster.session(parameters={"application_name": "someone"}) as session:
-        first = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 16 else [])]
+        first = [RECEIPT, *([AUTHENTICATED] if cluster.target.version.major >= 17 else [])]
         assert lines_of(cluster, session, then) == [*first, AUTHORIZED]
 
 

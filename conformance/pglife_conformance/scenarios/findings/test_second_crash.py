@@ -73,12 +73,15 @@ def unnoticed_15(kind: Kind) -> Symptom:
     )
 
 
-RECOVERY_WITHOUT_STARTUP_PROCESS = Symptom(
-    summary="the postmaster stays in recovery without a startup process",
-    state=PM.PM_RECOVERY,
-    left=HELPERS_18,
-    said=(),
-    status=PidFileStatus.READY,
+RECOVERY_WITHOUT_STARTUP_PROCESS_16, RECOVERY_WITHOUT_STARTUP_PROCESS_18 = (
+    Symptom(
+        summary="the postmaster stays in recovery without a startup process",
+        state=PM.PM_RECOVERY,
+        left=helpers,
+        said=(),
+        status=PidFileStatus.READY,
+    )
+    for helpers in (HELPERS_15, HELPERS_18)
 )
 CHECKPOINTER_OUT_OF_SERVICE = Symptom(
     summary="the postmaster ignores that the checkpointer has shut WAL down",
@@ -166,7 +169,10 @@ def expect_crash_is_handled(cluster: Cluster, then: Since) -> None:
     *("INV-13", "INV-14", "INV-16", "INV-94", "MM-08"),
     source=PMSIGNAL,
     needs=CRASH,
-    defects=[Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS, since=18)],
+    defects=[
+        Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS_16, since=16, until=17),
+        Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS_18, since=18),
+    ],
     spec=actions.process_pmsignal,
 )
 def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) -> None:

@@ -95,9 +95,9 @@ class ReinitializationBarrier:
     *("INV-91", "SH-06", "MM-08"),
     source="postmaster.c: pmdie(), reaper()",
     needs=CRASH,
-    until=17,
+    until=15,
     why="since 16 a request is looked at between two iterations of the loop (and then meets F01)",
-    defects=[Defect(Finding.W3, WAITS_FOR_THE_STARTUP_PROCESS, until=17)],
+    defects=[Defect(Finding.W3, WAITS_FOR_THE_STARTUP_PROCESS, until=15)],
 )
 @pytest.mark.unmonitored("a delay, and the model has no timer of a minute")
 def test_fast_shutdown_right_after_the_reinitialization(cluster: Cluster) -> None:

@@ -33,6 +33,8 @@ WINDOW_S = 0.5
 MOST_WAKE_UPS = 12
 MOST_TICKS = 10
 """In this window a process that does not hibernate wakes 50 times. One that spins uses it all."""
+SINCE = {Kind.WALSUMMARIZER: Need.WALSUMMARIZER, Kind.IO_WORKER: Need.IO_WORKERS}
+"""Kinds that older releases do not have."""
 WAIT_EVENTS = {
     Kind.ARCHIVER: "archivermain",
     Kind.AUTOVACUUM_LAUNCHER: "autovacuummain",
@@ -98,10 +100,8 @@ def test_wait_event_of_each_process_in_an_idle_server(stopped_cluster: Cluster) 
     """pg_stat_activity shows for each background process the wait event of its main loop."""
     cluster = stopped_cluster
     start_with_all_processes(cluster, bgwriter_delay="10ms")
-    if Need.WALSUMMARIZER in cluster.target.capabilities:
-        wanted_kinds = set(WAIT_EVENTS)
-    else:
-        wanted_kinds = set(WAIT_EVENTS) - {Kind.WALSUMMARIZER, Kind.IO_WORKER}
+    able = cluster.target.capabilities
+    wanted_kinds = {kind for kind in WAIT_EVENTS if SINCE.get(kind, Need.OS_SIGNALS) in able}
     wanted = {kind.value: WAIT_EVENTS[kind] for kind in wanted_kinds}
     with cluster.session() as session:
         session.query("create table something as select generate_series(1, 1000)")

@@ -357,7 +357,7 @@ def test_reload_keeps_the_old_rules_if_the_new_ones_are_bad(cluster: Cluster) ->
     path = cluster.write_file("pg_hba.conf", "this is no rule\n")
     cluster.reload()
     reloaded = "received SIGHUP, reloading configuration files"
-    shown = path if cluster.target.version.major >= 18 else path.name
+    shown = path if cluster.target.version.major >= 16 else path.name
     refused = f"{shown} was not reloaded"
     before.expect_log("pg_hba.conf was not reloaded$")
     with cluster.session() as session:

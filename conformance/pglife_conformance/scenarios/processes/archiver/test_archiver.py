@@ -398,7 +398,8 @@ def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
     child = idle_archiver(cluster)
     before = cluster.since()
     cluster.reload(archive_library="another")
-    line = before.expect_line('both "archive_command" and "archive_library" set')
+    both = " and ".join(quoted(name, cluster) for name in ("archive_command", "archive_library"))
+    line = before.expect_line(f"both {both} set")
     assert (line.pid, line.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     assert _others(before, child) <= {kid.key for kid in cluster.children()}
