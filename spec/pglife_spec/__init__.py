@@ -35,6 +35,8 @@ from pglife_spec.postgres import outside, schedule
 from pglife_spec.postgres.build import build as machine
 from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.postgres.declared import among, case_of
+from pglife_spec.postgres.held import held_state
+from pglife_spec.postgres.outside import View, view_of
 from pglife_spec.postgres.schedule import Iteration, Schedule
 from pglife_spec.postgres.view import View, view_of
 from pglife_spec.postgres.words import PM, ArchiveMode, Control, Exit, Kind, Life, PidFile, Shutdown
@@ -131,6 +133,7 @@ __all__ = [
     "check_property",
     "covered",
     "explore",
+    "held_state",
     "life_graph",
     "life_views",
     "machine",

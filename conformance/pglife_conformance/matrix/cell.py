@@ -1,6 +1,6 @@
 """One cell of the matrix: enter, stop all children, act, compare, continue them, compare again.
 
-Begin with play(). What must be seen is computed by rules.py and finale.py.
+Begin with play(). What must be seen the model says (by_model.py), or the rules (rules.py).
 """
 
 import re
@@ -13,28 +13,21 @@ from pglife_conformance.base.deadlines import SIGKILL_TIMEOUT
 from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
-from pglife_conformance.base.refusals import (
-    CANNOT_CONNECT_NOW,
-    IN_RECOVERY_MODE,
-    SHUTTING_DOWN,
-    STARTING_UP,
-)
+from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.excerpt import Excerpt, Line, in_version, same_lines
 from pglife_conformance.hold.frozen import Frozen
+from pglife_conformance.matrix import by_model, rules
 from pglife_conformance.matrix.events import Event
-from pglife_conformance.matrix.finale import Finale, finale_of
+from pglife_conformance.matrix.expected import OPEN, Expected, Finale
 from pglife_conformance.matrix.frozen_cell import FrozenCell, SignalsByKind
-from pglife_conformance.matrix.rules import OPEN, ExpectedPostmaster, ShutdownLevel
-from pglife_conformance.matrix.states import RECOVERY, STARTUP_CRASH, State
+from pglife_conformance.matrix.states import State
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.pid_file import PidFileStatus
-from pglife_spec import PM
+from pglife_conformance.targets.base import Target
+from pglife_spec import PM, REPAIR_NAMES
 
-NOT_ACCEPTING = "the database system is not accepting connections"
-_REPAIR = "startup_shutdown_after_crash_quits"
 _SIGKILL_ROUND = "issuing SIGKILL to recalcitrant children"
 _LAUNCHER_RESTART_S = 5.0
 """BG-12: its restart interval."""
@@ -69,28 +62,37 @@ def play(cluster: Cluster, state: State, event: Event) -> None:
         raise
 
 
+def expectation(target: Target, state: State, event: Event) -> Expected:
+    """What must be seen in a cell."""
+    major = target.version.major
+    if not state.in_model:
+        return rules.expectation(state, event, major)
+    repairs = [name for name in REPAIR_NAMES if target.has_repair(name)]
+    return by_model.expectation(state, event, major, repairs)
+
+
 def _play(cluster: Cluster, state: State, event: Event) -> None:
-    expected = state.expected(cluster.target.version.major)
-    expected.quits_in_crash_startup = cluster.target.has_repair(_REPAIR)
+    major = cluster.target.version.major
+    before = state.children_on_entry(major)
+    expected = expectation(cluster.target, state, event)
     with state.enter(cluster) as held:
         cluster.wait_for(
-            f"exactly these children in {state}: {_children(expected)}",
-            lambda: held.children() == +expected.children,
+            f"exactly these children in {state}: {_count(before)}",
+            lambda: held.children() == +before,
             describe=lambda: _count(held.children()),
         )
         with Frozen(cluster) as frozen:
             cell = FrozenCell(held, frozen)
-            _expect_signals_before(cell, state, expected.major)
+            _expect_signals_before(cell, state, major)
             then = cluster.since()
-            event.apply_to(expected)
             cell.acted_at = time.monotonic()
             event.perform(cell)
             if expected.pm is not PM.PM_NO_CHILDREN:
-                _expect_held(cell, state, expected, then)
+                _expect_held(cell, expected, then)
             cluster.release_everything()
     _expect_finale(cell, state, expected, then)
     if not cluster.is_running() and Need.CONTROL_FILE in cluster.target.capabilities:
-        _expect_control_state(cluster, control_by_rules(state, event, expected))
+        _expect_control_state(cluster, expected.control)
 
 
 # While all children are stopped.
@@ -98,7 +100,8 @@ def _play(cluster: Cluster, state: State, event: Event) -> None:
 
 def _expect_signals_before(cell: FrozenCell, state: State, major: int) -> None:
     """The children that hold the state have the expected signals pending."""
-    wanted = state.signals_before(major)
+    sent = state.pending_before(major)
+    wanted = {kind: frozenset({int(number)}) for kind, number in sent.items()}
     cell.cluster.wait_for(
         f"in {state} signals pending: {_words(wanted)}",
         lambda: cell.signals_before() == wanted,
@@ -106,12 +109,10 @@ def _expect_signals_before(cell: FrozenCell, state: State, major: int) -> None:
     )
 
 
-def _expect_held(
-    cell: FrozenCell, state: State, expected: ExpectedPostmaster, then: Excerpt
-) -> None:
+def _expect_held(cell: FrozenCell, expected: Expected, then: Excerpt) -> None:
     cluster = cell.cluster
-    lines = in_version(expected.lines, expected.major)
-    signals = _signals_by_rules(expected, cell.signals_before())
+    lines = in_version(expected.lines, cluster.major)
+    signals = _signals(expected, cell.signals_before())
     probe = IdleProbe(cluster.pid)
 
     def as_expected() -> bool:
@@ -123,23 +124,24 @@ def _expect_held(
         )
 
     cluster.wait_for(
-        f"lines {lines}; signals {_words(signals)}; children {_children(expected)}",
+        f"lines {lines}; signals {_words(signals)}; children {_count(+expected.children)}",
         as_expected,
         describe=lambda: (
             f"lines {then.exact_lines(cell.names)}; signals {_words(cell.signals_since())}; "
             f"children {_count(cell.held.children())}"
         ),
     )
-    _expect_pid_file(cluster, state, expected)
+    if (found := cluster.pid_file_status()) is not expected.pid_file:
+        raise cluster.watcher.failure(f"the pid file says {expected.pid_file}", f"{found}")
     _expect_refusal(cluster, expected)
 
 
-def _children_are_right(cell: FrozenCell, expected: ExpectedPostmaster) -> bool:
+def _children_are_right(cell: FrozenCell, expected: Expected) -> bool:
     children = cell.held.children()
     return children in (+expected.children, expected.children + _may_be_restarted(cell, expected))
 
 
-def _may_be_restarted(cell: FrozenCell, expected: ExpectedPostmaster) -> Counter[Kind]:
+def _may_be_restarted(cell: FrozenCell, expected: Expected) -> Counter[Kind]:
     """BG-12: a launcher that exited is restarted, but no sooner than after five seconds."""
     launcher = Kind.LOGICAL_REPLICATION_LAUNCHER
     has_exited = (
@@ -149,7 +151,7 @@ def _may_be_restarted(cell: FrozenCell, expected: ExpectedPostmaster) -> Counter
     return Counter([launcher] if has_exited and is_time else [])
 
 
-def _lines_of(cell: FrozenCell, expected: ExpectedPostmaster, then: Excerpt) -> list[str]:
+def _lines_of(cell: FrozenCell, expected: Expected, then: Excerpt) -> list[str]:
     """The postmaster's lines, without the exit of a launcher that may have been restarted."""
     found = then.exact_lines(cell.names)
     if _may_be_restarted(cell, expected):
@@ -157,7 +159,7 @@ def _lines_of(cell: FrozenCell, expected: ExpectedPostmaster, then: Excerpt) -> 
     return found
 
 
-def _signals_by_rules(expected: ExpectedPostmaster, already: SignalsByKind) -> SignalsByKind:
+def _signals(expected: Expected, already: SignalsByKind) -> SignalsByKind:
     found = {
         kind: frozenset(int(number) for number in numbers - kind.ignores)
         - already.get(kind, frozenset())
@@ -167,45 +169,13 @@ def _signals_by_rules(expected: ExpectedPostmaster, already: SignalsByKind) -> S
     return {kind: numbers for kind, numbers in found.items() if numbers}
 
 
-def _expect_pid_file(cluster: Cluster, state: State, expected: ExpectedPostmaster) -> None:
-    """SH-02, SH-40, SH-41."""
-    if expected.shutdown > ShutdownLevel.NONE:
-        wanted = PidFileStatus.STOPPING
-    elif (expected.pm is PM.PM_STARTUP and not expected.fatal) or _began_in_startup(state):
-        wanted = PidFileStatus.STARTING
-    elif state is RECOVERY:
-        wanted = PidFileStatus.STANDBY
-    else:
-        wanted = PidFileStatus.READY
-    found = cluster.pid_file_status()
-    if found is not wanted:
-        raise cluster.watcher.failure(f"the pid file says {wanted}", f"{found}")
-
-
-def _began_in_startup(state: State) -> bool:
-    return state.pm is PM.PM_STARTUP and not state.fatal
-
-
-def refusal_by_rules(expected: ExpectedPostmaster) -> str | None:
-    """CN-01 to CN-05; None where a client is admitted."""
-    if expected.pm in OPEN:
-        return SHUTTING_DOWN if expected.refuses_clients else None
-    if expected.shutdown > ShutdownLevel.NONE:
-        return SHUTTING_DOWN
-    if expected.pm is PM.PM_STARTUP and not expected.fatal:
-        return STARTING_UP
-    if expected.pm is PM.PM_RECOVERY and not expected.fatal:
-        return NOT_ACCEPTING
-    return IN_RECOVERY_MODE
-
-
-def _expect_refusal(cluster: Cluster, expected: ExpectedPostmaster) -> None:
+def _expect_refusal(cluster: Cluster, expected: Expected) -> None:
     """A new client receives the expected refusal.
 
     A client that is admitted is not tried: its backend needs children that are not stopped.
     """
-    wanted = refusal_by_rules(expected)
-    if expected.pm is PM.PM_WAIT_DEAD_END:
+    wanted = expected.refusal
+    if not expected.accepts:
         expect_no_answer(cluster)
         return
     if wanted is None:
@@ -236,18 +206,15 @@ def expect_no_answer(cluster: Cluster) -> None:
 # After all children are continued.
 
 
-def _expect_finale(
-    cell: FrozenCell, state: State, expected: ExpectedPostmaster, then: Excerpt
-) -> None:
+def _expect_finale(cell: FrozenCell, state: State, expected: Expected, then: Excerpt) -> None:
     cluster = cell.cluster
-    is_asked = state is STARTUP_CRASH and expected.is_orderly_shutdown
-    if is_asked and not expected.quits_in_crash_startup:
-        # Real releases have a defect here, F01, with a scenario of its own.
+    finale = expected.finale
+    if finale is None:
+        # A finding, which has a scenario of its own: the server need not end.
         return
-    finale = finale_of(expected, is_standby=state.is_standby)
-    lines: Sequence[Line] = in_version([*expected.lines, *finale.lines], expected.major)
+    lines: Sequence[Line] = in_version([*expected.lines, *finale.lines], cluster.major)
     if finale.exit_code is None:
-        _expect_life(cell, state, expected, finale, then, lines)
+        _expect_life(cell, state, finale, then, lines)
         return
     cluster.expect_exit(code=finale.exit_code, within=deadlines.SHUTDOWN_LIMIT)
     found = _lines_of(cell, expected, then)
@@ -260,7 +227,6 @@ def _expect_finale(
 def _expect_life(
     cell: FrozenCell,
     state: State,
-    expected: ExpectedPostmaster,
     finale: Finale,
     then: Excerpt,
     lines: Sequence[Line],
@@ -288,15 +254,6 @@ def _expect_life(
             raise cluster.watcher.failure("a new session works", "it does not")
 
 
-def control_by_rules(state: State, event: Event, expected: ExpectedPostmaster) -> ControlState:
-    """SH-07, SH-13, SH-14; SG-11 for a checkpointer of 17 and before."""
-    if not expected.fatal and expected.shutdown < ShutdownLevel.IMMEDIATE:
-        return ControlState.SHUT_DOWN_IN_RECOVERY if state.is_standby else ControlState.SHUT_DOWN
-    if event.writes_shutdown_checkpoint(expected.major):
-        return ControlState.SHUT_DOWN
-    return state.control
-
-
 def _expect_control_state(cluster: Cluster, wanted: ControlState) -> None:
     found = cluster.controldata_state()
     if found is not wanted:
@@ -304,10 +261,6 @@ def _expect_control_state(cluster: Cluster, wanted: ControlState) -> None:
 
 
 # Texts.
-
-
-def _children(expected: ExpectedPostmaster) -> str:
-    return _count(+expected.children)
 
 
 def _count(children: dict[Kind, int]) -> str:

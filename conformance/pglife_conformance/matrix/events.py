@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pglife_conformance.matrix import states
 from pglife_conformance.matrix.frozen_cell import FrozenCell
-from pglife_conformance.matrix.rules import ExpectedPostmaster, ShutdownLevel
+from pglife_conformance.matrix.states import ShutdownLevel
 from pglife_conformance.observation.kinds import Kind
 from pglife_spec import PM
 
@@ -28,17 +28,9 @@ class Event(abc.ABC):
         """The first release in which it can perform."""
         return 0
 
-    def writes_shutdown_checkpoint(self, major: int) -> bool:
-        """Whether a checkpointer that is killed by it has written one before."""
-        return False
-
     @abc.abstractmethod
     def perform(self, cell: FrozenCell) -> None:
         """Carry it out on the server."""
-
-    @abc.abstractmethod
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        """Change the expected postmaster by the rules."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +46,6 @@ class Request(Event):
     def perform(self, cell: FrozenCell) -> None:
         cell.cluster.request_shutdown(self.shutdown.mode)
 
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        expected.request(self.shutdown)
-
 
 @dataclass(frozen=True)
 class Reload(Event):
@@ -69,9 +58,6 @@ class Reload(Event):
 
     def perform(self, cell: FrozenCell) -> None:
         cell.cluster.reload()
-
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        expected.reload()
 
 
 @dataclass(frozen=True)
@@ -93,9 +79,6 @@ class Harmless(Event):
             cell.cluster.signal_postmaster(number)
             cell.wait_until_idle()
 
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        return
-
 
 @dataclass(frozen=True)
 class Kill(Event):
@@ -116,9 +99,6 @@ class Kill(Event):
         cell.cluster.signal_child(child, signal.SIGKILL)
         cell.wait_for_reap(child)
 
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        expected.killed(self.kind, signal.SIGKILL)
-
 
 @dataclass(frozen=True)
 class ExitsOn(Event):
@@ -136,18 +116,11 @@ class ExitsOn(Event):
     def since(self) -> int:
         return 18 if self.kind is Kind.IO_WORKER else 0
 
-    def writes_shutdown_checkpoint(self, major: int) -> bool:
-        # SG-11: USR2 is what orders it there; in 18 it orders the exit.
-        return self.kind is Kind.CHECKPOINTER and self.signal is USR2 and major < 18
-
     def perform(self, cell: FrozenCell) -> None:
         child = cell.child(self.kind)
         cell.cluster.signal_child(child, self.signal)
         cell.frozen.release_child(child)
         cell.wait_for_reap(child)
-
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        expected.exits(self.kind, self.code)
 
 
 @dataclass(frozen=True)
@@ -160,9 +133,6 @@ class UnaskedShutdownCheckpoint(Event):
     def since(self) -> int:
         return 18
 
-    def writes_shutdown_checkpoint(self, major: int) -> bool:
-        return True
-
     def __str__(self) -> str:
         return "checkpointer_on_SIGINT"
 
@@ -172,10 +142,17 @@ class UnaskedShutdownCheckpoint(Event):
         cell.frozen.release_child(child)
         cell.wait_for_reap(child)
 
-    def apply_to(self, expected: ExpectedPostmaster) -> None:
-        expected.wal_shut_down_unexpectedly()
-        expected.signals.pop(Kind.CHECKPOINTER)
-        expected.children[Kind.CHECKPOINTER] = 0
+
+def death_by(event: Event) -> tuple[Kind, str] | None:
+    """The child that exits by an event, and how the log says it; None if no child does."""
+    match event:
+        case Kill(kind):
+            return kind, "was terminated by signal 9: Killed"
+        case ExitsOn(kind, code=code):
+            return kind, f"exited with exit code {code}"
+        case UnaskedShutdownCheckpoint():
+            return Kind.CHECKPOINTER, "exited with exit code 2"
+    return None
 
 
 EXITS = (

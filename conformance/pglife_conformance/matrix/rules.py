@@ -1,252 +1,199 @@
-"""What an event changes in a state: the rules of a postmaster, each in a line or two.
+"""What the rules expect in the cells that the model does not have: a standby's, the archiver's.
 
-Begin with ExpectedPostmaster, then its events from top to bottom; finale.py says how it goes on.
+Begin with expectation(). The other cells are by_model.py's.
 
-Source: TR18-01 to TR18-35, TR15-04 to TR15-26, SM-01 to SM-13, RP-10 to RP-29, PR-01 to PR-14.
+Source: TR18-14 to TR18-35, TR15-04 to TR15-26, SM-02, SM-03, RP-10 to RP-29, PR-01 to PR-14.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum
-from signal import SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals, strsignal
+from dataclasses import dataclass
+from itertools import pairwise
+from signal import SIGHUP, SIGQUIT, SIGTERM, Signals
 
-from pglife_conformance.events import ShutdownMode
-from pglife_conformance.expect.excerpt import step
-from pglife_conformance.matrix.kinds import ALL, CLIENTS, RELOAD_TARGETS, TARGETS
+from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
+from pglife_conformance.expect.excerpt import Line
+from pglife_conformance.expect.lines import (
+    ABNORMAL,
+    REINITIALIZING,
+    SHUT_DOWN,
+    STARTUP_FAILED,
+    TERMINATING,
+)
+from pglife_conformance.matrix.events import Event, ExitsOn, Kill, Reload, Request, death_by
+from pglife_conformance.matrix.expected import OPEN, Expected, Finale, pm_step
+from pglife_conformance.matrix.states import IO_WORKERS, ShutdownLevel, State
+from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
+from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_spec import PM
 
-TERMINATING = "terminating any other active server processes"
-
-
-class ShutdownLevel(IntEnum):
-    """The strongest request so far (SV-01)."""
-
-    NONE = 0
-    SMART = 1
-    FAST = 2
-    IMMEDIATE = 3
-
-    @property
-    def mode(self) -> ShutdownMode:
-        """The request for it."""
-        return ShutdownMode[self.name]
-
-
-def pm_step(before: PM, after: PM) -> str:
-    """A step of pmState as an excerpt shows it."""
-    return step(before.name, after.name)
-
-
-OPEN = frozenset({PM.PM_RUN, PM.PM_HOT_STANDBY})
-STARTING = frozenset({PM.PM_STARTUP, PM.PM_RECOVERY})
-LATE = frozenset(
-    {
-        PM.PM_WAIT_XLOG_SHUTDOWN,
-        PM.PM_WAIT_XLOG_ARCHIVAL,
-        PM.PM_WAIT_IO_WORKERS,
-        PM.PM_WAIT_CHECKPOINTER,
-    }
+NOT_ACCEPTING = "the database system is not accepting connections"
+_CLIENTS = frozenset({Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED})
+_TARGETS = _CLIENTS | {Kind.BACKGROUND_WRITER, Kind.STARTUP}
+"""SM-02: sent SIGTERM in PM_STOP_BACKENDS and waited for in PM_WAIT_BACKENDS."""
+_ALL = _TARGETS | {Kind.CHECKPOINTER, Kind.ARCHIVER, Kind.IO_WORKER, Kind.DEAD_END}
+_NORMAL_END = (
+    PM.PM_STOP_BACKENDS,
+    PM.PM_WAIT_BACKENDS,
+    PM.PM_WAIT_XLOG_SHUTDOWN,
+    PM.PM_WAIT_XLOG_ARCHIVAL,
+    PM.PM_WAIT_IO_WORKERS,
+    PM.PM_WAIT_CHECKPOINTER,
+    PM.PM_WAIT_DEAD_END,
+    PM.PM_NO_CHILDREN,
 )
-BEFORE_IO_WORKERS_END = (
-    OPEN | STARTING | {PM.PM_WAIT_BACKENDS, PM.PM_WAIT_XLOG_SHUTDOWN, PM.PM_WAIT_XLOG_ARCHIVAL}
-)
+_SHORT_END = (PM.PM_WAIT_BACKENDS, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
+
+
+def expectation(state: State, event: Event, major: int) -> Expected:
+    """What must be seen when this event happens in this state."""
+    children = state.children_on_entry(major)
+    ruled = _Postmaster(major, state.pm, state.shutdown, children, Expected(state.pm, children))
+    match event:
+        case Request(shutdown):
+            ruled.request(shutdown)
+        case Reload():
+            ruled.reload()
+        case ExitsOn(kind, code=code) if code in kind.fine_exits:
+            ruled.exits(kind)
+        case ExitsOn() | Kill() if (death := death_by(event)) is not None:
+            ruled.crashes(*death)
+    return ruled.expected(state)
 
 
 @dataclass
-class ExpectedPostmaster:
-    """A postmaster's variables and children, and what an event must make it do.
-
-    Args:
-        major: the major version.
-        pm: pmState; 18's names stand for those of 15.
-        shutdown: the strongest request so far.
-        fatal: FatalError.
-        children: how many children of each kind exist.
-        io_workers: the setting of this name; 0 before 18.
-        refuses_clients: a smart shutdown waits for sessions.
-        startup_crashed: the startup process was killed.
-        quits_in_crash_startup: the target has the repair startup_shutdown_after_crash_quits.
-        lines: the lines that it writes.
-        signals: the signals that each kind is sent.
-        forked: how many children of each kind it forks.
-    """
+class _Postmaster:
+    """A postmaster's variables and children, and what an event must make it do."""
 
     major: int
     pm: PM
     shutdown: ShutdownLevel
-    fatal: bool
     children: Counter[Kind]
-    io_workers: int = 0
-    refuses_clients: bool = False
+    seen: Expected
+    fatal: bool = False
     startup_crashed: bool = False
-    quits_in_crash_startup: bool = False
-    lines: list[str] = field(default_factory=list)
-    signals: dict[Kind, set[Signals]] = field(default_factory=dict)
-    forked: Counter[Kind] = field(default_factory=Counter)
 
     # Effects.
 
-    def _log(self, line: str) -> None:
-        self.lines.append(line)
-
     def _advance_to(self, pm: PM) -> None:
-        self._log(pm_step(self.pm, pm))
+        self.seen.lines.append(pm_step(self.pm, pm))
         self.pm = pm
 
     def _signal(self, number: Signals, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
             if self.children[kind]:
-                self.signals.setdefault(kind, set()).add(number)
-
-    def _any(self, kinds: Iterable[Kind]) -> bool:
-        return any(self.children[kind] for kind in kinds)
+                self.seen.signals.setdefault(kind, set()).add(number)
 
     @property
     def _is_dying(self) -> bool:
         return self.fatal or self.shutdown is ShutdownLevel.IMMEDIATE
 
-    @property
-    def is_orderly_shutdown(self) -> bool:
-        """Whether a smart or a fast shutdown was requested."""
-        return ShutdownLevel.NONE < self.shutdown < ShutdownLevel.IMMEDIATE
-
     # Events.
 
     def request(self, shutdown: ShutdownLevel) -> None:
         """SH-01 to SH-09; TR18-14 to TR18-18."""
-        if shutdown <= self.shutdown:
-            return
         self.shutdown = shutdown
-        self._log(f"received {shutdown.mode} shutdown request")
+        self.seen.lines.append(f"received {shutdown.mode} shutdown request")
         if shutdown is ShutdownLevel.IMMEDIATE:
             # SM-23: the dead-end children only since 18.
-            spared = set() if self.major >= 18 else {Kind.DEAD_END}
-            self._signal(SIGQUIT, ALL - spared)
+            self._signal(SIGQUIT, _ALL - (set() if self.major >= 18 else {Kind.DEAD_END}))
             self._advance_to(PM.PM_WAIT_BACKENDS)
-        elif self.pm in STARTING and self.fatal and self.quits_in_crash_startup:
-            self._signal(SIGQUIT, ALL)
-            self._advance_to(PM.PM_WAIT_BACKENDS)
-        elif self.pm in STARTING:
-            self._advance_to(PM.PM_STOP_BACKENDS)
-        elif self.pm in OPEN and shutdown is ShutdownLevel.SMART:
-            self.refuses_clients = True
-        elif self.pm in OPEN:
-            self._log("aborting any active transactions")
-            self._advance_to(PM.PM_STOP_BACKENDS)
-        self._advance()
+            if self.major < 18 and not any(map(self.children.get, _TARGETS)):
+                self._advance_to(PM.PM_WAIT_DEAD_END)
+            return
+        if self.pm is PM.PM_HOT_STANDBY and shutdown is ShutdownLevel.SMART:
+            return
+        if self.pm is PM.PM_HOT_STANDBY:
+            self.seen.lines.append("aborting any active transactions")
+        self._advance_to(PM.PM_STOP_BACKENDS)
+        self._signal(SIGTERM, _TARGETS)
+        self._advance_to(PM.PM_WAIT_BACKENDS)
 
     def reload(self) -> None:
         """SG-02, MM-22."""
-        if self.shutdown > ShutdownLevel.SMART:
-            return
-        self._log("received SIGHUP, reloading configuration files")
-        self._signal(SIGHUP, RELOAD_TARGETS)
+        if self.shutdown <= ShutdownLevel.SMART:
+            self.seen.lines.append("received SIGHUP, reloading configuration files")
+            self._signal(SIGHUP, _ALL - {Kind.DEAD_END})
 
-    def exits(self, kind: Kind, code: int) -> None:
-        """A child exits (RP-10 to RP-29)."""
+    def exits(self, kind: Kind) -> None:
+        """A child exits, and that is no crash (RP-10 to RP-29)."""
         self.children[kind] -= 1
-        if kind is Kind.CHECKPOINTER and code == 0 and self.pm is PM.PM_WAIT_CHECKPOINTER:
-            self._advance_to(PM.PM_WAIT_DEAD_END)
-            self._signal(SIGTERM, ALL)
-        elif kind is Kind.LOGICAL_REPLICATION_LAUNCHER and code == 1:
-            self._log(f"{self._name(kind)} exited with exit code {code}")
-        elif code not in kind.fine_exits:
-            self._crash(kind, f"exited with exit code {code}")
-        self._advance()
         self._launch()
 
-    def killed(self, kind: Kind, number: Signals) -> None:
-        """A child is killed by a signal."""
+    def crashes(self, kind: Kind, how: str) -> None:
+        """CR-02, TR18-09 to TR18-13."""
         self.children[kind] -= 1
-        if kind is Kind.STARTUP:
-            self.startup_crashed = True
-        self._crash(kind, f"was terminated by signal {int(number)}: {strsignal(number)}")
-        self._advance()
-        self._launch()
-
-    def wal_shut_down_unexpectedly(self) -> None:
-        """TR18-25: the checkpointer reports a shutdown checkpoint without an order."""
-        self._log("WAL was shut down unexpectedly")
-        self._fatal_error()
-        self._advance()
-
-    # How the postmaster carries them out.
-
-    def _name(self, kind: Kind) -> str:
-        return f"{kind.name_in_log(self.major)} ({kind})"
-
-    def _crash(self, kind: Kind, how: str) -> None:
-        """CR-02, CR-03, TR18-09 to TR18-13."""
-        if self._is_dying:
-            return
-        self._log(f"{self._name(kind)} {how}")
-        self._log(TERMINATING)
-        self._fatal_error()
-
-    def _fatal_error(self) -> None:
-        self._signal(SIGQUIT, ALL)
+        self.startup_crashed = kind is Kind.STARTUP
+        self.seen.lines += [f"{kind.name_in_log(self.major)} ({kind}) {how}", TERMINATING]
+        self._signal(SIGQUIT, _ALL)
         self.fatal = True
-        if self.pm in LATE and self.major >= 18:
-            self._advance_to(PM.PM_WAIT_DEAD_END)
-        elif self.pm in OPEN | STARTING or self.pm is PM.PM_WAIT_XLOG_SHUTDOWN:
+        if self.pm is not PM.PM_WAIT_XLOG_ARCHIVAL:
             self._advance_to(PM.PM_WAIT_BACKENDS)
-
-    def _advance(self) -> None:
-        """SM-01 to SM-09."""
-        if self.pm in OPEN and self.refuses_clients and not self._any(CLIENTS):
-            self._advance_to(PM.PM_STOP_BACKENDS)
-        if self.pm is PM.PM_STOP_BACKENDS:
-            self._signal(SIGTERM, self._targets())
-            self._advance_to(PM.PM_WAIT_BACKENDS)
-        if self.pm is PM.PM_WAIT_BACKENDS and not self._any(self._targets()):
-            if self._is_dying:
-                self._advance_to(PM.PM_WAIT_DEAD_END)
-                if self.major >= 18:
-                    self._signal(SIGQUIT, [Kind.DEAD_END])
-            else:
-                self._signal(SIGINT if self.major >= 18 else SIGUSR2, [Kind.CHECKPOINTER])
-                self._advance_to(PM.PM_WAIT_XLOG_SHUTDOWN)
-        if self.major < 18:
-            self._advance_17()
-            return
-        if self.pm is PM.PM_WAIT_XLOG_ARCHIVAL and not self._any([Kind.ARCHIVER]):
-            self._advance_to(PM.PM_WAIT_IO_WORKERS)
-            self._signal(SIGUSR2, [Kind.IO_WORKER])
-        if self.pm is PM.PM_WAIT_IO_WORKERS and not self._any([Kind.IO_WORKER]):
-            self._advance_to(PM.PM_WAIT_CHECKPOINTER)
-            self._signal(SIGUSR2, [Kind.CHECKPOINTER])
-        if self.pm is PM.PM_WAIT_DEAD_END and not self._any(ALL):
-            self._advance_to(PM.PM_NO_CHILDREN)
-
-    def _advance_17(self) -> None:
-        if self.pm is PM.PM_WAIT_XLOG_ARCHIVAL and not self._any([Kind.ARCHIVER]):
+        elif self.major >= 18 or kind is Kind.ARCHIVER:
             self._advance_to(PM.PM_WAIT_DEAD_END)
-        if self.pm is PM.PM_WAIT_DEAD_END and not self._any(ALL - {Kind.CHECKPOINTER}):
-            self._advance_to(PM.PM_NO_CHILDREN)
-
-    def _targets(self) -> frozenset[Kind]:
-        """SM-02, SM-03: the kinds that it waits for, and since 18 signals too."""
-        if not self._is_dying:
-            return TARGETS
-        if self.major >= 18:
-            return TARGETS | {Kind.CHECKPOINTER, Kind.ARCHIVER, Kind.IO_WORKER}
-        return TARGETS | {Kind.CHECKPOINTER}
 
     def _launch(self) -> None:
         """SL-03: fork each missing child (the archiver's restart may take ten seconds)."""
-        if self.pm in OPEN | STARTING:
-            self._fill(Kind.CHECKPOINTER)
-            self._fill(Kind.BACKGROUND_WRITER)
-        if self.pm is PM.PM_RUN:
-            self._fill(Kind.WALWRITER)
-            self._fill(Kind.AUTOVACUUM_LAUNCHER)
-        if self.pm in BEFORE_IO_WORKERS_END and not self._is_dying:
-            self._fill(Kind.IO_WORKER, self.io_workers)
+        if self.pm in OPEN or self.pm is PM.PM_RECOVERY:
+            self._fill(Kind.BACKGROUND_WRITER, 1)
+        self._fill(Kind.IO_WORKER, IO_WORKERS if self.major >= 18 else 0)
 
-    def _fill(self, kind: Kind, number: int = 1) -> None:
-        missing = number - self.children[kind]
-        if missing > 0:
-            self.children[kind] += missing
-            self.forked[kind] += missing
+    def _fill(self, kind: Kind, number: int) -> None:
+        missing = max(number - self.children[kind], 0)
+        self.children[kind] += missing
+        self.seen.forked[kind] += missing
+
+    # What can be seen.
+
+    def expected(self, state: State) -> Expected:
+        """What the server shows afterwards, and how it goes on."""
+        seen = self.seen
+        seen.pm = self.pm
+        if self.shutdown > ShutdownLevel.NONE:
+            seen.pid_file = PidFileStatus.STOPPING
+        elif state.pm is PM.PM_RECOVERY:
+            seen.pid_file = PidFileStatus.STANDBY
+        seen.accepts = self.pm is not PM.PM_WAIT_DEAD_END
+        seen.refusal = self._refusal()
+        if self._is_dying:
+            seen.control = state.control
+        else:
+            seen.control = (
+                ControlState.SHUT_DOWN_IN_RECOVERY if state.is_standby else ControlState.SHUT_DOWN
+            )
+        seen.finale = self._finale(is_standby=state.is_standby)
+        return seen
+
+    def _refusal(self) -> str | None:
+        """CN-01 to CN-05; None where a client is admitted."""
+        if self.shutdown > ShutdownLevel.NONE:
+            return SHUTTING_DOWN
+        if self.fatal:
+            return IN_RECOVERY_MODE
+        return None if self.pm in OPEN else NOT_ACCEPTING
+
+    def _finale(self, *, is_standby: bool) -> Finale:
+        """TR18-19 to TR18-35, CR-20, CR-23, SH-10, SH-11, PR-20."""
+        if self._is_dying:
+            return self._short_end()
+        if self.shutdown is ShutdownLevel.NONE:
+            return Finale((), None)
+        at = _NORMAL_END.index(self.pm) + 1 if self.pm in _NORMAL_END else 0
+        lines: list[Line] = []
+        for before, after in pairwise((self.pm, *_NORMAL_END[at:])):
+            if before is PM.PM_WAIT_BACKENDS and self.children[Kind.STARTUP]:
+                lines.append(pm_step(before, before))
+            lines.append(pm_step(before, after))
+        return Finale((*lines, SHUT_DOWN), 0)
+
+    def _short_end(self) -> Finale:
+        """A crash or an immediate shutdown."""
+        at = _SHORT_END.index(self.pm) if self.pm in _SHORT_END else 0
+        lines = tuple(pm_step(a, b) for a, b in pairwise(_SHORT_END[at:]))
+        if self.shutdown > ShutdownLevel.NONE:
+            reason = (ABNORMAL,) if self.fatal else ()
+            return Finale((*lines, *reason, SHUT_DOWN), 1 if self.fatal else 0)
+        if self.startup_crashed:
+            return Finale((*lines, STARTUP_FAILED, SHUT_DOWN), 1)
+        return Finale((*lines, REINITIALIZING, pm_step(PM.PM_NO_CHILDREN, PM.PM_STARTUP)), None)

@@ -7,13 +7,14 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 from signal import SIGINT, SIGQUIT, SIGTERM, SIGUSR2, Signals
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.events import FAST, SMART
+from pglife_conformance.events import FAST, SMART, ShutdownMode
 from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import (
     Pin,
@@ -26,13 +27,26 @@ from pglife_conformance.hold.pin import (
     pin_wait_xlog_shutdown,
 )
 from pglife_conformance.hold.startup_barrier import pin_startup_after_crash, pin_startup_at_birth
-from pglife_conformance.matrix.rules import ExpectedPostmaster, ShutdownLevel
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_spec import PM
 
 IO_WORKERS = 2
+
+
+class ShutdownLevel(IntEnum):
+    """The strongest request so far (SV-01)."""
+
+    NONE = 0
+    SMART = 1
+    FAST = 2
+    IMMEDIATE = 3
+
+    @property
+    def mode(self) -> ShutdownMode:
+        """The request for it."""
+        return ShutdownMode[self.name]
 
 
 @dataclass
@@ -83,28 +97,23 @@ class State:
     def __str__(self) -> str:
         return self.name
 
-    def signals_before(self, major: int) -> dict[Kind, frozenset[int]]:
-        """The pending signals by kind, on entry."""
-        sent = self.pending if major >= 18 or self.pending_17 is None else self.pending_17
-        return {kind: frozenset({int(number)}) for kind, number in sent.items()}
+    @property
+    def in_model(self) -> bool:
+        """Whether the model has such a server: it has no standbys and no archiver."""
+        return not self.is_standby and Kind.ARCHIVER not in self.children
 
-    def expected(self, major: int) -> ExpectedPostmaster:
-        """The postmaster's variables in this state."""
+    def pending_before(self, major: int) -> dict[Kind, Signals]:
+        """The pending signals by kind, on entry."""
+        return self.pending if major >= 18 or self.pending_17 is None else self.pending_17
+
+    def children_on_entry(self, major: int) -> Counter[Kind]:
+        """How many children of each kind there are."""
         children = Counter(dict.fromkeys(self.children, 1))
         if major < 18:
             children -= Counter(dict.fromkeys({Kind.IO_WORKER, *self.gone_in_17}, 1))
         elif Kind.IO_WORKER in self.children:
             children[Kind.IO_WORKER] = self.io_workers
-        return ExpectedPostmaster(
-            major=major,
-            pm=self.pm,
-            shutdown=self.shutdown,
-            fatal=self.fatal,
-            children=children,
-            io_workers=IO_WORKERS if major >= 18 else 0,
-            refuses_clients=self.shutdown is ShutdownLevel.SMART
-            and self.pm in (PM.PM_RUN, PM.PM_HOT_STANDBY),
-        )
+        return children
 
 
 def cluster_settings(state: State, major: int) -> dict[str, object]:

@@ -14,6 +14,7 @@ from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.excerpt import in_version, same_lines, step
+from pglife_conformance.expect.lines import SHUT_DOWN
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import (
     Pin,
@@ -22,7 +23,6 @@ from pglife_conformance.hold.pin import (
     pin_wait_io_workers,
     pin_wait_xlog_shutdown,
 )
-from pglife_conformance.matrix.finale import SHUT_DOWN
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus

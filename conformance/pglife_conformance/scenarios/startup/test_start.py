@@ -15,8 +15,8 @@ from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.excerpt import step
+from pglife_conformance.expect.lines import READY_LINE as READY
 from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
-from pglife_conformance.matrix.finale import READY
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import sysv_segments_of
