@@ -147,6 +147,12 @@ class Session:
         self.server.watcher.stimulus(SendQuery(self.number, sql))
         self.client.send_query(sql)
 
+    def begin_query(self, sql: str) -> None:
+        """Send a simple query, and wait until the child's title shows that it runs."""
+        pid = self.backend_pid
+        self.send_query(sql)
+        self.server.expect_title(pid, " SELECT$")
+
     def result(self, limit_s: float | None = None) -> list[Row]:
         """Receive the rows of a query that was sent; raises as query() does."""
         rows: list[Row] = []

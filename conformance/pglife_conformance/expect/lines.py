@@ -60,6 +60,12 @@ def exited_line(server: HasMajor, child: Child, code: int, *, dead_end: bool = F
     return f"{name} (PID {child.pid}) exited with exit code {code}"
 
 
+def death_line(server: HasMajor, child: Child, number: signal.Signals) -> str:
+    """The line about a child that SIGKILL has killed, or that has exited with 2 at SIGQUIT."""
+    killed = number is signal.SIGKILL
+    return killed_line(server, child) if killed else exited_line(server, child, 2)
+
+
 def quoted(setting: str, server: HasMajor) -> str:
     """A setting as log lines name it: in quotes since 17."""
     return f'"{setting}"' if server.major >= 17 else setting

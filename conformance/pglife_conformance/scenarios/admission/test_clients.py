@@ -39,8 +39,7 @@ AT_MOST_S = 25.0
 def busy_session(cluster: Cluster) -> Session:
     """Open a session whose statement runs."""
     session = cluster.session()
-    session.send_query("select pg_sleep(60)")
-    cluster.wait_for("the statement to run", lambda: "SELECT" in session.child.title)
+    session.begin_query("select pg_sleep(60)")
     return session
 
 
@@ -109,8 +108,7 @@ def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
 def test_cancel_request_works_while_clients_are_refused(cluster: Cluster) -> None:
     """While a smart shutdown is pending, clients are refused and cancel requests work."""
     with pin_smart_pending(cluster) as session:
-        session.send_query("select pg_sleep(60)")
-        cluster.wait_for("the statement to run", lambda: "SELECT" in session.child.title)
+        session.begin_query("select pg_sleep(60)")
         assert cluster.refusal_of_new_client().sqlstate == CANNOT_CONNECT_NOW
         session.cancel()
         expect_canceled(session)
@@ -277,8 +275,7 @@ def test_address_of_a_client(cluster: Cluster) -> None:
         with socket.socket(fileno=os.dup(session.client.fileno())) as same:
             port = same.getsockname()[1]
         assert then.find_log(f"^connection received: host=127.0.0.1 port={port}$")
-        title = f"postgres: postgres postgres 127.0.0.1({port}) idle"
-        cluster.wait_for(f"the title {title!r}", lambda: session.child.title == title)
+        cluster.expect_title(session, rf"^postgres: postgres postgres 127.0.0.1\({port}\) idle$")
 
 
 @claim("CN-11", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
@@ -290,7 +287,4 @@ def test_name_of_a_clients_host(cluster: Cluster) -> None:
     then = cluster.since()
     with cluster.session(tcp=True) as session:
         assert then.find_log(f"^connection received: host={name} port=")
-        start = f"postgres: postgres postgres {name}("
-        cluster.wait_for(
-            "the title with the host name", lambda: session.child.title.startswith(start)
-        )
+        cluster.expect_title(session, rf"^postgres: postgres postgres {name}\(")

@@ -107,11 +107,7 @@ def test_death_of_a_busy_session_logs_its_statement(cluster: Cluster) -> None:
     session = cluster.session()
     victim = session.child
     before = cluster.since()
-    session.send_query("select pg_sleep(60)")
-    cluster.wait_for(
-        "the session to run its statement",
-        lambda: cluster.child_with_pid(victim.pid).title.endswith(" SELECT"),
-    )
+    session.begin_query("select pg_sleep(60)")
     cluster.crash(victim)
     before.expect_crash_restart(killed_line(cluster, victim))
     record = next(r for r in before.log() if r.message == killed_line(cluster, victim))

@@ -5,6 +5,8 @@ postmaster.c: HandleChildCrash(), HandleFatalError(), PostmasterStateMachine().
 """
 
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -25,10 +27,11 @@ from pglife_conformance.expect.lines import (
     SIGKILL_ROUND,
     STARTUP_FAILED,
     TERMINATING,
-    exited_line,
+    death_line,
     killed_line,
     quoted,
 )
+from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import (
     Pin,
     StoppedPostmaster,
@@ -46,6 +49,7 @@ from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.crash.test_sigkill_round import Countdown
+from pglife_conformance.scenarios.support.signals import KILL_QUIT
 
 SM = "postmaster.c: PostmasterStateMachine()"
 HANDLER = "postmaster.c: HandleChildCrash()"
@@ -204,91 +208,76 @@ def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster
 REQUESTED = ["received fast shutdown request", "aborting any active transactions"]
 
 
-@claim("CR-31", "TR18-11", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
-@pytest.mark.parametrize("who", ["checkpointer", "session"])
-def test_crash_while_a_shutdown_waits_for_sessions(cluster: Cluster, who: str) -> None:
-    """A crash in PM_WAIT_BACKENDS of a shutdown: no checkpoint, exit 1."""
+Held = Callable[[Cluster], AbstractContextManager[Pin]]
+
+
+def crash_in(cluster: Cluster, held: Held, kind: Kind | None, control: ControlState) -> Since:
+    """Crash a child, or the pinned one, in this state of a fast shutdown: exit 1, no checkpoint."""
     then = cluster.since()
-    with pin_wait_backends(cluster) as pin:
+    with held(cluster) as pin:
         countdown = Countdown(cluster)
-        victim = cluster.crash(Kind.CHECKPOINTER if who == "checkpointer" else pin.child)
-        then.expect_log(f"^{TERMINATING}$")
+        victim = cluster.crash(pin.child if kind is None else kind)
+        if kind is not None:
+            then.expect_log(f"^{TERMINATING}$")
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
     lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
-    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-    then.expect_no_log("^shutting down$")
-    assert cluster.controldata_state() is ControlState.IN_PRODUCTION
+    died = killed_line(cluster, victim, dead_end=victim.kind is Kind.UNKNOWN)
+    assert lines == [*REQUESTED, died, TERMINATING, ABNORMAL, SHUT_DOWN]
+    assert cluster.controldata_state() is control
     assert cluster.pid_file() is None
+    return then
 
 
-@claim("CR-32", "TR18-12", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
-def test_crash_of_the_checkpointer_before_its_last_checkpoint(cluster: Cluster) -> None:
-    """The checkpointer is killed before it writes the shutdown checkpoint: exit 1."""
-    then = cluster.since()
-    with pin_wait_xlog_shutdown(cluster) as pin:
-        victim = cluster.crash(pin.child)
-        cluster.expect_exit(code=1)
-    lines = then.postmaster_lines(launcher_aside=True)
-    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-    assert cluster.controldata_state() is ControlState.IN_PRODUCTION
+@claim(
+    *("CR-31", "CR-32", "CR-35", "TR18-11", "TR18-12", "TR18-13"),
+    source=FATAL,
+    needs=[*CRASH, Need.CONTROL_FILE],
+)
+@pytest.mark.parametrize(
+    ("held", "kind", "control"),
+    [
+        (pin_wait_backends, Kind.CHECKPOINTER, ControlState.IN_PRODUCTION),
+        (pin_wait_backends, None, ControlState.IN_PRODUCTION),
+        (pin_wait_xlog_shutdown, None, ControlState.IN_PRODUCTION),
+        (pin_wait_dead_end, None, ControlState.SHUT_DOWN),
+    ],
+    ids=["checkpointer-beside-a-session", "session", "checkpointer", "last-dead-end-child"],
+)
+def test_crash_during_a_shutdown_ends_it(
+    cluster: Cluster, held: Held, kind: Kind | None, control: ControlState
+) -> None:
+    """A crash in PM_WAIT_BACKENDS or PM_WAIT_XLOG_SHUTDOWN: no checkpoint, exit 1. One of the last
+    dead-end child: exit 1, control file `shut down`."""
+    then = crash_in(cluster, held, kind, control)
+    if control is ControlState.IN_PRODUCTION and held is pin_wait_backends:
+        then.expect_no_log("^shutting down$")
 
 
-@claim("CR-32", "TR18-12", source=FATAL, needs=[*CRASH, Need.IO_WORKERS])
-def test_crash_of_an_io_worker_before_the_last_checkpoint(cluster: Cluster) -> None:
-    """An io worker killed in PM_WAIT_XLOG_SHUTDOWN: PM_WAIT_DEAD_END at once, then exit 1."""
-    then = cluster.since()
-    with pin_wait_xlog_shutdown(cluster):
-        countdown = Countdown(cluster)
-        victim = cluster.crash(Kind.IO_WORKER)
-        then.expect_log(f"^{TERMINATING}$")
-        at_once = ("PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_DEAD_END")
-        cluster.wait_for("PM_WAIT_DEAD_END at once", lambda: at_once in then.pmstates())
-    but_a_late_round = countdown.let_go()
-    cluster.expect_exit(code=1)
-    lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
-    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-
-
-@claim("CR-34", "TR18-12", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE])
-@pytest.mark.parametrize("who", [Kind.IO_WORKER, Kind.CHECKPOINTER], ids=str)
-def test_crash_while_io_workers_end(cluster: Cluster, who: Kind) -> None:
-    """A crash in PM_WAIT_IO_WORKERS: exit 1, although the control file says `shut down`."""
-    then = cluster.since()
-    with pin_wait_io_workers(cluster) as pin:
-        countdown = Countdown(cluster)
-        victim = cluster.crash(pin.child if who is Kind.IO_WORKER else who)
-        then.expect_log(f"^{TERMINATING}$")
-    but_a_late_round = countdown.let_go()
-    cluster.expect_exit(code=1)
-    lines = but_a_late_round(then.postmaster_lines(launcher_aside=True))
-    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-    assert cluster.controldata_state() is ControlState.SHUT_DOWN
-
-
-@claim("CR-34", "RP-13", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE])
-def test_crash_of_the_checkpointer_in_pm_wait_checkpointer(cluster: Cluster) -> None:
-    """The checkpointer killed in PM_WAIT_CHECKPOINTER: exit 1, control file `shut down`."""
-    then = cluster.since()
-    with pin_wait_checkpointer(cluster) as pin:
-        victim = cluster.crash(pin.child)
-        cluster.expect_exit(code=1)
-    lines = then.postmaster_lines(launcher_aside=True)
-    assert lines == [*REQUESTED, killed_line(cluster, victim), TERMINATING, ABNORMAL, SHUT_DOWN]
-    assert cluster.controldata_state() is ControlState.SHUT_DOWN
-
-
-@claim("CR-35", "TR18-13", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
-def test_crash_of_the_last_dead_end_child(cluster: Cluster) -> None:
-    """A dead-end child killed when only it is left: exit 1, control file `shut down`."""
-    then = cluster.since()
-    with pin_wait_dead_end(cluster) as pin:
-        victim = cluster.crash(pin.child)
-        cluster.expect_exit(code=1)
-    lines = then.postmaster_lines(launcher_aside=True)
-    line = killed_line(cluster, victim, dead_end=True)
-    assert lines == [*REQUESTED, line, TERMINATING, ABNORMAL, SHUT_DOWN]
-    assert cluster.controldata_state() is ControlState.SHUT_DOWN
+@claim(
+    *("CR-32", "CR-34", "RP-13", "TR18-12"),
+    source=FATAL,
+    needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE],
+)
+@pytest.mark.parametrize(
+    ("held", "kind", "control"),
+    [
+        (pin_wait_xlog_shutdown, Kind.IO_WORKER, ControlState.IN_PRODUCTION),
+        (pin_wait_io_workers, None, ControlState.SHUT_DOWN),
+        (pin_wait_io_workers, Kind.CHECKPOINTER, ControlState.SHUT_DOWN),
+        (pin_wait_checkpointer, None, ControlState.SHUT_DOWN),
+    ],
+    ids=["io-worker-before-the-checkpoint", "io-worker", "checkpointer", "last-checkpointer"],
+)
+def test_crash_beside_the_last_checkpoint_ends_the_shutdown(
+    cluster: Cluster, held: Held, kind: Kind | None, control: ControlState
+) -> None:
+    """A crash in PM_WAIT_XLOG_SHUTDOWN, PM_WAIT_IO_WORKERS or PM_WAIT_CHECKPOINTER: to
+    PM_WAIT_DEAD_END at once, exit 1, although the control file may say `shut down`."""
+    then = crash_in(cluster, held, kind, control)
+    assert [before for before, after in then.pmstates() if after == "PM_WAIT_DEAD_END"] == [
+        held.__name__.replace("pin_", "PM_").upper()
+    ]
 
 
 @claim("CR-36", "CR-37", source=SM, needs=CRASH)
@@ -383,7 +372,7 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
 @claim(
     "PR-20", "CR-49", "INV-16", "RP-10", "TR18-33", source=SM, needs=[*CRASH, Need.RESTORE_COMMAND]
 )
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+@KILL_QUIT
 def test_death_of_the_startup_process_ends_the_server(
     stopped_cluster: Cluster, number: signal.Signals
 ) -> None:
@@ -393,10 +382,7 @@ def test_death_of_the_startup_process_ends_the_server(
     then = cluster.since()
     with pin_startup_at_birth(cluster) as pin:
         victim: Child = cluster.signal_child(pin.child, number)
-    if number is signal.SIGKILL:
-        line = killed_line(cluster, victim)
-    else:
-        line = exited_line(cluster, victim, 2)
+    line = death_line(cluster, victim, number)
     cluster.expect_exit(code=1)
     lines = then.postmaster_lines()
     assert lines[lines.index(line) :] == [line, TERMINATING, STARTUP_FAILED, SHUT_DOWN]

@@ -22,7 +22,6 @@ from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin, pin_wait_backends, pin_wait_dead_end
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
-from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.replication.test_launcher import RESTART_INTERVAL_S
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
@@ -103,7 +102,7 @@ def test_postmaster_sleeps_until_its_sigkill_timeout_although_a_client_wakes_it(
         began, at_crash = time.monotonic(), Awake.of(cluster)
         cluster.crash(Kind.WALWRITER)
         crashed = then.expect_log(f"^{TERMINATING}$")
-        cluster.wait_for("three seconds", lambda: time.monotonic() > began + 3.0)
+        cluster.let_pass(3.0, since=began)
         cluster.attempt().disconnect()
         wait_for_rest(cluster)
         before = last = Awake.of(cluster)
@@ -209,8 +208,4 @@ def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluste
     seconds: no other event would make it restart the launcher."""
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_death(victim)
-    cluster.wait_for(
-        "a sleep until the restart",
-        lambda: 0 < (sleep_ms(cluster.pid) or 0) <= 1000 * RESTART_INTERVAL_S,
-        describe=lambda: f"{sleep_ms(cluster.pid)} ms",
-    )
+    cluster.expect_sleep(cluster.pid, range(1, 1000 * RESTART_INTERVAL_S + 1))

@@ -143,10 +143,7 @@ def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
     session = cluster.session()
     orphan = cluster.signal_child(session.child, signal.SIGSTOP)
     kill_postmaster(cluster)
-    cluster.wait_for(
-        "no process but the stopped session",
-        lambda: [process.pid for process in processes_in(cluster.directory)] == [orphan.pid],
-    )
+    cluster.expect_no_process(orphan)
     if pid_file == "removed":
         (cluster.data / "postmaster.pid").unlink()
     done = cluster.run_postgres()
@@ -219,13 +216,7 @@ def test_logger_exits_after_the_last_writer_of_its_pipe(cluster: Cluster) -> Non
     logger = cluster.child(Kind.LOGGER)
     held = cluster.signal_child(session.child, signal.SIGSTOP)
     kill_postmaster(cluster)
-    cluster.wait_for(
-        "only the stopped session and the logger",
-        lambda: (
-            {process.pid for process in processes_in(cluster.directory)} == {held.pid, logger.pid}
-        ),
-        START_LIMIT,
-    )
+    cluster.expect_no_process(held, logger, within=START_LIMIT)
     cluster.expect_still(
         "the logger running",
         lambda: logger.pid in {process.pid for process in processes_in(cluster.directory)},

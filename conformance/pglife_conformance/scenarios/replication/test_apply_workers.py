@@ -85,12 +85,7 @@ def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
         cluster.expect_death(first)
         record = then.expect_log("^terminating logical replication worker due to")
         assert (record.pid, record.level) == (first.pid, "FATAL")
-        cluster.wait_for(
-            "another apply worker",
-            lambda: (
-                {kid.key for kid in cluster.children(Kind.LOGICAL_REPLICATION_WORKER)} - {first.key}
-            ),
-        )
+        cluster.child(Kind.LOGICAL_REPLICATION_WORKER, other_than=first)
         assert cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).key == launcher.key
         then.expect_no_log("^terminating any other active server processes$")
     cluster.request_shutdown(FAST)

@@ -22,7 +22,7 @@ def test_logical_replication_launcher_sleeps_for_three_minutes(cluster: Cluster)
 
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-RESTART_INTERVAL_S = 5.0
+RESTART_INTERVAL_S = 5
 
 
 @claim("BG-25", "PR-14", source="launcher.c: ApplyLauncherRegister()", needs=SIGNALS)

@@ -25,11 +25,7 @@ def test_commit_that_waits_for_a_standby_is_kept(cluster: Cluster, how: str) -> 
     with cluster.session() as observer:
         session = cluster.session()
         session.send_query("create table something()")
-        cluster.wait_for(
-            "a wait for a standby",
-            lambda: session.child.title.startswith(f"{HEAD}CREATE TABLE waiting for 0/"),
-            describe=lambda: session.child.title,
-        )
+        cluster.expect_title(session, r"\[local\] CREATE TABLE waiting for 0/")
         assert session.is_silent()
         child = session.child
         if how == "cancel":

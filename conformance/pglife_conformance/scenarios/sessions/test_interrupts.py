@@ -22,6 +22,7 @@ from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.signals import each_signal
 
 MAIN = "tcop/postgres.c: PostgresMain()"
 INTERRUPTS = "tcop/postgres.c: ProcessInterrupts()"
@@ -75,7 +76,7 @@ def test_first_timeout_cancels_a_wait_for_a_lock(
 
 
 @claim("SE-20", "SE-31", source=INTERRUPTS, needs=SQL)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@each_signal(signal.SIGINT, signal.SIGTERM)
 def test_signals_end_a_wait_for_a_lock(cluster: Cluster, number: signal.Signals) -> None:
     """SIGINT cancels a wait for a lock. SIGTERM ends the waiting session. No other
     process exits."""

@@ -14,7 +14,6 @@ from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import SendQuery
-from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.expect.since import Since
 from pglife_conformance.pytest.claims import claim
 
@@ -136,12 +135,7 @@ def test_cancel_after_a_timeout_is_reported_as_a_cancel(cluster: Cluster) -> Non
             session.query("select pg_sleep(60)")
         no_more = "set statement_timeout = 0"
         cluster.wait_for("statement_timeout to be 0", lambda: was_in_time(session, no_more))
-        pid = session.backend_pid
-        session.send_query("select pg_sleep(60)")
-        cluster.wait_for(
-            "the session to run its statement",
-            lambda: cluster.child_with_pid(pid).title.endswith(" SELECT"),
-        )
+        session.begin_query("select pg_sleep(60)")
         session.cancel()
         with pytest.raises(ServerError) as raised:
             session.result()
@@ -330,8 +324,7 @@ def test_checked_session_notices_that_its_client_disconnected(cluster: Cluster) 
     assert (record.pid, record.level) == (child.pid, "FATAL")
     cluster.expect_death(child)
     before.expect_undisturbed(gone=[child])
-    line = exited_line(cluster, child, 1)
-    cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])
+    before.expect_child_exit(child, code=1)
 
 
 @claim("TO-07", source=INTERRUPTS, needs=SLEEPS)
@@ -357,8 +350,7 @@ def test_unchecked_session_finishes_without_its_client(cluster: Cluster) -> None
     session.send_query(SLEEP)
     session.disconnect()
     cluster.expect_death(child)
-    line = exited_line(cluster, child, 1)
-    cluster.wait_for(f"the line {line!r}", lambda: line in [r.message for r in before.log()])
+    before.expect_child_exit(child, code=1)
     records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     assert [r.message for r in records] == ["could not send data to client: Broken pipe", LOST]
     before.expect_undisturbed(gone=[child])

@@ -56,12 +56,7 @@ def in_failed_transaction(cluster: Cluster) -> Session:
 def busy(cluster: Cluster) -> Session:
     """A session that runs a statement of an hour."""
     session = cluster.session()
-    pid = session.backend_pid
-    session.send_query("select pg_sleep(3600)")
-    cluster.wait_for(
-        "a session that runs a statement",
-        lambda: any(kid.pid == pid and "SELECT" in kid.title for kid in cluster.children()),
-    )
+    session.begin_query("select pg_sleep(3600)")
     return session
 
 

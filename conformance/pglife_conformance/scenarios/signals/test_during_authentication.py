@@ -12,9 +12,10 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
-from pglife_conformance.expect.lines import exited_line, killed_line
+from pglife_conformance.expect.lines import death_line
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
+from pglife_conformance.scenarios.support.signals import KILL_QUIT
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ASKING = "local all asked password\nlocal all all trust\n"
@@ -94,7 +95,7 @@ def test_child_exits_after_authentication_timeout(asking_cluster: Cluster) -> No
     source="tcop/postgres.c: quickdie()",
     needs=[*SIGNALS, Need.PASSWORD, Need.CRASH_INJECTION],
 )
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+@KILL_QUIT
 def test_killed_child_in_authentication_is_a_crash(
     asking_cluster: Cluster, number: signal.Signals
 ) -> None:
@@ -105,7 +106,5 @@ def test_killed_child_in_authentication_is_a_crash(
     before = cluster.since()
     victim = cluster.signal_child(child, number)
     assert [m for m in client.expect_end() if m.severity] == []
-    killed = number is signal.SIGKILL
-    line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
-    before.expect_crash_restart(line)
+    before.expect_crash_restart(death_line(cluster, victim, number))
     assert client.outcome is Outcome.UNANSWERED

@@ -27,6 +27,7 @@ from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.signals import each_signal, expect_survives
 
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 LAUNCHER_RESTART_S = 5.0
@@ -57,9 +58,8 @@ def _harmless_cells() -> list[object]:
     for line in HARMLESS.strip().splitlines():
         name, _, words = line.strip().partition("  ")
         words, _, extra = words.partition(" and ")
-        numbers = [Signals[f"SIG{word}"] for word in words.split()]
-        until_17 = [Signals[f"SIG{extra.split()[0]}"]] if extra else []
-        rows.append(pytest.param(Kind(name), numbers, until_17, id=name.replace(" ", "-")))
+        until_17 = extra.removesuffix(" until 17")
+        rows.append(pytest.param(Kind(name), words, until_17, id=name.replace(" ", "-")))
     return rows
 
 
@@ -72,40 +72,23 @@ def _replaced_cells() -> list[object]:
     return rows
 
 
-def signal_and_wait_until_idle(cluster: Cluster, child: Child, number: Signals) -> None:
-    """Send a signal and wait until the process has handled it and is idle again."""
-    cluster.signal_child(child, number)
-    cluster.expect_idle(child)
-
-
 def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
     """Another child of the same kind has started, and no other process is disturbed."""
     cluster.expect_death(victim)
-    olds = before.keys()
-    new = cluster.wait_for(
-        f"another {victim.kind}",
-        lambda: next((kid for kid in cluster.children(victim.kind) if kid.key not in olds), None),
-    )
+    new = cluster.child(victim.kind, other_than=before.kids)
     cluster.expect_complete()
     before.expect_undisturbed(gone=[victim])
     return new
 
 
 @claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", source=MAINS, needs=SIGNALS)
-@pytest.mark.parametrize(("kind", "numbers", "until_17"), _harmless_cells())
+@pytest.mark.parametrize(("kind", "names", "until_17"), _harmless_cells())
 def test_background_process_survives_its_harmless_signals(
-    cluster: Cluster, kind: Kind, numbers: list[Signals], until_17: list[Signals]
+    cluster: Cluster, kind: Kind, names: str, until_17: str
 ) -> None:
     """A background process survives the signals of its row, and no other process is disturbed."""
-    before = cluster.since()
-    child = cluster.child(kind)
-    if cluster.target.version.major <= 17:
-        numbers = [*numbers, *until_17]
-    for number in numbers:
-        signal_and_wait_until_idle(cluster, child, number)
-        before.expect_undisturbed()
-    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
-    before.expect_undisturbed()
+    more = until_17 if cluster.major <= 17 else ""
+    expect_survives(cluster, cluster.child(kind), f"{names} {more}")
 
 
 @claim("SG-12", "SG-13", "SG-15", "RP-12", "RP-14", "RP-17", source=REAPER, needs=SIGNALS)
@@ -124,16 +107,11 @@ def test_background_process_that_exits_0_is_replaced(
 )
 def test_io_worker_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An io worker survives HUP, TERM, USR1, ALRM, PIPE and CHLD."""
-    before = cluster.since()
-    child = cluster.child(Kind.IO_WORKER)
-    for name in ("HUP", "TERM", "USR1", "ALRM", "PIPE", "CHLD"):
-        signal_and_wait_until_idle(cluster, child, Signals[f"SIG{name}"])
-        before.expect_undisturbed()
-    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
+    expect_survives(cluster, cluster.child(Kind.IO_WORKER), "HUP TERM USR1 ALRM PIPE CHLD")
 
 
 @claim("SG-20", "RP-21", "IO-05", source=REAPER, needs=[*SIGNALS, Need.IO_WORKERS])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR2], ids=lambda n: n.name)
+@each_signal(signal.SIGINT, signal.SIGUSR2)
 def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
     """An io worker exits 0 at INT and USR2, and its replacement has the same number."""
     before = cluster.since()
@@ -148,15 +126,14 @@ def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
 
 
 @claim("SG-22", "BG-12", "RP-22", source="postmaster.c: CleanupBackend()", needs=SIGNALS)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@each_signal(signal.SIGTERM, signal.SIGINT)
 def test_logical_replication_launcher_exits_1(cluster: Cluster, number: Signals) -> None:
     """At TERM and INT the launcher exits 1: a LOG line, no crash, and no restart at once."""
     before = cluster.since()
     began = time.monotonic()
     victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, number)
     cluster.expect_death(victim)
-    line = exited_line(cluster, victim, 1)
-    before.expect_log(f"^{line.replace('(', '[(]').replace(')', '[)]')}$")
+    line = before.expect_child_exit(victim, code=1).message
 
     def is_late_or_absent() -> bool:
         absent = not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
@@ -200,26 +177,17 @@ def test_checkpointer_that_exits_too_early_is_a_crash(cluster: Cluster) -> None:
 @settings(logging_collector="on")
 def test_logger_survives_term_int_and_quit(cluster: Cluster) -> None:
     """The logger survives HUP, INT, TERM, QUIT, USR1, USR2, ALRM and PIPE."""
-    before = cluster.since()
-    child = cluster.child(Kind.LOGGER)
-    for name in ("HUP", "INT", "TERM", "QUIT", "USR1", "USR2", "ALRM", "PIPE"):
-        signal_and_wait_until_idle(cluster, child, Signals[f"SIG{name}"])
-        before.expect_undisturbed()
-    cluster.expect_still("no process exits", lambda: cluster.children() == list(before.kids), 0.1)
-    before.expect_undisturbed()
+    logger = cluster.child(Kind.LOGGER)
+    expect_survives(cluster, logger, "HUP INT TERM QUIT USR1 USR2 ALRM PIPE")
 
 
 @claim("SG-28", "SE-42", source="tcop/postgres.c: PostgresMain()", needs=SIGNALS)
 def test_idle_session_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An idle session survives HUP, INT, USR1, USR2, ALRM, PIPE and CHLD, and serves its client."""
     with cluster.session() as session:
-        before = cluster.since()
-        for name in ("HUP", "INT", "USR1", "USR2", "ALRM", "PIPE", "CHLD"):
-            signal_and_wait_until_idle(cluster, session.child, Signals[f"SIG{name}"])
-            before.expect_undisturbed()
+        expect_survives(cluster, session.child, "HUP INT USR1 USR2 ALRM PIPE CHLD")
         assert session.is_silent()
         assert session.query("select 1") == [("1",)]
-        before.expect_undisturbed()
 
 
 @claim(
@@ -243,10 +211,7 @@ def test_term_ends_a_session_with_1(cluster: Cluster) -> None:
 def expect_quiet_exit(cluster: Cluster, before: Since, victim: Child, line: str) -> None:
     """The child has exited with this DEBUG line, and that was no crash (RP-02)."""
     cluster.expect_death(victim)
-    record = cluster.wait_for(
-        f"the line {line!r}", lambda: next((r for r in before.log() if r.message == line), None)
-    )
-    assert record.level == "DEBUG"
+    assert before.expect_line(line).level == "DEBUG"
     before.expect_undisturbed(gone=[victim])
     cluster.expect_complete()
 
@@ -262,12 +227,7 @@ def test_int_cancels_the_running_statement(cluster: Cluster) -> None:
     """INT cancels the statement of a busy session with ERROR 57014; the session stays usable."""
     with cluster.session() as session:
         before = cluster.since()
-        pid = session.child.pid
-        session.send_query("select pg_sleep(60)")
-        cluster.wait_for(
-            "the session to run its statement",
-            lambda: cluster.child_with_pid(pid).title.endswith(" SELECT"),
-        )
+        session.begin_query("select pg_sleep(60)")
         cluster.signal_child(session.child, signal.SIGINT)
         with pytest.raises(ServerError) as error:
             session.result()
@@ -312,7 +272,8 @@ def test_child_before_its_packet_survives_its_harmless_signals(cluster: Cluster)
     before = cluster.since()
     for name in ("HUP", "USR1", "USR2", "PIPE"):
         cluster.signal_child(client.child, Signals[f"SIG{name}"])
-    cluster.expect_still("no child exits", lambda: len(cluster.children()) == len(before.kids), 0.1)
+    cluster.expect_only(*before.kids)
+    cluster.expect_same_children()
     client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]
     before.expect_undisturbed()

@@ -25,6 +25,7 @@ from pglife_conformance.expect.lines import (
     SHUT_DOWN,
     STARTUP_FAILED,
     TERMINATING,
+    death_line,
     exited_line,
     killed_line,
     quoted,
@@ -34,23 +35,10 @@ from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.signals import KILL_QUIT, each_signal, expect_survives
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-
-
-def expect_survives(cluster: Cluster, child: Child, names: str) -> None:
-    """The child survives these signals, and no process exits."""
-    before = cluster.since()
-    for name in names.split():
-        cluster.signal_child(child, signal.Signals[f"SIG{name}"])
-        cluster.expect_idle(child)
-        before.expect_undisturbed()
-    keys = {kid.key for kid in before.kids}
-    cluster.expect_still(
-        "no process exits", lambda: {kid.key for kid in cluster.children()} == keys, 0.1
-    )
-    before.expect_undisturbed()
 
 
 # Startup process: it waits at the barrier before redo, and is not stopped.
@@ -151,13 +139,12 @@ def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Clus
 
 @claim("RP-18", "CR-45", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER, Need.CRASH_INJECTION])
 @settings(**NO_RESTART)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+@KILL_QUIT
 def test_killed_archiver_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """An archiver that is killed, or exits 2, is a crash, and the log line names it."""
     then = cluster.since()
     victim = cluster.signal_child(Kind.ARCHIVER, number)
-    killed = number is signal.SIGKILL
-    line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
+    line = death_line(cluster, victim, number)
     cluster.expect_exit(code=1)
     reason = f"shutting down because {quoted('restart_after_crash', cluster)} is off"
     then.expect_postmaster_lines([line, TERMINATING, reason, SHUT_DOWN])
@@ -193,7 +180,7 @@ def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
 
 @claim("SG-14", "RP-16", source=REAPER, needs=SUMMARIZER, since=17)
 @settings(**SUMMARIZING)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@each_signal(signal.SIGINT, signal.SIGTERM)
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
     """A walsummarizer exits 0 at INT and TERM, and is replaced at once."""
     before = cluster.since()
@@ -212,14 +199,12 @@ def test_walsummarizer_survives_its_harmless_signals(cluster: Cluster) -> None:
 
 @claim("RP-16", "WS-05", source=REAPER, needs=[*SUMMARIZER, Need.CRASH_INJECTION], since=17)
 @settings(**SUMMARIZING)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+@KILL_QUIT
 def test_killed_walsummarizer_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """A walsummarizer that is killed, or exits 2, is a crash, and the log line names it."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
-    killed = number is signal.SIGKILL
-    line = killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
-    before.expect_crash_restart(line)
+    before.expect_crash_restart(death_line(cluster, victim, number))
 
 
 # Walsender.
@@ -398,7 +383,7 @@ def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
 
 
 @claim("SG-25", "BG-12", source="parallel.c: ParallelWorkerMain()", needs=PARALLEL)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@each_signal(signal.SIGTERM, signal.SIGINT)
 def test_parallel_worker_that_ends_fails_its_leader(
     cluster: Cluster, number: signal.Signals
 ) -> None:
@@ -415,6 +400,5 @@ def test_parallel_worker_that_ends_fails_its_leader(
             assert error.value.sqlstate == QUERY_CANCELED
         cluster.expect_death(child)
         assert session.query("select 1") == [("1",)]
-        line = exited_line(cluster, child, 1)
-        cluster.wait_for("the exit line", lambda: cluster.find_log(f"PID {child.pid}[)] exited"))
+        line = before.expect_child_exit(child, code=1).message
         before.expect_undisturbed(said=[line], gone=[child])

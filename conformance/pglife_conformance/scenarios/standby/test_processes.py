@@ -31,8 +31,7 @@ from pglife_conformance.expect.lines import (
     REINITIALIZING,
     SHUT_DOWN,
     TERMINATING,
-    exited_line,
-    killed_line,
+    death_line,
 )
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
@@ -43,6 +42,7 @@ from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_each_pending
+from pglife_conformance.scenarios.support.signals import KILL_QUIT, each_signal
 
 REAPER = "postmaster.c: process_pm_child_exit()"
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
@@ -50,29 +50,12 @@ STANDBY = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL, Need.STANDBY]
 CRASH = [*STANDBY, Need.CRASH_INJECTION]
 ARCHIVING = [*STANDBY, Need.ARCHIVER]
 TARGETED = [*ARCHIVING, Need.WALSENDER, Need.SQL_FUNCTIONS]
-KILL_QUIT = pytest.mark.parametrize(
-    "number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda number: number.name
-)
 
 
 @pytest.fixture
 def pair(make_cluster: MakeCluster) -> Pair:
     """A hot standby that streams."""
     return start_pair(make_cluster, wal_retrieve_retry_interval="10ms")
-
-
-def another(cluster: Cluster, old: Child) -> Child:
-    """Wait for the child that replaces this one."""
-    return cluster.wait_for(
-        f"another {old.kind} than {old.pid}",
-        lambda: next((kid for kid in cluster.children(old.kind) if kid.key != old.key), None),
-    )
-
-
-def ended_line(cluster: Cluster, victim: Child, number: signal.Signals) -> str:
-    """The log line about a child that was sent KILL or QUIT."""
-    killed = number is signal.SIGKILL
-    return killed_line(cluster, victim) if killed else exited_line(cluster, victim, 2)
 
 
 SLOTSYNC_AGAIN_S = 9.0
@@ -100,7 +83,7 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, signal.SIGTERM)
     standby.expect_death(victim)
-    another(standby, victim)
+    standby.child(victim.kind, other_than=victim)
     then.expect_postmaster_lines([])
     stop(standby)
 
@@ -113,13 +96,13 @@ def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) ->
     then = standby.since()
     victim = standby.signal_child(Kind.WALRECEIVER, number)
     then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
-    lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
+    lines = [death_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
     then.expect_postmaster_lines(lines)
     stop(standby)
 
 
 @claim("RP-20", "SG-19", "PR-10", source=REAPER, needs=STANDBY, since=17)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@each_signal(signal.SIGINT, signal.SIGTERM)
 def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signals) -> None:
     """A slotsync worker that exits 0 (INT) or 1 (TERM) is no crash; it is not replaced at once."""
     standby = start_pair(make_cluster, slotsync=True).standby
@@ -150,7 +133,7 @@ def test_slotsync_worker_that_dies_is_a_crash(
     then = standby.since()
     victim = standby.signal_child(Kind.SLOTSYNC_WORKER, number)
     then.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)
-    lines = [ended_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
+    lines = [death_line(standby, victim, number), TERMINATING, REINITIALIZING, READ_ONLY_LINE]
     then.expect_postmaster_lines(lines)
     stop(standby)
 
@@ -177,7 +160,7 @@ def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
     for kind in kinds:
         victim = standby.signal_child(standby.child(kind), signal.SIGTERM)
         standby.expect_death(victim)
-        another(standby, victim)
+        standby.child(victim.kind, other_than=victim)
     assert session.query("select 1") == [("1",)]
     then.expect_postmaster_lines(["received smart shutdown request"])
     session.close()
@@ -340,7 +323,7 @@ def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) 
     then = cluster.since()
     victim = cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGTERM)
     cluster.expect_death(victim)
-    another(cluster, victim)
+    cluster.child(victim.kind, other_than=victim)
     then.expect_postmaster_lines([])
     stop(cluster)
 

@@ -67,6 +67,6 @@ def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
     promote(cluster)
     then.expect_line("received promote request")
     then.expect_log(f"^{READY_LINE}$", within=deadlines.START_LIMIT)
-    cluster.wait_for("no such file", lambda: not (cluster.data / "promote").exists())
+    cluster.expect_no_file("promote")
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]

@@ -19,7 +19,6 @@ from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
-from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
 
 MAIN_LOOP = "pgarch.c: pgarch_MainLoop()"
@@ -37,7 +36,6 @@ MINUTE_MS = (59_000, 60_000)
 """Until 15 it counts the seconds since its last round, which may be a part of one."""
 STAYS_S = 58
 """It may go after a minute, of a clock of whole seconds; and surely goes three seconds later."""
-LATEST_S = 30
 
 
 def idle_archiver(cluster: Cluster) -> Child:
@@ -93,11 +91,10 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
         names.append(fill_a_segment(cluster))
         cluster.wait_for("the segment done", lambda: names[-1] in status_files(cluster, ".done"))
         assert archived(cluster) == names
-        cluster.wait_for(
-            "the title", lambda: title(cluster) == f"postgres: archiver last was {names[-1]}"
+        cluster.expect_title(
+            cluster.child(Kind.ARCHIVER), f"^postgres: archiver last was {names[-1]}$"
         )
         assert status_files(cluster, ".ready") == []
-        idle_archiver(cluster)
     before.expect_undisturbed()
     with cluster.session() as session:
         counts = "select archived_count, failed_count from pg_stat_archiver"
@@ -305,29 +302,18 @@ def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
     """An idle archiver wakes once a minute. After SIGTERM alone it stays for a minute; at the next
     wake-up after that it exits 0 and is replaced."""
     child = idle_archiver(cluster)
-    cluster.wait_for(
-        "a sleep of a minute",
-        lambda: sleep_ms(child.pid) in MINUTE_MS,
-        describe=lambda: f"{sleep_ms(child.pid)} ms",
-    )
+    cluster.expect_sleep(child, MINUTE_MS)
     before = cluster.since()
     signalled_at = time.monotonic()
     cluster.signal_child(child, signal.SIGTERM)
     idle_archiver(cluster)
     name = fill_a_segment(cluster)
     taken_at = time.monotonic()
-
-    def passed(since: float, seconds: float) -> None:
-        limit_s = seconds + LATEST_S
-        cluster.wait_for(
-            f"{seconds} s to pass", lambda: time.monotonic() - since >= seconds, limit_s
-        )
-
-    passed(signalled_at, STAYS_S)
+    cluster.let_pass(STAYS_S, since=signalled_at)
     if time.monotonic() - signalled_at < STAYS_S + 1:
         cluster.signal_child(child, signal.SIGUSR1)
         assert idle_archiver(cluster).key == child.key
-    passed(taken_at, STAYS_S + 3)
+    cluster.let_pass(STAYS_S + 3, since=taken_at)
     cluster.signal_child(child, signal.SIGUSR1)
     cluster.expect_death(child)
     cluster.wait_for("the segment archived", lambda: archived(cluster) == [name])

@@ -19,12 +19,18 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
-from pglife_conformance.expect.lines import REINITIALIZING, TERMINATING, exited_line, killed_line
+from pglife_conformance.expect.lines import (
+    REINITIALIZING,
+    TERMINATING,
+    death_line,
+    exited_line,
+)
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.sleeping import sleep_ms, sleeps_without_end
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.signals import KILL_QUIT
 
 CLEANUP = "postmaster.c: CleanupBackend()"
 WAITS = "bgworker.c: WaitForBackgroundWorkerStartup()"
@@ -108,7 +114,7 @@ def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
 
 @claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(**PRELOADED)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT], ids=lambda n: n.name)
+@KILL_QUIT
 def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
     """A worker that is killed by a signal, or exits 2, is named in the log; after the restart it
     runs again."""
@@ -116,13 +122,8 @@ def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -
     then = cluster.since()
     cluster.signal_child(victim, number)
     then.expect_ready()
-    ended = (
-        killed_line(cluster, victim)
-        if number is signal.SIGKILL
-        else exited_line(cluster, victim, 2)
-    )
-    lines = then.postmaster_lines()
-    assert lines == [ended, TERMINATING, REINITIALIZING, READY_LINE]
+    ended = death_line(cluster, victim, number)
+    then.expect_postmaster_lines([ended, TERMINATING, REINITIALIZING, READY_LINE])
     assert leader(cluster).key != victim.key
 
 

@@ -167,10 +167,9 @@ def test_io_worker_is_replaced_before_the_last_checkpoint(cluster: Cluster) -> N
 def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> None:
     """In PM_WAIT_IO_WORKERS none is replaced, and the checkpointer waits for the last one."""
     with pin_wait_io_workers(cluster) as pin:
-        cluster.wait_for("one left", lambda: [k.key for k in workers(cluster)] == [pin.child.key])
-        cluster.expect_still(
-            "one left", lambda: [k.key for k in workers(cluster)] == [pin.child.key], 0.1
-        )
+        cluster.expect_count(Kind.IO_WORKER, 1)
+        cluster.expect_same_children()
+        assert [kid.key for kid in workers(cluster)] == [pin.child.key]
         assert cluster.pmstate() == "PM_WAIT_IO_WORKERS"
         assert len(cluster.children(Kind.CHECKPOINTER)) == 1
     cluster.expect_exit(code=0)

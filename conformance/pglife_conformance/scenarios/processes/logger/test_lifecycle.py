@@ -6,16 +6,14 @@ Source: postmaster/syslogger.c, postmaster.c: process_pm_child_exit(), process_p
 import signal
 from pathlib import Path
 
-import pytest
-
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import COLLECTED_LOG, Cluster
 from pglife_conformance.expect.lines import killed_line
 from pglife_conformance.hold.pin import pin_wait_backends, pin_wait_backends_after_crash
-from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child, children_of
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.signals import each_signal
 
 START = "syslogger.c: SysLogger_Start()"
 REAPER = "postmaster.c: process_pm_child_exit()"
@@ -29,10 +27,7 @@ def log_file(cluster: Cluster) -> Path:
 
 def another_logger(cluster: Cluster, victim: Child) -> Child:
     """The logger that replaced the first."""
-    return cluster.wait_for(
-        "another logger",
-        lambda: next((kid for kid in cluster.children(Kind.LOGGER) if kid.key != victim.key), None),
-    )
+    return cluster.child(Kind.LOGGER, other_than=victim)
 
 
 def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> Child:
@@ -42,8 +37,7 @@ def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL)
     would have a gap.
     """
     logger = cluster.child(Kind.LOGGER)
-    rests = [IdleProbe(cluster.pid), IdleProbe(logger.pid)]
-    cluster.wait_for("postmaster and logger to rest", lambda: all(rest.is_idle() for rest in rests))
+    cluster.expect_idle(cluster.pid, logger)
     return cluster.crash(logger, number)
 
 
@@ -71,7 +65,7 @@ def test_no_logger_without_the_setting(cluster: Cluster) -> None:
 
 @claim("RP-08", "RP-19", "CR-44", "LG-02", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
+@each_signal(signal.SIGKILL, signal.SIGSEGV)
 def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
     """A logger killed by a signal is replaced; the new logger writes the log line, and this is no
     crash."""
@@ -129,7 +123,7 @@ def test_reload_may_move_the_log(cluster: Cluster) -> None:
     with (cluster.data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.write("log_filename = 'elsewhere.log'\n")
     cluster.reload()
-    cluster.wait_for("the other log file", (cluster.data / "log" / "elsewhere.log").exists)
+    cluster.expect_file("log/elsewhere.log")
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
 
 
@@ -143,9 +137,7 @@ def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     done = cluster.pg_ctl("logrotate")
     assert (done.code, done.out) == (0, "server signaled to rotate log file\n")
     cluster.expect_file(path)
-    cluster.wait_for(
-        "the file `logrotate` taken away", lambda: not (cluster.data / "logrotate").exists()
-    )
+    cluster.expect_no_file("logrotate")
     before.expect_undisturbed()
 
 

@@ -5,7 +5,6 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.kinds import Kind
@@ -77,8 +76,7 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
         with pytest.raises(ServerError):
             session.result()
         cluster.expect_death(worker)
-        line = exited_line(cluster, worker, 1)
-        cluster.wait_for("its line", lambda: line in [r.message for r in before.log()])
+        line = before.expect_child_exit(worker, code=1).message
         record = before.expect_log("^terminating background worker ")
         assert (record.pid, record.level) == (worker.pid, "FATAL")
         expect_a_worker(cluster, session)
