@@ -93,7 +93,7 @@ def claim(
     """Mark a scenario with the rules that it is about.
 
     Args:
-        rules: their ids.
+        rules: their ids; several may stand in one string, "SH-04 SE-32".
         source: the C file and function to look at.
         needs: what the target must be able to do.
         since: the first major version on which the claim holds.
@@ -105,10 +105,11 @@ def claim(
     Raises:
         TypeError: without a rule, or if the scenario has no docstring.
     """
-    if not rules:
+    ids = tuple(" ".join(rules).split())
+    if not ids:
         raise TypeError("a claim names at least one rule")
     made = Claim(
-        rules=rules,
+        rules=ids,
         source=source,
         needs=frozenset(Need(need) for need in needs),
         since=since,

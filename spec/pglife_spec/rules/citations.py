@@ -119,7 +119,8 @@ def _ids(values: Iterable[ast.expr]) -> list[str]:
     """The ids among the constants of some expressions."""
     constants = (node for value in values for node in ast.walk(value))
     texts = (node.value for node in constants if isinstance(node, ast.Constant))
-    return [text for text in texts if isinstance(text, str) and ID.fullmatch(text)]
+    words = (word for text in texts if isinstance(text, str) for word in text.split())
+    return [word for word in words if ID.fullmatch(word)]
 
 
 def together(*parts: Citations) -> Citations:

@@ -56,7 +56,7 @@ def expect_canceled(session: Session) -> None:
     assert session.query("select 1") == [("1",)]
 
 
-@claim("CN-44", "CN-45", source=CANCEL, needs=[Need.SQL_FUNCTIONS])
+@claim("CN-44 CN-45", source=CANCEL, needs=[Need.SQL_FUNCTIONS])
 @PACKETS
 def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
     """A cancel request works only with the key of its PID; any other is logged."""
@@ -75,7 +75,7 @@ def test_cancel_request_needs_pid_and_key(cluster: Cluster) -> None:
     expect_canceled(session)
 
 
-@claim("CN-44", "CN-40", source=CANCEL, since=18)
+@claim("CN-44 CN-40", source=CANCEL, since=18)
 @PACKETS
 def test_length_of_a_cancel_request(cluster: Cluster) -> None:
     """A cancel key has 1 to 256 bytes; a shorter or longer one is only logged."""
@@ -95,7 +95,7 @@ def test_length_of_a_cancel_request(cluster: Cluster) -> None:
     assert session.query("select 1") == [("1",)]
 
 
-@claim("CN-44", "CN-40", source="postmaster.c: processCancelRequest()", until=17)
+@claim("CN-44 CN-40", source="postmaster.c: processCancelRequest()", until=17)
 @PACKETS
 def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
     """Until 17 a cancel request has exactly 16 bytes."""
@@ -104,7 +104,7 @@ def test_length_of_a_cancel_request_until_17(cluster: Cluster) -> None:
         expect_logged_only(found, "invalid length of startup packet")
 
 
-@claim("CN-13", "CN-44", source=INITIALIZE, needs=[Need.SQL_FUNCTIONS])
+@claim("CN-13 CN-44", source=INITIALIZE, needs=[Need.SQL_FUNCTIONS])
 def test_cancel_request_works_while_clients_are_refused(cluster: Cluster) -> None:
     """While a smart shutdown is pending, clients are refused and cancel requests work."""
     with pin_smart_pending(cluster) as session:
@@ -115,7 +115,7 @@ def test_cancel_request_works_while_clients_are_refused(cluster: Cluster) -> Non
     cluster.expect_exit(code=0)
 
 
-@claim("TO-01", "CN-11", "CN-13", "CN-23", source=INITIALIZE)
+@claim("TO-01 CN-11 CN-13 CN-23", source=INITIALIZE)
 @NO_TIMEOUTS
 def test_time_for_a_startup_packet_is_limited(cluster: Cluster) -> None:
     """authentication_timeout disconnects a client without a whole startup packet. The child exits
@@ -265,7 +265,7 @@ def test_durations_of_a_connections_setup(cluster: Cluster) -> None:
     assert fork + authentication <= total <= seen_ms + 100
 
 
-@claim("CN-22", "TI-20", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
+@claim("CN-22 TI-20", source=INITIALIZE, needs=[Need.TCP, Need.PROCESS_TITLES])
 @settings(listen_addresses="127.0.0.1", log_connections="on")
 @PACKETS
 def test_address_of_a_client(cluster: Cluster) -> None:

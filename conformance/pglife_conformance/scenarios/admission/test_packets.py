@@ -35,7 +35,7 @@ def packet_of(size: int) -> bytes:
     return made
 
 
-@claim("CN-40", "CN-23", source=SOURCE)
+@claim("CN-40 CN-23", source=SOURCE)
 def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
     """A body of less than 4 or more than 10000 bytes is logged and not answered; the child exits
     with 0."""
@@ -50,7 +50,7 @@ def test_length_of_a_startup_packet_is_bounded(cluster: Cluster) -> None:
     longest.close()
 
 
-@claim("CN-40", "CN-23", source=SOURCE)
+@claim("CN-40 CN-23", source=SOURCE)
 def test_incomplete_packets(cluster: Cluster) -> None:
     """An incomplete packet is logged. A client that sends nothing is not logged, nor an incomplete
     length after an encryption request."""
@@ -67,7 +67,7 @@ def test_incomplete_packets(cluster: Cluster) -> None:
         assert (found.answer, found.said, found.exit_code) == (b"N", INCOMPLETE, 0)
 
 
-@claim("CN-41", "CN-42", source=SOURCE)
+@claim("CN-41 CN-42", source=SOURCE)
 def test_encryption_is_refused_once_for_each_kind(cluster: Cluster) -> None:
     """On a Unix socket the server refuses SSL and GSSAPI encryption in either order. A second
     request of a kind is an unsupported protocol version."""
@@ -107,7 +107,7 @@ def test_ssl_is_refused_while_it_is_off(cluster: Cluster) -> None:
     session.close()
 
 
-@claim("CN-41", "CN-42", source=SOURCE)
+@claim("CN-41 CN-42", source=SOURCE)
 def test_unencrypted_bytes_after_an_encryption_request(cluster: Cluster) -> None:
     """Bytes in one packet with an encryption request are unencrypted: FATAL 08P01."""
     for request, name in ((SSL_REQUEST, "SSL"), (GSSENC_REQUEST, "GSSAPI encryption")):
@@ -129,7 +129,7 @@ def test_direct_tls_without_tls(cluster: Cluster) -> None:
     assert (almost.answer, almost.said, almost.exit_code) == (b"", INVALID_LENGTH, 0)
 
 
-@claim("CN-41", "CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
+@claim("CN-41 CN-43", source="backend_startup.c: ProcessSSLStartup()", since=17)
 @settings(trace_connection_negotiation="on")
 def test_negotiation_can_be_traced(cluster: Cluster) -> None:
     """trace_connection_negotiation logs each answer to an encryption request."""
@@ -156,7 +156,7 @@ def test_major_protocol_versions(cluster: Cluster) -> None:
             assert (found.error.sqlstate, found.error.message) == ("0A000", message)
 
 
-@claim("CN-46", "CN-45", source="backend_startup.c: SendNegotiateProtocolVersion()")
+@claim("CN-46 CN-45", source="backend_startup.c: SendNegotiateProtocolVersion()")
 def test_minor_protocol_versions(cluster: Cluster) -> None:
     """The server negotiates newer minor versions and unknown options, and admits other clients."""
     newest = PROTOCOL_3_2 if cluster.target.version.major >= 18 else PROTOCOL_3_0
@@ -204,7 +204,7 @@ def test_layout_of_a_startup_packet(cluster: Cluster) -> None:
         assert found.exit_code == 1
 
 
-@claim("CN-47", "CN-35", "CN-39", source=SOURCE)
+@claim("CN-47 CN-35 CN-39", source=SOURCE)
 def test_names_in_a_startup_packet(cluster: Cluster) -> None:
     """The default database has the name of the user; the server cuts names to 63 bytes."""
     for packet_of_user in ({"user": "postgres"}, {"user": "postgres", "database": ""}):
@@ -221,7 +221,7 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
         assert (refusal.sqlstate, refusal.message) == ("3D000", message)
 
 
-@claim("CN-48", "TI-21", "CN-57", source=SOURCE, needs=[Need.WALSENDER])
+@claim("CN-48 TI-21 CN-57", source=SOURCE, needs=[Need.WALSENDER])
 def test_replication_parameter_makes_a_walsender(cluster: Cluster) -> None:
     """`replication` makes a walsender, with a database for `database`. Other values are refused."""
     database = "postgres " if cluster.target.version.major >= 16 else ""

@@ -43,7 +43,7 @@ def start_as_standby(cluster: Cluster) -> None:
     then.expect_log("^listening on ", within=deadlines.START_LIMIT)
 
 
-@claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
+@claim("CN-12 CN-03", source=SOURCE, needs=STANDBY)
 @settings(hot_standby="off", **AS_AT_INITDB)
 def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
     """With hot_standby off a standby refuses every client, and the detail says why."""
@@ -53,7 +53,7 @@ def test_refusal_of_a_standby_that_is_not_hot(stopped_cluster: Cluster) -> None:
     assert refusal.hint == ""
 
 
-@claim("CN-12", "CN-03", source=SOURCE, needs=STANDBY)
+@claim("CN-12 CN-03", source=SOURCE, needs=STANDBY)
 @settings(**AS_AT_INITDB)
 def test_refusal_before_consistency(cluster: Cluster) -> None:
     """A standby that has not replayed the end of its base backup is not consistent, and says so."""
@@ -82,13 +82,7 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
 
 
 @claim(
-    "CN-12",
-    "PG-02",
-    "RC-05",
-    "PG-03",
-    source="postmaster.c: process_pm_pmsignal()",
-    needs=STANDBY,
-    since=18,
+    "CN-12 PG-02 RC-05 PG-03", source="postmaster.c: process_pm_pmsignal()", needs=STANDBY, since=18
 )
 @settings(**AS_AT_INITDB)
 def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
@@ -113,7 +107,7 @@ def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
     )
 
 
-@claim("CN-21", "CN-22", source=SOURCE)
+@claim("CN-21 CN-22", source=SOURCE)
 @settings(client_min_messages="debug5", log_connections="on")
 @pytest.mark.unmonitored("the model has no packets but the startup packet")
 def test_client_receives_no_log_line_before_authentication(cluster: Cluster) -> None:

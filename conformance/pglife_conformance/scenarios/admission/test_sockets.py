@@ -44,7 +44,7 @@ def another_directory(cluster: Cluster, name: str = "t") -> Path:
     return path
 
 
-@claim("ST-06", "SH-40", "SH-46", source=MAIN)
+@claim("ST-06 SH-40 SH-46", source=MAIN)
 @pytest.mark.unmonitored("the model has one socket")
 def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
     """The postmaster makes a socket in each directory; line 5 of the pid file names the first."""
@@ -59,7 +59,7 @@ def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
     assert lines == [f'listening on Unix socket "{d}/.s.PGSQL.5432"' for d in (first, second)]
 
 
-@claim("ST-06", "SH-40", source=MAIN)
+@claim("ST-06 SH-40", source=MAIN)
 def test_one_unix_socket_is_enough(stopped_cluster: Cluster) -> None:
     """A path that is too long causes a WARNING; line 5 names the first socket that was opened."""
     cluster = stopped_cluster
@@ -85,7 +85,7 @@ def test_unix_socket_that_cannot_be_opened(stopped_cluster: Cluster, tcp: bool) 
     assert cluster.pid_file() is None
 
 
-@claim("ST-06", "SH-40", source=MAIN, needs=[Need.TCP])
+@claim("ST-06 SH-40", source=MAIN, needs=[Need.TCP])
 def test_tcp_without_a_unix_socket(make_cluster: MakeCluster) -> None:
     """Without a socket directory the server listens on TCP alone, and line 5 is empty."""
     cluster = make_cluster(unix_socket_directories="", listen_addresses="127.0.0.1")
@@ -96,7 +96,7 @@ def test_tcp_without_a_unix_socket(make_cluster: MakeCluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("ST-06", "SH-40", "SH-46", source=MAIN, needs=[Need.TCP])
+@claim("ST-06 SH-40 SH-46", source=MAIN, needs=[Need.TCP])
 def test_all_addresses(make_cluster: MakeCluster) -> None:
     """With * the server listens on all addresses, and line 6 is *."""
     cluster = make_cluster(listen_addresses="*")
@@ -119,7 +119,7 @@ def test_invalid_list_of_addresses(stopped_cluster: Cluster, name: str) -> None:
     assert stopped_cluster.pid_file() is None
 
 
-@claim("ST-03", "ST-06", source=MAIN)
+@claim("ST-03 ST-06", source=MAIN)
 def test_invalid_pg_hba_conf_ends_the_start(stopped_cluster: Cluster) -> None:
     """With an invalid pg_hba.conf the postmaster exits with 1 and leaves no pid file or socket."""
     cluster = stopped_cluster
@@ -131,7 +131,7 @@ def test_invalid_pg_hba_conf_ends_the_start(stopped_cluster: Cluster) -> None:
     assert list(cluster.socket_directory.iterdir()) == []
 
 
-@claim("ST-03", "SG-02", source="postmaster.c: process_pm_reload_request()", needs=NAME_MAPS)
+@claim("ST-03 SG-02", source="postmaster.c: process_pm_reload_request()", needs=NAME_MAPS)
 def test_invalid_pg_ident_conf_does_not_end_the_server(stopped_cluster: Cluster) -> None:
     """An invalid pg_ident.conf does not end the server; a reload logs that it was not reloaded."""
     cluster = stopped_cluster

@@ -40,7 +40,7 @@ def disconnect_client_until_17(pin: Pin) -> None:
         pin.client.disconnect()
 
 
-@claim("SE-33", "SV-25", "INV-40", "SL-08", source=ACCEPT, needs=CRASH)
+@claim("SE-33 SV-25 INV-40 SL-08", source=ACCEPT, needs=CRASH)
 def test_client_that_connects_in_wait_dead_end_is_answered_after_the_restart(
     cluster: Cluster,
 ) -> None:
@@ -61,7 +61,7 @@ def test_client_that_connects_in_wait_dead_end_is_answered_after_the_restart(
     cluster.expect_complete()
 
 
-@claim("SE-33", "SV-25", "INV-40", source=ACCEPT, needs=CRASH)
+@claim("SE-33 SV-25 INV-40", source=ACCEPT, needs=CRASH)
 def test_client_that_connects_in_wait_dead_end_of_a_shutdown_is_dropped(cluster: Cluster) -> None:
     """No client is accepted in PM_WAIT_DEAD_END of a shutdown; a waiting one is disconnected."""
     with pin_wait_dead_end(cluster) as pin:
@@ -71,7 +71,7 @@ def test_client_that_connects_in_wait_dead_end_of_a_shutdown_is_dropped(cluster:
     assert [message for message in client.expect_end() if message.tag is Tag.ERROR] == []
 
 
-@claim("SV-47", "CN-30", "CN-31", source="pmchild.c: ReleasePostmasterChildSlot()", needs=CRASH)
+@claim("SV-47 CN-30 CN-31", source="pmchild.c: ReleasePostmasterChildSlot()", needs=CRASH)
 @settings(max_connections="3", superuser_reserved_connections="0", max_wal_senders="0")
 @pytest.mark.unmonitored("so many clients are too many ways for the model to go on")
 def test_crashes_use_up_no_slots(cluster: Cluster) -> None:

@@ -32,7 +32,7 @@ SE_24_DETAIL = (
 SE_24_HINT = "In a moment you should be able to reconnect to the database and repeat your command."
 
 
-@claim("SE-24", "CR-02", "CR-20", source="tcop/postgres.c: quickdie()", needs=CRASH)
+@claim("SE-24 CR-02 CR-20", source="tcop/postgres.c: quickdie()", needs=CRASH)
 def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
     """A session receives WARNING 57P02 with DETAIL and HINT, or nothing, before it is closed."""
     sessions = [cluster.session() for _ in range(3)]
@@ -47,7 +47,7 @@ def test_sessions_are_warned_of_a_crash_elsewhere(cluster: Cluster) -> None:
     before.expect_no_log(TERMINATED_BY_CRASH)
 
 
-@claim("CR-04", "CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
+@claim("CR-04 CN-04", source="postmaster.c: canAcceptConnections()", needs=CRASH)
 def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
     """While the children of a crashed server end, new clients are refused: `in recovery mode`."""
     then = cluster.since()
@@ -61,7 +61,7 @@ def test_new_clients_are_refused_while_children_end(cluster: Cluster) -> None:
     then.expect_ready()
 
 
-@claim("CR-22", "INV-70", "TR18-34", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@claim("CR-22 INV-70 TR18-34", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
 @settings(restart_after_crash="off")
 @pytest.mark.parametrize("kind", [Kind.WALWRITER, Kind.CHECKPOINTER], ids=str)
 def test_no_restart_with_restart_after_crash_off(cluster: Cluster, kind: Kind) -> None:
@@ -78,7 +78,7 @@ def test_no_restart_with_restart_after_crash_off(cluster: Cluster, kind: Kind) -
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
-@claim("LG-02", "CR-25", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER])
+@claim("LG-02 CR-25", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER])
 @settings(logging_collector="on")
 def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
     """The logger keeps running during a crash restart."""
@@ -88,7 +88,7 @@ def test_logger_survives_a_crash_restart(cluster: Cluster) -> None:
     assert len(cluster.children(Kind.LOGGER)) == 1
 
 
-@claim("CR-26", "INV-67", source="xlog.c: StartupXLOG()", needs=[*CRASH, Need.FULL_SQL])
+@claim("CR-26 INV-67", source="xlog.c: StartupXLOG()", needs=[*CRASH, Need.FULL_SQL])
 def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
     """Committed rows survive a crash; uncommitted ones do not, nor rows of unlogged tables."""
     with cluster.session() as session:
@@ -108,7 +108,7 @@ def test_what_was_committed_survives_a_crash(cluster: Cluster) -> None:
 
 
 @claim(
-    "CR-21", "SV-30", source="postmaster.c: PostmasterStateMachine()", needs=[*CRASH, Need.FULL_SQL]
+    "CR-21 SV-30", source="postmaster.c: PostmasterStateMachine()", needs=[*CRASH, Need.FULL_SQL]
 )
 @pytest.mark.parametrize("value", ["on", "off"])
 def test_temporary_files_after_a_crash(stopped_cluster: Cluster, value: str) -> None:

@@ -40,7 +40,7 @@ def dead_end_client(cluster: Cluster) -> Session:
     return cluster.silent_client()
 
 
-@claim("RP-12", "RP-13", "RP-14", "RP-17", "RP-22", "CR-02", "CR-25", source=SOURCE, needs=CRASH)
+@claim("RP-12 RP-13 RP-14 RP-17 RP-22 CR-02 CR-25", source=SOURCE, needs=CRASH)
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
 def test_killed_background_process_causes_a_crash_restart(cluster: Cluster, kind: Kind) -> None:
     """A killed background process is named in the log, and all children are replaced."""
@@ -51,7 +51,7 @@ def test_killed_background_process_causes_a_crash_restart(cluster: Cluster, kind
         assert session.query("select 1") == [("1",)]
 
 
-@claim("RP-21", "CR-46", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
+@claim("RP-21 CR-46", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
 def test_killed_io_worker_causes_a_crash_restart(cluster: Cluster) -> None:
     """An io worker that a signal ended is a crash like any other."""
     before = cluster.since()
@@ -59,7 +59,7 @@ def test_killed_io_worker_causes_a_crash_restart(cluster: Cluster) -> None:
     before.expect_crash_restart(killed_line(cluster, victim))
 
 
-@claim("RP-02", "CR-60", source="postmaster.c: LogChildExit()", needs=CRASH)
+@claim("RP-02 CR-60", source="postmaster.c: LogChildExit()", needs=CRASH)
 @pytest.mark.parametrize(
     "number",
     [signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL],
@@ -72,7 +72,7 @@ def test_any_deadly_signal_is_a_crash(cluster: Cluster, number: signal.Signals) 
     before.expect_crash_restart(killed_line(cluster, victim, number))
 
 
-@claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", "SG-40", source=SOURCE, needs=CRASH)
+@claim("SG-11 SG-12 SG-13 SG-15 SG-22 SG-40", source=SOURCE, needs=CRASH)
 @pytest.mark.parametrize("kind", AUXILIARY, ids=str)
 def test_quit_by_hand_is_a_crash_with_exit_code_2(cluster: Cluster, kind: Kind) -> None:
     """A background process that is sent QUIT by hand exits 2, and that is a crash."""
@@ -81,7 +81,7 @@ def test_quit_by_hand_is_a_crash_with_exit_code_2(cluster: Cluster, kind: Kind) 
     before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
-@claim("SG-20", "RP-21", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
+@claim("SG-20 RP-21", source=SOURCE, needs=[*CRASH, Need.IO_WORKERS])
 def test_quit_by_hand_to_an_io_worker_is_a_crash(cluster: Cluster) -> None:
     """An io worker that is sent QUIT by hand exits 2, and that is a crash."""
     before = cluster.since()
@@ -89,7 +89,7 @@ def test_quit_by_hand_to_an_io_worker_is_a_crash(cluster: Cluster) -> None:
     before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
-@claim("RP-23", "SE-26", source=CLEANUP, needs=CRASH)
+@claim("RP-23 SE-26", source=CLEANUP, needs=CRASH)
 def test_killed_idle_session_causes_a_crash_restart(cluster: Cluster) -> None:
     """The client of a killed idle session receives nothing; that is a crash of a client backend."""
     session = cluster.session()
@@ -101,7 +101,7 @@ def test_killed_idle_session_causes_a_crash_restart(cluster: Cluster) -> None:
     before.expect_crash_restart(killed_line(cluster, victim))
 
 
-@claim("RP-02", "RP-23", source="postmaster.c: LogChildExit()", needs=[*CRASH, Need.SQL_FUNCTIONS])
+@claim("RP-02 RP-23", source="postmaster.c: LogChildExit()", needs=[*CRASH, Need.SQL_FUNCTIONS])
 def test_death_of_a_busy_session_logs_its_statement(cluster: Cluster) -> None:
     """The log line about a killed session has its running statement as DETAIL."""
     session = cluster.session()
@@ -114,7 +114,7 @@ def test_death_of_a_busy_session_logs_its_statement(cluster: Cluster) -> None:
     assert record.fields == (("DETAIL", "Failed process was running: select pg_sleep(60)"),)
 
 
-@claim("RP-23", "TI-23", source=CLEANUP, needs=CRASH)
+@claim("RP-23 TI-23", source=CLEANUP, needs=CRASH)
 def test_killed_child_before_its_packet_is_a_crash(cluster: Cluster) -> None:
     """A child killed before it has read a startup packet is a crash."""
     client = cluster.silent_client()
@@ -126,7 +126,7 @@ def test_killed_child_before_its_packet_is_a_crash(cluster: Cluster) -> None:
 SLOTS_18 = "to fill the slots takes many more clients, and a dead-end child is a server process"
 
 
-@claim("RP-26", "CR-47", "MM-31", source=CLEANUP, needs=CRASH, since=18, why=SLOTS_18)
+@claim("RP-26 CR-47 MM-31", source=CLEANUP, needs=CRASH, since=18, why=SLOTS_18)
 @settings(**FEWEST_SLOTS)
 def test_killed_dead_end_child_is_a_crash(cluster: Cluster) -> None:
     """A dead-end child never touched shared memory; killed, it is a crash all the same."""
@@ -136,7 +136,7 @@ def test_killed_dead_end_child_is_a_crash(cluster: Cluster) -> None:
     before.expect_crash_restart(killed_line(cluster, victim, dead_end=True))
 
 
-@claim("SG-30", "RP-26", source=CLEANUP, needs=CRASH, since=18, why=SLOTS_18)
+@claim("SG-30 RP-26", source=CLEANUP, needs=CRASH, since=18, why=SLOTS_18)
 @settings(**FEWEST_SLOTS)
 def test_dead_end_child_exits_2_at_quit(cluster: Cluster) -> None:
     """A dead-end child that is sent QUIT by hand exits 2: a crash."""
@@ -147,7 +147,7 @@ def test_dead_end_child_exits_2_at_quit(cluster: Cluster) -> None:
     before.expect_crash_restart(exited_line(cluster, victim, 2, dead_end=True))
 
 
-@claim("SG-30", "SG-28", source=CLEANUP, needs=CRASH)
+@claim("SG-30 SG-28", source=CLEANUP, needs=CRASH)
 def test_child_before_its_packet_exits_2_at_quit(cluster: Cluster) -> None:
     """A child that has read no packet yet exits 2 at QUIT and sends nothing: a crash."""
     client = cluster.silent_client()

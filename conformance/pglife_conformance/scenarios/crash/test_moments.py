@@ -60,7 +60,7 @@ CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 # Several at once.
 
 
-@claim("RP-01", "CR-48", "RP-04", "INV-22", source=HANDLER, needs=CRASH)
+@claim("RP-01 CR-48 RP-04 INV-22", source=HANDLER, needs=CRASH)
 def test_deaths_reaped_together_are_one_crash(cluster: Cluster) -> None:
     """Of several children that died together one is named, and there is one crash cycle."""
     session = cluster.session()
@@ -74,7 +74,7 @@ def test_deaths_reaped_together_are_one_crash(cluster: Cluster) -> None:
     before.expect_crash_restart(named)
 
 
-@claim("RP-01", "RP-12", "RP-23", source=HANDLER, needs=CRASH)
+@claim("RP-01 RP-12 RP-23", source=HANDLER, needs=CRASH)
 def test_an_ordinary_end_beside_a_crash_changes_nothing(cluster: Cluster) -> None:
     """An exit with 0 and one with 1, reaped together with a crash, are not named."""
     session = cluster.session()
@@ -86,13 +86,7 @@ def test_an_ordinary_end_beside_a_crash_changes_nothing(cluster: Cluster) -> Non
     before.expect_crash_restart(killed_line(cluster, victim))
 
 
-@claim(
-    "RP-01",
-    "PR-23",
-    "INV-30",
-    source="postmaster.c: LaunchMissingBackgroundProcesses()",
-    needs=CRASH,
-)
+@claim("RP-01 PR-23 INV-30", source="postmaster.c: LaunchMissingBackgroundProcesses()", needs=CRASH)
 def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> None:
     """Several background processes that exit 0 together are each replaced once."""
     kinds = (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER)
@@ -109,7 +103,7 @@ def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> Non
     assert len(cluster.children()) == len(before.kids)
 
 
-@claim("SG-08", "CR-30", source="postmaster.c: ServerLoop()", needs=CRASH)
+@claim("SG-08 CR-30", source="postmaster.c: ServerLoop()", needs=CRASH)
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode) -> None:
     """A smart or fast request is processed before a crash pending with it: exit 1."""
@@ -125,7 +119,7 @@ def test_request_beside_a_death_comes_first(cluster: Cluster, mode: ShutdownMode
     then.expect_abnormal_exit([*request, killed_line(cluster, victim), TERMINATING])
 
 
-@claim("SG-08", "RP-04", "TR18-09", source="postmaster.c: ServerLoop()", needs=CRASH)
+@claim("SG-08 RP-04 TR18-09", source="postmaster.c: ServerLoop()", needs=CRASH)
 def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
     """A crash reaped together with an immediate request is not logged; the postmaster exits 0."""
     then = cluster.since()
@@ -137,7 +131,7 @@ def test_immediate_request_beside_a_death_silences_it(cluster: Cluster) -> None:
     then.expect_postmaster_lines(expected)
 
 
-@claim("SG-08", "SH-03", source="postmaster.c: process_pm_shutdown_request()")
+@claim("SG-08 SH-03", source="postmaster.c: process_pm_shutdown_request()")
 def test_of_requests_at_once_the_strongest_is_logged(cluster: Cluster) -> None:
     """Of three requests at once 16 and later process one; 15 processes fast, then immediate."""
     then = cluster.since()
@@ -151,7 +145,7 @@ def test_of_requests_at_once_the_strongest_is_logged(cluster: Cluster) -> None:
     then.expect_postmaster_lines([*expected, SHUT_DOWN], launcher_aside=True)
 
 
-@claim("SG-08", "SG-02", source="postmaster.c: process_pm_reload_request()")
+@claim("SG-08 SG-02", source="postmaster.c: process_pm_reload_request()")
 def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
     """A reload pending with a fast request is ignored; 15 processes it first."""
     then = cluster.since()
@@ -166,7 +160,7 @@ def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
     assert lines == expected
 
 
-@claim("CR-28", "CR-25", source=SM, needs=CRASH)
+@claim("CR-28 CR-25", source=SM, needs=CRASH)
 def test_crashes_one_after_the_other(cluster: Cluster) -> None:
     """Nothing limits the number of crash restarts: three in a row are three whole cycles."""
     for kind in (Kind.WALWRITER, Kind.CHECKPOINTER, Kind.WALWRITER):
@@ -178,7 +172,7 @@ def test_crashes_one_after_the_other(cluster: Cluster) -> None:
 # During a shutdown.
 
 
-@claim("CR-30", "INV-72", "TR18-31", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
+@claim("CR-30 INV-72 TR18-31", source=SM, needs=[*CRASH, Need.CONTROL_FILE])
 def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """With a smart shutdown pending a crash ends the server with 1 and no restart."""
     session = cluster.session()
@@ -192,7 +186,7 @@ def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
-@claim("CR-30", "RP-26", source="postmaster.c: CleanupBackend()", needs=CRASH)
+@claim("CR-30 RP-26", source="postmaster.c: CleanupBackend()", needs=CRASH)
 def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """A client refused because of a smart shutdown has a dead-end child; killed, it is a crash."""
     session = cluster.session()
@@ -229,11 +223,7 @@ def crash_in(cluster: Cluster, held: Held, kind: Kind | None, control: ControlSt
     return then
 
 
-@claim(
-    *("CR-31", "CR-32", "CR-35", "TR18-11", "TR18-12", "TR18-13"),
-    source=FATAL,
-    needs=[*CRASH, Need.CONTROL_FILE],
-)
+@claim("CR-31 CR-32 CR-35 TR18-11 TR18-12 TR18-13", source=FATAL, needs=[*CRASH, Need.CONTROL_FILE])
 @pytest.mark.parametrize(
     ("held", "kind", "control"),
     [
@@ -255,9 +245,7 @@ def test_crash_during_a_shutdown_ends_it(
 
 
 @claim(
-    *("CR-32", "CR-34", "RP-13", "TR18-12"),
-    source=FATAL,
-    needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE],
+    "CR-32 CR-34 RP-13 TR18-12", source=FATAL, needs=[*CRASH, Need.IO_WORKERS, Need.CONTROL_FILE]
 )
 @pytest.mark.parametrize(
     ("held", "kind", "control"),
@@ -280,7 +268,7 @@ def test_crash_beside_the_last_checkpoint_ends_the_shutdown(
     ]
 
 
-@claim("CR-36", "CR-37", source=SM, needs=CRASH)
+@claim("CR-36 CR-37", source=SM, needs=CRASH)
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMode) -> None:
     """A request during a crash is processed, refusals change, and the postmaster exits 1."""
@@ -306,7 +294,7 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
 # restart_after_crash.
 
 
-@claim("CR-22", "SV-30", source=SM, needs=CRASH)
+@claim("CR-22 SV-30", source=SM, needs=CRASH)
 @pytest.mark.parametrize("value", ["off", "on"])
 def test_last_value_of_restart_after_crash_counts(cluster: Cluster, value: str) -> None:
     """A reload of restart_after_crash while children exit decides about this restart."""
@@ -344,7 +332,7 @@ def start_uncleanly(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("CR-38", "CN-02", "CN-04", source=FATAL, needs=[*CRASH, Need.RESTORE_COMMAND])
+@claim("CR-38 CN-02 CN-04", source=FATAL, needs=[*CRASH, Need.RESTORE_COMMAND])
 @pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER], ids=str)
 def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind) -> None:
     """A crash in PM_STARTUP ends the startup process too, and the server starts again."""
@@ -369,9 +357,7 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
     assert first.key not in {kid.key for kid in cluster.children()}
 
 
-@claim(
-    "PR-20", "CR-49", "INV-16", "RP-10", "TR18-33", source=SM, needs=[*CRASH, Need.RESTORE_COMMAND]
-)
+@claim("PR-20 CR-49 INV-16 RP-10 TR18-33", source=SM, needs=[*CRASH, Need.RESTORE_COMMAND])
 @KILL_QUIT
 def test_death_of_the_startup_process_ends_the_server(
     stopped_cluster: Cluster, number: signal.Signals
@@ -390,9 +376,7 @@ def test_death_of_the_startup_process_ends_the_server(
     assert cluster.children() == []
 
 
-@claim(
-    "CR-38", "CN-04", "SH-41", "MM-15", source="postmaster.c: canAcceptConnections()", needs=CRASH
-)
+@claim("CR-38 CN-04 SH-41 MM-15", source="postmaster.c: canAcceptConnections()", needs=CRASH)
 def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash clients are refused: `in recovery mode`; later admitted."""
     then = cluster.since()
@@ -407,7 +391,7 @@ def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> No
         assert session.query("select 1") == [("1",)]
 
 
-@claim("CR-31", "PR-28", source=HANDLER, needs=CRASH)
+@claim("CR-31 PR-28", source=HANDLER, needs=CRASH)
 def test_stopped_child_delays_the_restart_until_it_continues(cluster: Cluster) -> None:
     """While one child has not exited no child is forked; when it continues, the server restarts."""
     before = cluster.since()

@@ -95,7 +95,7 @@ def expect_round(cluster: Cluster, then: Since, began: float, line: str = SIGKIL
     assert time.monotonic() - began >= NOT_BEFORE_S
 
 
-@claim("CR-07", "SL-05", "CR-03", "CR-09", source=SERVER_LOOP, needs=CRASH)
+@claim("CR-07 SL-05 CR-03 CR-09", source=SERVER_LOOP, needs=CRASH)
 @MANY_STOPPED
 def test_children_that_survive_quit_are_killed_once(cluster: Cluster) -> None:
     """After five seconds every remaining child is killed, and the server restarts."""
@@ -130,7 +130,7 @@ def _keys(cluster: Cluster) -> list[tuple[int, int]]:
     return sorted(kid.key for kid in cluster.children())
 
 
-@claim("SL-05", "CR-07", "TR18-18", "SM-23", source=SERVER_LOOP, needs=CRASH)
+@claim("SL-05 CR-07 TR18-18 SM-23", source=SERVER_LOOP, needs=CRASH)
 @MANY_STOPPED
 def test_immediate_shutdown_kills_children_that_survive_quit(cluster: Cluster) -> None:
     """The round follows an immediate request, too; until 17 it spares dead-end children. Exit 0."""
@@ -154,12 +154,7 @@ def test_immediate_shutdown_kills_children_that_survive_quit(cluster: Cluster) -
 
 
 @claim(
-    "CR-06",
-    "SL-05",
-    source=SERVER_LOOP,
-    needs=CRASH,
-    since=16,
-    why="there is no such setting before",
+    "CR-06 SL-05", source=SERVER_LOOP, needs=CRASH, since=16, why="there is no such setting before"
 )
 @settings(send_abort_for_kill="on")
 def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
@@ -178,7 +173,7 @@ def test_round_may_abort_instead_of_kill(cluster: Cluster) -> None:
     assert lines == [died, TERMINATING, round_line, REINITIALIZING, READY_LINE]
 
 
-@claim("CR-37", "TR18-18", "SL-05", source=SERVER_LOOP, needs=CRASH)
+@claim("CR-37 TR18-18 SL-05", source=SERVER_LOOP, needs=CRASH)
 def test_immediate_request_restarts_the_sigkill_timeout(cluster: Cluster) -> None:
     """After an immediate request during a crash the round comes five seconds later; exit 1."""
     session = cluster.session()
@@ -210,9 +205,7 @@ def test_immediate_request_restarts_the_sigkill_timeout(cluster: Cluster) -> Non
 
 
 @claim(
-    "SL-05",
-    "SL-04",
-    "CR-11",
+    "SL-05 SL-04 CR-11",
     source="postmaster.c: DetermineSleepTime()",
     needs=CRASH,
     since=16,
@@ -240,7 +233,7 @@ def test_round_is_on_time(cluster: Cluster) -> None:
     raise Inconclusive(*problem) if is_overloaded() else cluster.watcher.failure(*problem)
 
 
-@claim("CR-31", "SL-05", source=SERVER_LOOP, needs=CRASH)
+@claim("CR-31 SL-05", source=SERVER_LOOP, needs=CRASH)
 def test_crash_during_a_shutdown_starts_the_sigkill_timeout(cluster: Cluster) -> None:
     """In a crash during a fast shutdown remaining children are killed; the postmaster exits 1."""
     session = cluster.session()

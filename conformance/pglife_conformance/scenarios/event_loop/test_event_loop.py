@@ -41,7 +41,7 @@ TAKEN = {
 }
 
 
-@claim("SG-01", "RP-22", source=LOOP, since=18, why="releases before log only some of these lines")
+@claim("SG-01 RP-22", source=LOOP, since=18, why="releases before log only some of these lines")
 @settings(log_min_messages="debug4", autovacuum="off", max_logical_replication_workers="0")
 def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
     """The postmaster acts on a signal in the next loop iteration, and in no later one."""
@@ -59,7 +59,7 @@ def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
             assert lines == [line]
 
 
-@claim("SL-06", "BG-12", "BG-14", source=SLEEP, needs=PARALLEL)
+@claim("SL-06 BG-12 BG-14", source=SLEEP, needs=PARALLEL)
 def test_worker_awaiting_restart_does_not_affect_a_running_one(cluster: Cluster) -> None:
     """While one background worker awaits its restart, a running one stays registered."""
     with parallel_worker(cluster) as (_, worker):
@@ -72,7 +72,7 @@ def test_worker_awaiting_restart_does_not_affect_a_running_one(cluster: Cluster)
         assert worker.key in {kid.key for kid in cluster.children()}
 
 
-@claim("SL-09", "SL-10", source=LOOP)
+@claim("SL-09 SL-10", source=LOOP)
 def test_socket_files_keep_their_times_in_the_first_hour(cluster: Cluster) -> None:
     """The socket and its lock file keep their times, whatever wakes the postmaster."""
 
@@ -107,7 +107,7 @@ def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     then.expect_no_log(r"^kill\(")
 
 
-@claim("PR-26", "SE-20", source="postmaster.c: signal_child()", needs=[*SIGNALS, Need.FULL_SQL])
+@claim("PR-26 SE-20", source="postmaster.c: signal_child()", needs=[*SIGNALS, Need.FULL_SQL])
 @pytest.mark.unmonitored("the model has no children of children")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
 def test_signal_reaches_the_program_that_a_child_has_started(
@@ -147,7 +147,7 @@ def _has_ended(pid: int, start_time: int) -> bool:
     return stat is None or stat.start_time != start_time or stat.state in "ZX"
 
 
-@claim("SM-05", "TR18-22", "TR17-19", "PR-02", source=MACHINE, needs=AT_BARRIER)
+@claim("SM-05 TR18-22 TR17-19 PR-02", source=MACHINE, needs=AT_BARRIER)
 @QUIET
 def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster) -> None:
     """A fast shutdown without a checkpointer forks one, which writes the shutdown checkpoint."""
@@ -162,9 +162,7 @@ def test_checkpointer_is_forked_for_the_last_checkpoint(counted_cluster: Cluster
 
 
 @claim(
-    "SM-06",
-    "TR18-23",
-    "CR-06",
+    "SM-06 TR18-23 CR-06",
     source=MACHINE,
     needs=[*AT_BARRIER, Need.SIGNAL_LOG, Need.IO_WORKERS],
     since=18,

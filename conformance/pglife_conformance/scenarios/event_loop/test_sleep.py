@@ -40,7 +40,7 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 
 
-@claim("SL-01", "SL-06", source=LOOP)
+@claim("SL-01 SL-06", source=LOOP)
 def test_postmaster_sleeps_when_it_has_done_its_work(cluster: Cluster) -> None:
     """After a reload, a client and a child's exit the postmaster sleeps again."""
     then = cluster.since()
@@ -63,7 +63,7 @@ def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state:
     cluster.expect_exit(code=0)
 
 
-@claim("SL-06", "BG-12", "SH-27", source=SLEEP, needs=SIGNALS)
+@claim("SL-06 BG-12 SH-27", source=SLEEP, needs=SIGNALS)
 def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster) -> None:
     """Until a background worker may be restarted the postmaster sleeps; it logs the exit once."""
     then, began = cluster.since(), time.monotonic()
@@ -85,9 +85,7 @@ AT_LATEST_S = 7.6
 eight. The time that the postmaster waited for a processor is added."""
 
 
-@claim(
-    "SL-05", "SL-06", "CR-07", source=SLEEP, needs=CRASH, since=16, why="15 may sleep for a minute"
-)
+@claim("SL-05 SL-06 CR-07", source=SLEEP, needs=CRASH, since=16, why="15 may sleep for a minute")
 def test_postmaster_sleeps_until_its_sigkill_timeout_although_a_client_wakes_it(
     cluster: Cluster,
 ) -> None:
@@ -156,9 +154,7 @@ def watch_until_sigkill(cluster: Cluster, since: Since) -> tuple[float, bool]:
 
 
 @claim(
-    "SL-05",
-    "SL-06",
-    "BG-12",
+    "SL-05 SL-06 BG-12",
     source="postmaster.c: DetermineSleepTime()",
     needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.CRASH_INJECTION],
     since=16,

@@ -60,8 +60,7 @@ FORK_FAILED = f"E{NO_PROCESS}\n\0".encode()
 
 
 @claim(
-    "SE-34",
-    "CN-10",
+    "SE-34 CN-10",
     source="postmaster.c: report_fork_failure_to_client()",
     needs=[Need.OS_SIGNALS],
     spec=actions.fork_for_client_fails,
@@ -100,9 +99,7 @@ _FEW = {
 
 
 @claim(
-    "SE-34",
-    "SV-40",
-    "CN-30",
+    "SE-34 SV-40 CN-30",
     source=ACCEPTER,
     needs=[Need.OS_SIGNALS],
     spec=actions.fork_for_client_fails,
@@ -119,9 +116,7 @@ def test_a_fork_that_failed_gives_its_slot_back(cluster: Cluster) -> None:
         session.close()
 
 
-@claim(
-    "SE-34", "SH-04", source=ACCEPTER, needs=[Need.OS_SIGNALS], spec=actions.fork_for_client_fails
-)
+@claim("SE-34 SH-04", source=ACCEPTER, needs=[Need.OS_SIGNALS], spec=actions.fork_for_client_fails)
 def test_a_refusal_that_cannot_be_forked_is_that_of_the_fork(cluster: Cluster) -> None:
     """During a smart shutdown a client whose fork fails receives the fork failure, not the
     shutdown's refusal; the shutdown completes."""
@@ -149,10 +144,7 @@ def opened_alone(cluster: Cluster, barrier: StartupBarrier) -> list[LogRecord]:
 
 
 @claim(
-    "ST-07",
-    "INV-98",
-    "SL-03",
-    "PR-24",
+    "ST-07 INV-98 SL-03 PR-24",
     source=LAUNCHES,
     needs=[*CRASH, Need.STARTUP_BARRIER],
     spec=actions.launch_background_process,
@@ -169,9 +161,7 @@ def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Clus
 
 
 @claim(
-    "BG-09",
-    "BG-05",
-    "INV-99",
+    "BG-09 BG-05 INV-99",
     source="postmaster.c: StartBackgroundWorker()",
     needs=[*CRASH, Need.STARTUP_BARRIER],
     spec=actions.launch_logical_replication_launcher,
@@ -189,10 +179,7 @@ def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: 
 
 
 @claim(
-    "ST-07",
-    "CR-20",
-    "CR-23",
-    "INV-94",
+    "ST-07 CR-20 CR-23 INV-94",
     source=LAUNCHES,
     needs=AT_BARRIER,
     spec=actions.launch_background_process,
@@ -220,9 +207,7 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
 
 
 @claim(
-    "IO-02",
-    "IO-05",
-    "ST-07",
+    "IO-02 IO-05 ST-07",
     source="postmaster.c: maybe_adjust_io_workers()",
     needs=[*CRASH, Need.IO_WORKERS],
     since=18,
@@ -244,8 +229,7 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
 
 
 @claim(
-    "AV-10",
-    "INV-106",
+    "AV-10 INV-106",
     source="postmaster.c: StartAutovacuumWorker()",
     needs=[*CRASH, Need.AUTOVACUUM_WORKER],
 )
@@ -273,12 +257,7 @@ def test_the_autovacuum_launcher_is_notified_of_a_failed_fork(cluster: Cluster) 
 
 
 @claim(
-    "LG-05",
-    "LG-04",
-    "RP-08",
-    "RP-19",
-    source="syslogger.c: SysLogger_Start()",
-    needs=[*CRASH, Need.LOGGER],
+    "LG-05 LG-04 RP-08 RP-19", source="syslogger.c: SysLogger_Start()", needs=[*CRASH, Need.LOGGER]
 )
 @settings(logging_collector="on")
 def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> None:
@@ -296,7 +275,7 @@ def test_what_is_said_without_a_logger_waits_for_the_next(cluster: Cluster) -> N
     then.expect_log(f"^{NO_PROCESS}$")
 
 
-@claim("ST-07", "INV-72", "INV-03", source=STARTER, needs=COUNTED, spec=actions.fork_first_children)
+@claim("ST-07 INV-72 INV-03", source=STARTER, needs=COUNTED, spec=actions.fork_first_children)
 def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
     """A postmaster that cannot fork at all ends with 1 and takes its lock file with it."""
     cluster = counted_cluster
@@ -312,10 +291,7 @@ def test_a_start_without_any_child_ends(counted_cluster: Cluster) -> None:
 
 
 @claim(
-    "SE-34",
-    "CN-10",
-    source="postmaster.c: report_fork_failure_to_client()",
-    needs=[Need.OS_SIGNALS],
+    "SE-34 CN-10", source="postmaster.c: report_fork_failure_to_client()", needs=[Need.OS_SIGNALS]
 )
 @pytest.mark.unmonitored("the monitor does not see a client that disconnects before its accept")
 def test_a_disconnected_client_does_not_block_the_postmaster(cluster: Cluster) -> None:

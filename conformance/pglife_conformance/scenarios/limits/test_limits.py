@@ -66,7 +66,7 @@ def leave(session: Session) -> None:
     session.server.expect_death(child)
 
 
-@claim("CN-33", "CN-34", "CN-58", source="postinit.c: InitPostgres()", needs=ROLES, since=16)
+@claim("CN-33 CN-34 CN-58", source="postinit.c: InitPostgres()", needs=ROLES, since=16)
 @settings(max_connections=6, superuser_reserved_connections=2, reserved_connections=1)
 def test_places_reserved_for_others(cluster: Cluster) -> None:
     """The last places but one are for superusers, the one before for those with the privilege."""
@@ -93,7 +93,7 @@ def test_places_reserved_for_others(cluster: Cluster) -> None:
     cluster.session()
 
 
-@claim("CN-33", "CN-31", source="postinit.c: InitPostgres()", needs=ROLES)
+@claim("CN-33 CN-31", source="postinit.c: InitPostgres()", needs=ROLES)
 @settings(max_connections=4, superuser_reserved_connections=2)
 def test_places_reserved_for_superusers(cluster: Cluster) -> None:
     """The last places are for superusers alone, and they get them all."""
@@ -110,7 +110,7 @@ def test_places_reserved_for_superusers(cluster: Cluster) -> None:
     cluster.session()
 
 
-@claim("CN-31", "CN-34", source="proc.c: InitProcess()", needs=ROLES)
+@claim("CN-31 CN-34", source="proc.c: InitProcess()", needs=ROLES)
 @settings(max_connections=3, superuser_reserved_connections=0)
 def test_no_reserved_slots(cluster: Cluster) -> None:
     """Without reserved slots any role may take the last connection."""
@@ -164,7 +164,7 @@ def test_limit_of_a_database(cluster: Cluster) -> None:
     cluster.session(user="alice")
 
 
-@claim("CN-51", "CN-52", source="postinit.c: CheckMyDatabase()", needs=ROLES)
+@claim("CN-51 CN-52", source="postinit.c: CheckMyDatabase()", needs=ROLES)
 def test_database_that_accepts_no_connections(cluster: Cluster) -> None:
     """Without datallowconn a database refuses every role; without CONNECT all but superusers."""
     boss = boss_of(
@@ -183,7 +183,7 @@ def test_database_that_accepts_no_connections(cluster: Cluster) -> None:
     cluster.session(user="alice")
 
 
-@claim("CN-35", "CN-36", "CN-39", source="miscinit.c: InitializeSessionUserId()", needs=ROLES)
+@claim("CN-35 CN-36 CN-39", source="miscinit.c: InitializeSessionUserId()", needs=ROLES)
 def test_missing_roles_and_databases(cluster: Cluster) -> None:
     """The role must exist and have LOGIN; the database must exist."""
     boss_of(cluster, "create role bob nologin superuser")

@@ -65,7 +65,7 @@ def expect_no_client_children(cluster: Cluster) -> None:
     )
 
 
-@claim("CN-06", "CN-30", "CN-31", "SV-28", "SV-40", source=POOLS)
+@claim("CN-06 CN-30 CN-31 SV-28 SV-40", source=POOLS)
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
 def test_clients_before_authentication(cluster: Cluster) -> None:
@@ -89,7 +89,7 @@ def test_clients_before_authentication(cluster: Cluster) -> None:
     assert again[1].send_startup_packet(POSTGRES) is Outcome.ADMITTED
 
 
-@claim("CN-31", "CN-32", source=POOLS, needs=[Need.WALSENDER])
+@claim("CN-31 CN-32", source=POOLS, needs=[Need.WALSENDER])
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
 def test_walsenders_have_slots_of_their_own(cluster: Cluster) -> None:
@@ -114,7 +114,7 @@ def test_walsenders_have_slots_of_their_own(cluster: Cluster) -> None:
     assert sessions[1].query("select 1") == [("1",)]
 
 
-@claim("SV-47", "CN-30", source="pmchild.c: ReleasePostmasterChildSlot()")
+@claim("SV-47 CN-30", source="pmchild.c: ReleasePostmasterChildSlot()")
 @settings(**FEW)
 @TOO_MANY_FOR_THE_MODEL
 def test_every_ended_child_frees_its_slot(cluster: Cluster) -> None:
@@ -131,7 +131,7 @@ def test_every_ended_child_frees_its_slot(cluster: Cluster) -> None:
     assert silent[-1].send_startup_packet(POSTGRES) is Outcome.ADMITTED
 
 
-@claim("IO-02", "IO-05", source="postmaster.c: maybe_adjust_io_workers()", needs=[Need.IO_WORKERS])
+@claim("IO-02 IO-05", source="postmaster.c: maybe_adjust_io_workers()", needs=[Need.IO_WORKERS])
 @settings(io_workers=str(MOST_IO_WORKERS))
 @pytest.mark.unmonitored("the model has three io workers")
 def test_the_most_io_workers(cluster: Cluster) -> None:
@@ -185,7 +185,7 @@ def slot_numbers(cluster: Cluster, since: Since | None = None) -> dict[str, list
     return found
 
 
-@claim("SV-40", "SV-47", source=POOLS, since=18, until=18, needs=[Need.SIGNAL_LOG])
+@claim("SV-40 SV-47", source=POOLS, since=18, until=18, needs=[Need.SIGNAL_LOG])
 @settings(**FEW | WORKERS, archive_mode="on", archive_command="true", summarize_wal="on")
 @TOO_MANY_FOR_THE_MODEL
 def test_each_kind_has_a_pool_of_its_own(stopped_cluster: Cluster) -> None:

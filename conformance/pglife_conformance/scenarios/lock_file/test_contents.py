@@ -59,7 +59,7 @@ def test_own_and_parents_pid_are_stale(stopped_cluster: Cluster, start: str, sig
     assert cluster.pid_file() is None
 
 
-@claim("SH-43", "CT-05", source=LOCK)
+@claim("SH-43 CT-05", source=LOCK)
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "another"])
 def test_pid_of_the_grandparent_is_stale(stopped_cluster: Cluster, is_named: bool) -> None:
     """The pid in PG_GRANDPARENT_PID, which pg_ctl sets, is stale too; no other one is."""
@@ -74,7 +74,7 @@ def test_pid_of_the_grandparent_is_stale(stopped_cluster: Cluster, is_named: boo
     assert (cluster.pid_file() is None) == is_named
 
 
-@claim("SH-43", "SH-44", source=LOCK)
+@claim("SH-43 SH-44", source=LOCK)
 def test_lock_file_that_cannot_be_opened(stopped_cluster: Cluster) -> None:
     """A lock file that exists and cannot be opened ends the start with 1 and stays."""
     path = stopped_cluster.data / "postmaster.pid"
@@ -87,7 +87,7 @@ def test_lock_file_that_cannot_be_opened(stopped_cluster: Cluster) -> None:
     assert path.is_symlink()
 
 
-@claim("SH-43", "SH-44", source=LOCK, needs=[Need.DATA_DIRECTORY_CHECKS])
+@claim("SH-43 SH-44", source=LOCK, needs=[Need.DATA_DIRECTORY_CHECKS])
 def test_lock_file_that_is_a_directory(stopped_cluster: Cluster) -> None:
     """A directory in place of the lock file ends the start with 1."""
     path = stopped_cluster.data / "postmaster.pid"
@@ -116,8 +116,7 @@ def test_directory_that_cannot_be_written(stopped_cluster: Cluster, exists: bool
 
 
 @claim(
-    "SH-40",
-    "ST-01",
+    "SH-40 ST-01",
     source="miscinit.c: CreateLockFile(), checkDataDir()",
     needs=[Need.DATA_DIRECTORY_CHECKS],
 )
@@ -135,7 +134,7 @@ def test_files_are_as_open_as_the_directory(
         assert session.query("show data_directory_mode") == [(f"{directory:04o}",)]
 
 
-@claim("SH-40", "SH-46", source="miscinit.c: CreateLockFile()")
+@claim("SH-40 SH-46", source="miscinit.c: CreateLockFile()")
 def test_lock_file_of_the_socket(cluster: Cluster) -> None:
     """The socket's lock file has the first five lines of postmaster.pid and no more."""
     cluster.expect_pid_file(PidFileStatus.READY)
@@ -182,8 +181,7 @@ def test_status_is_line_8_whatever_the_file_has(
 
 
 @claim(
-    "SH-40",
-    "SH-12",
+    "SH-40 SH-12",
     source="miscinit.c: AddToDataDirLockFile(), UnlinkLockFiles()",
     needs=[Need.DATA_DIRECTORY_CHECKS],
 )
@@ -270,7 +268,7 @@ def test_only_the_major_version_counts(stopped_cluster: Cluster) -> None:
 # Single-user mode.
 
 
-@claim("SH-43", "SH-40", "CT-15", source=LOCK, needs=[Need.SINGLE_USER])
+@claim("SH-43 SH-40 CT-15", source=LOCK, needs=[Need.SINGLE_USER])
 def test_single_user_server_has_the_lock(stopped_cluster: Cluster) -> None:
     """A standalone backend writes its pid negated and no status, and blocks a postmaster."""
     cluster, target = stopped_cluster, stopped_cluster.target

@@ -25,7 +25,7 @@ def put_pid_file(cluster: Cluster, text: str) -> None:
     path.replace(cluster.data / "postmaster.pid")
 
 
-@claim("SL-09", "CR-40", "SH-12", "INV-103", source="miscinit.c: RecheckDataDirLockFile()")
+@claim("SL-09 CR-40 SH-12 INV-103", source="miscinit.c: RecheckDataDirLockFile()")
 @pytest.mark.unmonitored("the model has no timer of a minute")
 @pytest.mark.waits_long
 def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) -> None:

@@ -102,7 +102,7 @@ def test_key_in_use_by_a_foreign_segment(stopped_cluster: Cluster, size: int, mo
         cluster.expect_no_log(COMPLAINT)
 
 
-@claim("SH-44", "SH-45", "CR-51", source="sysv_shmem.c: PGSharedMemoryCreate()", needs=SYSV)
+@claim("SH-44 SH-45 CR-51", source="sysv_shmem.c: PGSharedMemoryCreate()", needs=SYSV)
 @pytest.mark.unmonitored("the model ends with the postmaster")
 def test_stale_segment_is_replaced(cluster: Cluster) -> None:
     """A killed server's segment without attached processes is removed; its key is used again."""
@@ -118,7 +118,7 @@ def test_stale_segment_is_replaced(cluster: Cluster) -> None:
     then.expect_no_log(COMPLAINT)
 
 
-@claim("SH-44", "CR-55", source="miscinit.c: CreateLockFile()", needs=SYSV)
+@claim("SH-44 CR-55", source="miscinit.c: CreateLockFile()", needs=SYSV)
 @pytest.mark.unmonitored("the model ends with the postmaster")
 def test_lock_file_stays_while_an_orphan_is_attached(cluster: Cluster) -> None:
     """While an orphan is attached to the segment of line 7, a start fails and leaves the file."""

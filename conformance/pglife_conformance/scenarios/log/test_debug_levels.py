@@ -102,10 +102,7 @@ def run_workload(cluster: Cluster) -> None:
 
 
 @claim(
-    "RP-22",
-    "RP-23",
-    "PM-01",
-    "SG-42",
+    "RP-22 RP-23 PM-01 SG-42",
     source="the DEBUG lines of postmaster.c, pmchild.c, bgworker.c, ipc.c, procsignal.c",
     needs=[Need.FULL_SQL, Need.SQL_FUNCTIONS, Need.ARCHIVER],
 )

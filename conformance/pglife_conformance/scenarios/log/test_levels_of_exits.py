@@ -24,7 +24,7 @@ CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 
 
-@claim("RP-23", "RP-02", source=CLEANUP, needs=SIGNALS)
+@claim("RP-23 RP-02", source=CLEANUP, needs=SIGNALS)
 @pytest.mark.parametrize("code", [0, 1])
 def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int) -> None:
     """The postmaster logs the exit of a session with 0 or 1 once, at level DEBUG2."""
@@ -45,7 +45,7 @@ def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int)
     assert exit_lines(cluster, child.pid, then) == wanted
 
 
-@claim("RP-23", "RP-22", source=CLEANUP, needs=PARALLEL)
+@claim("RP-23 RP-22", source=CLEANUP, needs=PARALLEL)
 @settings(log_min_messages="debug1")
 def test_at_debug1_only_exits_of_background_workers_are_logged(cluster: Cluster) -> None:
     """At debug1 the exit of a background worker with 0 is logged, the exit of a session is not."""
@@ -74,7 +74,7 @@ def expect_all_log(cluster: Cluster, since: Since, *wanted: str) -> None:
     assert [str(r) for r in records if r.level != "LOG"] == []
 
 
-@claim("CR-02", "CR-20", "SH-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
+@claim("CR-02 CR-20 SH-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
 def test_levels_of_a_crash_and_an_orderly_shutdown(cluster: Cluster) -> None:
     """The lines about a crash, its restart, a smart and a fast shutdown have level LOG."""
     then = cluster.since()
@@ -96,7 +96,7 @@ def test_levels_of_a_crash_and_an_orderly_shutdown(cluster: Cluster) -> None:
     )
 
 
-@claim("CR-22", "CR-30", "SH-02", source=MACHINE, needs=CRASH)
+@claim("CR-22 CR-30 SH-02", source=MACHINE, needs=CRASH)
 @pytest.mark.parametrize("end", ["immediate", "abnormal", "no restart"])
 def test_levels_of_an_abrupt_shutdown(stopped_cluster: Cluster, end: str) -> None:
     """The lines about an immediate or abnormal shutdown, or no restart, have level LOG."""

@@ -98,7 +98,7 @@ def test_pid_file_without_a_pid(stopped_cluster: Cluster, text: str) -> None:
         assert (done.code, done.out, done.err) == (1, "", f"pg_ctl: {what}\n")
 
 
-@claim("CT-08", "CT-15", source="pg_ctl.c: do_stop(), do_restart(), do_status()", needs=PG_CTL)
+@claim("CT-08 CT-15", source="pg_ctl.c: do_stop(), do_restart(), do_status()", needs=PG_CTL)
 def test_single_user_server_receives_no_signal(cluster: Cluster) -> None:
     """pg_ctl takes a negative pid for a single-user server: status reports it, others refuse."""
     path = cluster.data / "postmaster.pid"
@@ -133,7 +133,7 @@ def expect_commands_refuse(cluster: Cluster) -> None:
         assert done.err.startswith(f"pg_ctl: cannot {what}; {there}")
 
 
-@claim("CT-08", "CT-12", "CT-13", "CT-14", source="pg_ctl.c: do_stop()", needs=PG_CTL)
+@claim("CT-08 CT-12 CT-13 CT-14", source="pg_ctl.c: do_stop()", needs=PG_CTL)
 @pytest.mark.parametrize("command", ["stop", "reload", "promote", "logrotate"])
 def test_commands_without_a_server_fail(stopped_cluster: Cluster, command: str) -> None:
     """Without a pid file pg_ctl exits 1 and asks whether the server is running."""
@@ -158,7 +158,7 @@ def test_reload_does_not_report_a_bad_file(cluster: Cluster, is_good: bool) -> N
     assert len(said) == 1
 
 
-@claim("CT-13", "RC-13", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CONTROL_FILE])
+@claim("CT-13 RC-13", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CONTROL_FILE])
 def test_primary_cannot_be_promoted(cluster: Cluster) -> None:
     """pg_ctl promote on a primary exits 1, writes no file and sends no signal."""
     then = cluster.since()
@@ -232,7 +232,7 @@ def test_no_data_directory_named(target: Target) -> None:
     assert (done.code, done.out, done.err) == (1, "", expected)
 
 
-@claim("CT-04", "ST-01", source="pg_ctl.c: main(); main.c: check_root()", needs=PG_CTL)
+@claim("CT-04 ST-01", source="pg_ctl.c: main(); main.c: check_root()", needs=PG_CTL)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can show that root is refused")
 def test_root_is_refused(target: Target, stopped_cluster: Cluster) -> None:
     """pg_ctl and postgres refuse to run as root and exit 1."""

@@ -58,7 +58,7 @@ def wait_for_request(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
     cluster.wait_for("a request for a fast shutdown", is_pending)
 
 
-@claim("CT-08", "CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
+@claim("CT-08 CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_needs_a_data_directory(stopped_cluster: Cluster, command: str) -> None:
     """Without a usable data directory pg_ctl status exits 4, every other command 1."""
@@ -88,7 +88,7 @@ def test_version_file_is_only_looked_for(stopped_cluster: Cluster) -> None:
     assert (done.code, done.out, done.err) == (3, NOT_RUNNING, "")
 
 
-@claim("CT-08", "CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
+@claim("CT-08 CT-15", source="pg_ctl.c: get_pgpid()", needs=PG_CTL)
 @pytest.mark.parametrize("command", ["status", "start"])
 def test_pid_file_that_cannot_be_opened(stopped_cluster: Cluster, command: str) -> None:
     """A pid file that is there and cannot be opened ends every command with 1."""
@@ -130,7 +130,7 @@ def test_status_shows_the_lines_of_the_options(
     assert (done.code, done.out, done.err) == (0, expected, "")
 
 
-@claim("CT-15", "CT-17", source="pg_ctl.c: do_status(), do_restart()", needs=STAND_IN)
+@claim("CT-15 CT-17", source="pg_ctl.c: do_status(), do_restart()", needs=STAND_IN)
 def test_stale_pid_file_of_a_single_user_server(stopped_cluster: Cluster) -> None:
     """With the negative pid of no process pg_ctl status exits 3 and restart starts a server."""
     stand = Stand(stopped_cluster)
@@ -165,7 +165,7 @@ def test_pg_ctl_does_not_take_itself_for_the_server(
     assert (done.returncode, done.stdout, done.stderr) == (3, NOT_RUNNING, "")
 
 
-@claim("CT-02", "CT-09", source="pg_ctl.c: wait_for_postmaster_stop()", needs=PG_CTL)
+@claim("CT-02 CT-09", source="pg_ctl.c: wait_for_postmaster_stop()", needs=PG_CTL)
 @pytest.mark.parametrize("command", ["stop", "restart"])
 def test_waiting_for_an_end_is_counted(stopped_cluster: Cluster, command: str) -> None:
     """One second is ten looks and one dot, also with -W for a restart; then exit 1."""
@@ -210,7 +210,7 @@ def test_stop_ends_with_the_pid_file(stopped_cluster: Cluster) -> None:
     assert done.out.replace(".", "") == f"{STOPPING} done\nserver stopped\n".replace(".", "")
 
 
-@claim("CT-14", "CT-13", source="pg_ctl.c: do_logrotate()", needs=PG_CTL)
+@claim("CT-14 CT-13", source="pg_ctl.c: do_logrotate()", needs=PG_CTL)
 def test_signal_file_that_cannot_be_written(stopped_cluster: Cluster) -> None:
     """If the file for the logger cannot be written, logrotate exits 1 and sends nothing."""
     stand = Stand(stopped_cluster)
@@ -224,7 +224,7 @@ def test_signal_file_that_cannot_be_written(stopped_cluster: Cluster) -> None:
         assert server.poll() is None
 
 
-@claim("CT-14", "PG-04", source="pg_ctl.c: do_logrotate()", needs=PG_CTL)
+@claim("CT-14 PG-04", source="pg_ctl.c: do_logrotate()", needs=PG_CTL)
 def test_logrotate_sends_usr1(stopped_cluster: Cluster) -> None:
     """The signal of logrotate is USR1, and its file is empty."""
     stand = Stand(stopped_cluster)

@@ -123,7 +123,7 @@ def test_pid_file_that_says_started(stopped_cluster: Cluster, pid_file: str) -> 
     assert done.out.replace(".", "") == STARTED.replace(".", "")
 
 
-@claim("CT-05", "CT-06", source="pg_ctl.c: wait_for_postmaster_start()", needs=STAND_IN)
+@claim("CT-05 CT-06", source="pg_ctl.c: wait_for_postmaster_start()", needs=STAND_IN)
 def test_pid_files_that_do_not_say_so(stopped_cluster: Cluster) -> None:
     """A file of another process or an earlier start, another status, an unfinished last line."""
     files = {
@@ -220,7 +220,7 @@ def test_interrupt_is_passed_on_without_a_word(stopped_cluster: Cluster) -> None
 ECHO = ("-p", "/bin/echo", "-W")
 
 
-@claim("CT-01", "CT-05", source="pg_ctl.c: main(), start_postmaster()", needs=STAND_IN)
+@claim("CT-01 CT-05", source="pg_ctl.c: main(), start_postmaster()", needs=STAND_IN)
 @pytest.mark.parametrize("is_long", [False, True], ids=["short", "long"])
 def test_arguments_of_the_server(stopped_cluster: Cluster, is_long: bool) -> None:
     """pg_ctl passes -D first, then every -o in order; the options for Windows have no effect."""
@@ -234,7 +234,7 @@ def test_arguments_of_the_server(stopped_cluster: Cluster, is_long: bool) -> Non
     assert stand.wait_for_log() == f"-D {stand.data} one two three\n"
 
 
-@claim("CT-01", "CT-05", source="pg_ctl.c: do_start(), main()", needs=STAND_IN)
+@claim("CT-01 CT-05", source="pg_ctl.c: do_start(), main()", needs=STAND_IN)
 def test_directory_named_by_the_environment(stopped_cluster: Cluster) -> None:
     """With PGDATA set and no -D, pg_ctl starts the server without -D."""
     stand = Stand(stopped_cluster)

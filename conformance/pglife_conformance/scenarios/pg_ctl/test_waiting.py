@@ -103,7 +103,7 @@ def test_silent_mode(stopped_cluster: Cluster) -> None:
     assert cluster.pid_file() is None
 
 
-@claim("CT-06", "ST-02", source="pg_ctl.c: wait_for_postmaster_start()", needs=PG_CTL)
+@claim("CT-06 ST-02", source="pg_ctl.c: wait_for_postmaster_start()", needs=PG_CTL)
 def test_start_that_fails(stopped_cluster: Cluster) -> None:
     """If the server ends instead of getting ready, start stops waiting and exits 1."""
     cluster = stopped_cluster
@@ -114,7 +114,7 @@ def test_start_that_fails(stopped_cluster: Cluster) -> None:
     assert cluster.pid_file() is None
 
 
-@claim("CT-05", "CR-50", source="pg_ctl.c: do_start()", needs=PG_CTL)
+@claim("CT-05 CR-50", source="pg_ctl.c: do_start()", needs=PG_CTL)
 def test_start_beside_a_running_server(cluster: Cluster) -> None:
     """A pid file draws a warning only; the second postmaster refuses, and start exits 1."""
     then = cluster.since()
@@ -128,7 +128,7 @@ def test_start_beside_a_running_server(cluster: Cluster) -> None:
     assert cluster.pid_file_status() is PidFileStatus.READY
 
 
-@claim("CT-05", "CT-17", "CR-51", source="pg_ctl.c: do_start()", needs=PG_CTL)
+@claim("CT-05 CT-17 CR-51", source="pg_ctl.c: do_start()", needs=PG_CTL)
 def test_start_over_a_stale_pid_file(stopped_cluster: Cluster) -> None:
     """A stale pid file draws the same warning, and then the server starts."""
     cluster = stopped_cluster
@@ -139,7 +139,7 @@ def test_start_over_a_stale_pid_file(stopped_cluster: Cluster) -> None:
     assert cluster.pid_file_status() is PidFileStatus.READY
 
 
-@claim("CT-02", "CT-06", source="pg_ctl.c: wait_for_postmaster_start()", needs=HELD_START)
+@claim("CT-02 CT-06", source="pg_ctl.c: wait_for_postmaster_start()", needs=HELD_START)
 @pytest.mark.parametrize("how", ["-t", "PGCTLTIMEOUT", "both"])
 def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
     """When the time is over start exits 1, and the server goes on starting. -t wins."""
@@ -177,7 +177,7 @@ def test_interrupt_of_a_waiting_start(stopped_cluster: Cluster) -> None:
     )
 
 
-@claim("CT-05", "SH-40", source="pg_ctl.c: do_start()", needs=[*PG_CTL, Need.STANDBY])
+@claim("CT-05 SH-40", source="pg_ctl.c: do_start()", needs=[*PG_CTL, Need.STANDBY])
 def test_standby_that_takes_no_sessions_has_started(stopped_cluster: Cluster) -> None:
     """`standby` in the pid file counts as started too."""
     cluster = stopped_cluster
@@ -189,7 +189,7 @@ def test_standby_that_takes_no_sessions_has_started(stopped_cluster: Cluster) ->
     assert cluster.pid_file_status() is PidFileStatus.STANDBY
 
 
-@claim("CT-13", "TF-01", "INV-105", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.STANDBY])
+@claim("CT-13 TF-01 INV-105", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.STANDBY])
 @pytest.mark.parametrize("waits", [True, False], ids=["waiting", "not waiting"])
 def test_promotion(stopped_cluster: Cluster, waits: bool) -> None:
     """pg_ctl promote makes a standby a primary; it waits for the control file to say so."""
@@ -209,7 +209,7 @@ def test_promotion(stopped_cluster: Cluster, waits: bool) -> None:
     assert cluster.pg_ctl("promote").code == 1
 
 
-@claim("CT-03", "CT-09", "SH-02", source="pg_ctl.c: do_stop(), set_mode()", needs=PG_CTL)
+@claim("CT-03 CT-09 SH-02", source="pg_ctl.c: do_stop(), set_mode()", needs=PG_CTL)
 @pytest.mark.parametrize(
     ("option", "mode"),
     [
@@ -261,8 +261,7 @@ def test_fast_stop_that_takes_too_long(cluster: Cluster) -> None:
 
 
 @claim(
-    "CT-10",
-    "CR-30",
+    "CT-10 CR-30",
     source="pg_ctl.c: do_stop()",
     needs=[*PG_CTL, Need.OS_SIGNALS, Need.CRASH_INJECTION],
 )
@@ -373,7 +372,7 @@ def test_restart_that_cannot_stop(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("CT-12", "SG-02", source="pg_ctl.c: do_reload()", needs=PG_CTL)
+@claim("CT-12 SG-02", source="pg_ctl.c: do_reload()", needs=PG_CTL)
 def test_reload_sends_one_hup(cluster: Cluster) -> None:
     """pg_ctl reload draws exactly one line from the postmaster."""
     then = cluster.since()

@@ -81,7 +81,7 @@ def _is_stopped(cluster: Cluster, child: Child) -> bool:
     )
 
 
-@claim("CR-41", "CR-52", "SG-07", "INV-102", source=PIPE, needs=DEATH)
+@claim("CR-41 CR-52 SG-07 INV-102", source=PIPE, needs=DEATH)
 @UNMONITORED
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT], ids=lambda number: number.name
@@ -100,7 +100,7 @@ def test_children_exit_when_the_postmaster_dies(cluster: Cluster, number: signal
     assert messages == []
 
 
-@claim("SE-28", "CR-52", source="be-secure.c: secure_read()", needs=DEATH)
+@claim("SE-28 CR-52", source="be-secure.c: secure_read()", needs=DEATH)
 @UNMONITORED
 def test_idle_sessions_notice_the_postmasters_death(cluster: Cluster) -> None:
     """An idle session sends FATAL 57P01 and exits when the postmaster dies."""
@@ -111,7 +111,7 @@ def test_idle_sessions_notice_the_postmasters_death(cluster: Cluster) -> None:
     expect_no_process_left(cluster)
 
 
-@claim("CR-41", "SG-30", source=PIPE, needs=DEATH)
+@claim("CR-41 SG-30", source=PIPE, needs=DEATH)
 @UNMONITORED
 def test_child_before_its_packet_exits_without_a_message(cluster: Cluster) -> None:
     """A child before its startup packet exits without ERROR, at the latest when it gets one."""
@@ -123,7 +123,7 @@ def test_child_before_its_packet_exits_without_a_message(cluster: Cluster) -> No
     expect_no_process_left(cluster)
 
 
-@claim("CR-53", "SE-29", source="be-secure.c: secure_read()", needs=[*DEATH, Need.FULL_SQL])
+@claim("CR-53 SE-29", source="be-secure.c: secure_read()", needs=[*DEATH, Need.FULL_SQL])
 @UNMONITORED
 def test_orphan_finishes_its_statement(cluster: Cluster) -> None:
     """A busy session returns its result first, and then sends FATAL 57P01."""
@@ -135,7 +135,7 @@ def test_orphan_finishes_its_statement(cluster: Cluster) -> None:
     expect_no_process_left(cluster)
 
 
-@claim("CR-55", "SH-44", "SH-45", "INV-63", source=LOCK, needs=[*DEATH, Need.SYSV_SHM])
+@claim("CR-55 SH-44 SH-45 INV-63", source=LOCK, needs=[*DEATH, Need.SYSV_SHM])
 @UNMONITORED
 @pytest.mark.parametrize("pid_file", ["kept", "removed"])
 def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
@@ -162,7 +162,7 @@ def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("CR-51", "CR-23", "SH-44", source=LOCK, needs=DEATH)
+@claim("CR-51 CR-23 SH-44", source=LOCK, needs=DEATH)
 @UNMONITORED
 def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> None:
     """When all old processes have exited a new postmaster replaces the pid file and recovers."""
@@ -184,7 +184,7 @@ def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> N
     cluster.expect_exit(code=0)
 
 
-@claim("CR-50", "SH-43", "ST-05", source=LOCK)
+@claim("CR-50 SH-43 ST-05", source=LOCK)
 def test_second_postmaster_is_refused(cluster: Cluster) -> None:
     """A second postmaster in the same data directory exits 1, and the first is not disturbed."""
     # Compare keys: the title of an io worker shows its name a moment before its number.
@@ -205,9 +205,7 @@ def test_second_postmaster_is_refused(cluster: Cluster) -> None:
     assert [r for r in then.log() if r.pid == cluster.pid] == []
 
 
-@claim(
-    "LG-03", "CR-54", "INV-47", source="syslogger.c: SysLoggerMain()", needs=[*DEATH, Need.LOGGER]
-)
+@claim("LG-03 CR-54 INV-47", source="syslogger.c: SysLoggerMain()", needs=[*DEATH, Need.LOGGER])
 @UNMONITORED
 @settings(logging_collector="on")
 def test_logger_exits_after_the_last_writer_of_its_pipe(cluster: Cluster) -> None:

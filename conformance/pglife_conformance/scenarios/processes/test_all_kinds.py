@@ -26,7 +26,7 @@ def in_shared_memory(cluster: Cluster) -> list[int]:
     return [kid.pid for kid in cluster.children() if kid.kind is not Kind.LOGGER]
 
 
-@claim("SG-02", "SG-11", "SG-12", "SG-13", source="each process's main loop", needs=ALL_PROCESSES)
+@claim("SG-02 SG-11 SG-12 SG-13", source="each process's main loop", needs=ALL_PROCESSES)
 def test_every_background_process_reloads(stopped_cluster: Cluster) -> None:
     """At each reload each background process reads the file once, and at once."""
     cluster = stopped_cluster
@@ -99,7 +99,7 @@ def test_every_background_process_takes_part_in_a_barrier(stopped_cluster: Clust
         assert idle.query("select count(*) from pg_database where datname = 'second'") == [("0",)]
 
 
-@claim("CR-41", "CR-52", "PG-31", source="waiteventset.c: WaitEventSetWait()", needs=ALL_PROCESSES)
+@claim("CR-41 CR-52 PG-31", source="waiteventset.c: WaitEventSetWait()", needs=ALL_PROCESSES)
 @pytest.mark.unmonitored("the model ends with its postmaster")
 def test_every_waiting_process_exits_when_the_postmaster_dies(stopped_cluster: Cluster) -> None:
     """When the postmaster dies every process exits, whatever it waits for."""

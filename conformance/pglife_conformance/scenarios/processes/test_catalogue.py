@@ -47,14 +47,7 @@ def expect_titles(cluster: Cluster, wanted: list[str]) -> None:
 
 
 @claim(
-    "TI-03",
-    "TI-04",
-    "TI-05",
-    "TI-06",
-    "TI-12",
-    "TI-13",
-    "TI-14",
-    "TI-30",
+    "TI-03 TI-04 TI-05 TI-06 TI-12 TI-13 TI-14 TI-30",
     source=TITLES,
     needs=[Need.PROCESS_TITLES, Need.LOGGER],
 )
@@ -102,11 +95,7 @@ def test_titles_without_activities(stopped_cluster: Cluster) -> None:
 
 
 @claim(
-    "TI-20",
-    "TI-32",
-    "SE-04",
-    "SE-05",
-    "SE-06",
+    "TI-20 TI-32 SE-04 SE-05 SE-06",
     source="tcop/postgres.c: PostgresMain()",
     needs=[Need.PROCESS_TITLES],
 )
@@ -125,14 +114,7 @@ def test_title_of_a_session_follows_its_state(cluster: Cluster) -> None:
 
 
 @claim(
-    "TI-03",
-    "TI-04",
-    "TI-05",
-    "TI-06",
-    "TI-12",
-    "TI-14",
-    "TI-20",
-    "INV-48",
+    "TI-03 TI-04 TI-05 TI-06 TI-12 TI-14 TI-20 INV-48",
     source="utils/init/miscinit.c: GetBackendTypeDesc()",
     needs=[Need.PROCESS_TITLES],
 )
@@ -154,7 +136,7 @@ def test_every_child_is_in_pg_stat_activity(cluster: Cluster) -> None:
         )
 
 
-@claim("SM-22", "PR-03", "PR-04", "PR-05", source=LAUNCH, needs=SIGNALS)
+@claim("SM-22 PR-03 PR-04 PR-05", source=LAUNCH, needs=SIGNALS)
 def test_background_processes_are_replaced_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """While a smart shutdown waits for a session, a background process that exits 0 is replaced."""
     session = cluster.session()
@@ -172,7 +154,7 @@ def test_background_processes_are_replaced_while_a_smart_shutdown_waits(cluster:
     cluster.expect_exit(code=0)
 
 
-@claim("INV-33", "INV-34", source=LAUNCH, needs=SIGNALS)
+@claim("INV-33 INV-34", source=LAUNCH, needs=SIGNALS)
 def test_no_process_is_replaced_in_a_fast_shutdown(cluster: Cluster) -> None:
     """While a fast shutdown waits for a session no process is launched again."""
     with pin_wait_backends(cluster) as pin:
@@ -188,7 +170,7 @@ def test_no_process_is_replaced_in_a_fast_shutdown(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("BG-20", "CR-20", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=CRASH)
+@claim("BG-20 CR-20", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=CRASH)
 def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> None:
     """A worker that waits for its restart interval starts at once after a crash restart."""
     then = cluster.since()
@@ -222,7 +204,7 @@ def kinds_by_age(cluster: Cluster) -> list[Kind]:
     return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
-@claim("CR-20", "CR-24", "IO-03", "PR-02", "PR-04", "ST-04", source=LAUNCH, needs=CRASH)
+@claim("CR-20 CR-24 IO-03 PR-02 PR-04 ST-04", source=LAUNCH, needs=CRASH)
 def test_children_while_a_crashed_server_starts(cluster: Cluster) -> None:
     """In PM_STARTUP after a crash: io workers, then startup, checkpointer, background writer."""
     wanted = [Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
@@ -242,7 +224,7 @@ def test_children_while_a_crashed_server_starts(cluster: Cluster) -> None:
     cluster.expect_complete()
 
 
-@claim("PR-24", "SL-03", "BG-08", source=LAUNCH, needs=SIGNALS)
+@claim("PR-24 SL-03 BG-08", source=LAUNCH, needs=SIGNALS)
 def test_order_of_launch(cluster: Cluster) -> None:
     """In PM_RUN the postmaster launches walwriter, autovacuum launcher, workers, in this order."""
     order = kinds_by_age(cluster)

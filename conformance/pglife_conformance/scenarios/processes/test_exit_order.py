@@ -89,7 +89,7 @@ def test_every_process_exits_in_the_same_order(cluster: Cluster) -> None:
     assert found[cluster.pid] == steps_with(0)
 
 
-@claim("CR-20", "SG-42", source="ipc.c: shmem_exit()", needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("CR-20 SG-42", source="ipc.c: shmem_exit()", needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(log_min_messages="debug3")
 def test_postmaster_calls_its_shared_memory_hooks_after_a_crash(cluster: Cluster) -> None:
     """After a crash the postmaster calls only its shared-memory hooks, once, with code 1.

@@ -79,7 +79,7 @@ class IdleWindow:
         return not busy
 
 
-@claim("PG-31", "PG-34", "BW-01", "BW-04", source="each process's main loop", needs=ALL_PROCESSES)
+@claim("PG-31 PG-34 BW-01 BW-04", source="each process's main loop", needs=ALL_PROCESSES)
 def test_idle_server_does_no_work(stopped_cluster: Cluster) -> None:
     """In an idle server all children sleep, and the walwriter hibernates."""
     cluster = stopped_cluster
@@ -95,7 +95,7 @@ def test_idle_server_does_no_work(stopped_cluster: Cluster) -> None:
     )
 
 
-@claim("PG-31", "BW-01", source="each process's main loop", needs=ALL_PROCESSES)
+@claim("PG-31 BW-01", source="each process's main loop", needs=ALL_PROCESSES)
 def test_wait_event_of_each_process_in_an_idle_server(stopped_cluster: Cluster) -> None:
     """pg_stat_activity shows for each background process the wait event of its main loop."""
     cluster = stopped_cluster

@@ -36,7 +36,7 @@ LOG_AND_MEMORY = [Need.LOGGER, Need.SYSV_SHM, Need.PROCESS_TITLES]
 ALL_PROCESSES = [Need.TCP, Need.LOGGER, Need.PROCESS_TITLES]
 
 
-@claim("CN-11", "ST-03", source=PORTS, needs=ALL_PROCESSES)
+@claim("CN-11 ST-03", source=PORTS, needs=ALL_PROCESSES)
 @settings(listen_addresses="127.0.0.1", logging_collector="on")
 def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
     """No child has a listening socket open, so the port is free when the postmaster exits."""
@@ -53,7 +53,7 @@ def test_children_do_not_keep_the_listening_sockets(cluster: Cluster) -> None:
         refused.disconnect()
 
 
-@claim("LG-03", "CR-41", source=PORTS, needs=ALL_PROCESSES)
+@claim("LG-03 CR-41", source=PORTS, needs=ALL_PROCESSES)
 @settings(logging_collector="on")
 def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
     """The logger alone reads the log's pipe; the postmaster alone can write its death pipe."""

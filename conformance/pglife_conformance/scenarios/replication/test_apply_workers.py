@@ -67,13 +67,7 @@ def expect_slot_free(cluster: Cluster, session: Session) -> None:
     session.expect_rows(asked, [("f",)])
 
 
-@claim(
-    "BG-26",
-    "SG-23",
-    "PR-15",
-    source="launcher.c: ApplyLauncherMain()",
-    needs=[*SQL, Need.WALSENDER],
-)
+@claim("BG-26 SG-23 PR-15", source="launcher.c: ApplyLauncherMain()", needs=[*SQL, Need.WALSENDER])
 @settings(**LOGICAL)
 def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
     """A subscription starts an apply worker; when TERM ends it, another is launched."""

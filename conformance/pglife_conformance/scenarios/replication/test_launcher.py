@@ -25,7 +25,7 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 RESTART_INTERVAL_S = 5
 
 
-@claim("BG-25", "PR-14", source="launcher.c: ApplyLauncherRegister()", needs=SIGNALS)
+@claim("BG-25 PR-14", source="launcher.c: ApplyLauncherRegister()", needs=SIGNALS)
 @settings(max_logical_replication_workers="0")
 def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> None:
     """With max_logical_replication_workers = 0 the launcher is never registered."""
@@ -33,7 +33,7 @@ def test_no_logical_replication_launcher_without_workers(cluster: Cluster) -> No
     assert not cluster.children(Kind.LOGICAL_REPLICATION_LAUNCHER)
 
 
-@claim("BG-12", "PR-14", "BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
+@claim("BG-12 PR-14 BG-06", source="postmaster.c: maybe_start_bgworkers()", needs=SIGNALS)
 def test_logical_replication_launcher_is_replaced_after_five_seconds(cluster: Cluster) -> None:
     """A launcher that exited 1 is replaced after its restart interval, five seconds."""
     before = cluster.since()

@@ -30,9 +30,7 @@ def is_streaming(session: Session) -> bool:
     return session.query("select status from pg_stat_wal_receiver") == [("streaming",)]
 
 
-@claim(
-    "PR-41", "PR-45", "RC-23", "SH-20", "PR-44", source="walsender.c: WalSndDone()", needs=STREAMS
-)
+@claim("PR-41 PR-45 RC-23 SH-20 PR-44", source="walsender.c: WalSndDone()", needs=STREAMS)
 def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
     """A fast shutdown ends when the standby has all WAL. The standby keeps running, and streams
     again when the primary has restarted."""
@@ -60,7 +58,7 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
     assert standby.is_running()
 
 
-@claim("PR-41", "TO-09", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
+@claim("PR-41 TO-09", source="walsender.c: WalSndCheckTimeOut()", needs=STREAMS)
 def test_walsender_exits_when_its_receiver_is_silent(make_cluster: MakeCluster) -> None:
     """A walsender exits when its receiver is silent for wal_sender_timeout; that reconnects."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
@@ -81,7 +79,7 @@ def test_walsender_exits_when_its_receiver_is_silent(make_cluster: MakeCluster) 
     primary.expect_no_log("terminating any other active server processes")
 
 
-@claim("PR-45", "TO-10", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
+@claim("PR-45 TO-10", source="walreceiver.c: WalReceiverMain()", needs=STREAMS)
 def test_walreceiver_exits_when_its_sender_is_silent(make_cluster: MakeCluster) -> None:
     """A walreceiver exits when its sender is silent for wal_receiver_timeout: FATAL, no crash."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")
@@ -100,7 +98,7 @@ def test_walreceiver_exits_when_its_sender_is_silent(make_cluster: MakeCluster) 
     standby.expect_no_log("terminating any other active server processes")
 
 
-@claim("RC-15", "PR-45", source="startup.c: StartupRereadConfig()", needs=STREAMS)
+@claim("RC-15 PR-45", source="startup.c: StartupRereadConfig()", needs=STREAMS)
 def test_receiver_stays_unless_its_connection_changes(make_cluster: MakeCluster) -> None:
     """A reload stops the walreceiver only if its connection or slot has changed."""
     pair = start_pair(make_cluster, wal_retrieve_retry_interval="100ms")

@@ -244,8 +244,7 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
 
 
 @claim(
-    "BG-26",
-    "SG-24",
+    "BG-26 SG-24",
     source="launcher.c: logicalrep_pa_worker_stop()",
     needs=NEEDS,
     since=16,

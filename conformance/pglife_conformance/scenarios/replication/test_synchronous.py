@@ -16,7 +16,7 @@ HEAD = "postgres: postgres postgres [local] "
 ADMIN_SHUTDOWN = "57P01"
 
 
-@claim("SE-20", "TI-32", source=SYNCHRONOUS, needs=SQL)
+@claim("SE-20 TI-32", source=SYNCHRONOUS, needs=SQL)
 @settings(synchronous_standby_names="nobody")
 @pytest.mark.parametrize("how", ["cancel", "term", "fast"])
 def test_commit_that_waits_for_a_standby_is_kept(cluster: Cluster, how: str) -> None:

@@ -77,7 +77,7 @@ def test_function_call(cluster: Cluster) -> None:
         before.expect_undisturbed()
 
 
-@claim("SE-07", "TO-02", source=FAST, needs=SQL)
+@claim("SE-07 TO-02", source=FAST, needs=SQL)
 def test_statement_timeout_cancels_a_function_call(cluster: Cluster) -> None:
     """statement_timeout cancels a FunctionCall, and the session continues."""
     with cluster.session() as session:

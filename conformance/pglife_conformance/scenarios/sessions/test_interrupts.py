@@ -48,7 +48,7 @@ def wait_until_idle(cluster: Cluster, session: Session) -> None:
 # Locks.
 
 
-@claim("TO-03", "TO-13", source=INTERRUPTS, needs=SQL)
+@claim("TO-03 TO-13", source=INTERRUPTS, needs=SQL)
 @pytest.mark.parametrize(
     ("lock_ms", "statement_ms", "sqlstate", "what"),
     [
@@ -75,7 +75,7 @@ def test_first_timeout_cancels_a_wait_for_a_lock(
         assert waiter.query("select count(*) from held") == [("0",)]
 
 
-@claim("SE-20", "SE-31", source=INTERRUPTS, needs=SQL)
+@claim("SE-20 SE-31", source=INTERRUPTS, needs=SQL)
 @each_signal(signal.SIGINT, signal.SIGTERM)
 def test_signals_end_a_wait_for_a_lock(cluster: Cluster, number: signal.Signals) -> None:
     """SIGINT cancels a wait for a lock. SIGTERM ends the waiting session. No other
@@ -116,7 +116,7 @@ def copying(cluster: Cluster) -> Session:
     return session
 
 
-@claim("SE-20", "SE-40", source=READS, needs=SQL)
+@claim("SE-20 SE-40", source=READS, needs=SQL)
 def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
     """SIGTERM ends a session that waits for COPY data, with FATAL 57P01 and exit code 1."""
     session = copying(cluster)
@@ -132,7 +132,7 @@ def test_term_ends_a_copy_that_waits_for_data(cluster: Cluster) -> None:
     expect_exit_line(cluster, session.backend_pid, 1, then)
 
 
-@claim("SE-31", "SE-40", source=READS, needs=SQL)
+@claim("SE-31 SE-40", source=READS, needs=SQL)
 def test_copy_is_canceled_when_data_arrives(cluster: Cluster) -> None:
     """SIGINT does not interrupt a COPY that waits for data; it cancels it when data arrives."""
     with copying(cluster) as session:
@@ -167,7 +167,7 @@ def test_term_ends_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> N
     cluster.expect_complete()
 
 
-@claim("SE-31", "SE-41", source=WRITES, needs=SQL)
+@claim("SE-31 SE-41", source=WRITES, needs=SQL)
 def test_cancel_does_not_interrupt_a_write(cluster: Cluster) -> None:
     """SIGINT does not interrupt a write to the client; it cancels the statement after the write."""
     with cluster.session() as session:
@@ -184,7 +184,7 @@ def test_cancel_does_not_interrupt_a_write(cluster: Cluster) -> None:
 # Clients that disconnect, and messages that are invalid.
 
 
-@claim("SE-44", "SE-47", source=SOCKET)
+@claim("SE-44 SE-47", source=SOCKET)
 @pytest.mark.parametrize("ending", ["terminate", "hang up", "hang up in a transaction"])
 def test_session_whose_client_disconnects_exits_0(cluster: Cluster, ending: str) -> None:
     """A session exits with 0 when its client disconnects, with or without Terminate. It logs a line
@@ -228,7 +228,7 @@ def test_message_of_an_unknown_type_ends_a_session(cluster: Cluster) -> None:
     before.expect_undisturbed(gone=[child])
 
 
-@claim("SE-09", "SE-47", source=SOCKET, needs=[Need.EXTENDED_QUERY])
+@claim("SE-09 SE-47", source=SOCKET, needs=[Need.EXTENDED_QUERY])
 def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> None:
     """After an error in the extended protocol the session obeys only Sync and Terminate."""
     session = cluster.session()
@@ -306,7 +306,7 @@ def test_reload_reaches_an_idle_session(cluster: Cluster) -> None:
         session.expect_rows("show work_mem", [("5MB",)])
 
 
-@claim("SE-20", "SE-44", source="tcop/postgres.c: die()", needs=SQL)
+@claim("SE-20 SE-44", source="tcop/postgres.c: die()", needs=SQL)
 def test_statistics_count_how_sessions_ended(cluster: Cluster) -> None:
     """pg_stat_database counts sessions that were killed, abandoned or ended by a FATAL error."""
     ends = ("sessions_killed", "sessions_abandoned", "sessions_fatal")

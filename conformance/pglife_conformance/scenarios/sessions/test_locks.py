@@ -123,7 +123,7 @@ def test_session_cancels_the_autovacuum_that_blocks_it(cluster: Cluster) -> None
         before.expect_undisturbed(gone=workers)
 
 
-@claim("AV-18", "AV-14", source=SLEEP, needs=WORKER)
+@claim("AV-18 AV-14", source=SLEEP, needs=WORKER)
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_against_wraparound_is_not_canceled(cluster: Cluster) -> None:
     """A worker that prevents wraparound shows it in its query, and continues though it blocks a

@@ -108,7 +108,7 @@ def test_close_closes_the_portal_that_it_names(cluster: Cluster, closed: str) ->
 # The shortest timeouts.
 
 
-@claim("TO-04", "TO-05", "TO-06", source=MAIN)
+@claim("TO-04 TO-05 TO-06", source=MAIN)
 @pytest.mark.parametrize(
     ("setting", "state", "sqlstate"),
     [

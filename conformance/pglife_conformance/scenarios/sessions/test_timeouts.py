@@ -96,7 +96,7 @@ def expect_silence(cluster: Cluster, session: Session) -> None:
 # statement_timeout.
 
 
-@claim("TO-02", "SE-40", source=INTERRUPTS, needs=SLEEPS)
+@claim("TO-02 SE-40", source=INTERRUPTS, needs=SLEEPS)
 def test_statement_timeout_cancels_the_statement_alone(cluster: Cluster) -> None:
     """statement_timeout cancels a statement with ERROR 57014; the session continues."""
     with cluster.session() as session:
@@ -126,7 +126,7 @@ def test_statement_timeout_ends_with_its_statement(cluster: Cluster) -> None:
         cluster.wait_for("ROLLBACK in time", lambda: was_in_time(session, "rollback"))
 
 
-@claim("TO-02", "SE-31", source=INTERRUPTS, needs=SLEEPS)
+@claim("TO-02 SE-31", source=INTERRUPTS, needs=SLEEPS)
 def test_cancel_after_a_timeout_is_reported_as_a_cancel(cluster: Cluster) -> None:
     """A cancel request is not reported as the timeout of an earlier statement."""
     with cluster.session() as session:
@@ -277,7 +277,7 @@ def test_transaction_timeout_ends_with_its_transaction(cluster: Cluster) -> None
         assert session.query("select 1") == [("1",)]
 
 
-@claim("TO-04", "TO-06", source=MAIN, since=17, why=SINCE_17)
+@claim("TO-04 TO-06", source=MAIN, since=17, why=SINCE_17)
 @pytest.mark.parametrize("transaction", ["good", "failed"])
 def test_shorter_timeout_ends_an_idle_transaction(cluster: Cluster, transaction: str) -> None:
     """idle_in_transaction_session_timeout fires if transaction_timeout is longer."""
@@ -289,7 +289,7 @@ def test_shorter_timeout_ends_an_idle_transaction(cluster: Cluster, transaction:
     expect_timed_out(cluster, session, IDLE_IN_TRANSACTION, then)
 
 
-@claim("TO-04", "TO-06", source=MAIN, since=17, why=SINCE_17)
+@claim("TO-04 TO-06", source=MAIN, since=17, why=SINCE_17)
 def test_failed_transaction_has_no_timeout_if_transaction_timeout_is_shorter(
     cluster: Cluster,
 ) -> None:
@@ -309,7 +309,7 @@ CHECKED = "set client_connection_check_interval = '50ms'"
 LOST = "connection to client lost"
 
 
-@claim("TO-07", "SE-45", source=INTERRUPTS, needs=SLEEPS)
+@claim("TO-07 SE-45", source=INTERRUPTS, needs=SLEEPS)
 def test_checked_session_notices_that_its_client_disconnected(cluster: Cluster) -> None:
     """A busy session with client_connection_check_interval exits with 1 after a disconnect."""
     session = cluster.session()

@@ -14,7 +14,7 @@ IN_FAILED_TRANSACTION = "25P02"
 UNDEFINED_OBJECT = "42704"
 
 
-@claim("TI-32", "SE-03", source=MAIN, needs=[*SQL, Need.EXTENDED_QUERY])
+@claim("TI-32 SE-03", source=MAIN, needs=[*SQL, Need.EXTENDED_QUERY])
 def test_title_names_the_message_that_waits_for_a_lock(cluster: Cluster) -> None:
     """The title of a session that waits for a lock is its command, PARSE or BIND, and "waiting"."""
     holder = cluster.session()

@@ -87,9 +87,7 @@ def wait_until_idle(cluster: Cluster) -> None:
 # Whole logs.
 
 
-@claim(
-    "SH-02", "SH-10", "SH-11", "SH-13", "SH-27", "TR18-32", source=SOURCE, needs=[Need.CONTROL_FILE]
-)
+@claim("SH-02 SH-10 SH-11 SH-13 SH-27 TR18-32", source=SOURCE, needs=[Need.CONTROL_FILE])
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None:
     """Each shutdown mode logs its lines once, exits 0, and leaves its control file state."""
@@ -102,7 +100,7 @@ def test_shutdown_without_sessions(cluster: Cluster, mode: ShutdownMode) -> None
     assert cluster.controldata_state() is state
 
 
-@claim("SH-15", "SH-07", "CK-06", source="xlog.c: ShutdownXLOG()")
+@claim("SH-15 SH-07 CK-06", source="xlog.c: ShutdownXLOG()")
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: ShutdownMode) -> None:
     """Smart and fast: the checkpointer writes one shutdown checkpoint. Immediate: none."""
@@ -121,7 +119,7 @@ def test_checkpointer_writes_one_last_checkpoint(cluster: Cluster, mode: Shutdow
     assert texts[2].startswith("checkpoint complete: ")
 
 
-@claim("SH-03", "SH-01", "SH-09", "INV-01", source=SOURCE, needs=[Need.OS_SIGNALS])
+@claim("SH-03 SH-01 SH-09 INV-01", source=SOURCE, needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize(
     "requests",
     [(SMART, FAST), (SMART, IMMEDIATE), (FAST, IMMEDIATE), (SMART, FAST, IMMEDIATE)],
@@ -147,7 +145,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
     assert len(texts) == (FAST in requests)
 
 
-@claim("SH-04", "SM-01", source=MACHINE)
+@claim("SH-04 SM-01", source=MACHINE)
 def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     """A smart shutdown refuses new clients, lets sessions work, and ends with the last session."""
     names = names_of(cluster)
@@ -205,7 +203,7 @@ def test_smart_shutdown_ends_when_a_silent_client_hangs_up(cluster: Cluster) -> 
     expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
-@claim("SM-20", "SM-23", "MM-06", source="postmaster.c: CountChildren()")
+@claim("SM-20 SM-23 MM-06", source="postmaster.c: CountChildren()")
 def test_smart_shutdown_does_not_wait_for_refused_clients(cluster: Cluster) -> None:
     """A smart shutdown does not wait for dead-end children in PM_RUN; before 18 the exit does."""
     names = names_of(cluster)
@@ -223,7 +221,7 @@ def test_smart_shutdown_does_not_wait_for_refused_clients(cluster: Cluster) -> N
     expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
-@claim("SM-23", "HB-38", "INV-110", source=MACHINE, needs=[Need.OS_SIGNALS])
+@claim("SM-23 HB-38 INV-110", source=MACHINE, needs=[Need.OS_SIGNALS])
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
 def test_silent_client_that_connects_during_a_shutdown(
     cluster: Cluster, mode: ShutdownMode
@@ -244,7 +242,7 @@ def test_silent_client_that_connects_during_a_shutdown(
         assert late.expect_final_message() is None
 
 
-@claim("SH-14", "SH-13", source="xlog.c: CreateCheckPoint()", needs=[Need.OS_SIGNALS])
+@claim("SH-14 SH-13", source="xlog.c: CreateCheckPoint()", needs=[Need.OS_SIGNALS])
 def test_control_file_before_the_last_checkpoint(cluster: Cluster) -> None:
     """Until the shutdown checkpoint begins the control file says `in production`."""
     with pin_wait_xlog_shutdown(cluster):
@@ -264,7 +262,7 @@ def test_control_file_after_the_last_checkpoint(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("SE-33", "SV-25", source="postmaster.c: ConfigurePostmasterWaitSet()")
+@claim("SE-33 SV-25", source="postmaster.c: ConfigurePostmasterWaitSet()")
 def test_client_in_pm_wait_dead_end_receives_nothing(cluster: Cluster) -> None:
     """In PM_WAIT_DEAD_END a client connects but is not accepted; the server's exit closes it."""
     with pin_wait_dead_end(cluster):
@@ -286,7 +284,7 @@ def test_pid_file_is_removed_even_if_rewritten(cluster: Cluster) -> None:
     assert not (cluster.data / "postmaster.pid").exists()
 
 
-@claim("SH-11", "SH-13", source="miscinit.c: UnlinkLockFiles()")
+@claim("SH-11 SH-13", source="miscinit.c: UnlinkLockFiles()")
 def test_server_starts_again_after_each_shutdown(cluster: Cluster) -> None:
     """After any shutdown the server starts again; its last line is always the shutdown line."""
     for mode in (SMART, FAST, IMMEDIATE):
@@ -299,12 +297,7 @@ def test_server_starts_again_after_each_shutdown(cluster: Cluster) -> None:
 
 
 @claim(
-    "PM-01",
-    "PM-03",
-    "PM-04",
-    source="postmaster.c: UpdatePMState()",
-    needs=[Need.PMSTATE_LOG],
-    since=18,
+    "PM-01 PM-03 PM-04", source="postmaster.c: UpdatePMState()", needs=[Need.PMSTATE_LOG], since=18
 )
 @pytest.mark.parametrize("mode", [SMART, FAST, IMMEDIATE])
 def test_each_step_begins_where_the_last_one_ended(cluster: Cluster, mode: ShutdownMode) -> None:

@@ -64,7 +64,7 @@ CONDITIONS = [idle, in_transaction, in_failed_transaction, busy]
 Condition = Callable[[Cluster], Session]
 
 
-@claim("SE-20", "SH-06", "INV-78", source=INTERRUPTS, needs=[Need.SQL_FUNCTIONS])
+@claim("SE-20 SH-06 INV-78", source=INTERRUPTS, needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
 def test_fast_shutdown_sends_fatal_to_each_session(cluster: Cluster, condition: Condition) -> None:
     """A fast shutdown ends each session with FATAL 57P01, whatever its state."""
@@ -90,7 +90,7 @@ def test_fast_shutdown_sends_fatal_to_each_session(cluster: Cluster, condition: 
     ]
 
 
-@claim("SE-23", "SH-07", source="tcop/postgres.c: quickdie()", needs=[Need.SQL_FUNCTIONS])
+@claim("SE-23 SH-07", source="tcop/postgres.c: quickdie()", needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
 def test_immediate_shutdown_sends_at_most_a_warning(cluster: Cluster, condition: Condition) -> None:
     """An immediate shutdown sends a session WARNING 57P01 or nothing; it is not logged."""
@@ -109,7 +109,7 @@ def test_immediate_shutdown_sends_at_most_a_warning(cluster: Cluster, condition:
     assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
-@claim("SH-04", "SE-46", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
+@claim("SH-04 SE-46", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
 @pytest.mark.parametrize("condition", CONDITIONS, ids=lambda made: made.__name__)
 def test_smart_shutdown_sends_nothing_to_sessions(cluster: Cluster, condition: Condition) -> None:
     """A smart shutdown sends nothing to a session; a fast one after it sends FATAL 57P01."""
@@ -141,7 +141,7 @@ def test_silent_client_receives_nothing(cluster: Cluster, mode: ShutdownMode) ->
     assert not [r for r in then.log() if r.level in ("FATAL", "WARNING", "ERROR")]
 
 
-@claim("SE-46", "MM-33", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
+@claim("SE-46 MM-33", source=MACHINE, needs=[Need.SQL_FUNCTIONS])
 def test_smart_shutdown_waits_for_a_session_whose_client_disconnected(cluster: Cluster) -> None:
     """A smart shutdown waits for a running statement although its client has disconnected."""
     names = names_of(cluster)
@@ -171,7 +171,7 @@ def test_smart_shutdown_lets_a_statement_end(cluster: Cluster) -> None:
     expect_end(cluster, then, EXCERPTS[SMART], names)
 
 
-@claim("SM-20", "SM-21", "SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
+@claim("SM-20 SM-21 SH-19", source="walsender.c: InitWalSender()", needs=[Need.WALSENDER])
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_idle_walsender_is_not_waited_for(cluster: Cluster, mode: ShutdownMode) -> None:
     """No shutdown waits for a walsender that does not stream; it sends FATAL 57P01."""

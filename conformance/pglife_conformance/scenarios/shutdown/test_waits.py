@@ -106,16 +106,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
         cluster.expect_exit(code=0)
 
 
-@claim(
-    "SM-03",
-    "TR18-21",
-    "TR18-10",
-    "SM-04",
-    source=MACHINE,
-    needs=CRASH,
-    since=18,
-    why=NOT_WAITED_FOR,
-)
+@claim("SM-03 TR18-21 TR18-10 SM-04", source=MACHINE, needs=CRASH, since=18, why=NOT_WAITED_FOR)
 @CAUSES
 @pytest.mark.parametrize("kind", [Kind.CHECKPOINTER, Kind.IO_WORKER], ids=str)
 def test_children_quit_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cause: str) -> None:
@@ -126,9 +117,7 @@ def test_children_quit_before_pm_wait_dead_end(cluster: Cluster, kind: Kind, cau
 
 
 @claim(
-    "SM-03",
-    "TR18-21",
-    "TR18-10",
+    "SM-03 TR18-21 TR18-10",
     source=MACHINE,
     needs=[*CRASH, Need.ARCHIVER, Need.WALSENDER],
     since=18,
@@ -167,15 +156,7 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
         assert cluster.pmstate() == "PM_WAIT_XLOG_ARCHIVAL"
 
 
-@claim(
-    "SM-07",
-    "TR18-24",
-    "TR18-26",
-    "SM-21",
-    "SH-20",
-    source=MACHINE,
-    needs=[*SIGNALS, Need.WALSENDER],
-)
+@claim("SM-07 TR18-24 TR18-26 SM-21 SH-20", source=MACHINE, needs=[*SIGNALS, Need.WALSENDER])
 @SENDERS
 @pytest.mark.parametrize("mode", [SMART, FAST])
 def test_walsender_is_waited_for_after_the_last_checkpoint(
@@ -190,7 +171,7 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
     cluster.expect_exit(code=0)
 
 
-@claim("SM-20", "SM-01", source="postmaster.c: CountChildren()", needs=[*SIGNALS, Need.WALSENDER])
+@claim("SM-20 SM-01", source="postmaster.c: CountChildren()", needs=[*SIGNALS, Need.WALSENDER])
 @SENDERS
 def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
     """In PM_RUN a smart shutdown waits for a session, and not for a walsender."""
@@ -209,10 +190,7 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
 
 
 @claim(
-    "SM-20",
-    "SE-46",
-    "PG-10",
-    "MM-05",
+    "SM-20 SE-46 PG-10 MM-05",
     source="walsender.c: InitWalSender()",
     needs=[*SIGNALS, Need.WALSENDER],
 )
@@ -233,11 +211,7 @@ def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
 
 
 @claim(
-    "TR18-20",
-    "TR18-22",
-    "TR18-24",
-    "TR18-26",
-    "TR18-27",
+    "TR18-20 TR18-22 TR18-24 TR18-26 TR18-27",
     source="postmaster.c: SignalChildren()",
     since=18,
     why="the signals that are sent are not in the log before",
@@ -265,7 +239,7 @@ def test_signals_of_a_shutdown_with_archiver_and_walsender(
 # A crash during a shutdown: no client is served after it.
 
 
-@claim("TR18-12", "SE-33", "SV-25", source=FATAL, needs=[*CRASH, Need.IO_WORKERS], since=18)
+@claim("TR18-12 SE-33 SV-25", source=FATAL, needs=[*CRASH, Need.IO_WORKERS], since=18)
 @pytest.mark.parametrize("state", ["PM_WAIT_XLOG_SHUTDOWN", "PM_WAIT_IO_WORKERS"])
 def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, state: str) -> None:
     """A crash after PM_WAIT_BACKENDS leads to PM_WAIT_DEAD_END, where clients are not answered."""
@@ -287,7 +261,7 @@ def test_no_client_is_served_after_a_crash_during_a_shutdown(cluster: Cluster, s
     cluster.expect_exit(code=1)
 
 
-@claim("TR18-22", "SM-05", "CK-06", source=MACHINE, needs=SIGNALS)
+@claim("TR18-22 SM-05 CK-06", source=MACHINE, needs=SIGNALS)
 def test_checkpointer_is_signalled_after_all_sessions_exit(cluster: Cluster) -> None:
     """The checkpointer receives no signal before the last session exits, then exactly one."""
     with pin_wait_backends(cluster) as session, Pin(cluster, Kind.CHECKPOINTER) as pin:
@@ -302,9 +276,7 @@ def test_checkpointer_is_signalled_after_all_sessions_exit(cluster: Cluster) -> 
 
 
 @claim(
-    "CR-06",
-    "TR18-07",
-    "CR-38",
+    "CR-06 TR18-07 CR-38",
     source="postmaster.c: TerminateChildren()",
     needs=[*CRASH, Need.STARTUP_BARRIER],
     since=16,

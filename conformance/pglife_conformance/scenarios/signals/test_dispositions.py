@@ -50,7 +50,7 @@ def masks_of_a_backend(cluster: Cluster) -> list[Blocked]:
             return masks
 
 
-@claim("CN-11", "SG-30", source="backend_startup.c: BackendInitialize()", needs=NEEDS)
+@claim("CN-11 SG-30", source="backend_startup.c: BackendInitialize()", needs=NEEDS)
 def test_starting_child_accepts_term_only_while_it_reads_its_packet(cluster: Cluster) -> None:
     """A client's child blocks all signals but QUIT until its handlers are set.
 
@@ -138,7 +138,7 @@ def expect_dispositions(cluster: Cluster, wanted: set[Kind]) -> None:
     )
 
 
-@claim("SG-11", "SG-15", "SG-20", "SG-45", source="pqsignal() in each process", needs=PRIMARY)
+@claim("SG-11 SG-15 SG-20 SG-45", source="pqsignal() in each process", needs=PRIMARY)
 @pytest.mark.unmonitored("the model has no such processes")
 @EVERY_KIND
 def test_dispositions_of_each_process_of_a_primary(cluster: Cluster) -> None:
@@ -162,7 +162,7 @@ def test_dispositions_of_each_process_of_a_primary(cluster: Cluster) -> None:
         )
 
 
-@claim("SG-10", "SG-18", "SG-19", source="pqsignal() in each process", needs=STANDBY)
+@claim("SG-10 SG-18 SG-19", source="pqsignal() in each process", needs=STANDBY)
 def test_dispositions_of_each_process_of_a_standby(make_cluster: MakeCluster) -> None:
     """On a standby each process ignores and handles exactly the signals of its kind."""
     pair = start_pair(make_cluster, slotsync=True, summarize=True)
@@ -173,7 +173,7 @@ def test_dispositions_of_each_process_of_a_standby(make_cluster: MakeCluster) ->
     stop(pair.standby, pair.primary)
 
 
-@claim("SG-11", "SG-12", "SG-13", source="pqsignal() in each process", needs=NEEDS)
+@claim("SG-11 SG-12 SG-13", source="pqsignal() in each process", needs=NEEDS)
 def test_dispositions_after_a_crash_restart(cluster: Cluster) -> None:
     """After a crash restart each process has the same dispositions as after the first start."""
     then = cluster.since()
@@ -193,7 +193,7 @@ def mask(pid: int, name: str) -> set[signal.Signals]:
     return {number for number in signal.Signals if bits >> (number - 1) & 1}
 
 
-@claim("SG-06", "SG-05", "SG-01", source=MAIN, needs=[Need.OS_SIGNALS])
+@claim("SG-06 SG-05 SG-01", source=MAIN, needs=[Need.OS_SIGNALS])
 def test_dispositions_of_the_postmaster(cluster: Cluster) -> None:
     """The postmaster handles six signals, ignores PIPE, TTIN, TTOU and XFSZ, and blocks none."""
     # URG is blocked where a latch reads it from a signalfd.

@@ -41,7 +41,7 @@ def asking_cluster(stopped_cluster: Cluster) -> Cluster:
     return stopped_cluster
 
 
-@claim("SG-29", "TI-33", source="tcop/postgres.c: PostgresMain()", needs=[*SIGNALS, Need.PASSWORD])
+@claim("SG-29 TI-33", source="tcop/postgres.c: PostgresMain()", needs=[*SIGNALS, Need.PASSWORD])
 def test_signals_during_authentication(asking_cluster: Cluster) -> None:
     """A child in authentication survives INT; at TERM it ends and sends its client no message."""
     cluster = asking_cluster
@@ -64,10 +64,7 @@ def test_signals_during_authentication(asking_cluster: Cluster) -> None:
 
 
 @claim(
-    "TO-01",
-    "CN-16",
-    source="postinit.c: StatementTimeoutHandler()",
-    needs=[*SIGNALS, Need.PASSWORD],
+    "TO-01 CN-16", source="postinit.c: StatementTimeoutHandler()", needs=[*SIGNALS, Need.PASSWORD]
 )
 @pytest.mark.unmonitored("the model has no timeout for a client's packet")
 def test_child_exits_after_authentication_timeout(asking_cluster: Cluster) -> None:
@@ -90,8 +87,7 @@ def test_child_exits_after_authentication_timeout(asking_cluster: Cluster) -> No
 
 
 @claim(
-    "SG-29",
-    "RP-23",
+    "SG-29 RP-23",
     source="tcop/postgres.c: quickdie()",
     needs=[*SIGNALS, Need.PASSWORD, Need.CRASH_INJECTION],
 )

@@ -81,7 +81,7 @@ def expect_replaced(cluster: Cluster, before: Since, victim: Child) -> Child:
     return new
 
 
-@claim("SG-11", "SG-12", "SG-13", "SG-15", "SG-22", source=MAINS, needs=SIGNALS)
+@claim("SG-11 SG-12 SG-13 SG-15 SG-22", source=MAINS, needs=SIGNALS)
 @pytest.mark.parametrize(("kind", "names", "until_17"), _harmless_cells())
 def test_background_process_survives_its_harmless_signals(
     cluster: Cluster, kind: Kind, names: str, until_17: str
@@ -91,7 +91,7 @@ def test_background_process_survives_its_harmless_signals(
     expect_survives(cluster, cluster.child(kind), f"{names} {more}")
 
 
-@claim("SG-12", "SG-13", "SG-15", "RP-12", "RP-14", "RP-17", source=REAPER, needs=SIGNALS)
+@claim("SG-12 SG-13 SG-15 RP-12 RP-14 RP-17", source=REAPER, needs=SIGNALS)
 @pytest.mark.parametrize(("kind", "number"), _replaced_cells())
 def test_background_process_that_exits_0_is_replaced(
     cluster: Cluster, kind: Kind, number: Signals
@@ -102,15 +102,13 @@ def test_background_process_that_exits_0_is_replaced(
     expect_replaced(cluster, before, victim)
 
 
-@claim(
-    "SG-20", "IO-06", source="method_worker.c: IoWorkerMain()", needs=[*SIGNALS, Need.IO_WORKERS]
-)
+@claim("SG-20 IO-06", source="method_worker.c: IoWorkerMain()", needs=[*SIGNALS, Need.IO_WORKERS])
 def test_io_worker_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An io worker survives HUP, TERM, USR1, ALRM, PIPE and CHLD."""
     expect_survives(cluster, cluster.child(Kind.IO_WORKER), "HUP TERM USR1 ALRM PIPE CHLD")
 
 
-@claim("SG-20", "RP-21", "IO-05", source=REAPER, needs=[*SIGNALS, Need.IO_WORKERS])
+@claim("SG-20 RP-21 IO-05", source=REAPER, needs=[*SIGNALS, Need.IO_WORKERS])
 @each_signal(signal.SIGINT, signal.SIGUSR2)
 def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
     """An io worker exits 0 at INT and USR2, and its replacement has the same number."""
@@ -125,7 +123,7 @@ def test_io_worker_is_replaced(cluster: Cluster, number: Signals) -> None:
     assert cluster.child_with_pid(new.pid).title == victim.title
 
 
-@claim("SG-22", "BG-12", "RP-22", source="postmaster.c: CleanupBackend()", needs=SIGNALS)
+@claim("SG-22 BG-12 RP-22", source="postmaster.c: CleanupBackend()", needs=SIGNALS)
 @each_signal(signal.SIGTERM, signal.SIGINT)
 def test_logical_replication_launcher_exits_1(cluster: Cluster, number: Signals) -> None:
     """At TERM and INT the launcher exits 1: a LOG line, no crash, and no restart at once."""
@@ -144,9 +142,7 @@ def test_logical_replication_launcher_exits_1(cluster: Cluster, number: Signals)
 
 
 @claim(
-    "SG-11",
-    "CK-06",
-    "TR18-25",
+    "SG-11 CK-06 TR18-25",
     source="postmaster.c: process_pm_pmsignal()",
     since=18,
     why="INT has no effect before",
@@ -161,7 +157,7 @@ def test_unrequested_shutdown_checkpoint_is_a_crash(cluster: Cluster) -> None:
     before.expect_crash_restart(lines, recovers=False)
 
 
-@claim("SG-11", "CK-07", "INV-83", "RP-13", source=REAPER, needs=SIGNALS)
+@claim("SG-11 CK-07 INV-83 RP-13", source=REAPER, needs=SIGNALS)
 def test_checkpointer_that_exits_too_early_is_a_crash(cluster: Cluster) -> None:
     """USR2 makes the checkpointer exit 0, a crash (until 17 it writes a checkpoint first)."""
     before = cluster.since()
@@ -171,9 +167,7 @@ def test_checkpointer_that_exits_too_early_is_a_crash(cluster: Cluster) -> None:
     assert bool(before.find_log("^shutting down$")) is writes
 
 
-@claim(
-    "SG-21", "LG-03", "CR-44", source="syslogger.c: SysLoggerMain()", needs=[*SIGNALS, Need.LOGGER]
-)
+@claim("SG-21 LG-03 CR-44", source="syslogger.c: SysLoggerMain()", needs=[*SIGNALS, Need.LOGGER])
 @settings(logging_collector="on")
 def test_logger_survives_term_int_and_quit(cluster: Cluster) -> None:
     """The logger survives HUP, INT, TERM, QUIT, USR1, USR2, ALRM and PIPE."""
@@ -181,7 +175,7 @@ def test_logger_survives_term_int_and_quit(cluster: Cluster) -> None:
     expect_survives(cluster, logger, "HUP INT TERM QUIT USR1 USR2 ALRM PIPE")
 
 
-@claim("SG-28", "SE-42", source="tcop/postgres.c: PostgresMain()", needs=SIGNALS)
+@claim("SG-28 SE-42", source="tcop/postgres.c: PostgresMain()", needs=SIGNALS)
 def test_idle_session_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An idle session survives HUP, INT, USR1, USR2, ALRM, PIPE and CHLD, and serves its client."""
     with cluster.session() as session:
@@ -190,9 +184,7 @@ def test_idle_session_survives_its_harmless_signals(cluster: Cluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim(
-    "SG-28", "SE-20", "SE-30", "RP-07", source="tcop/postgres.c: ProcessInterrupts()", needs=SIGNALS
-)
+@claim("SG-28 SE-20 SE-30 RP-07", source="tcop/postgres.c: ProcessInterrupts()", needs=SIGNALS)
 def test_term_ends_a_session_with_1(cluster: Cluster) -> None:
     """An idle session exits 1 at TERM after FATAL 57P01, and no other process is disturbed."""
     session = cluster.session()
@@ -217,9 +209,7 @@ def expect_quiet_exit(cluster: Cluster, before: Since, victim: Child, line: str)
 
 
 @claim(
-    "SG-28",
-    "SE-31",
-    "SE-42",
+    "SG-28 SE-31 SE-42",
     source="tcop/postgres.c: ProcessInterrupts()",
     needs=[*SIGNALS, Need.SQL_FUNCTIONS],
 )
@@ -238,7 +228,7 @@ def test_int_cancels_the_running_statement(cluster: Cluster) -> None:
         before.expect_undisturbed()
 
 
-@claim("SG-28", "SE-25", source="tcop/postgres.c: quickdie()", needs=SIGNALS)
+@claim("SG-28 SE-25", source="tcop/postgres.c: quickdie()", needs=SIGNALS)
 def test_quit_of_a_session_is_a_crash_and_may_warn_its_client(cluster: Cluster) -> None:
     """A session exits 2 at QUIT, which is a crash; it may send and log WARNING 57P01 before."""
     session = cluster.session()
@@ -279,7 +269,7 @@ def test_child_before_its_packet_survives_its_harmless_signals(cluster: Cluster)
     before.expect_undisturbed()
 
 
-@claim("PR-28", "SG-40", source="kill(2)", needs=SIGNALS)
+@claim("PR-28 SG-40", source="kill(2)", needs=SIGNALS)
 @pytest.mark.parametrize(
     "kind",
     [Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER],
@@ -298,7 +288,7 @@ def test_stop_and_continue_are_no_exit(cluster: Cluster, kind: Kind) -> None:
     before.expect_undisturbed()
 
 
-@claim("SG-05", "PG-25", source="postmaster.c: PostmasterMain()", needs=[Need.OS_SIGNALS])
+@claim("SG-05 PG-25", source="postmaster.c: PostmasterMain()", needs=[Need.OS_SIGNALS])
 def test_postmaster_ignores_unexpected_signals(cluster: Cluster) -> None:
     """The postmaster ignores an unexpected USR1, USR2, ALRM, PIPE, CHLD, TTIN, TTOU or XFSZ."""
     before = cluster.since()

@@ -74,9 +74,7 @@ def test_startup_process_survives_its_harmless_signals(stopped_cluster: Cluster)
 
 
 @claim(
-    "SG-10",
-    "PR-20",
-    "RP-10",
+    "SG-10 PR-20 RP-10",
     source="startup.c: ProcessStartupProcInterrupts()",
     needs=[*SIGNALS, Need.RESTORE_COMMAND],
 )
@@ -100,12 +98,7 @@ NO_RESTART = {**ARCHIVING, "restart_after_crash": "off"}
 
 
 @claim(
-    "SG-17",
-    "AR-01",
-    "AR-05",
-    "TI-08",
-    source="pgarch.c: PgArchiverMain()",
-    needs=[*SIGNALS, Need.ARCHIVER],
+    "SG-17 AR-01 AR-05 TI-08", source="pgarch.c: PgArchiverMain()", needs=[*SIGNALS, Need.ARCHIVER]
 )
 @settings(**ARCHIVING)
 def test_archiver_survives_its_harmless_signals(cluster: Cluster) -> None:
@@ -116,7 +109,7 @@ def test_archiver_survives_its_harmless_signals(cluster: Cluster) -> None:
     expect_survives(cluster, child, "HUP INT USR1 ALRM PIPE TERM")
 
 
-@claim("SG-17", "RP-18", "AR-06", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER])
+@claim("SG-17 RP-18 AR-06", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER])
 @settings(**ARCHIVING)
 def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Cluster) -> None:
     """An archiver exits 0 at USR2: no crash, and no restart for ten seconds after its start."""
@@ -137,7 +130,7 @@ def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Clus
     before.expect_undisturbed(gone=[victim])
 
 
-@claim("RP-18", "CR-45", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER, Need.CRASH_INJECTION])
+@claim("RP-18 CR-45", source=REAPER, needs=[*SIGNALS, Need.ARCHIVER, Need.CRASH_INJECTION])
 @settings(**NO_RESTART)
 @KILL_QUIT
 def test_killed_archiver_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -157,8 +150,7 @@ SUMMARIZER = [*SIGNALS, Need.WALSUMMARIZER]
 
 
 @claim(
-    "WS-02",
-    "PR-09",
+    "WS-02 PR-09",
     source="postmaster.c: LaunchMissingBackgroundProcesses()",
     needs=SUMMARIZER,
     since=17,
@@ -178,7 +170,7 @@ def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
 
 
-@claim("SG-14", "RP-16", source=REAPER, needs=SUMMARIZER, since=17)
+@claim("SG-14 RP-16", source=REAPER, needs=SUMMARIZER, since=17)
 @settings(**SUMMARIZING)
 @each_signal(signal.SIGINT, signal.SIGTERM)
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
@@ -197,7 +189,7 @@ def test_walsummarizer_survives_its_harmless_signals(cluster: Cluster) -> None:
     expect_survives(cluster, cluster.child(Kind.WALSUMMARIZER), "HUP USR1 USR2 ALRM PIPE")
 
 
-@claim("RP-16", "WS-05", source=REAPER, needs=[*SUMMARIZER, Need.CRASH_INJECTION], since=17)
+@claim("RP-16 WS-05", source=REAPER, needs=[*SUMMARIZER, Need.CRASH_INJECTION], since=17)
 @settings(**SUMMARIZING)
 @KILL_QUIT
 def test_killed_walsummarizer_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -219,7 +211,7 @@ def walsender(cluster: Cluster) -> Session:
     return session
 
 
-@claim("SG-31", "TI-21", source="walsender.c: WalSndSignals()", needs=WALSENDER)
+@claim("SG-31 TI-21", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 def test_idle_walsender_survives_its_harmless_signals(cluster: Cluster) -> None:
     """An idle walsender survives HUP, INT, USR1, ALRM and PIPE, and answers a command."""
     with walsender(cluster) as session:
@@ -228,7 +220,7 @@ def test_idle_walsender_survives_its_harmless_signals(cluster: Cluster) -> None:
         assert session.query("IDENTIFY_SYSTEM")
 
 
-@claim("SG-31", "SE-20", source="walsender.c: WalSndSignals()", needs=WALSENDER)
+@claim("SG-31 SE-20", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 def test_term_ends_a_walsender(cluster: Cluster) -> None:
     """A walsender ends at TERM after FATAL 57P01, and no other process is disturbed."""
     session = walsender(cluster)
@@ -243,7 +235,7 @@ def test_term_ends_a_walsender(cluster: Cluster) -> None:
     before.expect_undisturbed(gone=[victim])
 
 
-@claim("SG-31", "SE-27", "RP-24", source="walsender.c: WalSndSignals()", needs=WALSENDER)
+@claim("SG-31 SE-27 RP-24", source="walsender.c: WalSndSignals()", needs=WALSENDER)
 def test_quit_ends_a_walsender_without_a_message(cluster: Cluster) -> None:
     """A walsender exits 2 at QUIT without a message, and that is a crash."""
     session = walsender(cluster)
@@ -253,7 +245,7 @@ def test_quit_ends_a_walsender_without_a_message(cluster: Cluster) -> None:
     before.expect_crash_restart(exited_line(cluster, victim, 2))
 
 
-@claim("RP-24", "SE-27", source=REAPER, needs=[*WALSENDER, Need.CRASH_INJECTION])
+@claim("RP-24 SE-27", source=REAPER, needs=[*WALSENDER, Need.CRASH_INJECTION])
 def test_killed_walsender_is_a_crash(cluster: Cluster) -> None:
     """A killed walsender is a crash, and another walsender exits without a message."""
     session, other = walsender(cluster), walsender(cluster)
@@ -300,9 +292,7 @@ def _busy_worker(cluster: Cluster, session: Session, other_than: Child | None = 
 
 
 @claim(
-    "RP-25",
-    "RP-02",
-    "TI-07",
+    "RP-25 RP-02 TI-07",
     source="postmaster.c: CleanupBackend()",
     needs=[*WORKER, Need.CRASH_INJECTION],
 )
@@ -367,9 +357,7 @@ PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 
 
 @claim(
-    "RP-22",
-    "BG-14",
-    "TI-18",
+    "RP-22 BG-14 TI-18",
     source="postmaster.c: CleanupBackend()",
     needs=[*PARALLEL, Need.CRASH_INJECTION],
 )
@@ -382,7 +370,7 @@ def test_killed_parallel_worker_is_a_crash(cluster: Cluster) -> None:
         before.expect_crash_restart(killed_line(cluster, victim))
 
 
-@claim("SG-25", "BG-12", source="parallel.c: ParallelWorkerMain()", needs=PARALLEL)
+@claim("SG-25 BG-12", source="parallel.c: ParallelWorkerMain()", needs=PARALLEL)
 @each_signal(signal.SIGTERM, signal.SIGINT)
 def test_parallel_worker_that_ends_fails_its_leader(
     cluster: Cluster, number: signal.Signals

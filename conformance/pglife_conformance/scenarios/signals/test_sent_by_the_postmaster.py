@@ -154,7 +154,7 @@ def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluste
     cluster.expect_exit(code=0)
 
 
-@claim("SG-02", "MM-22", source="postmaster.c: process_pm_reload_request()", needs=SIGNALS)
+@claim("SG-02 MM-22", source="postmaster.c: process_pm_reload_request()", needs=SIGNALS)
 def test_no_reload_after_a_fast_request(cluster: Cluster) -> None:
     """After a fast shutdown request the postmaster ignores a reload and sends no HUP."""
     cluster.session()
@@ -172,14 +172,7 @@ def test_no_reload_after_a_fast_request(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim(
-    "SM-02",
-    "TR18-20",
-    "IO-06",
-    "CK-05",
-    source="postmaster.c: PostmasterStateMachine()",
-    needs=SIGNALS,
-)
+@claim("SM-02 TR18-20 IO-06 CK-05", source="postmaster.c: PostmasterStateMachine()", needs=SIGNALS)
 @settings(logging_collector="on")
 def test_fast_shutdown_first_sends_term_to_sessions_and_background(cluster: Cluster) -> None:
     """A fast shutdown first sends TERM to sessions and background processes, and to no other."""
@@ -194,7 +187,7 @@ def test_fast_shutdown_first_sends_term_to_sessions_and_background(cluster: Clus
     cluster.expect_exit(code=0)
 
 
-@claim("SM-01", "SM-20", source="postmaster.c: PostmasterStateMachine()", needs=SIGNALS)
+@claim("SM-01 SM-20", source="postmaster.c: PostmasterStateMachine()", needs=SIGNALS)
 def test_smart_shutdown_sends_no_signal_while_a_session_is_open(cluster: Cluster) -> None:
     """A smart shutdown sends no signal until the last session has exited, then TERM."""
     session = cluster.session()
@@ -215,10 +208,7 @@ def test_smart_shutdown_sends_no_signal_while_a_session_is_open(cluster: Cluster
 
 
 @claim(
-    "TR18-22",
-    "TR18-26",
-    "TR18-27",
-    "SH-24",
+    "TR18-22 TR18-26 TR18-27 SH-24",
     source="postmaster.c: PostmasterStateMachine()",
     needs=[*SIGNALS, Need.IO_WORKERS],
 )
@@ -251,8 +241,7 @@ def test_shutdown_signals_checkpointer_then_io_workers_then_checkpointer(cluster
 
 
 @claim(
-    "TR17-19",
-    "SM-05",
+    "TR17-19 SM-05",
     source="postmaster.c: PostmasterStateMachine()",
     needs=SIGNALS,
     until=17,
@@ -268,7 +257,7 @@ def test_shutdown_signals_the_checkpointer_last(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("TR18-18", "TR17-15", "SM-23", source="postmaster.c: TerminateChildren()", needs=SIGNALS)
+@claim("TR18-18 TR17-15 SM-23", source="postmaster.c: TerminateChildren()", needs=SIGNALS)
 @settings(logging_collector="on")
 def test_immediate_shutdown_sends_quit_to_all_children(cluster: Cluster) -> None:
     """An immediate shutdown sends QUIT to all but the logger, until 17 not to dead-end children."""
@@ -289,7 +278,7 @@ def test_immediate_shutdown_sends_quit_to_all_children(cluster: Cluster) -> None
     cluster.expect_exit(code=0)
 
 
-@claim("CR-02", "CR-05", "TR18-10", source="postmaster.c: HandleFatalError()", needs=CRASH)
+@claim("CR-02 CR-05 TR18-10", source="postmaster.c: HandleFatalError()", needs=CRASH)
 @settings(logging_collector="on")
 def test_crash_sends_quit_to_all_children(cluster: Cluster) -> None:
     """After a crash the postmaster sends QUIT to all but the logger, dead-end children too."""
@@ -310,7 +299,7 @@ def test_crash_sends_quit_to_all_children(cluster: Cluster) -> None:
     cluster.expect_exit(code=1)
 
 
-@claim("CR-03", "RP-04", "CR-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
+@claim("CR-03 RP-04 CR-02", source="postmaster.c: HandleChildCrash()", needs=CRASH)
 def test_further_crashes_send_no_further_signals(cluster: Cluster) -> None:
     """Crashes after the first one add no log line and no signal."""
     then = cluster.since()
@@ -328,8 +317,7 @@ def test_further_crashes_send_no_further_signals(cluster: Cluster) -> None:
 
 
 @claim(
-    "CR-06",
-    "SV-29",
+    "CR-06 SV-29",
     source="postmaster.c: HandleFatalError()",
     needs=CRASH,
     since=16,
@@ -353,8 +341,7 @@ def test_crash_sends_abort_if_so_configured(cluster: Cluster) -> None:
 
 
 @claim(
-    "CR-06",
-    "SL-05",
+    "CR-06 SL-05",
     source="postmaster.c: process_pm_shutdown_request()",
     needs=SIGNALS,
     since=16,
@@ -405,11 +392,7 @@ ALWAYS = [
 
 
 @claim(
-    "SM-02",
-    "TR18-20",
-    "TR18-22",
-    "TR18-26",
-    "TR18-27",
+    "SM-02 TR18-20 TR18-22 TR18-26 TR18-27",
     source=SENDER,
     since=18,
     why=LOGGED_SINCE_18,
@@ -433,9 +416,7 @@ def test_logged_signals_of_an_ordered_shutdown(cluster: Cluster, mode: ShutdownM
 
 
 @claim(
-    "TR18-10",
-    "TR18-21",
-    "CR-02",
+    "TR18-10 TR18-21 CR-02",
     source=SENDER,
     since=18,
     why=LOGGED_SINCE_18,

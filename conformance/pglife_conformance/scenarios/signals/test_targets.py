@@ -145,18 +145,7 @@ def every_kind_stopped(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]
         yield [stack.enter_context(Pin(cluster, kid)) for kid in kids]
 
 
-@claim(
-    "SM-02",
-    "TR18-20",
-    "TR17-17",
-    "SM-20",
-    "SM-21",
-    "BG-19",
-    "INV-39",
-    "AR-09",
-    source=MACHINE,
-    needs=PRIMARY,
-)
+@claim("SM-02 TR18-20 TR17-17 SM-20 SM-21 BG-19 INV-39 AR-09", source=MACHINE, needs=PRIMARY)
 @EVERY_KIND
 @pytest.mark.parametrize("mode", [FAST, SMART])
 def test_ordered_shutdown_sends_term_to_the_term_set(cluster: Cluster, mode: ShutdownMode) -> None:
@@ -168,7 +157,7 @@ def test_ordered_shutdown_sends_term_to_the_term_set(cluster: Cluster, mode: Shu
     cluster.expect_exit(code=0)
 
 
-@claim("TR18-18", "TR17-15", "SH-09", source=TERMINATE, needs=PRIMARY)
+@claim("TR18-18 TR17-15 SH-09", source=TERMINATE, needs=PRIMARY)
 @EVERY_KIND
 def test_immediate_shutdown_sends_quit_to_every_kind(cluster: Cluster) -> None:
     """An immediate shutdown sends QUIT to all but the logger, also to archiver and walsender."""
@@ -178,7 +167,7 @@ def test_immediate_shutdown_sends_quit_to_every_kind(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("CR-02", "TR18-10", source=FATAL, needs=[*PRIMARY, Need.CRASH_INJECTION])
+@claim("CR-02 TR18-10", source=FATAL, needs=[*PRIMARY, Need.CRASH_INJECTION])
 @EVERY_KIND
 def test_crash_sends_quit_to_every_kind(cluster: Cluster) -> None:
     """After a crash QUIT is sent to all but the logger, also to archiver and walsender."""
@@ -233,7 +222,7 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
         yield pins
 
 
-@claim("SM-02", "TR18-20", "TR18-16", "TR18-14", "TR18-19", "RC-17", source=MACHINE, needs=STANDBY)
+@claim("SM-02 TR18-20 TR18-16 TR18-14 TR18-19 RC-17", source=MACHINE, needs=STANDBY)
 @pytest.mark.parametrize("mode", [FAST, SMART])
 def test_ordered_shutdown_sends_term_to_the_set_of_a_standby(
     pair: Pair, mode: ShutdownMode
@@ -251,7 +240,7 @@ def test_ordered_shutdown_sends_term_to_the_set_of_a_standby(
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
 
-@claim("TR18-18", "TR17-15", source=TERMINATE, needs=STANDBY)
+@claim("TR18-18 TR17-15", source=TERMINATE, needs=STANDBY)
 def test_immediate_shutdown_sends_quit_to_every_kind_of_a_standby(pair: Pair) -> None:
     """An immediate shutdown of a standby sends QUIT to all its children."""
     with standby_stopped(pair, clients=True) as pins:
@@ -260,7 +249,7 @@ def test_immediate_shutdown_sends_quit_to_every_kind_of_a_standby(pair: Pair) ->
     pair.standby.expect_exit(code=0)
 
 
-@claim("CR-02", "TR18-10", "CR-27", source=FATAL, needs=[*STANDBY, Need.CRASH_INJECTION])
+@claim("CR-02 TR18-10 CR-27", source=FATAL, needs=[*STANDBY, Need.CRASH_INJECTION])
 def test_crash_sends_quit_to_every_kind_of_a_standby(pair: Pair) -> None:
     """After a crash a standby sends QUIT to all its children, and restarts as a standby."""
     standby = pair.standby

@@ -29,7 +29,7 @@ def start_standby(cluster: Cluster) -> None:
     cluster.expect_idle(cluster.child(Kind.STARTUP))
 
 
-@claim("SG-02", "SG-10", source=INTERRUPTS, needs=NEEDS)
+@claim("SG-02 SG-10", source=INTERRUPTS, needs=NEEDS)
 @settings(**AS_AT_INITDB)
 def test_each_process_of_a_standby_reloads(stopped_cluster: Cluster) -> None:
     """At each reload every process of a standby, also the startup process, reads the file once."""
@@ -61,7 +61,7 @@ def test_startup_process_answers_by_procsignal(stopped_cluster: Cluster) -> None
         assert cluster.child(Kind.STARTUP).key == startup.key
 
 
-@claim("CR-41", "CR-52", "PG-31", source=INTERRUPTS, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("CR-41 CR-52 PG-31", source=INTERRUPTS, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(**AS_AT_INITDB)
 def test_children_of_a_standby_exit_when_the_postmaster_dies(stopped_cluster: Cluster) -> None:
     """When the postmaster of a standby is killed all children exit, also the startup process."""

@@ -94,7 +94,7 @@ def test_session_that_conflicts_with_recovery_exits(make_cluster: MakeCluster, w
         assert bystander.query("select 1") == [("1",)]
 
 
-@claim("SE-48", "SE-40", source=CONFLICT, needs=NEEDS)
+@claim("SE-48 SE-40", source=CONFLICT, needs=NEEDS)
 @pytest.mark.parametrize("why", ["lock", "rows"])
 def test_statement_that_conflicts_with_recovery_is_cancelled(
     make_cluster: MakeCluster, why: str

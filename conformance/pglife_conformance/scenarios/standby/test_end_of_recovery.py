@@ -75,7 +75,7 @@ class Barrier:
             self._file.touch()
 
 
-@claim("CT-07", "RC-09", "RC-10", source="pg_ctl.c: wait_for_postmaster_start()", needs=PG_CTL)
+@claim("CT-07 RC-09 RC-10", source="pg_ctl.c: wait_for_postmaster_start()", needs=PG_CTL)
 @pytest.mark.parametrize("hot", [True, False], ids=["shutdown", "pause, not hot"])
 def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bool) -> None:
     """When a server exits at its recovery target pg_ctl start reports it and exits 0, since 18."""
@@ -126,7 +126,7 @@ def test_pause_at_the_target(make_cluster: MakeCluster) -> None:
     assert not (cluster.data / "recovery.signal").exists()
 
 
-@claim("RC-09", "RC-12", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
+@claim("RC-09 RC-12", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
 def test_promotion_at_the_target(make_cluster: MakeCluster) -> None:
     """With action promote the server becomes a primary at its target, on a new timeline."""
     cluster = recovering(make_cluster, recovery_target_action="promote")
@@ -138,7 +138,7 @@ def test_promotion_at_the_target(make_cluster: MakeCluster) -> None:
     assert cluster.controldata_state() is ControlState.IN_PRODUCTION
 
 
-@claim("RC-11", "RC-10", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
+@claim("RC-11 RC-10", source="xlogrecovery.c: PerformWalRecovery()", needs=STANDBY)
 def test_target_that_is_not_reached(make_cluster: MakeCluster) -> None:
     """If WAL ends before the target the server exits 1 and never logs that it is ready."""
     cluster = recovering(make_cluster, recovery_target_name="nowhere")
@@ -173,7 +173,7 @@ def expect_request(cluster: Cluster, startup: Child) -> None:
     cluster.expect_pending(startup, signal.SIGUSR2)
 
 
-@claim("RC-14", "RC-12", "TF-01", source="xlogfuncs.c: pg_promote()", needs=STANDBY)
+@claim("RC-14 RC-12 TF-01", source="xlogfuncs.c: pg_promote()", needs=STANDBY)
 @settings(**AS_AT_INITDB)
 @pytest.mark.parametrize("arguments", ["", "false"], ids=["waiting", "not waiting"])
 def test_promotion_from_a_session(stopped_cluster: Cluster, arguments: str) -> None:
@@ -211,7 +211,7 @@ def test_promotion_from_a_session_that_takes_too_long(stopped_cluster: Cluster) 
     cluster.expect_ready()
 
 
-@claim("CT-13", "CT-02", source="pg_ctl.c: wait_for_postmaster_promote()", needs=PG_CTL)
+@claim("CT-13 CT-02", source="pg_ctl.c: wait_for_postmaster_promote()", needs=PG_CTL)
 @settings(**AS_AT_INITDB)
 def test_promotion_by_pg_ctl_that_takes_too_long(stopped_cluster: Cluster) -> None:
     """After a timeout of one second pg_ctl promote exits 1; the promotion continues."""
@@ -248,7 +248,7 @@ def test_server_that_exits_while_it_is_promoted(stopped_cluster: Cluster, how: s
     assert done.out.replace(".", "") == said
 
 
-@claim("CT-13", "CT-17", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CRASH_INJECTION])
+@claim("CT-13 CT-17", source="pg_ctl.c: do_promote()", needs=[*PG_CTL, Need.CRASH_INJECTION])
 @settings(**AS_AT_INITDB)
 def test_standby_that_cannot_be_promoted(stopped_cluster: Cluster) -> None:
     """If it can write no file or signal no server, pg_ctl promote exits 1 and leaves no file."""

@@ -27,12 +27,7 @@ from pglife_conformance.cluster.standby import (
     walsender,
 )
 from pglife_conformance.events import FAST, SMART, ShutdownMode
-from pglife_conformance.expect.lines import (
-    REINITIALIZING,
-    SHUT_DOWN,
-    TERMINATING,
-    death_line,
-)
+from pglife_conformance.expect.lines import REINITIALIZING, SHUT_DOWN, TERMINATING, death_line
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.hold.startup_barrier import pin_startup_at_birth
 from pglife_conformance.observation.control_file import ControlState
@@ -76,7 +71,7 @@ def kinds_of(cluster: Cluster) -> set[Kind]:
 # Ends.
 
 
-@claim("RP-15", "SG-18", "PR-08", "RC-15", source=REAPER, needs=STANDBY)
+@claim("RP-15 SG-18 PR-08 RC-15", source=REAPER, needs=STANDBY)
 def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     """A walreceiver that exits 1 at TERM is no crash; the startup process requests another."""
     standby = pair.standby
@@ -88,7 +83,7 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     stop(standby)
 
 
-@claim("RP-15", "SG-18", "CR-02", source=REAPER, needs=CRASH)
+@claim("RP-15 SG-18 CR-02", source=REAPER, needs=CRASH)
 @KILL_QUIT
 def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) -> None:
     """A walreceiver that is killed, or exits 2, is a crash and is named in the log."""
@@ -101,7 +96,7 @@ def test_walreceiver_that_dies_is_a_crash(pair: Pair, number: signal.Signals) ->
     stop(standby)
 
 
-@claim("RP-20", "SG-19", "PR-10", source=REAPER, needs=STANDBY, since=17)
+@claim("RP-20 SG-19 PR-10", source=REAPER, needs=STANDBY, since=17)
 @each_signal(signal.SIGINT, signal.SIGTERM)
 def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signals) -> None:
     """A slotsync worker that exits 0 (INT) or 1 (TERM) is no crash; it is not replaced at once."""
@@ -123,7 +118,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
     stop(standby)
 
 
-@claim("RP-20", "SG-19", "CR-02", source=REAPER, needs=CRASH, since=17)
+@claim("RP-20 SG-19 CR-02", source=REAPER, needs=CRASH, since=17)
 @KILL_QUIT
 def test_slotsync_worker_that_dies_is_a_crash(
     make_cluster: MakeCluster, number: signal.Signals
@@ -141,7 +136,7 @@ def test_slotsync_worker_that_dies_is_a_crash(
 # Replacements.
 
 
-@claim("SM-22", "RC-15", "PR-03", "PR-08", "PR-09", source=LAUNCH, needs=STANDBY)
+@claim("SM-22 RC-15 PR-03 PR-08 PR-09", source=LAUNCH, needs=STANDBY)
 def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
     make_cluster: MakeCluster,
 ) -> None:
@@ -168,7 +163,7 @@ def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
     assert standby.controldata_state() is ControlState.SHUT_DOWN_IN_RECOVERY
 
 
-@claim("SM-22", "PR-10", "SG-02", source=LAUNCH, needs=STANDBY, since=17)
+@claim("SM-22 PR-10 SG-02", source=LAUNCH, needs=STANDBY, since=17)
 def test_slotsync_worker_starts_while_a_smart_shutdown_waits(make_cluster: MakeCluster) -> None:
     """While a smart shutdown waits for a session, a reload that enables slot synchronization starts
     a slotsync worker; it exits with the server."""
@@ -193,7 +188,7 @@ def _faults_of_reaped(cluster: Cluster) -> int:
     return int(stat.rpartition(")")[2].split()[8])
 
 
-@claim("PR-08", "RC-15", "PG-08", source=LAUNCH, needs=STANDBY)
+@claim("PR-08 RC-15 PG-08", source=LAUNCH, needs=STANDBY)
 def test_no_walreceiver_starts_without_a_request(make_cluster: MakeCluster) -> None:
     """A walreceiver starts only when the startup process requests one, not at any SIGUSR1."""
     standby = start_pair(make_cluster, wal_retrieve_retry_interval="1h").standby
@@ -228,7 +223,7 @@ def test_no_walreceiver_starts_without_a_request(make_cluster: MakeCluster) -> N
     stop(standby)
 
 
-@claim("PR-07", "AR-06", "PR-10", "MM-24", source=LAUNCH, needs=ARCHIVING)
+@claim("PR-07 AR-06 PR-10 MM-24", source=LAUNCH, needs=ARCHIVING)
 @pytest.mark.waits_long
 def test_archiver_and_slotsync_worker_are_replaced_after_ten_seconds(
     make_cluster: MakeCluster,
@@ -274,7 +269,7 @@ def _signal_until_replaced(cluster: Cluster, old: Child) -> None:
 # Processes by state.
 
 
-@claim("PR-07", "PR-09", "PR-10", "PR-04", "INV-42", "AR-01", source=LAUNCH, needs=ARCHIVING)
+@claim("PR-07 PR-09 PR-10 PR-04 INV-42 AR-01", source=LAUNCH, needs=ARCHIVING)
 @settings(**ARCHIVES_ALWAYS, **ALONE)
 def test_processes_missing_in_pm_startup(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP a standby runs neither archiver nor summarizer nor walreceiver."""
@@ -299,7 +294,7 @@ def test_processes_missing_in_pm_startup(stopped_cluster: Cluster) -> None:
     stop(cluster)
 
 
-@claim("PR-07", "PR-09", "INV-42", "RC-06", "AR-01", source=LAUNCH, needs=ARCHIVING)
+@claim("PR-07 PR-09 INV-42 RC-06 AR-01", source=LAUNCH, needs=ARCHIVING)
 @pytest.mark.parametrize("mode", ["on", "always"])
 def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) -> None:
     """In PM_RECOVERY no summarizer runs, and an archiver only with archive_mode = always."""
@@ -328,7 +323,7 @@ def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) 
     stop(cluster)
 
 
-@claim("WS-20", "PR-10", source=LAUNCH, needs=STANDBY, since=17)
+@claim("WS-20 PR-10", source=LAUNCH, needs=STANDBY, since=17)
 @settings(**ALONE, wal_level="logical", hot_standby_feedback="on", sync_replication_slots="on")
 def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> None:
     """If a required setting is missing no slotsync worker starts, and the log names it."""
@@ -345,7 +340,7 @@ def test_no_slotsync_worker_with_wrong_settings(stopped_cluster: Cluster) -> Non
 # The end of recovery by its target.
 
 
-@claim("TR18-06", "TR17-06", "RC-09", "RC-10", "SG-02", "SH-03", source=REAPER, needs=TARGETED)
+@claim("TR18-06 TR17-06 RC-09 RC-10 SG-02 SH-03", source=REAPER, needs=TARGETED)
 def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
     """When the startup process exits 3 the postmaster sends TERM to all children at once, also to
     archiver and walsender. It obeys a reload and a fast request after that, and no smart one."""

@@ -23,7 +23,7 @@ def promote(cluster: Cluster) -> None:
     cluster.signal_postmaster(signal.SIGUSR1)
 
 
-@claim("PG-11", "PG-25", "RC-13", source=SOURCE, needs=SIGNALS)
+@claim("PG-11 PG-25 RC-13", source=SOURCE, needs=SIGNALS)
 def test_primary_ignores_the_promote_file(cluster: Cluster) -> None:
     """In PM_RUN the postmaster keeps the file `promote`, and no child exits."""
     kids = {kid.key for kid in cluster.children()}
@@ -55,7 +55,7 @@ def test_promotion_in_pm_startup(stopped_cluster: Cluster) -> None:
     then.expect_ready()
 
 
-@claim("PG-11", "TF-01", "RC-14", source=SOURCE, needs=[*SIGNALS, Need.STANDBY])
+@claim("PG-11 TF-01 RC-14", source=SOURCE, needs=[*SIGNALS, Need.STANDBY])
 @settings(hot_standby="off", **AS_AT_INITDB)
 def test_promotion_in_pm_recovery(stopped_cluster: Cluster) -> None:
     """A standby that is not hot becomes a primary when it is promoted in PM_RECOVERY."""

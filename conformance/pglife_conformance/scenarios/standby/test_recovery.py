@@ -52,7 +52,7 @@ def expect_title(cluster: Cluster, kind: Kind, *wanted: str) -> None:
 # Titles.
 
 
-@claim("TI-02", "TI-09", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STREAMS)
+@claim("TI-02 TI-09 TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STREAMS)
 def test_titles_of_walsender_walreceiver_and_startup_process(make_cluster: MakeCluster) -> None:
     """Walsender and walreceiver show their position in the WAL, the startup process its segment."""
     pair = start_pair(make_cluster)
@@ -84,7 +84,7 @@ def test_titles_of_walsender_walreceiver_and_startup_process(make_cluster: MakeC
     stop(standby, primary)
 
 
-@claim("TI-02", "TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STANDBY)
+@claim("TI-02 TI-35", source="xlogrecovery.c: XLogFileRead()", needs=STANDBY)
 def test_title_of_a_standby_that_has_nothing_to_replay(make_cluster: MakeCluster) -> None:
     """A standby without a source shows the segment that it waits for or has read last."""
     standby = make_cluster(**ALONE, restore_command="false")
@@ -159,7 +159,7 @@ def test_recovery_that_is_paused(make_cluster: MakeCluster, ends: str) -> None:
 # Ends.
 
 
-@claim("RC-24", "PR-20", source="postmaster.c: process_pm_child_exit()", needs=STANDBY)
+@claim("RC-24 PR-20", source="postmaster.c: process_pm_child_exit()", needs=STANDBY)
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGTERM], ids=lambda n: n.name
 )
@@ -216,7 +216,7 @@ def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) 
 # Promotion.
 
 
-@claim("TF-05", "RC-12", "INV-81", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
+@claim("TF-05 RC-12 INV-81", source="xlogrecovery.c: readRecoverySignalFile()", needs=STANDBY)
 def test_standby_signal_has_priority_over_recovery_signal(make_cluster: MakeCluster) -> None:
     """With both files the server is a standby. A promotion removes standby.signal alone, so that
     the next start does archive recovery, and removes recovery.signal."""
@@ -270,7 +270,7 @@ def test_promotion_ends_the_slotsync_worker_first(make_cluster: MakeCluster) -> 
 # A start without its checkpoint.
 
 
-@claim("RC-21", "PR-20", source="xlogrecovery.c: InitWalRecovery()", needs=STANDBY[:3])
+@claim("RC-21 PR-20", source="xlogrecovery.c: InitWalRecovery()", needs=STANDBY[:3])
 @pytest.mark.unmonitored("the model's startup process does not fail by itself")
 def test_start_fails_without_its_checkpoint_record(stopped_cluster: Cluster) -> None:
     """If the checkpoint record that the control file names is missing, the startup process aborts

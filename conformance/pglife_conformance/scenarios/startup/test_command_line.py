@@ -92,7 +92,7 @@ def test_invalid_command_lines(stopped_cluster: Cluster) -> None:
     assert cluster.pid_file() is None
 
 
-@claim("ST-05", "SH-43", source=MAIN, needs=SQL)
+@claim("ST-05 SH-43", source=MAIN, needs=SQL)
 def test_settings_are_printed_while_the_server_runs(cluster: Cluster) -> None:
     """-C prints a setting while the server runs, except computed ones, which need the lock file."""
     before = cluster.pid_file()
@@ -106,7 +106,7 @@ def test_settings_are_printed_while_the_server_runs(cluster: Cluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("ST-03", "ST-05", source=MAIN, needs=SQL)
+@claim("ST-03 ST-05", source=MAIN, needs=SQL)
 def test_settings_that_are_computed_at_the_start(stopped_cluster: Cluster) -> None:
     """-C prints a setting that the start computes, logs nothing, and leaves no file."""
     cluster = stopped_cluster
@@ -119,7 +119,7 @@ def test_settings_that_are_computed_at_the_start(stopped_cluster: Cluster) -> No
     assert not (cluster.data / "postmaster.opts").exists()
 
 
-@claim("ST-03", "LG-01", source=MAIN, needs=[Need.FULL_SQL, Need.LOGGER])
+@claim("ST-03 LG-01", source=MAIN, needs=[Need.FULL_SQL, Need.LOGGER])
 @pytest.mark.unmonitored("the monitor needs the log")
 def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     """If the log is not on stderr, the last line on stderr names its destination."""
@@ -166,7 +166,7 @@ def test_files_have_the_mode_of_the_data_directory(stopped_cluster: Cluster, mod
         assert found == (0o640 if mode == 0o750 else 0o600), name
 
 
-@claim("PR-05", "PR-14", "CN-54", source=MAIN, needs=[Need.FULL_SQL, Need.ROLES])
+@claim("PR-05 PR-14 CN-54", source=MAIN, needs=[Need.FULL_SQL, Need.ROLES])
 @pytest.mark.unmonitored("the model has no binary upgrades")
 def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     """With -b the autovacuum launcher does not start, nor in 18 the replication launcher. Only

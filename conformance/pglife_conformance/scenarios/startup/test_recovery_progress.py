@@ -18,8 +18,7 @@ ANY = "elapsed time: "
 
 
 @claim(
-    "RC-01",
-    "RC-22",
+    "RC-01 RC-22",
     source="startup.c: has_startup_progress_timeout_expired()",
     needs=[Need.FULL_SQL],
     since=15,

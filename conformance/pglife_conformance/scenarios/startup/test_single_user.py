@@ -75,7 +75,7 @@ def single_user(cluster: Cluster) -> Iterator[SingleUser]:
             server.kill()
 
 
-@claim("SG-33", "SH-25", source=MAIN, needs=NEEDS)
+@claim("SG-33 SH-25", source=MAIN, needs=NEEDS)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("order", END_ORDERS, ids=lambda number: number.name)
 def test_single_user_server_is_ended_by_signals(

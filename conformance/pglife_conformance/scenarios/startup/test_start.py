@@ -47,7 +47,7 @@ def in_order_of_birth(cluster: Cluster) -> list[Kind]:
     return [kinds[pid] for pid in children_of(cluster.pid) if pid in kinds]
 
 
-@claim("SH-40", "SH-46", source=PID_FILE)
+@claim("SH-40 SH-46", source=PID_FILE)
 def test_pid_file_of_a_ready_server(stopped_cluster: Cluster) -> None:
     """The pid file of a ready server has eight lines; the last one says `ready`."""
     cluster = stopped_cluster
@@ -69,7 +69,7 @@ def test_pid_file_of_a_ready_server(stopped_cluster: Cluster) -> None:
     assert pid_file.lines[7] == "ready   "
 
 
-@claim("SH-40", "SH-45", "SH-46", source=PID_FILE, needs=[Need.SYSV_SHM])
+@claim("SH-40 SH-45 SH-46", source=PID_FILE, needs=[Need.SYSV_SHM])
 def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     """Line 7 is the id of the System V segment that the postmaster made."""
     pid_file = cluster.pid_file()
@@ -78,7 +78,7 @@ def test_pid_file_names_the_shared_memory(cluster: Cluster) -> None:
     assert int((pid_file.shared_memory or "").split()[1]) == segment.shmid
 
 
-@claim("SH-40", "SH-46", source=PID_FILE, needs=[Need.TCP])
+@claim("SH-40 SH-46", source=PID_FILE, needs=[Need.TCP])
 def test_pid_file_names_the_address(make_cluster: MakeCluster) -> None:
     """With a TCP socket line 6 is its address as configured and line 4 its port."""
     cluster = make_cluster(listen_addresses="127.0.0.1")
@@ -90,7 +90,7 @@ def test_pid_file_names_the_address(make_cluster: MakeCluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("SH-40", "ST-03", "CN-02", source=BIRTH, needs=[Need.OS_SIGNALS])
+@claim("SH-40 ST-03 CN-02", source=BIRTH, needs=[Need.OS_SIGNALS])
 def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP the pid file says `starting`, the first children run, clients are refused."""
     cluster = stopped_cluster
@@ -111,13 +111,13 @@ def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) ->
     assert cluster.pid_file_status() is PidFileStatus.READY
 
 
-@claim("ST-04", "SL-03", "PR-24", source=BIRTH)
+@claim("ST-04 SL-03 PR-24", source=BIRTH)
 def test_first_children_are_forked_in_order(cluster: Cluster) -> None:
     """The postmaster forks io workers, checkpointer, bgwriter, walwriter and two launchers."""
     assert in_order_of_birth(cluster) == [*first_helpers(cluster), *HELPERS]
 
 
-@claim("ST-03", "TR-90", "INV-75", source=BIRTH, needs=[Need.TCP])
+@claim("ST-03 TR-90 INV-75", source=BIRTH, needs=[Need.TCP])
 def test_log_lines_of_a_start(make_cluster: MakeCluster) -> None:
     """The postmaster logs its version, its sockets, its states and the ready line, and nothing
     else."""
@@ -138,7 +138,7 @@ def test_log_lines_of_a_start(make_cluster: MakeCluster) -> None:
     )
 
 
-@claim("ST-08", "TR-90", source="xlog.c: StartupXLOG()", needs=[Need.CONTROL_FILE])
+@claim("ST-08 TR-90", source="xlog.c: StartupXLOG()", needs=[Need.CONTROL_FILE])
 def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     """After a clean shutdown the startup process logs the time of it, and recovers nothing."""
     cluster.restart()
@@ -153,7 +153,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     assert not [line for line in lines if line.startswith("redo") or "recovery" in line]
 
 
-@claim("ST-08", "TR-90", "CR-23", "SH-07", "TR-91", source="xlog.c: StartupXLOG()")
+@claim("ST-08 TR-90 CR-23 SH-07 TR-91", source="xlog.c: StartupXLOG()")
 def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     """The startup process logs that the server was interrupted and not properly shut down. The
     postmaster passes through PM_RECOVERY."""
@@ -207,7 +207,7 @@ def test_external_pid_file(stopped_cluster: Cluster) -> None:
     assert not path.exists()
 
 
-@claim("ST-03", "SH-12", source="miscinit.c: CreateSocketLockFile(); pqcomm.c")
+@claim("ST-03 SH-12", source="miscinit.c: CreateSocketLockFile(); pqcomm.c")
 @pytest.mark.parametrize("mode", [FAST, IMMEDIATE])
 def test_socket_files_are_made_and_removed(cluster: Cluster, mode: ShutdownMode) -> None:
     """The lock file of a Unix socket names its owner. A shutdown removes both files."""
@@ -267,7 +267,7 @@ def test_oom_score_of_children_is_0_without_a_value(
         assert path.read_text(encoding="ascii") == "02"
 
 
-@claim("ST-03", "TF-04", source="postmaster.c: RemovePromoteSignalFiles()")
+@claim("ST-03 TF-04", source="postmaster.c: RemovePromoteSignalFiles()")
 @pytest.mark.parametrize("name", ["promote", "logrotate", "current_logfiles"])
 def test_leftover_files_are_removed(stopped_cluster: Cluster, name: str) -> None:
     """The postmaster removes old trigger files and the old list of log files at its start."""

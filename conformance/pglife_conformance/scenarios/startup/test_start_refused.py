@@ -75,7 +75,7 @@ def test_too_many_server_processes(stopped_cluster: Cluster) -> None:
     assert (asked.code, asked.out.strip().isdigit()) == (0, True)
 
 
-@claim("ST-02", "INV-72", source=SETTINGS)
+@claim("ST-02 INV-72", source=SETTINGS)
 @pytest.mark.parametrize("reserved", [20, 21])
 def test_reserved_slots_must_leave_room(stopped_cluster: Cluster, reserved: int) -> None:
     """The postmaster exits with 1 unless superuser_reserved_connections < max_connections."""
@@ -96,7 +96,7 @@ def test_reserved_slots_may_leave_one(stopped_cluster: Cluster) -> None:
         assert session.query("select 1") == [("1",)]
 
 
-@claim("ST-02", "CN-34", source=SETTINGS, since=16)
+@claim("ST-02 CN-34", source=SETTINGS, since=16)
 @pytest.mark.parametrize("number", [17, 18])
 def test_both_kinds_of_reserved_slots_count(stopped_cluster: Cluster, number: int) -> None:
     """superuser_reserved_connections + reserved_connections must be less than max_connections."""
@@ -111,7 +111,7 @@ def test_both_kinds_of_reserved_slots_count(stopped_cluster: Cluster, number: in
     expect_refused(cluster, 1, in_version(cluster, f"postgres: {error}"))
 
 
-@claim("ST-02", "WS-01", source=SETTINGS, needs=[Need.WALSENDER, Need.ARCHIVER])
+@claim("ST-02 WS-01", source=SETTINGS, needs=[Need.WALSENDER, Need.ARCHIVER])
 @pytest.mark.parametrize(
     ("wanted", "error"),
     [
@@ -140,7 +140,7 @@ def test_minimal_wal_is_not_enough(
     expect_refused(cluster, 1, f"FATAL:  {text}")
 
 
-@claim("ST-02", "WS-01", source=SETTINGS, needs=[Need.WALSUMMARIZER], since=17)
+@claim("ST-02 WS-01", source=SETTINGS, needs=[Need.WALSUMMARIZER], since=17)
 def test_minimal_wal_is_not_enough_for_summaries(stopped_cluster: Cluster) -> None:
     """With wal_level minimal and summarize_wal the postmaster exits with 1."""
     stopped_cluster.configure(wal_level="minimal", max_wal_senders=0, summarize_wal="on")
@@ -164,7 +164,7 @@ def test_bad_value_in_the_configuration_file(stopped_cluster: Cluster) -> None:
     assert f'FATAL:  configuration file "{path}" contains errors\n' in done.err
 
 
-@claim("ST-02", "INV-72", source="guc.c: SelectConfigFiles(); postmaster.c: checkControlFile()")
+@claim("ST-02 INV-72", source="guc.c: SelectConfigFiles(); postmaster.c: checkControlFile()")
 @pytest.mark.parametrize("name", ["postgresql.conf", "global/pg_control", ""])
 def test_missing_files_end_the_start_with_2(stopped_cluster: Cluster, name: str) -> None:
     """Without configuration file, control file or data directory the postmaster exits with 2."""
@@ -240,7 +240,7 @@ def process_of_the_servers_user(cluster: Cluster) -> Iterator[int]:
             sleeper.kill()
 
 
-@claim("SH-43", "CR-50", source=LOCK)
+@claim("SH-43 CR-50", source=LOCK)
 @pytest.mark.parametrize("sign", ["", "-"], ids=["postmaster", "single user"])
 def test_pid_file_of_a_running_process(stopped_cluster: Cluster, sign: str) -> None:
     """The start fails if the pid file has the PID of a running process of the same user."""
@@ -258,7 +258,7 @@ def test_pid_file_of_a_running_process(stopped_cluster: Cluster, sign: str) -> N
     assert path.read_text(encoding="ascii") == text
 
 
-@claim("SH-43", "SH-44", source=LOCK)
+@claim("SH-43 SH-44", source=LOCK)
 @pytest.mark.parametrize("sign", ["", "-"], ids=["postmaster", "single user"])
 def test_stale_pid_file_is_replaced(stopped_cluster: Cluster, sign: str) -> None:
     """The postmaster replaces the pid file of a process that does not exist, and logs nothing."""
@@ -300,7 +300,7 @@ def tcp_cluster(make_cluster: MakeCluster, addresses: str) -> tuple[Cluster, int
     return cluster, int(cluster.settings["port"])
 
 
-@claim("ST-06", "SH-11", source="postmaster.c: PostmasterMain(); pqcomm.c", needs=[Need.TCP])
+@claim("ST-06 SH-11", source="postmaster.c: PostmasterMain(); pqcomm.c", needs=[Need.TCP])
 def test_port_that_is_taken(make_cluster: MakeCluster) -> None:
     """If no TCP socket can be opened, the postmaster removes the pid file and exits with 1."""
     cluster, port = tcp_cluster(make_cluster, "127.0.0.1")
@@ -360,7 +360,7 @@ def test_no_socket_at_all(stopped_cluster: Cluster) -> None:
     assert stopped_cluster.pid_file() is None
 
 
-@claim("ST-06", "SH-43", source="pqcomm.c; miscinit.c: CreateSocketLockFile()")
+@claim("ST-06 SH-43", source="pqcomm.c; miscinit.c: CreateSocketLockFile()")
 def test_unix_socket_that_is_taken(make_cluster: MakeCluster) -> None:
     """A server does not start if the lock file of its socket belongs to a running server."""
     owner = make_cluster()

@@ -80,7 +80,7 @@ def title(cluster: Cluster) -> str:
     return cluster.child(Kind.ARCHIVER).title
 
 
-@claim("AR-02", "TI-08", source=COPY_LOOP, needs=NEEDS)
+@claim("AR-02 TI-08", source=COPY_LOOP, needs=NEEDS)
 @settings(**LISTING)
 def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
     """A full segment is archived at once and gets a .done file; the title names the last one."""
@@ -101,7 +101,7 @@ def test_archiver_is_woken_for_each_full_segment(cluster: Cluster) -> None:
         session.expect_rows(counts, [("2", "0")])
 
 
-@claim("AR-03", "TI-08", source=COPY_LOOP, needs=NEEDS)
+@claim("AR-03 TI-08", source=COPY_LOOP, needs=NEEDS)
 @settings(archive_mode="on", archive_command="echo %f >> archived; false")
 def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
     """The archiver tries a failing file three times, then logs a WARNING and does not exit."""
@@ -134,9 +134,7 @@ def test_archiver_retries_within_a_second(cluster: Cluster) -> None:
     assert archived(cluster) == [name] * 2
 
 
-@claim(
-    "AR-04", "RP-18", "AR-06", source="archive/shell_archive.c: shell_archive_file()", needs=NEEDS
-)
+@claim("AR-04 RP-18 AR-06", source="archive/shell_archive.c: shell_archive_file()", needs=NEEDS)
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -258,7 +256,7 @@ NOT_NAMES = sorted(["short", "Z" * 24])
 # Its end.
 
 
-@claim("AR-05", "SG-17", "SH-17", "SH-21", "INV-109", source=MAIN_LOOP, needs=NEEDS)
+@claim("AR-05 SG-17 SH-17 SH-21 INV-109", source=MAIN_LOOP, needs=NEEDS)
 @settings(**LISTING)
 def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
     """A fast shutdown archives every segment, also the segment of the last checkpoint."""
@@ -275,7 +273,7 @@ def test_last_cycle_archives_what_a_shutdown_leaves(cluster: Cluster) -> None:
     assert len(archived(cluster)) == 2
 
 
-@claim("AR-05", "SG-17", source=MAIN_LOOP, needs=NEEDS)
+@claim("AR-05 SG-17", source=MAIN_LOOP, needs=NEEDS)
 @settings(**LISTING)
 def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
     """After SIGTERM the archiver keeps running but archives nothing, not even when it exits.
@@ -295,7 +293,7 @@ def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
     assert name in status_files(cluster, ".ready")
 
 
-@claim("AR-05", "AR-02", source=MAIN_LOOP, needs=NEEDS)
+@claim("AR-05 AR-02", source=MAIN_LOOP, needs=NEEDS)
 @pytest.mark.waits_long
 @settings(**LISTING)
 def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
@@ -320,7 +318,7 @@ def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
     before.expect_undisturbed(gone=[child])
 
 
-@claim("SG-17", "AR-05", source=MAIN_LOOP, needs=NEEDS)
+@claim("SG-17 AR-05", source=MAIN_LOOP, needs=NEEDS)
 @settings(archive_mode="on", archive_command="test -e go")
 def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
     """SIGUSR2 makes a sleeping archiver retry what failed before, and then exit 0."""
@@ -391,7 +389,7 @@ def test_command_and_library_at_once_end_the_archiver(cluster: Cluster) -> None:
     assert _others(before, child) <= {kid.key for kid in cluster.children()}
 
 
-@claim("CR-41", "CR-52", "AR-02", source=COPY_LOOP, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("CR-41 CR-52 AR-02", source=COPY_LOOP, needs=[*NEEDS, Need.CRASH_INJECTION])
 @pytest.mark.unmonitored("the model ends with its postmaster")
 @settings(archive_mode="on", archive_command=f"{LISTED}; while test -e hold; do sleep 0.02; done")
 def test_archiver_begins_nothing_after_the_postmasters_death(cluster: Cluster) -> None:

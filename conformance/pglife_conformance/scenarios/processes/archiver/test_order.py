@@ -52,7 +52,7 @@ def test_every_history_file_comes_before_every_segment(
     assert [name for name in archived(cluster) if name != full] == wanted
 
 
-@claim("AR-02", "RC-12", source="pgarch.c: PgArchForceDirScan()", needs=[*NEEDS, Need.STANDBY])
+@claim("AR-02 RC-12", source="pgarch.c: PgArchForceDirScan()", needs=[*NEEDS, Need.STANDBY])
 @settings(max_connections="100", archive_mode="always", archive_command="sh slowly.sh %f")
 def test_history_of_a_promotion_is_archived_next(stopped_cluster: Cluster) -> None:
     """A promotion's history file is archived next, before the segments that were ready earlier."""

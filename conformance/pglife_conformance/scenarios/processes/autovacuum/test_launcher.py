@@ -29,7 +29,7 @@ def use_up_xids(session: Session, count: int) -> None:
     )
 
 
-@claim("PG-06", "PG-07", "PR-05", "PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
+@claim("PG-06 PG-07 PR-05 PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
 @settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
 def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
     """With autovacuum off, a launcher is started when transaction ids run out; it requests one
@@ -105,11 +105,7 @@ SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
 @claim(
-    "AV-13",
-    "AV-17",
-    "PR-05",
-    source="autovacuum.c: ProcessAutoVacLauncherInterrupts()",
-    needs=SIGNALS,
+    "AV-13 AV-17 PR-05", source="autovacuum.c: ProcessAutoVacLauncherInterrupts()", needs=SIGNALS
 )
 def test_reload_ends_and_starts_the_autovacuum_launcher(cluster: Cluster) -> None:
     """A reload with autovacuum = off makes the launcher exit 0, and it is not replaced; a reload
@@ -128,7 +124,7 @@ def test_reload_ends_and_starts_the_autovacuum_launcher(cluster: Cluster) -> Non
     assert {kid.key for kid in others} <= {kid.key for kid in cluster.children()}
 
 
-@claim("PR-05", "AV-01", source=LAUNCH, needs=SIGNALS)
+@claim("PR-05 AV-01", source=LAUNCH, needs=SIGNALS)
 @pytest.mark.parametrize("setting", ["autovacuum", "track_counts"])
 def test_no_autovacuum_launcher_where_autovacuum_is_off(
     stopped_cluster: Cluster, setting: str

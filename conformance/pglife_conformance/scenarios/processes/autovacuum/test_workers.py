@@ -21,7 +21,7 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
-@claim("AV-01", "AV-02", "AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)
+@claim("AV-01 AV-02 AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)
 def test_autovacuum_workers_run_one_after_the_other(cluster: Cluster) -> None:
     """After a reload of autovacuum_naptime workers run one after the other; each exits 0."""
     launcher = cluster.child(Kind.AUTOVACUUM_LAUNCHER)
@@ -46,7 +46,7 @@ def test_autovacuum_workers_run_one_after_the_other(cluster: Cluster) -> None:
     assert worse == []
 
 
-@claim("AV-01", "AV-16", source="autovacuum.c: do_start_worker()", needs=SQL)
+@claim("AV-01 AV-16", source="autovacuum.c: do_start_worker()", needs=SQL)
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
     """Autovacuum visits each database that a client has used, repeatedly."""
@@ -71,7 +71,7 @@ def test_autovacuum_looks_after_each_database(cluster: Cluster) -> None:
     cluster.wait_for("two visits of each", all_visited_twice, 60.0, describe=lambda: str(visits()))
 
 
-@claim("SM-22", "AV-16", source="postmaster.c: process_pm_pmsignal()", needs=SQL)
+@claim("SM-22 AV-16", source="postmaster.c: process_pm_pmsignal()", needs=SQL)
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_goes_on_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """While a smart shutdown waits for a session, autovacuum workers are still started."""
@@ -115,10 +115,7 @@ def test_launcher_warns_of_more_workers_than_slots(cluster: Cluster) -> None:
 
 
 @claim(
-    "SV-40",
-    "AV-01",
-    "PG-07",
-    "AV-12",
+    "SV-40 AV-01 PG-07 AV-12",
     source="postmaster.c: StartChildProcess()",
     needs=[*SQL, Need.AUTOVACUUM_WORKER],
     since=18,
@@ -149,7 +146,7 @@ TOO_LONG = "^autovacuum worker took too long to start; canceled$"
 CRASH = "^terminating any other active server processes$"
 
 
-@claim("SG-16", "SG-02", source=MAIN, needs=WORKER, since=16, why="between tables alone before")
+@claim("SG-16 SG-02", source=MAIN, needs=WORKER, since=16, why="between tables alone before")
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None:
     """A worker that is processing a table reads the configuration as soon as it receives SIGHUP."""
@@ -163,7 +160,7 @@ def test_autovacuum_worker_obeys_a_reload_amid_a_table(cluster: Cluster) -> None
         assert child.key in {kid.key for kid in cluster.children(Kind.AUTOVACUUM_WORKER)}
 
 
-@claim("AV-11", "AV-16", source="autovacuum.c: FreeWorkerInfo()", needs=WORKER)
+@claim("AV-11 AV-16", source="autovacuum.c: FreeWorkerInfo()", needs=WORKER)
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 @pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
 def test_slot_of_an_autovacuum_worker_is_free_again(
@@ -178,7 +175,7 @@ def test_slot_of_an_autovacuum_worker_is_free_again(
         assert other.key != child.key
 
 
-@claim("SG-16", "AV-16", source=MAIN, needs=WORKER)
+@claim("SG-16 AV-16", source=MAIN, needs=WORKER)
 @settings(autovacuum_naptime="1s")
 def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
     """A worker logs an error outside of any table and exits 0."""
@@ -203,7 +200,7 @@ def test_autovacuum_worker_that_fails_ends_with_0(cluster: Cluster) -> None:
         then.expect_no_log(CRASH)
 
 
-@claim("AV-10", "AV-03", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
+@claim("AV-10 AV-03", source="autovacuum.c: AutoVacLauncherMain()", needs=WORKER)
 @settings(autovacuum_naptime="1s", autovacuum_max_workers="1")
 def test_autovacuum_worker_that_does_not_begin_is_given_up(cluster: Cluster) -> None:
     """The launcher gives up a worker that has not started within a naptime: it logs a WARNING and

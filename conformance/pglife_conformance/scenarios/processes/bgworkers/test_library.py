@@ -19,12 +19,7 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
-from pglife_conformance.expect.lines import (
-    REINITIALIZING,
-    TERMINATING,
-    death_line,
-    exited_line,
-)
+from pglife_conformance.expect.lines import REINITIALIZING, TERMINATING, death_line, exited_line
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
@@ -69,7 +64,7 @@ def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
     )
 
 
-@claim("PR-13", "TI-19", "BG-13", source=CLEANUP, needs=NEEDS)
+@claim("PR-13 TI-19 BG-13", source=CLEANUP, needs=NEEDS)
 @settings(**PRELOADED)
 def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
     """A static worker's title is its name; after exit 0 it is not restarted until the next start of
@@ -84,7 +79,7 @@ def test_worker_that_exits_0_is_forgotten(cluster: Cluster) -> None:
     assert leader(cluster).key != victim.key
 
 
-@claim("BG-12", "BG-04", source=CLEANUP, needs=NEEDS, since=16, why="15 may sleep its minute")
+@claim("BG-12 BG-04", source=CLEANUP, needs=NEEDS, since=16, why="15 may sleep its minute")
 @settings(**PRELOADED)
 def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
     """A worker whose restart time is 0 is restarted at once after each exit 1, and keeps running
@@ -112,7 +107,7 @@ def test_worker_without_an_interval_restarts_at_once(cluster: Cluster) -> None:
     then.expect_no_log(f"^{TERMINATING}$")
 
 
-@claim("BG-14", "BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("BG-14 BG-20", source=CLEANUP, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(**PRELOADED)
 @KILL_QUIT
 def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -> None:
@@ -131,10 +126,7 @@ def test_worker_that_dies_is_a_crash(cluster: Cluster, number: signal.Signals) -
 
 
 @claim(
-    "BG-05",
-    "RC-19",
-    source="postmaster.c: bgworker_should_start_now()",
-    needs=[*NEEDS, Need.STANDBY],
+    "BG-05 RC-19", source="postmaster.c: bgworker_should_start_now()", needs=[*NEEDS, Need.STANDBY]
 )
 @pytest.mark.parametrize("hot", [True, False], ids=["hot", "not hot"])
 def test_worker_of_a_standby(make_cluster: MakeCluster, hot: bool) -> None:
@@ -178,7 +170,7 @@ def with_extension(cluster: Cluster) -> Session:
     return cluster.session()
 
 
-@claim("BG-10", "BG-11", "INV-100", source=WAITS, needs=NEEDS)
+@claim("BG-10 BG-11 INV-100", source=WAITS, needs=NEEDS)
 @settings(**PRELOADED)
 def test_session_waits_until_its_worker_has_started(cluster: Cluster) -> None:
     """A session that requests a worker is notified when it has been forked, not sooner; the worker
@@ -257,7 +249,7 @@ def test_worker_beyond_the_limit_is_refused(cluster: Cluster) -> None:
 # Workers of a worker.
 
 
-@claim("BG-10", "BG-12", source="bgworker.c: WaitForBackgroundWorkerShutdown()", needs=NEEDS)
+@claim("BG-10 BG-12", source="bgworker.c: WaitForBackgroundWorkerShutdown()", needs=NEEDS)
 @settings(**PRELOADED)
 def test_worker_that_waits_for_its_workers(cluster: Cluster) -> None:
     """The leader starts a worker for one database after the other, each after the exit of the last,

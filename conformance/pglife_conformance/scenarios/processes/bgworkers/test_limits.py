@@ -17,7 +17,7 @@ SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 PLANNED = 4
 
 
-@claim("BG-01", "PR-16", "BG-13", source=START, needs=SQL)
+@claim("BG-01 PR-16 BG-13", source=START, needs=SQL)
 @pytest.mark.parametrize(("processes", "expected"), [(1, 0), (3, 2), (8, 4)])
 def test_room_for_background_workers(
     make_cluster: MakeCluster, processes: int, expected: int
@@ -34,7 +34,7 @@ def test_room_for_background_workers(
 
 
 @claim(
-    "BG-05", "BG-25", source="postmaster.c: bgworker_should_start_now()", needs=[*SQL, Need.STANDBY]
+    "BG-05 BG-25", source="postmaster.c: bgworker_should_start_now()", needs=[*SQL, Need.STANDBY]
 )
 @settings(**PARALLEL | {"max_connections": "100"})
 def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
@@ -61,7 +61,7 @@ NEEDS = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 TOO_MANY = "^too many background workers$"
 
 
-@claim("BG-01", "BG-25", source="bgworker.c: RegisterBackgroundWorker()", needs=NEEDS)
+@claim("BG-01 BG-25", source="bgworker.c: RegisterBackgroundWorker()", needs=NEEDS)
 @pytest.mark.unmonitored("the model has room for its workers")
 @pytest.mark.parametrize(
     ("room", "is_wanted"), [(0, True), (0, False), (1, True)], ids=["none", "none-wanted", "one"]

@@ -41,7 +41,7 @@ def leader_without_timer(cluster: Cluster) -> Session:
     return cluster.session()
 
 
-@claim("BG-02", "BG-15", source=CHANGE, needs=SQL)
+@claim("BG-02 BG-15", source=CHANGE, needs=SQL)
 @settings(**ONE_WORKER)
 def test_worker_of_a_cancelled_leader_is_not_started(cluster: Cluster) -> None:
     """A worker whose leader is cancelled before the postmaster reads the request is not started;
@@ -64,7 +64,7 @@ def test_worker_of_a_cancelled_leader_is_not_started(cluster: Cluster) -> None:
         expect_one_and_no_other(cluster, session)
 
 
-@claim("BG-16", "SH-03", "INV-100", source=CHANGE, needs=SQL)
+@claim("BG-16 SH-03 INV-100", source=CHANGE, needs=SQL)
 def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster) -> None:
     """A worker whose request the postmaster reads after a fast shutdown request is not started. The
     waiting session is notified, and the shutdown ends."""
@@ -81,7 +81,7 @@ def test_worker_requested_after_a_fast_shutdown_is_not_started(cluster: Cluster)
     then.expect_no_log("^starting background worker process")
 
 
-@claim("BG-12", "BG-10", source="bgworker.c: BackgroundWorkerStopNotifications()", needs=SQL)
+@claim("BG-12 BG-10", source="bgworker.c: BackgroundWorkerStopNotifications()", needs=SQL)
 def test_leader_that_exits_keeps_other_notifications(cluster: Cluster) -> None:
     """A leader is notified of its worker's exit, although another leader has exited meanwhile."""
     with leader_without_timer(cluster) as leader, cluster.session() as observer:

@@ -89,8 +89,7 @@ def test_running_transactions_are_recorded_every_fifteen_seconds(make_cluster: M
 
 
 @claim(
-    "BW-01",
-    "CK-01",
+    "BW-01 CK-01",
     source="checkpointer.c: FirstCallSinceLastCheckpoint()",
     needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL],
 )
@@ -134,7 +133,7 @@ def _wakes_of(cluster: Cluster, kind: Kind) -> Callable[[], int]:
     return lambda: run_counts(pid)[0]
 
 
-@claim("PG-34", "BW-01", source="bgwriter.c: BackgroundWriterMain()", needs=[*SIGNALS, *ALL_NEEDS])
+@claim("PG-34 BW-01", source="bgwriter.c: BackgroundWriterMain()", needs=[*SIGNALS, *ALL_NEEDS])
 @settings(**HIBERNATING_LONG)
 def test_hibernating_background_writer_is_woken_by_a_session(cluster: Cluster) -> None:
     """A session that needs a buffer wakes a hibernating background writer."""

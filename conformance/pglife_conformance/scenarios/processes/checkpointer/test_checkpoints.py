@@ -52,7 +52,7 @@ def started(cluster: Cluster, since: Since) -> list[str]:
     return [line[1] for line in found if line is not None]
 
 
-@claim("CK-01", "PG-33", source=REQUEST, needs=SQL)
+@claim("CK-01 PG-33", source=REQUEST, needs=SQL)
 @settings(log_checkpoints="on")
 def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
     """CHECKPOINT requests a checkpoint and returns when the checkpointer has completed it."""
@@ -88,7 +88,7 @@ def test_no_checkpoint_without_a_request(cluster: Cluster) -> None:
         )
 
 
-@claim("CK-01", "CK-02", source=MAIN, needs=SQL)
+@claim("CK-01 CK-02", source=MAIN, needs=SQL)
 @settings(log_checkpoints="on", max_wal_size="2MB", min_wal_size="2MB")
 def test_wal_volume_triggers_checkpoints(cluster: Cluster) -> None:
     """A volume of WAL triggers a checkpoint; one too soon after the last is logged with a hint."""
@@ -162,8 +162,7 @@ def test_checkpointer_applies_a_reload_for_all_backends(cluster: Cluster) -> Non
 
 
 @claim(
-    "SG-11",
-    "CK-01",
+    "SG-11 CK-01",
     source="checkpointer.c: UpdateSharedMemoryConfig()",
     needs=[*SQL, Need.PG_CONTROLDATA],
 )
@@ -203,7 +202,7 @@ def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
     return tuple(int(word or "-1") for word in session.query(f"select {asked}")[0])
 
 
-@claim("CK-01", "CK-10", source=MAIN, needs=SQL)
+@claim("CK-01 CK-10", source=MAIN, needs=SQL)
 def test_checkpoints_are_counted(cluster: Cluster) -> None:
     """Each request is counted once, also the shutdown's; the counts survive a restart."""
     with cluster.session() as session:
@@ -261,13 +260,7 @@ def test_failed_checkpoint_is_an_error_and_later_ones_succeed(cluster: Cluster) 
 
 
 @claim(
-    "CK-06",
-    "CR-32",
-    "SH-23",
-    source=MAIN,
-    needs=SQL,
-    since=18,
-    why="before, another crash: exit 1 too",
+    "CK-06 CR-32 SH-23", source=MAIN, needs=SQL, since=18, why="before, another crash: exit 1 too"
 )
 @pytest.mark.unmonitored("the model's checkpointer does not fail by itself")
 def test_shutdown_checkpoint_that_fails_is_a_crash(cluster: Cluster) -> None:
@@ -308,7 +301,7 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
     yield session
 
 
-@claim("CK-08", "CK-01", source=DELAY, needs=SQL)
+@claim("CK-08 CK-01", source=DELAY, needs=SQL)
 @settings(**LOGGED_ALONE)
 def test_checkpoint_command_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     """CHECKPOINT makes a spread checkpoint finish at full speed; its own checkpoint follows."""
@@ -334,7 +327,7 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     assert words[-1].startswith("shutdown")
 
 
-@claim("CK-08", "SG-11", source=DELAY, needs=SQL)
+@claim("CK-08 SG-11", source=DELAY, needs=SQL)
 @settings(**LOGGED_ALONE)
 def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
     """A spread checkpoint sleeps between its writes, and obeys a reload."""

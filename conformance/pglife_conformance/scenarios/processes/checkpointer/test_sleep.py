@@ -31,8 +31,7 @@ RESTARTPOINT_AGAIN_S = 15
 
 
 @claim(
-    "CK-01",
-    "SG-11",
+    "CK-01 SG-11",
     source="checkpointer.c: CheckpointerMain()",
     needs=[Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL],
 )
@@ -125,7 +124,7 @@ SLEEP_COMES_WITHIN_S = 30.0
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
 
 
-@claim("CR-41", "CK-08", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
+@claim("CR-41 CK-08", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
 @pytest.mark.unmonitored("the model ends with its postmaster")
 @settings(log_checkpoints="on")
 def test_spread_checkpoint_ends_with_the_postmaster(cluster: Cluster) -> None:
@@ -164,7 +163,7 @@ def test_each_written_file_is_synced_once(cluster: Cluster) -> None:
 NAP_MS = 100
 
 
-@claim("CK-08", "CK-01", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
+@claim("CK-08 CK-01", source="checkpointer.c: CheckpointWriteDelay()", needs=SQL)
 @settings(log_checkpoints="on")
 @pytest.mark.parametrize("hurry", ["checkpoint", "shutdown"])
 def test_hurried_checkpoint_does_not_sleep(cluster: Cluster, hurry: str) -> None:

@@ -41,7 +41,7 @@ def numbers(cluster: Cluster) -> list[int]:
     return sorted(int(word) if word.isdigit() else -1 for word in words)
 
 
-@claim("IO-02", "TI-12", "PR-11", source=ADJUST, needs=NEEDS)
+@claim("IO-02 TI-12 PR-11", source=ADJUST, needs=NEEDS)
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, count: int) -> None:
     """The postmaster forks io_workers workers, numbered from 0, and no more."""
@@ -53,7 +53,7 @@ def test_there_are_as_many_io_workers_as_asked_for(stopped_cluster: Cluster, cou
     cluster.expect_still("no other", lambda: len(workers(cluster)) == count, 0.1)
 
 
-@claim("IO-02", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
+@claim("IO-02 TI-34 INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="1")
 def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
     """A reload with a higher io_workers adds workers with the next numbers; the old one stays."""
@@ -65,7 +65,7 @@ def test_io_workers_are_added_by_reload(cluster: Cluster) -> None:
     before.expect_undisturbed(said=said)
 
 
-@claim("IO-04", "TI-34", "INV-107", source=ADJUST, needs=NEEDS)
+@claim("IO-04 TI-34 INV-107", source=ADJUST, needs=NEEDS)
 @settings(io_workers="5")
 def test_io_workers_are_taken_away_by_reload(cluster: Cluster) -> None:
     """A reload with a lower io_workers ends the surplus one by one; the others stay."""
@@ -110,7 +110,7 @@ def _signalled(pins: list[Pin]) -> list[Pin]:
     return [pin for pin in pins if signal.SIGUSR2 in pending_signals(pin.child)]
 
 
-@claim("IO-01", "IO-08", source="postmaster.c: PostmasterStateMachine()", needs=NEEDS)
+@claim("IO-01 IO-08", source="postmaster.c: PostmasterStateMachine()", needs=NEEDS)
 @settings(io_method="sync")
 def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
     """With io_method = sync there are no io workers, and a shutdown skips their state."""
@@ -145,7 +145,7 @@ def expect_another(cluster: Cluster, victim: Child, count: int) -> None:
     )
 
 
-@claim("IO-07", "INV-34", source=ADJUST, needs=NEEDS)
+@claim("IO-07 INV-34", source=ADJUST, needs=NEEDS)
 def test_io_worker_is_replaced_while_sessions_end(cluster: Cluster) -> None:
     """In PM_WAIT_BACKENDS of a fast shutdown an io worker that exits is replaced."""
     with pin_wait_backends(cluster):
@@ -154,7 +154,7 @@ def test_io_worker_is_replaced_while_sessions_end(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("IO-07", "INV-34", source=ADJUST, needs=NEEDS)
+@claim("IO-07 INV-34", source=ADJUST, needs=NEEDS)
 def test_io_worker_is_replaced_before_the_last_checkpoint(cluster: Cluster) -> None:
     """In PM_WAIT_XLOG_SHUTDOWN an io worker that exits is replaced."""
     with pin_wait_xlog_shutdown(cluster):
@@ -163,7 +163,7 @@ def test_io_worker_is_replaced_before_the_last_checkpoint(cluster: Cluster) -> N
     cluster.expect_exit(code=0)
 
 
-@claim("IO-07", "TR18-27", source=ADJUST, needs=NEEDS)
+@claim("IO-07 TR18-27", source=ADJUST, needs=NEEDS)
 def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> None:
     """In PM_WAIT_IO_WORKERS none is replaced, and the checkpointer waits for the last one."""
     with pin_wait_io_workers(cluster) as pin:
@@ -175,7 +175,7 @@ def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> N
     cluster.expect_exit(code=0)
 
 
-@claim("IO-02", "MM-22", "SG-02", source=ADJUST, needs=NEEDS)
+@claim("IO-02 MM-22 SG-02", source=ADJUST, needs=NEEDS)
 def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluster) -> None:
     """While a smart shutdown waits, a reload still changes the number of io workers."""
     session = cluster.session()

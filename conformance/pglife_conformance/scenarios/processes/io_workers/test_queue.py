@@ -87,7 +87,7 @@ def wake_ups(cluster: Cluster) -> int:
 
 
 @claim(
-    "IO-10", "IO-05", source="method_worker.c: pgaio_worker_submit()", needs=[*SQL, Need.IO_WORKERS]
+    "IO-10 IO-05", source="method_worker.c: pgaio_worker_submit()", needs=[*SQL, Need.IO_WORKERS]
 )
 @settings(io_workers="4")
 def test_io_workers_read_for_others(cluster: Cluster) -> None:

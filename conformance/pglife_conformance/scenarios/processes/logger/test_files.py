@@ -68,7 +68,7 @@ def write_log(cluster: Cluster) -> None:
 # current_logfiles.
 
 
-@claim("TF-07", "LG-01", source=NOTE, needs=NEEDS)
+@claim("TF-07 LG-01", source=NOTE, needs=NEEDS)
 @settings(logging_collector="on")
 def test_current_logfiles_follows_the_file(cluster: Cluster) -> None:
     """current_logfiles names the log file, and after a rename or move the new one."""
@@ -91,7 +91,7 @@ def test_stale_current_logfiles_is_removed(stopped_cluster: Cluster) -> None:
     assert noted(cluster) == []
 
 
-@claim("TF-07", "LG-06", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
+@claim("TF-07 LG-06", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
 @settings(logging_collector="on")
 def test_reload_of_log_destination_opens_and_closes_files(cluster: Cluster) -> None:
     """A reload of log_destination opens and closes a file for each kind, and updates
@@ -115,7 +115,7 @@ def test_reload_of_log_destination_opens_and_closes_files(cluster: Cluster) -> N
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
 
 
-@claim("LG-06", "SG-21", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
+@claim("LG-06 SG-21", source=ROTATE, needs=SQL, since=15, why="there is no jsonlog before")
 def test_request_rotates_the_file_of_each_kind(stopped_cluster: Cluster) -> None:
     """SIGUSR1 reopens the file of each kind, also in a logger that replaced another."""
     cluster = stopped_cluster

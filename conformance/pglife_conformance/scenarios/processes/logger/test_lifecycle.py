@@ -41,7 +41,7 @@ def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL)
     return cluster.crash(logger, number)
 
 
-@claim("LG-01", "ST-03", "PR-12", source=START, needs=NEEDS)
+@claim("LG-01 ST-03 PR-12", source=START, needs=NEEDS)
 @settings(logging_collector="on")
 def test_logger_is_the_first_child(cluster: Cluster) -> None:
     """The logger is forked first; the old stderr names the new log directory."""
@@ -55,7 +55,7 @@ def test_logger_is_the_first_child(cluster: Cluster) -> None:
     assert log_file(cluster).exists()
 
 
-@claim("LG-01", "PR-12", source=START, needs=NEEDS)
+@claim("LG-01 PR-12", source=START, needs=NEEDS)
 def test_no_logger_without_the_setting(cluster: Cluster) -> None:
     """Without logging_collector there is no logger and stderr has the log."""
     cluster.expect_complete()
@@ -63,7 +63,7 @@ def test_no_logger_without_the_setting(cluster: Cluster) -> None:
     cluster.expect_no_log("redirecting log output")
 
 
-@claim("RP-08", "RP-19", "CR-44", "LG-02", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("RP-08 RP-19 CR-44 LG-02", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
 @each_signal(signal.SIGKILL, signal.SIGSEGV)
 def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Signals) -> None:
@@ -78,7 +78,7 @@ def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Si
     cluster.expect_complete()
 
 
-@claim("LG-04", "RP-19", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("LG-04 RP-19", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
 def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
     """A logger killed while a fast shutdown waits is replaced, and the shutdown is clean."""
@@ -88,7 +88,7 @@ def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
 
 
-@claim("LG-04", "LG-02", "CR-25", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
+@claim("LG-04 LG-02 CR-25", source=REAPER, needs=[*NEEDS, Need.CRASH_INJECTION])
 @settings(logging_collector="on")
 def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
     """A logger killed while the postmaster waits after a crash is replaced, and survives the
@@ -103,7 +103,7 @@ def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
     assert [r.message for r in then.log() if "system logger" in r.message] == [line]
 
 
-@claim("SG-21", "LG-06", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
+@claim("SG-21 LG-06", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
     """SIGUSR1 makes the logger reopen its file: a file that was renamed is created again."""
@@ -115,7 +115,7 @@ def test_usr1_makes_the_logger_open_its_file_anew(cluster: Cluster) -> None:
     before.expect_undisturbed()
 
 
-@claim("SG-21", "SG-02", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
+@claim("SG-21 SG-02", source="syslogger.c: SysLoggerMain()", needs=NEEDS)
 @settings(logging_collector="on")
 def test_reload_may_move_the_log(cluster: Cluster) -> None:
     """The logger obeys a reload: with another log_filename it writes to that file."""
@@ -127,7 +127,7 @@ def test_reload_may_move_the_log(cluster: Cluster) -> None:
     assert {kid.key for kid in before.kids} == {kid.key for kid in cluster.children()}
 
 
-@claim("TF-02", "CT-14", source="syslogger.c: CheckLogrotateSignal()", needs=[*NEEDS, Need.PG_CTL])
+@claim("TF-02 CT-14", source="syslogger.c: CheckLogrotateSignal()", needs=[*NEEDS, Need.PG_CTL])
 @settings(logging_collector="on")
 def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     """pg_ctl logrotate creates a file; the postmaster removes it, sends SIGUSR1 to the logger."""
@@ -141,7 +141,7 @@ def test_pg_ctl_logrotate_rotates(cluster: Cluster) -> None:
     before.expect_undisturbed()
 
 
-@claim("TF-02", "CT-14", "PG-05", source="postmaster.c: process_pm_pmsignal()", needs=[Need.PG_CTL])
+@claim("TF-02 CT-14 PG-05", source="postmaster.c: process_pm_pmsignal()", needs=[Need.PG_CTL])
 def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
     """Without a logger the file `logrotate` stays, and nothing else happens."""
     before = cluster.since()
@@ -151,7 +151,7 @@ def test_logrotate_without_a_logger_does_nothing(cluster: Cluster) -> None:
     before.expect_undisturbed()
 
 
-@claim("TF-04", "RC-13", source="postmaster.c: PostmasterMain()")
+@claim("TF-04 RC-13", source="postmaster.c: PostmasterMain()")
 def test_leftover_trigger_files_are_removed_at_start(stopped_cluster: Cluster) -> None:
     """A start removes the files `logrotate` and `promote` of an earlier run."""
     cluster = stopped_cluster

@@ -38,7 +38,7 @@ def expect_asleep(cluster: Cluster, observer: Session, worker: Child) -> None:
     observer.expect_rows(asked, [("pgsleep",)])
 
 
-@claim("BG-02", "BG-13", source=FORGET, needs=SQL)
+@claim("BG-02 BG-13", source=FORGET, needs=SQL)
 @settings(**ONE_WORKER)
 def test_parallel_workers_use_up_no_slots(cluster: Cluster) -> None:
     """Parallel workers run one after the other in a single slot; each exits 0."""
@@ -63,7 +63,7 @@ def test_parallel_workers_are_limited_as_such(cluster: Cluster) -> None:
         expect_a_worker(cluster, other)
 
 
-@claim("BG-15", "BG-12", "SG-43", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
+@claim("BG-15 BG-12 SG-43", source="bgworker.c: TerminateBackgroundWorker()", needs=SQL)
 @settings(**ONE_WORKER)
 def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
     """The worker of a cancelled statement exits 1 before the session continues: no crash."""
@@ -83,7 +83,7 @@ def test_leader_that_is_cancelled_ends_its_worker(cluster: Cluster) -> None:
         before.expect_undisturbed(said=[line], gone=[worker])
 
 
-@claim("BG-20", "BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
+@claim("BG-20 BG-02", source="bgworker.c: ResetBackgroundWorkerCrashTimes()", needs=SQL)
 @settings(**ONE_WORKER)
 def test_parallel_workers_start_after_a_crash(cluster: Cluster) -> None:
     """A crash during a parallel statement leaves no slot and no count behind."""
@@ -130,7 +130,7 @@ def test_open_session_gets_its_parallel_workers(cluster: Cluster, how: str) -> N
             assert worse == []
 
 
-@claim("BG-02", "BG-26", source=FORGET, needs=SQL)
+@claim("BG-02 BG-26", source=FORGET, needs=SQL)
 @settings(wal_retrieve_retry_interval="10ms", max_parallel_workers="1")
 def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
     """Apply workers that start and exit do not change the number of possible parallel workers."""
@@ -157,7 +157,7 @@ SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 PLANNED = 4
 
 
-@claim("BG-19", "SM-22", source=START, needs=SQL)
+@claim("BG-19 SM-22", source=START, needs=SQL)
 @settings(**PARALLEL)
 def test_parallel_statement_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """A session that a smart shutdown waits for still gets its parallel workers."""

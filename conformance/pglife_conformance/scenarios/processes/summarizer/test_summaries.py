@@ -27,8 +27,7 @@ HISTORIC = r"^timeline 1 became historic, can read up to [0-9A-F]+/[0-9A-F]+$"
 
 
 @claim(
-    "WS-02",
-    "RC-12",
+    "WS-02 RC-12",
     source="walsummarizer.c: summarizer_read_local_xlog_page()",
     needs=[Need.STANDBY, Need.WALSUMMARIZER, Need.FULL_SQL],
 )
@@ -216,7 +215,7 @@ SUMMARIZER_MS = 200
 """MS_PER_SLEEP_QUANTUM (walsummarizer.c)."""
 
 
-@claim("WS-02", "WS-04", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
+@claim("WS-02 WS-04", source=SUMMARIZER, needs=[*SQL, Need.WALSUMMARIZER])
 @settings(summarize_wal="on")
 def test_walsummarizer_sleeps_longer_the_less_there_is(cluster: Cluster) -> None:
     """A sleep after which there was no new WAL is followed by one of twice its length; after much
