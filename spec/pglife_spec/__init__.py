@@ -36,7 +36,6 @@ from pglife_spec.postgres.build import build as machine
 from pglife_spec.postgres.configurations import CONFIGS
 from pglife_spec.postgres.declared import among, case_of
 from pglife_spec.postgres.held import held_state
-from pglife_spec.postgres.outside import View, view_of
 from pglife_spec.postgres.schedule import Iteration, Schedule
 from pglife_spec.postgres.view import View, view_of
 from pglife_spec.postgres.words import PM, ArchiveMode, Control, Exit, Kind, Life, PidFile, Shutdown
