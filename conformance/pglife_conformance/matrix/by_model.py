@@ -53,7 +53,7 @@ _CONTINUED = (
 )
 """What children do when they are continued and their clients leave, in this order."""
 _MOST_ITERATIONS = 50
-_OLD_NAMES = {PM.PM_WAIT_XLOG_SHUTDOWN: PM.PM_SHUTDOWN}
+_OLD_NAMES = {PM.PM_WAIT_XLOG_SHUTDOWN: PM.PM_SHUTDOWN, PM.PM_WAIT_XLOG_ARCHIVAL: PM.PM_SHUTDOWN_2}
 """What 15 calls states that 18 has renamed."""
 _LIVES = {
     "SIGTERM": Life.TERMINATING,
@@ -72,7 +72,7 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
         major: the server's major version; the model of 15 stands for those before 18.
         repairs: the repairs that the target declares.
     """
-    program = _program(major, repairs)
+    program = _program(state, major, repairs)
     view = view_of(program)
     # The one event whose child is continued, and quits at once.
     free = {ModelKind.CHECKPOINTER} if isinstance(event, Unasked) else set()
@@ -101,9 +101,9 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
     return seen
 
 
-def _program(major: int, repairs: Collection[str]) -> Program:
-    version = 18 if major >= 18 else 15
-    return Binding.of(version, {"io_workers": str(IO_WORKERS)}, repairs).program()
+def _program(state: State, major: int, repairs: Collection[str]) -> Program:
+    settings = {"io_workers": str(IO_WORKERS), **state.settings}
+    return Binding.of(18 if major >= 18 else 15, settings, repairs).program()
 
 
 def _handed(program: Program, state: State, event: Event, major: int) -> int:

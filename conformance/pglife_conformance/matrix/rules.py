@@ -1,4 +1,4 @@
-"""What the rules expect in the cells that the model does not have: a standby's, the archiver's.
+"""What the rules expect of a standby, which the model does not have.
 
 Begin with expectation(). The other cells are by_model.py's.
 
@@ -22,7 +22,7 @@ from pglife_conformance.expect.lines import (
 )
 from pglife_conformance.matrix.events import Event, ExitsOn, Kill, Reload, Request, death_by
 from pglife_conformance.matrix.expected import OPEN, Expected, Finale, pm_step
-from pglife_conformance.matrix.states import IO_WORKERS, ShutdownLevel, State
+from pglife_conformance.matrix.states import ShutdownLevel, State
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
@@ -32,7 +32,7 @@ NOT_ACCEPTING = "the database system is not accepting connections"
 _CLIENTS = frozenset({Kind.CLIENT_BACKEND, Kind.UNAUTHENTICATED})
 _TARGETS = _CLIENTS | {Kind.BACKGROUND_WRITER, Kind.STARTUP}
 """SM-02: sent SIGTERM in PM_STOP_BACKENDS and waited for in PM_WAIT_BACKENDS."""
-_ALL = _TARGETS | {Kind.CHECKPOINTER, Kind.ARCHIVER, Kind.IO_WORKER, Kind.DEAD_END}
+_ALL = _TARGETS | {Kind.CHECKPOINTER, Kind.IO_WORKER, Kind.DEAD_END}
 _NORMAL_END = (
     PM.PM_STOP_BACKENDS,
     PM.PM_WAIT_BACKENDS,
@@ -99,8 +99,6 @@ class _Postmaster:
             # SM-23: the dead-end children only since 18.
             self._signal(SIGQUIT, _ALL - (set() if self.major >= 18 else {Kind.DEAD_END}))
             self._advance_to(PM.PM_WAIT_BACKENDS)
-            if self.major < 18 and not any(map(self.children.get, _TARGETS)):
-                self._advance_to(PM.PM_WAIT_DEAD_END)
             return
         if self.pm is PM.PM_HOT_STANDBY and shutdown is ShutdownLevel.SMART:
             return
@@ -112,14 +110,12 @@ class _Postmaster:
 
     def reload(self) -> None:
         """SG-02, MM-22."""
-        if self.shutdown <= ShutdownLevel.SMART:
-            self.seen.lines.append("received SIGHUP, reloading configuration files")
-            self._signal(SIGHUP, _ALL - {Kind.DEAD_END})
+        self.seen.lines.append("received SIGHUP, reloading configuration files")
+        self._signal(SIGHUP, _ALL - {Kind.DEAD_END})
 
     def exits(self, kind: Kind) -> None:
-        """A child exits, and that is no crash (RP-10 to RP-29)."""
-        self.children[kind] -= 1
-        self._launch()
+        """A child exits, that is no crash (RP-10 to RP-29), and it is replaced (SL-03)."""
+        self.seen.forked[kind] += 1
 
     def crashes(self, kind: Kind, how: str) -> None:
         """CR-02, TR18-09 to TR18-13."""
@@ -128,21 +124,7 @@ class _Postmaster:
         self.seen.lines += [f"{kind.name_in_log(self.major)} ({kind}) {how}", TERMINATING]
         self._signal(SIGQUIT, _ALL)
         self.fatal = True
-        if self.pm is not PM.PM_WAIT_XLOG_ARCHIVAL:
-            self._advance_to(PM.PM_WAIT_BACKENDS)
-        elif self.major >= 18 or kind is Kind.ARCHIVER:
-            self._advance_to(PM.PM_WAIT_DEAD_END)
-
-    def _launch(self) -> None:
-        """SL-03: fork each missing child (the archiver's restart may take ten seconds)."""
-        if self.pm in OPEN or self.pm is PM.PM_RECOVERY:
-            self._fill(Kind.BACKGROUND_WRITER, 1)
-        self._fill(Kind.IO_WORKER, IO_WORKERS if self.major >= 18 else 0)
-
-    def _fill(self, kind: Kind, number: int) -> None:
-        missing = max(number - self.children[kind], 0)
-        self.children[kind] += missing
-        self.seen.forked[kind] += missing
+        self._advance_to(PM.PM_WAIT_BACKENDS)
 
     # What can be seen.
 
@@ -154,15 +136,9 @@ class _Postmaster:
             seen.pid_file = PidFileStatus.STOPPING
         elif state.pm is PM.PM_RECOVERY:
             seen.pid_file = PidFileStatus.STANDBY
-        seen.accepts = self.pm is not PM.PM_WAIT_DEAD_END
         seen.refusal = self._refusal()
-        if self._is_dying:
-            seen.control = state.control
-        else:
-            seen.control = (
-                ControlState.SHUT_DOWN_IN_RECOVERY if state.is_standby else ControlState.SHUT_DOWN
-            )
-        seen.finale = self._finale(is_standby=state.is_standby)
+        seen.control = state.control if self._is_dying else ControlState.SHUT_DOWN_IN_RECOVERY
+        seen.finale = self._finale()
         return seen
 
     def _refusal(self) -> str | None:
@@ -173,7 +149,7 @@ class _Postmaster:
             return IN_RECOVERY_MODE
         return None if self.pm in OPEN else NOT_ACCEPTING
 
-    def _finale(self, *, is_standby: bool) -> Finale:
+    def _finale(self) -> Finale:
         """TR18-19 to TR18-35, CR-20, CR-23, SH-10, SH-11, PR-20."""
         if self._is_dying:
             return self._short_end()
@@ -189,8 +165,7 @@ class _Postmaster:
 
     def _short_end(self) -> Finale:
         """A crash or an immediate shutdown."""
-        at = _SHORT_END.index(self.pm) if self.pm in _SHORT_END else 0
-        lines = tuple(pm_step(a, b) for a, b in pairwise(_SHORT_END[at:]))
+        lines = tuple(pm_step(a, b) for a, b in pairwise(_SHORT_END))
         if self.shutdown > ShutdownLevel.NONE:
             reason = (ABNORMAL,) if self.fatal else ()
             return Finale((*lines, *reason, SHUT_DOWN), 1 if self.fatal else 0)

@@ -99,8 +99,8 @@ class State:
 
     @property
     def in_model(self) -> bool:
-        """Whether the model has such a server: it has no standbys and no archiver."""
-        return not self.is_standby and Kind.ARCHIVER not in self.children
+        """Whether the model has such a server: it has no standbys."""
+        return not self.is_standby
 
     def pending_before(self, major: int) -> dict[Kind, Signals]:
         """The pending signals by kind, on entry."""
