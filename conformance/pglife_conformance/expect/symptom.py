@@ -1,6 +1,8 @@
 """What a server with a known defect shows, as data, and the failure that is compared with it.
 
 Begin with Symptom; a scenario puts the expectation that the defect breaks into where_it_shows().
+A defect that shows in a command's words or in files, and not in the postmaster's state, has an
+Answer, which expect_answer() compares.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_spec import PM
+
+ELSEWHERE = "another expectation fails than the one that the defect breaks"
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ class Symptom:
     exit_code: int | None = None
     orphans: int = 0
 
-    def differences(self, scene: Scene) -> list[str]:
+    def differences(self, scene: object) -> list[str]:
         """Where the scene is not this symptom, one clause each."""
+        if not isinstance(scene, Scene):
+            return [ELSEWHERE]
         found = []
         if scene.exit_code is None and scene.state not in (None, self.state.name):
             found.append(f"pmState {scene.state}, not {self.state.name}")
@@ -93,6 +99,38 @@ class Symptom:
         if re.fullmatch("\n".join(self.said), "\n".join(scene.said)) is None:
             found.append(f"log lines {list(scene.said)}, not {list(self.said)}")
         return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a release with the defect prints, logs or leaves where the scenario's claim fails.
+
+    Args:
+        summary: the symptom as a clause, for the report.
+        pattern: what is found in place of what is right (re.fullmatch; a dot matches a newline).
+    """
+
+    summary: str
+    pattern: str
+
+    def differences(self, scene: object) -> list[str]:
+        """Where the scene is not this symptom, one clause each."""
+        if not isinstance(scene, str):
+            return [ELSEWHERE]
+        is_ours = re.fullmatch(self.pattern, scene, re.DOTALL) is not None
+        return [] if is_ours else [f"found {scene!r}, not {self.pattern!r}"]
+
+
+def expect_answer(found: str, right: str) -> None:
+    """What was found matches what is right (re.fullmatch; a dot matches a newline).
+
+    This is the one expectation of a scenario that a defect with an Answer breaks.
+    """
+    __tracebackhide__ = True
+    if re.fullmatch(right, found, re.DOTALL) is None:
+        problem = Expectation(repr(right), repr(found))
+        problem.scene = found
+        raise problem
 
 
 @contextmanager

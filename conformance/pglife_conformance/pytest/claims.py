@@ -14,7 +14,7 @@ import pytest
 from pglife_conformance.base.failures import Expectation
 from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import Need
-from pglife_conformance.expect.symptom import Scene, Symptom
+from pglife_conformance.expect.symptom import Answer, Symptom
 
 if TYPE_CHECKING:
     from pglife_conformance.targets.base import Target
@@ -32,7 +32,7 @@ class Defect:
     """
 
     finding: Finding
-    symptom: Symptom
+    symptom: Symptom | Answer
     since: int = 0
     until: int = 9999
 
@@ -43,10 +43,7 @@ class Defect:
 
     def differences(self, problem: BaseException) -> list[str]:
         """Why this failure of a scenario is not the defect's; empty if it is."""
-        scene = problem.scene if isinstance(problem, Expectation) else None
-        if not isinstance(scene, Scene):
-            return ["another expectation fails than the one that the defect breaks"]
-        return self.symptom.differences(scene)
+        return self.symptom.differences(problem.scene if isinstance(problem, Expectation) else None)
 
 
 @dataclass(frozen=True)

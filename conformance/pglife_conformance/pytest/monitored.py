@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.events import Recorder
+from pglife_conformance.expect.symptom import Symptom
 from pglife_conformance.monitor.judge import Impossible, Monitor
 from pglife_conformance.monitor.steps import TooManyCandidates
 from pglife_conformance.pytest.claims import Defect, claim_of
@@ -83,7 +84,8 @@ class Monitoring:
 
 def _expect_state(monitor: Monitor, shown: Defect) -> None:
     """One of the states that explain everything has the symptom's pmState."""
-    if shown.symptom.exit_code is not None:
+    symptom = shown.symptom
+    if not isinstance(symptom, Symptom) or symptom.exit_code is not None:
         return
     try:
         program, states = monitor.explanations()
@@ -91,11 +93,11 @@ def _expect_state(monitor: Monitor, shown: Defect) -> None:
         return
     view = view_of(program)
     found = {view.pm_state(state) for state in states}
-    if shown.symptom.state not in found:
+    if symptom.state not in found:
         names = ", ".join(sorted(pm.name for pm in found))
         raise Impossible(
             f"{shown.finding}: the model explains it in {names}, "
-            f"the symptom is of {shown.symptom.state.name}"
+            f"the symptom is of {symptom.state.name}"
         )
 
 

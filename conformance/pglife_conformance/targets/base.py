@@ -219,6 +219,7 @@ class Target(abc.ABC):
         stdout: int,
         stderr: int,
         env: Mapping[str, str] | None = None,
+        cwd: str = "/",
     ) -> subprocess.Popen[bytes]:
         """Start a program as the server's user, in a process group of its own.
 
@@ -230,7 +231,7 @@ class Target(abc.ABC):
         return subprocess.Popen(
             [*(words or ()), *command, *args],
             env={**self.environment(run_id), **(env or {})},
-            cwd="/",
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -245,6 +246,7 @@ class Target(abc.ABC):
         *,
         run_id: str = "",
         env: Mapping[str, str] | None = None,
+        cwd: str = "/",
     ) -> RunningProgram:
         """Start a program whose output is kept until it has ended."""
         # Files and not pipes: a server started by pg_ctl inherits them, and a pipe would not
@@ -253,7 +255,13 @@ class Target(abc.ABC):
         out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         try:
             process = self.start(
-                program, args, run_id=run_id, stdout=out.fileno(), stderr=err.fileno(), env=env
+                program,
+                args,
+                run_id=run_id,
+                stdout=out.fileno(),
+                stderr=err.fileno(),
+                env=env,
+                cwd=cwd,
             )
         except OSError as problem:
             raise UnusableTarget(f"--target {self.name}: {program}: {problem}") from problem
