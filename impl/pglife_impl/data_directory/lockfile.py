@@ -11,6 +11,7 @@ kernel frees the lock when the last of them exits. Line 7 of postmaster.pid show
 generation in place of key and id.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -205,13 +206,39 @@ class LockFiles:
                     continue
 
     def unlink_all(self) -> None:
-        """Unlink all lock files, the newest first, without checking their contents (SH-12)."""
+        """Unlink all lock files that do not name another postmaster, the newest first (SH-12).
+
+        DIFFERS: PostgreSQL does not look whose they are. It removes the lock file of a server that
+        has taken its place, and that server finds its lock file missing and shuts down, too.
+        """
         for path in reversed(self.paths):
-            try:
-                os.unlink(path)
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                if not _names_another(path):
+                    os.unlink(path)
         self.paths.clear()
+
+
+def _names_another(path: str) -> bool:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return atoi(file.readline()) not in (0, os.getpid())
+
+
+def server_lives(data_directory: str) -> bool:
+    """Return whether a postmaster or a child of one has the orphan lock of a directory.
+
+    A directory whose lock cannot be looked at may have a server.
+    """
+    try:
+        fd = os.open(os.path.join(data_directory, "global", "pglife.lock"), os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def shmem_key(generation: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ Begin with open_all().
 Source: libpq/pqcomm.c: ListenServerPort(), postmaster.c: PostmasterMain(); rule ST-06.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -30,7 +31,8 @@ class Sockets:
         self.data_directory = data_directory
         self.locks = locks
         self.opened: list[socket.socket] = []
-        self.unix_paths: list[str] = []
+        self.unix_paths: dict[str, int] = {}
+        """Each Unix socket's file and its inode."""
         self.first_address = ""
         self.first_directory = ""
 
@@ -121,7 +123,7 @@ class Sockets:
             log(Level.LOG, f'could not bind Unix address "{path}": {e.strerror}')
             return False
         log(Level.LOG, f'listening on Unix socket "{path}"')
-        self.unix_paths.append(path)
+        self.unix_paths[path] = os.stat(path).st_ino
         self._add(listener)
         return True
 
@@ -135,13 +137,16 @@ class Sockets:
             listener.close()
 
     def unlink_all(self) -> None:
-        """Close the sockets and remove their files, before the lock files (SH-12)."""
+        """Remove the sockets' files, before the lock files (SH-12), and close the sockets.
+
+        DIFFERS: PostgreSQL removes the file of any server that has bound the same path since. The
+        inode of a socket that is still open cannot be that of another file.
+        """
+        for path, inode in self.unix_paths.items():
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
         self.close_all()
-        for path in self.unix_paths:
-            try:
-                os.unlink(path)
-            except OSError:
-                continue
 
 
 def _list(setting: str, text: str) -> list[str]:

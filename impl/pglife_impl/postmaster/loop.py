@@ -8,6 +8,7 @@ Source: postmaster.c: PostmasterMain(), ServerLoop(); rules ST-03..08, SL-01..11
 
 import gc
 import os
+import re
 import shlex
 import signal
 import socket
@@ -172,7 +173,7 @@ class Postmaster:
         sockets.open_all(gucs.text("listen_addresses"), gucs.text("unix_socket_directories"))
         locks.put_line(Line.SOCKET_DIRECTORY, sockets.first_directory)
         locks.put_line(Line.LISTEN_ADDRESS, sockets.first_address)
-        write_options_file(arguments)
+        write_options_file(arguments, self.world.data_directory)
         locks.external_pid_file = write_external_pid_file(gucs)
         self.world.catalog.refresh()
         self.load_hba(gucs.text("hba_file"))
@@ -322,12 +323,26 @@ def describe_build() -> str:
     )
 
 
-def write_options_file(arguments: list[str]) -> None:
-    """Write the command line to postmaster.opts, for pg_ctl restart and status."""
-    quoted = " ".join(f'"{argument}"' for argument in arguments)
+def write_options_file(arguments: list[str], data_directory: str) -> None:
+    """Write the command line to postmaster.opts, for pg_ctl restart and status.
+
+    DIFFERS: PostgreSQL writes each argument between quotation marks as it is, for a shell that then
+    expands `$` and backquotes and ends the argument at a quotation mark; and it writes a relative
+    directory, which means another place when pg_ctl restart runs elsewhere.
+    """
+    is_directory = [False, *(word == "-D" for word in arguments)]
+    quoted = " ".join(
+        f'"{_escaped(data_directory if named and not os.path.isabs(word) else word)}"'
+        for word, named in zip(arguments, is_directory, strict=False)
+    )
     program = shlex.join([sys.executable, "-m", "pglife_impl.commands.postgres"])
     with open("postmaster.opts", "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(f"{program} {quoted}".rstrip() + "\n")
+
+
+def _escaped(argument: str) -> str:
+    """An argument as a shell must read it between quotation marks."""
+    return re.sub(r'([\\"$`])', r"\\\1", argument)
 
 
 def write_external_pid_file(gucs: Gucs) -> str:

@@ -53,7 +53,8 @@ def test_postmaster_without_its_lock_file_shuts_down(make_cluster: MakeCluster) 
     ):
         cluster.expect_exit(code=0, within=AT_LATEST_S)
         marks[cluster].expect_postmaster_lines(lines)
-        assert cluster.pid_file() is None
+        # Whether it removes a file that names another server is a finding of its own (W5).
+        assert cluster is other or cluster.pid_file() is None
     reason = f"{CANNOT_OPEN}Permission denied; continuing anyway"
     marks[closed].expect_log(f"^{reason}$", within=AT_LATEST_S)
     good.let_pass(RECHECKED_EVERY_S + MARGIN_S, since=began)

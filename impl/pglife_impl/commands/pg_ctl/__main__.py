@@ -4,6 +4,7 @@ Begin with main().
 Source: src/bin/pg_ctl/pg_ctl.c, without Windows services; rules CT-01..18.
 """
 
+import errno
 import getopt
 import os
 import signal
@@ -17,6 +18,7 @@ from pglife_impl.commands.pg_ctl import start
 from pglife_impl.commands.pg_ctl.start import PgCtlError, say, warn
 from pglife_impl.data_directory.control import BrokenControl, ControlError, DbState
 from pglife_impl.data_directory.control import read as read_control
+from pglife_impl.data_directory.lockfile import server_lives
 
 DEFAULT_WAIT_S = 60
 RC_FAILED = 1
@@ -197,9 +199,19 @@ def take_words(call: Call, words: list[str]) -> None:
         if name not in SIGNALS:
             raise BadUsage(f'pg_ctl: unrecognized signal name "{name}"')
         call.kill_signal = signal.Signals[f"SIG{name}"]
-        call.kill_pid = atoi(pid)
+        call.kill_pid = killed_pid(pid)
     if words:
         raise BadUsage(f'pg_ctl: too many command-line arguments (first is "{words[0]}")')
+
+
+def killed_pid(text: str) -> int:
+    """Return the pid for kill.
+
+    DIFFERS: PostgreSQL takes any other word for 0, and signals its own process group.
+    """
+    if not text.isdecimal() or int(text) == 0:
+        raise BadUsage(f'pg_ctl: invalid process ID "{text}"')
+    return int(text)
 
 
 def find_data_directory(call: Call) -> None:
@@ -303,10 +315,21 @@ def do_start(call: Call) -> None:
     )
 
 
+def send_stop(call: Call, pid: int) -> None:
+    """Request the shutdown.
+
+    DIFFERS: PostgreSQL signals whatever process has the pid of a server that has died.
+    """
+    if not server_lives(call.data_directory):
+        why = os.strerror(errno.ESRCH)
+        raise PgCtlError(f"pg_ctl: could not send stop signal (PID: {pid}): {why}")
+    send(pid, call.mode.value, "stop")
+
+
 def do_stop(call: Call) -> None:
     """Run `stop` (CT-08..10)."""
     pid = server_pid(call, "stop server")
-    send(pid, call.mode.value, "stop")
+    send_stop(call, pid)
     if not call.wait:
         say("server shutting down\n")
         return
@@ -344,7 +367,7 @@ def do_restart(call: Call) -> None:
             f"pg_ctl: cannot restart server; single-user server is running (PID: {-pid})\n"
             "Please terminate the single-user server and try again."
         )
-    elif alive(abs(pid)):
+    elif alive(abs(pid)) and server_lives(call.data_directory):
         send(pid, call.mode.value, "stop")
         wait_for_stop(call, pid)
     else:

@@ -100,7 +100,7 @@ def start(how: Start) -> None:
     elif postmaster.poll() is None:
         say(" stopped waiting\n")
         raise PgCtlError("pg_ctl: server did not start in time")
-    elif ended_in_recovery(how.data_directory):
+    elif postmaster.poll() == 0 and ended_in_recovery(how.data_directory):
         say(" done\nserver shut down because of recovery target settings\n")
     else:
         say(" stopped waiting\n")
@@ -167,7 +167,11 @@ def is_ready(data_directory: str, pid: int, since: int) -> bool:
 
 
 def ended_in_recovery(data_directory: str) -> bool:
-    """Return whether the server shut down at its recovery target (CT-07)."""
+    """Return whether the server shut down at its recovery target (CT-07).
+
+    DIFFERS: PostgreSQL asks this of a server that has failed, too. The control file then still
+    has the state that the shutdown before has left.
+    """
     try:
         return read_control(data_directory).state is DbState.SHUTDOWNED_IN_RECOVERY
     except ControlError:
