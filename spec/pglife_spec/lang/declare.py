@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pglife_spec.lang.expr import TRUE, Expr, LanguageError, Param, Var, lift
 from pglife_spec.lang.machine import Action, Actor, Claim, flatten
+from pglife_spec.lang.watch import Automaton, Watch
 
 Named = TypeVar("Named", Var, Param)
 
@@ -110,6 +111,25 @@ def claim(
             source=source,
             holds=lift(said.holds),
             reaches=lift(said.reaches),
+            exception=exception,
+        )
+
+    return declare
+
+
+def watch(
+    *ids: str, source: str, reaches: Expr = TRUE, exception: str = ""
+) -> Callable[[Callable[[], Sequence[Automaton]]], Watch]:
+    """Declare a claim about evidence from a function whose name and docstring state it."""
+
+    def declare(function: Callable[[], Sequence[Automaton]]) -> Watch:
+        return Watch(
+            name=function.__name__,
+            ids=ids,
+            doc=_statement(function),
+            source=source,
+            automata=tuple(function()),
+            reaches=reaches,
             exception=exception,
         )
 

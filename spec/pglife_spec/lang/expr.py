@@ -147,13 +147,15 @@ class Const(Expr):
 class Var(Expr):
     """A state variable. `bound` names the limit of a counter in exploration, which counters of one
     thing's local states share; proofs have none.
-    `initial` is the value, or the possible values, at the start; None for any."""
+    `initial` is the value, or the possible values, at the start; None for any. A `local` variable
+    has its initial value, the first of its sort, before and after every step."""
 
     name: str
     sort: Sort
     doc: str = ""
     bound: str | None = None
     initial: Value | tuple[Value, ...] | None = None
+    local: bool = False
 
     def starts(self) -> Expr:
         """Whether the variable has an initial value."""

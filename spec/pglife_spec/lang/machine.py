@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pglife_spec.lang.expr import BOOL, Assign, Expr, LanguageError, Param, Value, Var, lift
 
@@ -20,6 +21,17 @@ class When:
     cond: Expr
     then: tuple[Effect, ...]
     other: tuple[Effect, ...] = ()
+
+    @cached_property
+    def assigns(self) -> tuple[str, ...]:
+        """The variables that some branch may assign, each once, in order."""
+        found: dict[str, None] = {}
+        for effect in (*self.then, *self.other):
+            if isinstance(effect, When):
+                found |= dict.fromkeys(effect.assigns)
+            elif isinstance(effect, Assign):
+                found[effect.var.name] = None
+        return tuple(found)
 
 
 @dataclass(frozen=True)

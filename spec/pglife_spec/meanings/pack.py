@@ -72,7 +72,7 @@ class Layout:
         word = shift = 0
         for index, var in enumerate(machine.variables):
             top = _top(var, config)
-            width = max(1, top.bit_length())
+            width = 0 if var.local else max(1, top.bit_length())
             if width > WORD_BITS:
                 raise LanguageError(f"the bound of {var.name} is too large to explore: {top}")
             if shift + width > WORD_BITS:
@@ -82,7 +82,7 @@ class Layout:
         self.fields = tuple(fields)
         groups: dict[str, list[Field]] = {}
         for field in fields:
-            if field.sort == INT:
+            if field.sort == INT and not field.var.local:
                 groups.setdefault(field.var.bound or field.name, []).append(field)
         #: Counters that share a bound: their sum is at most the bound.
         self.groups = tuple(tuple(group) for group in groups.values())

@@ -1,13 +1,14 @@
-"""The whole machine, put together. Begin with build()."""
+"""The whole machine, put together. Begin with build(); build_watched() adds the evidence claims."""
 
 from functools import cache
 
 from pglife_spec.lang.declare import declared
 from pglife_spec.lang.expr import Param, Var
 from pglife_spec.lang.machine import Machine
+from pglife_spec.lang.watch import watched
 from pglife_spec.postgres import children
 from pglife_spec.postgres.actions import admission, archiver, faults, launch, reaping, requests
-from pglife_spec.postgres.claims import CLAIMS
+from pglife_spec.postgres.claims import CLAIMS, WATCHES
 from pglife_spec.postgres.properties import PROPERTIES
 from pglife_spec.postgres.state import children as state_of_children
 from pglife_spec.postgres.state import history, postmaster, shared
@@ -36,3 +37,9 @@ def build() -> Machine:
         claims=CLAIMS,
         properties=PROPERTIES,
     )
+
+
+@cache
+def build_watched() -> Machine:
+    """The same machine in a product with the automata that check its evidence."""
+    return watched(build(), WATCHES)

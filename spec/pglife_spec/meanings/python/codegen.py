@@ -1,11 +1,8 @@
 """Code generation: the source of Python functions that read and step packed states.
 
-Begin with Generator.successors(), then StepWriter, which writes the effects of one action. Partial
-evaluation keeps the source small: what guards fix and what effects have set so far is put into
-everything after it.
-
-Names and texts of the machine never reach the source: variables are numbered, and texts are
-constants passed in beside the source.
+Begin with Generator.successors(), then StepWriter, which writes the effects of one action. What
+guards fix and what effects have set so far is put into everything after it: that keeps it small.
+Variables are numbered, and texts are constants beside the source: no name or text reaches it.
 """
 
 import enum
@@ -121,6 +118,7 @@ class Names:
             self.source[changed.name] = f"n{field.index}"
             self.now.append(pool.var(field.var))
             self.new.append(pool.var(changed))
+        self.unchanged = frozenset(map(id, self.now))
 
     def code(self, expr: Expr) -> Piece:
         return _Source(self.source).visit(expr)
@@ -172,6 +170,8 @@ class StepWriter:
         self.env: dict[str, Expr] = {f.name: names.now[f.index] for f in layout} | self._known
         self._groups = {f.name: k for k, group in enumerate(layout.groups) for f in group}
         self.growth: dict[int, Growth] = {}
+        local = (field for field in layout if field.var.local)
+        self.env |= {f.name: pool.const(f.value(0), f.sort) for f in local}
 
     def run(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -194,12 +194,11 @@ class StepWriter:
         self.lines.append("    " * self._indent + text)
 
     def _assign(self, field: Field, value: Expr) -> None:
-        if field.sort == INT:
+        if field.sort == INT and not field.var.local:
             group = self._groups[field.name]
             grown = self.growth.get(group, {})
             self.growth[group] = moved(grown, self.env[field.name], value)
-        unchanged = any(value is v for v in self._names.now)
-        if not isinstance(value, Const) and not unchanged:
+        if not isinstance(value, Const) and id(value) not in self._names.unchanged:
             self._store(field, value)
             value = self._names.new[field.index]
         self.env[field.name] = value
@@ -227,13 +226,14 @@ class StepWriter:
         both = {**then, **other}
         self.growth = {key: larger(then.get(key, {}), other.get(key, {})) for key in both}
         merged = dict(before)
-        for field in self._layout:
-            ends = [env[field.name] for _, env in branches]
-            merged[field.name] = ends[0]
+        for name in effect.assigns:
+            ends = [env[name] for _, env in branches]
+            merged[name] = ends[0]
             if ends[0] is not ends[1]:
-                merged[field.name] = self._names.new[field.index]
+                field = self._layout.by_name[name]
+                merged[name] = self._names.new[field.index]
                 for (self.lines, _), end in zip(branches, ends, strict=True):
-                    if end is not merged[field.name]:
+                    if end is not merged[name]:
                         self._store(field, end)
         self._indent -= 1
         self.env, self.lines = merged, outer
@@ -280,7 +280,7 @@ class StepWriter:
         for field in self._layout:
             old, new = self._names.now[field.index], self.env[field.name]
             before = self._known.get(field.name, old)
-            if new is before:
+            if new is before or field.var.local:
                 continue
             if field.sort == INT:
                 _not_negative(new, self._code(new), fits, below)

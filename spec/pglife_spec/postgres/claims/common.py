@@ -1,6 +1,9 @@
-"""Conditions that claims in both files use."""
+"""Conditions that claims in several files use."""
 
-from pglife_spec.postgres.words import PM
+from pglife_spec.lang.expr import Expr
+from pglife_spec.lang.watch import before, noted, seen
+from pglife_spec.postgres.state.children import COUNT, LIFE
+from pglife_spec.postgres.words import PM, Kind, Life
 from pglife_spec.postgres.words.parameters import FORK_FAULTS
 from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_FORK_FAILURE
 
@@ -15,3 +18,14 @@ STATES_18 = (
 CHECKPOINT_STATES = (*STATES_15, *STATES_18)
 #: Where a startup process that cannot be forked does not end the postmaster at once.
 FORKS = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS
+
+#: The states that a step goes through, by its own word; 15 has them too, but does not log them.
+THROUGH = {state: noted(f"through {state.name}", seen("pmstate", None, state.name)) for state in PM}
+NO_FORK = noted("no startup", seen("log", 'could not fork "startup" process'))
+
+
+def reaped(kind: Kind, life: Life) -> Expr:
+    """Whether the step deletes the record of such a child."""
+    if kind in LIFE:
+        return (before(LIFE[kind]) == life) & (LIFE[kind] == Life.ABSENT)
+    return before(COUNT[kind, life]) > COUNT[kind, life]
