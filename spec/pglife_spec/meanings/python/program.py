@@ -95,17 +95,25 @@ class Program:
         """The state after an action, or DISABLED, or CUT."""
         index = self.index(action)
         if index not in self._steps:
-            self._steps[index] = self._compile(self._generator.step(index, self.actions[index]))
+            self._steps[index] = self.stepper(self.actions[index])
         return self._steps[index](state)
+
+    def stepper(self, action: Action) -> Callable[[int], int]:
+        """`step` of an action of the machine, or of one that stands for it under its name."""
+        return self._compile(self._generator.step(self.index(action), action))  # type: ignore[no-any-return]
 
     def emissions(self, action: int | str | Action, state: int) -> tuple[int, list[Evidence]]:
         """What `step` gives, and the evidence that the step leaves, in order."""
         index = self.index(action)
         if index not in self._telling:
-            texts = Texts()
-            source = self._generator.step(index, self.actions[index], texts)
-            self._telling[index] = self._compile(source, texts.values)
+            self._telling[index] = self.teller(self.actions[index])
         return self._telling[index](state)
+
+    def teller(self, action: Action) -> Callable[[int], tuple[int, list[Evidence]]]:
+        """`emissions` of an action of the machine, or of one that stands for it."""
+        texts = Texts()
+        source = self._generator.step(self.index(action), action, texts)
+        return self._compile(source, texts.values)  # type: ignore[no-any-return]
 
     def successors_by(
         self, chosen: Callable[[Action], bool]
