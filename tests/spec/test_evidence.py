@@ -1,4 +1,4 @@
-"""Evidence claims: the product of the model and its automata, and what a dropped emission breaks."""
+"""Evidence claims: the product of model and automata, and what a dropped emission breaks."""
 
 import pytest
 from toy import action

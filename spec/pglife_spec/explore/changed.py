@@ -125,8 +125,8 @@ class Explored:
             for state in self.taking(index)
         )
 
-    def _shown(self, told: tuple[int, list[Evidence]]) -> list[Evidence]:
-        return [evidence for evidence in told[1] if evidence[0] not in self.hidden]
+    def _shown(self, left: tuple[int, list[Evidence]]) -> list[Evidence]:
+        return [evidence for evidence in left[1] if evidence[0] not in self.hidden]
 
     def _explore_again(self, index: int, changed: dict[int, int], step: _Step) -> Outcome:
         found = Steps()

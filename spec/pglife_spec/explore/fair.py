@@ -6,12 +6,16 @@ Begin with Fair.first_broken(). It only says whether a property fails; how, `liv
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from pglife_spec.explore.changed import Steps
 from pglife_spec.lang.machine import Property
 from pglife_spec.meanings.python.program import Program
+
+Ints = npt.NDArray[np.int64]
+Truths = npt.NDArray[np.bool_]
 
 
 class Fair:
@@ -50,7 +54,7 @@ class Fair:
             if self._fails(edges, size, given & ~then, ~then, self._fair[at]):
                 yield prop.name
 
-    def _fails(self, edges, size, start, open_, fair) -> bool:  # type: ignore[no-untyped-def]
+    def _fails(self, edges: Ints, size: int, start: Truths, open_: Truths, fair: Truths) -> bool:
         source, target, action = edges.T
         inside = open_[source] & open_[target]
         pending = _reached(source[inside], target[inside], start, size)
@@ -75,7 +79,7 @@ class Fair:
         return bool(alive.any())
 
 
-def _reached(source, target, start, size):  # type: ignore[no-untyped-def]
+def _reached(source: Ints, target: Ints, start: Truths, size: int) -> Truths:
     """The states reached from where it starts, those included."""
     root = size
     entries = np.flatnonzero(start)

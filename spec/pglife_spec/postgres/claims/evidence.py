@@ -9,7 +9,7 @@ import enum
 from collections.abc import Sequence
 
 from pglife_spec.lang.declare import watch
-from pglife_spec.lang.expr import BOOL, TRUE, EnumSort, Expr
+from pglife_spec.lang.expr import BOOL, TRUE, EnumSort, Expr, all_of
 from pglife_spec.lang.watch import (
     BEGIN,
     END,
@@ -309,9 +309,9 @@ def each_fork_makes_one_child() -> Sequence[Automaton]:
 def each_client_is_admitted_or_gets_the_right_refusal() -> Sequence[Automaton]:
     """A client is admitted, or refused with the message that belongs to the state of the server."""
     refused = number(Kind.DEAD_END_BACKEND) > before(number(Kind.DEAD_END_BACKEND))
-    running = COUNT[Kind.BACKEND, Life.RUNNING]
     undisturbed = ~before(PENDING) & ~before(FATAL_ERROR)
-    nothing_changes = (running == before(running)) & ~refused
+    running = [COUNT[kind, Life.RUNNING] for kind in (Kind.BACKEND, Kind.WAL_SENDER)]
+    nothing_changes = all_of(~refused, *(count == before(count) for count in running))
     reasons = {
         "the database system is shutting down": refused & before(PENDING),
         "the database system is starting up": refused

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pglife_spec.lang.declare import watch
 from pglife_spec.lang.expr import FALSE, TRUE, Expr, any_of
 from pglife_spec.lang.watch import Automaton, before, exactly, never, noted, seen
-from pglife_spec.postgres.claims.common import NO_FORK, THROUGH, reaped
+from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, NO_FORK, THROUGH, reaped
 from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -21,7 +21,7 @@ from pglife_spec.postgres.state.postmaster import (
     state_is,
 )
 from pglife_spec.postgres.words import PM, Kind, Life, Signal
-from pglife_spec.postgres.words.kinds import LATER_TARGETS, TARGETS
+from pglife_spec.postgres.words.kinds import AFTER_WAL, LATER_TARGETS, TARGETS
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_KILL_DEAD_END,
@@ -108,10 +108,16 @@ def a_crash_or_an_immediate_request_sends_sigquit() -> Sequence[Automaton]:
     def where(kind: Kind) -> Expr:
         if kind is Kind.LOGGER:
             return FALSE
-        drained: Expr = FALSE
-        if kind is Kind.DEAD_END_BACKEND:
-            drained = has(Feature.DEAD_END_IS_A_KIND) & _passes(PM.PM_WAIT_DEAD_END)
-        return any_of(crash, immediate & _reachable(kind), drained & CRASH_OR_IMMEDIATE)
+        if kind is not Kind.DEAD_END_BACKEND:
+            return crash | immediate
+        # 15: they are not signaled when the checkpointer could not be forked.
+        drains = _passes(PM.PM_WAIT_DEAD_END)
+        is_a_kind = has(Feature.DEAD_END_IS_A_KIND)
+        return any_of(
+            crash & (is_a_kind | ~drains),
+            immediate & _REACHES_DEAD_END,
+            is_a_kind & drains & CRASH_OR_IMMEDIATE,
+        )
 
     return [_ANNOUNCED, NO_FORK, THROUGH[PM.PM_WAIT_DEAD_END], *_sent(Signal.SIGQUIT, where)]
 
@@ -127,16 +133,17 @@ def a_sigkill_round_reaches_each_child_once() -> Sequence[Automaton]:
 
 
 @watch("SM-08", "SM-05", "TR17-19", source=_SM, reaches=PENDING)
-def sigusr2_ends_io_workers_then_the_checkpointer() -> Sequence[Automaton]:
-    """Entering PM_WAIT_IO_WORKERS sends SIGUSR2 to each io worker, entering PM_WAIT_CHECKPOINTER to
-    the checkpointer; 15: entering PM_SHUTDOWN does."""
+def sigusr2_ends_what_outlives_the_backends() -> Sequence[Automaton]:
+    """Entering the state that waits for archiver and walsenders sends them SIGUSR2, entering
+    PM_WAIT_IO_WORKERS each io worker, entering PM_WAIT_CHECKPOINTER (15: PM_SHUTDOWN) the
+    checkpointer."""
     ends = {
         Kind.IO_WORKER: _passes(PM.PM_WAIT_IO_WORKERS),
         Kind.CHECKPOINTER: _passes(PM.PM_WAIT_CHECKPOINTER, PM.PM_SHUTDOWN),
+        **dict.fromkeys(AFTER_WAL, _passes(PM.PM_WAIT_XLOG_ARCHIVAL, PM.PM_SHUTDOWN_2)),
     }
-    states = (PM.PM_WAIT_IO_WORKERS, PM.PM_WAIT_CHECKPOINTER, PM.PM_SHUTDOWN)
     return [
-        *(THROUGH[state] for state in states),
+        *(THROUGH[state] for state in CHECKPOINT_STATES),
         *_sent(Signal.SIGUSR2, lambda kind: ends.get(kind, FALSE)),
     ]
 
@@ -165,7 +172,7 @@ WATCHES = (
     each_shutdown_target_is_sent_sigterm_once,
     a_crash_or_an_immediate_request_sends_sigquit,
     a_sigkill_round_reaches_each_child_once,
-    sigusr2_ends_io_workers_then_the_checkpointer,
+    sigusr2_ends_what_outlives_the_backends,
     sigint_asks_the_checkpointer_for_the_last_checkpoint,
     a_reload_sends_sighup_to_each_child_once,
 )
