@@ -2,6 +2,10 @@
 
 from dataclasses import replace
 
+import liveness_oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy import (
     ACTIONS,
     GONE,
@@ -16,13 +20,17 @@ from toy import (
     clients,
     fatal,
     pm,
+    signalled,
     writer,
 )
 
-from pglife_spec.explore import check_property, explore
-from pglife_spec.explore.liveness import components
+from pglife_spec.explore import check_properties, check_property, explore
 from pglife_spec.lang.expr import ite
 from pglife_spec.lang.machine import Actor, Fairness
+from pglife_spec.postgres.build import build
+from pglife_spec.postgres.configurations import CONFIGS
+from pglife_spec.postgres.state.postmaster import EXITED
+from pglife_spec.traces.trace import replay
 
 (ENDS,) = PROPERTIES
 
@@ -64,6 +72,17 @@ def test_without_fairness_even_an_enabled_step_may_never_come():
 
 
 FLIP = action("flip", Actor.POSTMASTER, [pm == Pm.STOP], [fatal.becomes(~fatal)])
+
+
+EXTRA = (
+    FLIP,
+    action("grow", Actor.CHILD, [clients <= 1], [clients.becomes(clients + 1)]),
+    action("shrink", Actor.POSTMASTER, [clients >= 1], [clients.becomes(clients - 1)]),
+    action("swap", Actor.CHILD, [clients >= 1], [clients.becomes(signalled), signalled.becomes(1)]),
+    action("back", Actor.POSTMASTER, [pm == Pm.STOP, fatal], [pm.becomes(Pm.RUN)]),
+    action("stay", Actor.CLIENT, [pm == Pm.STOP], [writer.becomes(Child.SIGNALLED)]),
+)
+"""More actions for random machines."""
 
 
 def test_a_cycle_that_leaves_a_fair_action_waiting_is_no_counterexample():
@@ -114,7 +133,69 @@ def test_a_cycle_may_have_to_visit_several_states_to_be_fair():
     assert said.lasso.actions == ("go", "turn")
 
 
+def test_strong_fairness_asks_for_an_action_that_is_enabled_again_and_again():
+    """The same ring as for weak fairness: now the postmaster must leave one day."""
+    leave = replace(ACTIONS[-1], guards=(*ACTIONS[-1].guards, fatal))
+    machine = TOY.with_actions([*ACTIONS[:-1], leave, FLIP])
+    assert verdict(machine, SMALL, replace(ENDS, fairness=(replace(SYSTEM, strong=True),))).holds
+
+
+def test_a_strongly_fair_cycle_may_avoid_the_states_that_enable_an_action():
+    """From the ring that starves `leave` there is a way into one that never enables it."""
+    rest = action("rest", Actor.POSTMASTER, [pm == Pm.STOP, clients == 0], [clients.becomes(2)])
+    leave = replace(ACTIONS[-1], guards=(pm == Pm.STOP, clients == 0))
+    machine = TOY.with_actions([*ACTIONS[:-1], leave, FLIP, rest])
+    fair = Fairness("leave", "the parent leaves", lambda a: a.name == "leave", strong=True)
+    said = verdict(machine, SMALL, replace(ENDS, fairness=(fair,)))
+    assert said.lasso is not None
+    assert all(m.state["clients"] > 0 for m in said.lasso.moments[said.lasso.loop :])
+
+
+def test_an_incomplete_search_finds_lassos_but_proves_nothing():
+    found = explore(TOY, SMALL, final=GONE, limit=12)
+    said = check_property(found, ENDS)
+    assert (said.lasso, said.complete, said.holds) == (None, False, False)
+    found = explore(TOY, PATIENT, final=GONE, limit=25)
+    assert not found.complete
+    assert check_property(found, ENDS).lasso is not None
+
+
+# The second algorithm.
+
+
+def agree(machine, config, final=GONE):
+    """Both algorithms say the same of each property; gives how many fail."""
+    found = explore(machine, config, final=final, claims=[])
+    said = list(check_properties(found, machine.properties))
+    for one in said:
+        other = liveness_oracle.check_property(found, one.prop)
+        assert (one.states, one.holds) == (other.states, other.holds), one.prop.name
+        if one.lasso is not None:
+            assert one.lasso.loop == other.lasso.loop, one.prop.name
+            assert replay(machine, config, one.lasso).explained
+    return sum(not one.holds for one in said)
+
+
+SOME_FAIRNESS = st.sets(st.sampled_from([a.name for a in (*ACTIONS, *EXTRA)]))
+SOME_ACTIONS = st.sets(st.sampled_from(range(len(ACTIONS) + len(EXTRA))))
+
+
+@given(SOME_ACTIONS, SOME_FAIRNESS, st.sampled_from([SMALL, PATIENT]))
+@settings(max_examples=60, deadline=None)
+def test_both_algorithms_agree_on_random_toys(left_out, fair, config):
+    kept = [a for at, a in enumerate((*ACTIONS, *EXTRA)) if at not in left_out]
+    prop = replace(ENDS, fairness=(Fairness("some", "they go on", lambda a: a.name in fair),))
+    agree(replace(TOY, actions=tuple(kept), properties=(prop, ENDS)), config)
+
+
+@pytest.mark.parametrize("name", ["tiny-18", "tiny-15-repaired"])
+def test_both_algorithms_agree_on_postgres(name):
+    config = CONFIGS[name]
+    failing = agree(build(), replace(config, bounds={**config.bounds, "backend": 0}), EXITED)
+    assert bool(failing) == (name == "tiny-18")
+
+
 def test_components_are_those_of_the_definition():
     graph = {0: [1], 1: [2], 2: [0, 3], 3: [4], 4: [3, 5], 5: [], 6: [6, 5]}
-    found = components(graph, lambda s: [(0, t) for t in graph[s]])
+    found = liveness_oracle.components(graph, lambda s: [(0, t) for t in graph[s]])
     assert sorted(sorted(c) for c in found) == [[0, 1, 2], [3, 4], [5], [6]]

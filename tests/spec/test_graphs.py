@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import networkx as nx
 import pytest
-from toy import GONE, PATIENT, SMALL, TOY, Child, clients, fatal, pm, signalled, writer
+from toy import GONE, SMALL, TOY, Child, clients, fatal, pm, signalled, writer
 
 from pglife_spec.explore import explore
-from pglife_spec.explore.liveness import components
 from pglife_spec.graphs import (
     LifeView,
     Role,
@@ -135,15 +134,6 @@ def test_shortest_paths_of_the_state_graph_are_those_of_the_search(found):
     (first,) = found.program.initial
     lengths = nx.single_source_shortest_path_length(graph, first)
     assert lengths == dict(graph.nodes(data="depth"))
-
-
-@pytest.mark.parametrize("config", [SMALL, PATIENT], ids=lambda c: c.name)
-def test_the_components_of_the_search_are_those_of_networkx(config):
-    """Liveness has a search of its own, on packed states; it must find the same components."""
-    found = explore(TOY, config, final=GONE)
-    own = components(found.space, found.program.successors)
-    theirs = nx.strongly_connected_components(state_graph(found, values=False))
-    assert {frozenset(c) for c in own} == {frozenset(c) for c in theirs}
 
 
 def test_a_trace_covers_the_ways_that_it_takes(graph):

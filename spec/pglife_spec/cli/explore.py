@@ -18,7 +18,7 @@ from pglife_spec.cli.subject import (
     Status,
     WholeOption,
 )
-from pglife_spec.explore import Exploration, Verdict, check_property, explore
+from pglife_spec.explore import Exploration, Verdict, check_properties, explore
 from pglife_spec.explore.guards import idle_conditions
 from pglife_spec.lang.expr import TRUE, Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
@@ -157,11 +157,7 @@ def explore_(
 
 def _verdicts(found: Exploration) -> list[Verdict]:
     with show.working("checking liveness") as say:
-        verdicts = []
-        for prop in found.program.machine.properties:
-            say(prop.name)
-            verdicts.append(check_property(found, prop))
-        return verdicts
+        return list(check_properties(found, found.program.machine.properties, say))
 
 
 def _asked(machine: Machine, checks: list[str], until: str | None, names: list[str]) -> Machine:

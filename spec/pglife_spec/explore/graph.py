@@ -1,6 +1,6 @@
 """The explored graph as arrays: states in order of discovery, steps as compressed sparse rows.
 
-Begin with Graph. `Exploration.graph()` makes one; numpy comes with the extra `fast`.
+Begin with Graph. `Exploration.graph()` makes one.
 """
 
 from dataclasses import dataclass

@@ -141,11 +141,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class Fairness:
-    """Weak fairness of the selected actions: none is enabled for ever without being taken."""
+    """Weak fairness of the selected actions: none is enabled for ever without being taken.
+
+    Strong fairness: none is enabled again and again without being taken.
+    """
 
     name: str
     doc: str
     selects: Callable[[Action], bool] = field(compare=False)
+    strong: bool = False
 
 
 @dataclass(frozen=True)

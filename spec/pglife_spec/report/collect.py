@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pglife_spec.explore import Exploration, Progress, Verdict, check_property, explore
+from pglife_spec.explore import Exploration, Progress, Verdict, check_properties, explore
 from pglife_spec.lang.expr import Expr
 from pglife_spec.lang.machine import Claim, Config, Machine, Mutant, Property
 from pglife_spec.traces.trace import Trace
@@ -158,14 +159,18 @@ def collect(
     for config in configs:
         found = explore(machine, config, final=final, progress=_telling(say, config))
         _add_exploration(report, found)
-        for entry in report.properties:
-            say(f"{config.name}: {entry.prop.name}")
-            entry.verdicts.append((config, check_property(found, entry.prop)))
+        verdicts = check_properties(found, machine.properties, partial(_about, say, config))
+        for entry, verdict in zip(report.properties, verdicts, strict=True):
+            entry.verdicts.append((config, verdict))
     for config in witness_configs:
         wanted = [e for e in report.claims if e.witness is None]
         if wanted:
             _seek_witnesses(report, config, wanted, _telling(say, config))
     return report
+
+
+def _about(say: Say, config: Config, what: str) -> None:
+    say(f"{config.name}: {what}")
 
 
 def _telling(say: Say, config: Config) -> Callable[[Progress], None]:
