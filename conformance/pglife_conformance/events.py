@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Protocol
 
+from pglife_conformance.base.ids import ClientNumber, Pid
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child, Death
@@ -96,7 +97,7 @@ class Connect:
         tcp: whether it connects over TCP and not over the Unix-domain socket.
     """
 
-    client: int
+    client: ClientNumber
     startup: Startup
     tcp: bool
 
@@ -105,7 +106,7 @@ class Connect:
 class SendQuery:
     """A client sends a simple query."""
 
-    client: int
+    client: ClientNumber
     sql: str
 
 
@@ -113,22 +114,22 @@ class SendQuery:
 class CancelQuery:
     """A client's query is cancelled over a connection of its own."""
 
-    client: int
-    pid: int | None
+    client: ClientNumber
+    pid: Pid | None
 
 
 @dataclass(frozen=True)
 class Terminate:
     """A client sends Terminate and closes its connection."""
 
-    client: int
+    client: ClientNumber
 
 
 @dataclass(frozen=True)
 class Disconnect:
     """A client closes its connection without a message."""
 
-    client: int
+    client: ClientNumber
 
 
 @dataclass(frozen=True)
@@ -197,12 +198,12 @@ class AnswerKind(Enum):
 class Answer:
     """One message, or the end of the connection, that a client received."""
 
-    client: int
+    client: ClientNumber
     kind: AnswerKind
     severity: str = ""
     sqlstate: str = ""
     message: str = ""
-    backend_pid: int | None = None
+    backend_pid: Pid | None = None
     transaction_status: str = ""
 
 

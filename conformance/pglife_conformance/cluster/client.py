@@ -15,6 +15,7 @@ from enum import Enum, IntEnum
 from pathlib import Path
 
 from pglife_conformance.base.failures import SuiteError
+from pglife_conformance.base.ids import Pid
 
 PROTOCOL_3_0 = 3 << 16
 PROTOCOL_3_2 = 3 << 16 | 2
@@ -142,7 +143,7 @@ class Client:
         self._socket.settimeout(limit_s)
         self.ending: Ending | None = None
         self.parameters: dict[str, str] = {}
-        self.backend_pid: int | None = None
+        self.backend_pid: Pid | None = None
         self.cancel_key = b""
         self.transaction_status = ""
         try:
@@ -184,7 +185,7 @@ class Client:
         """Send SSLRequest or GSSENCRequest."""
         self.send_bytes(struct.pack("!ii", 8, code))
 
-    def send_cancel(self, pid: int, key: bytes) -> None:
+    def send_cancel(self, pid: Pid, key: bytes) -> None:
         """Send CancelRequest."""
         self.send_bytes(struct.pack("!iii", 12 + len(key), Special.CANCEL, pid) + key)
 

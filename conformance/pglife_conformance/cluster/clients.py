@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import ClientNumber
 from pglife_conformance.cluster.client import PROTOCOL_3_0, Client, ServerMessage
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.events import Connect, Startup
@@ -118,7 +119,7 @@ class Clients(WatchedServer):
         return Client(address, deadlines.ANSWER_LIMIT * self.scale)
 
     def _new_session(self, startup: Startup, tcp: bool) -> Session:
-        number = len(self._sessions)
+        number = ClientNumber(len(self._sessions))
         self.watcher.stimulus(Connect(number, startup, tcp))
         session = Session(self, self.raw_client, self.raw_client(tcp=tcp), number)
         self._sessions.append(session)

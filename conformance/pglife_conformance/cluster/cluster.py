@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import ProgramTooSlow
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.clients import Clients
 from pglife_conformance.cluster.template import Template, setting_lines
 from pglife_conformance.events import (
@@ -156,7 +157,7 @@ class Cluster(Clients):
                 stderr=stderr.fileno(),
                 env=env,
             )
-        self.adopt(Postmaster(process.pid, process))
+        self.adopt(Postmaster(Pid(process.pid), process))
         if wait:
             then.expect_ready(within=deadlines.START_LIMIT)
 

@@ -9,8 +9,10 @@ import os
 import re
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.client import Client, ServerMessage, Special, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.excerpt import Excerpt
@@ -25,11 +27,11 @@ _FORKED = re.compile(r"forked new .*, pid=(\d+) ")
 class Exchange:
     """One connection, from its first byte to the exit of its child."""
 
-    child_pid: int | None
+    child_pid: Pid | None
     answer: bytes
     """Everything that the client received until the end of the connection."""
     exit_code: int
-    said: list[tuple[str, str]]
+    said: Sequence[tuple[str, str]]
     """Level and message of what the child has logged, without DEBUG."""
 
     @property
@@ -50,7 +52,7 @@ def packet(protocol: int, body: bytes = b"") -> bytes:
     return struct.pack("!ii", 8 + len(body), protocol) + body
 
 
-def cancel_request(pid: int, key: bytes) -> bytes:
+def cancel_request(pid: Pid, key: bytes) -> bytes:
     """A CancelRequest."""
     return packet(Special.CANCEL, struct.pack("!i", pid) + key)
 
@@ -94,9 +96,9 @@ def exchange(cluster: Cluster, *sent: bytes, last: bool = False, tcp: bool = Fal
     return Exchange(pid, answer, int(record.message.rpartition(" ")[2]), said)
 
 
-def _child_pid(then: Excerpt, others: set[int]) -> int | None:
+def _child_pid(then: Excerpt, others: set[Pid]) -> Pid | None:
     for record in then.log():
         found = _FORKED.match(record.message)
         if found is not None and int(found[1]) not in others:
-            return int(found[1])
+            return Pid(int(found[1]))
     return None

@@ -13,6 +13,7 @@ from types import TracebackType
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, SuiteError
+from pglife_conformance.base.ids import ClientNumber, Pid
 from pglife_conformance.cluster.client import (
     PROTOCOL_3_0,
     Client,
@@ -71,7 +72,11 @@ class Session:
     """
 
     def __init__(
-        self, server: WatchedServer, connect: Callable[[], Client], client: Client, number: int
+        self,
+        server: WatchedServer,
+        connect: Callable[[], Client],
+        client: Client,
+        number: ClientNumber,
     ) -> None:
         self.server = server
         self._connect = connect
@@ -251,12 +256,12 @@ class Session:
     # The child that serves it.
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> Pid:
         """The pid from BackendKeyData."""
         return self.backend_pid
 
     @property
-    def backend_pid(self) -> int:
+    def backend_pid(self) -> Pid:
         """The pid from BackendKeyData."""
         if self.client.backend_pid is None:
             raise AssertionError("this client has received no BackendKeyData")

@@ -8,6 +8,7 @@ Source: rules PR-02 to PR-14; PR-24 (in 18 the ready line precedes the helpers).
 from collections import Counter
 from collections.abc import Iterable
 
+from pglife_conformance.base.ids import WorkerNumber
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 
@@ -44,10 +45,10 @@ def is_complete(kids: Iterable[Child], wanted: Counter[Kind]) -> bool:
     return not found[Kind.STARTUP] and found >= wanted
 
 
-def io_worker_number(worker: Child) -> int | None:
+def io_worker_number(worker: Child) -> WorkerNumber | None:
     """The number in an io worker's title, which is written a moment after the name."""
     word = worker.title.rpartition(" ")[2]
-    return int(word) if word.isdecimal() else None
+    return WorkerNumber(int(word)) if word.isdecimal() else None
 
 
 def _has_full_title(child: Child) -> bool:

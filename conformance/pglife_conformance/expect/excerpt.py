@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.expect.children import children_when_running, is_complete
 from pglife_conformance.expect.lines import READY_LINE
-from pglife_conformance.observation.log import LogRecord
+from pglife_conformance.observation.log import Level, LogRecord
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.watching.server import WatchedServer
@@ -29,7 +30,7 @@ _PID = re.compile(r"\(PID (\d+)\)")
 _LAUNCHER_EXITED = re.compile(
     r'background worker "logical replication launcher" \(PID \d+\) exited with exit code 1'
 )
-_ABOVE_DEBUG = frozenset({"LOG", "WARNING", "ERROR", "FATAL", "PANIC"})
+_ABOVE_DEBUG = frozenset(Level) - {Level.NONE, Level.DEBUG, Level.INFO, Level.NOTICE}
 
 Found = TypeVar("Found")
 
@@ -122,7 +123,7 @@ class Excerpt:
     # Reading.
 
     def log(
-        self, *levels: str, pid: int | None = None, matching: str | None = None
+        self, *levels: str, pid: Pid | None = None, matching: str | None = None
     ) -> list[LogRecord]:
         """The records so far.
 
@@ -141,7 +142,7 @@ class Excerpt:
         ]
 
     def messages(
-        self, *levels: str, pid: int | None = None, matching: str | None = None
+        self, *levels: str, pid: Pid | None = None, matching: str | None = None
     ) -> list[str]:
         """The messages of log() with the same arguments."""
         return [record.message for record in self.log(*levels, pid=pid, matching=matching)]
@@ -170,7 +171,7 @@ class Excerpt:
         lines = [record.message for record in self.postmaster_records()]
         return [line for line in lines if not (launcher_aside and _LAUNCHER_EXITED.fullmatch(line))]
 
-    def exact_lines(self, names: Mapping[int, str] | None = None) -> list[str]:
+    def exact_lines(self, names: Mapping[Pid, str] | None = None) -> list[str]:
         """The postmaster's lines as expect_exactly() compares them.
 
         Args:
@@ -179,11 +180,15 @@ class Excerpt:
         found = (self._exact(record, names or {}) for record in self.log(pid=self.server.pid))
         return [line for line in found if line is not None]
 
-    def _exact(self, record: LogRecord, names: Mapping[int, str]) -> str | None:
-        if record.level.startswith("DEBUG"):
+    def _exact(self, record: LogRecord, names: Mapping[Pid, str]) -> str | None:
+        if record.level is Level.DEBUG:
             found = _STEP.fullmatch(record.message)
             return step(found[1], found[2]) if found is not None else None
-        return _PID.sub(lambda pid: f"({names.get(int(pid[1]), pid[0][1:-1])})", record.message)
+
+        def name(found: re.Match[str]) -> str:
+            return f"({names.get(Pid(int(found[1])), found[0][1:-1])})"
+
+        return _PID.sub(name, record.message)
 
     # Expectations.
 
@@ -264,7 +269,7 @@ class Excerpt:
                 f"exactly these lines of the postmaster: {expected}", str(found)
             )
 
-    def expect_exactly(self, lines: Sequence[Line], names: Mapping[int, str] | None = None) -> None:
+    def expect_exactly(self, lines: Sequence[Line], names: Mapping[Pid, str] | None = None) -> None:
         """Wait until the postmaster has logged exactly these lines; see the module's docstring.
 
         Args:

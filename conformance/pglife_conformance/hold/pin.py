@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
@@ -320,7 +321,7 @@ def _prolong_startup(cluster: Cluster) -> None:
     cluster.reload_and_wait(fsync=True)
 
 
-def _catch_startup(cluster: Cluster, old: set[int]) -> Pin | None:
+def _catch_startup(cluster: Cluster, old: set[Pid]) -> Pin | None:
     """Stop the startup process when its title appears; None if it was missed."""
     pid = stop_startup(cluster, old)
     child = next((kid for kid in cluster.children(Kind.STARTUP) if kid.pid == pid), None)
@@ -336,7 +337,7 @@ def _catch_startup(cluster: Cluster, old: set[int]) -> Pin | None:
     return pin
 
 
-def stop_startup(cluster: Cluster, old: set[int]) -> int | None:
+def stop_startup(cluster: Cluster, old: set[Pid]) -> Pid | None:
     """Send SIGSTOP to the first startup process that is not among `old`, and return its pid.
 
     Reads nothing but titles, for milliseconds count; recorders see the process at the next look.

@@ -20,6 +20,7 @@ import time
 
 from pglife_conformance.base.deadlines import REACTION_LIMIT
 from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.held import Held
 from pglife_conformance.observation.processes import Child, read_stat
@@ -61,11 +62,11 @@ WATCHED: Blocked = frozenset(
 """The signals that FollowedChild reports."""
 
 
-def _ptrace(request: int, pid: int, data: int = 0) -> bool:
+def _ptrace(request: int, pid: Pid, data: int = 0) -> bool:
     return bool(_LIBC.ptrace(request, pid, None, data) == 0)
 
 
-def seize(pid: int, what: str, options: int = 0) -> None:
+def seize(pid: Pid, what: str, options: int = 0) -> None:
     """Attach a debugger to a process without stopping it.
 
     Raises:
@@ -75,7 +76,7 @@ def seize(pid: int, what: str, options: int = 0) -> None:
         raise Inconclusive(f"a debugger attached to {what}", os.strerror(ctypes.get_errno()))
 
 
-def detach(pid: int, number: int = 0) -> None:
+def detach(pid: Pid, number: int = 0) -> None:
     """Detach the debugger, passing on this signal; nothing if it is not attached."""
     _ptrace(_DETACH, pid, number)
 
@@ -127,11 +128,11 @@ class CaughtFork(Held):
 
     def __init__(self, cluster: Cluster) -> None:
         self._postmaster = cluster.pid
-        self._child: int | None = None
+        self._child: Pid | None = None
         seize(self._postmaster, "the postmaster", _O_TRACEFORK)
         super().__init__(cluster)
 
-    def wait_for_fork(self) -> int:
+    def wait_for_fork(self) -> Pid:
         """Wait until both are held, and return the child's pid.
 
         Not by Cluster.wait_for(): a missing fork is no failure of the server.
@@ -165,18 +166,18 @@ class CaughtFork(Held):
         self._child = None
 
     @staticmethod
-    def _stop_reason(pid: int) -> int | None:
+    def _stop_reason(pid: Pid) -> int | None:
         with contextlib.suppress(ChildProcessError):
             seen = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
             return None if seen is None else seen.si_status
         return None
 
-    def _has_forked(self) -> int | None:
+    def _has_forked(self) -> Pid | None:
         while (reason := self._stop_reason(self._postmaster)) is not None:
             if reason >> 8 == _EVENT_FORK:
                 pid = ctypes.c_ulong()
                 _LIBC.ptrace(_GETEVENTMSG, self._postmaster, None, ctypes.byref(pid))
-                return pid.value
+                return Pid(pid.value)
             # The postmaster was sent a signal: pass it on.
             _ptrace(_CONT, self._postmaster, reason & 0x7F)
         return None
@@ -188,7 +189,7 @@ class FollowedChild(CaughtFork):
     Source: rule CN-11; postmaster/fork_process.c, utils/init/miscinit.c: InitPostmasterChild().
     """
 
-    pid = 0
+    pid = Pid(0)
 
     def masks(self) -> list[Blocked]:
         """Each set of WATCHED signals that the child blocks, from its fork until it blocks none.

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pglife_conformance.base.ids import ClientNumber
 from pglife_conformance.events import (
     FAST,
     Answer,
@@ -41,7 +42,7 @@ from pglife_spec import Action, Program, outside
 from pglife_spec import Kind as ModelKind
 
 _TOO_MANY = "sorry, too many clients already"
-_CANCEL_CONNECTION = -1
+_CANCEL_CONNECTION = ClientNumber(-1)
 """The number of a client that only cancels a query."""
 _EXIT_CODES = frozenset(outside.EXIT_CODES.values())
 
@@ -178,7 +179,7 @@ class Monitor:
             raise OutOfScope(f"a reload that changes {', '.join(settings)}")
         self._apply(outside.RELOAD)
 
-    def _connect(self, client: int) -> None:
+    def _connect(self, client: ClientNumber) -> None:
         self._candidates = {
             c._replace(clients=(*c.clients, (client, PENDING)))
             for c in self._running().closure(self._candidates)

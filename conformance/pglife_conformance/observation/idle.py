@@ -8,6 +8,8 @@ Source: proc(5).
 
 import signal
 
+from pglife_conformance.base.ids import Pid
+
 _AWAITED = frozenset(
     {
         signal.SIGHUP,
@@ -25,7 +27,7 @@ _AWAITED = frozenset(
 class IdleProbe:
     """Whether a process sleeps with no signal pending, as two looks in a row agree."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: Pid) -> None:
         self._pid = pid
         self._switches: str | None = None
 

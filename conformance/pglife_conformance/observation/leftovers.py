@@ -8,9 +8,11 @@ Source: SH-12, SH-44; /proc/sysvipc/shm, pg_dynshmem, /proc/PID/cwd.
 
 import ctypes
 import os
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.processes import read_stat, read_title
 
 RUN_MARK = "PGLIFE_RUN"
@@ -27,7 +29,7 @@ _SHM_DEST = 0o1000
 class Process:
     """A process, found by its working directory or environment."""
 
-    pid: int
+    pid: Pid
     start_time: int
     title: str
 
@@ -40,7 +42,7 @@ class SysvSegment:
     """A System V shared memory segment."""
 
     shmid: int
-    creator: int
+    creator: Pid
 
     def __str__(self) -> str:
         return f"System V shared memory segment {self.shmid} (made by {self.creator})"
@@ -62,7 +64,7 @@ def processes_in(directory: Path, run_id: str = "") -> list[Process]:
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
             continue
-        pid = int(name)
+        pid = Pid(int(name))
         if not (_works_in(pid, inside) or (mark and _has_mark(pid, mark))):
             continue
         stat = read_stat(pid)
@@ -71,7 +73,7 @@ def processes_in(directory: Path, run_id: str = "") -> list[Process]:
     return found
 
 
-def _works_in(pid: int, directory: str) -> bool:
+def _works_in(pid: Pid, directory: str) -> bool:
     try:
         cwd = os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
     except OSError:
@@ -79,7 +81,7 @@ def _works_in(pid: int, directory: str) -> bool:
     return cwd == directory or cwd.startswith(directory + "/")
 
 
-def _has_mark(pid: int, mark: bytes) -> bool:
+def _has_mark(pid: Pid, mark: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return mark in file.read().split(b"\0")
@@ -87,7 +89,7 @@ def _has_mark(pid: int, mark: bytes) -> bool:
         return False
 
 
-def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
+def sysv_segments_of(creators: Set[Pid], since: float) -> list[SysvSegment]:
     """The segments that these processes have made since a moment (of time.time()).
 
     An older segment was made by an earlier process with the same pid. Removed ones are left out;
@@ -100,7 +102,7 @@ def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
         return []
     rows = [dict(zip(lines[0].split(), line.split(), strict=False)) for line in lines[1:]]
     return [
-        SysvSegment(int(row["shmid"]), int(row["cpid"]))
+        SysvSegment(int(row["shmid"]), Pid(int(row["cpid"])))
         for row in rows
         if int(row["cpid"]) in creators
         and int(row["ctime"]) >= since - _CLOCK_LAG_S
@@ -108,7 +110,7 @@ def sysv_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
     ]
 
 
-def left_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
+def left_segments_of(creators: Set[Pid], since: float) -> list[SysvSegment]:
     """The segments that these processes, all of which have exited, have left behind since then.
 
     Pids are reused, and soon where many servers are tested side by side: a segment whose maker
@@ -118,7 +120,7 @@ def left_segments_of(creators: set[int], since: float) -> list[SysvSegment]:
     return [segment for segment in found if not _is_alive(segment.creator)]
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: Pid) -> bool:
     stat = read_stat(pid)
     return stat is not None and stat.state not in "ZX"
 

@@ -9,8 +9,10 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.files import read_whole
 
 _HEAD = re.compile(
@@ -23,16 +25,33 @@ MOST_BYTES = 16 << 20
 _FIELDS = frozenset({"DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION", "BACKTRACE"})
 
 
+class Level(StrEnum):
+    """The level of a message; DEBUG stands for DEBUG1 to DEBUG5."""
+
+    NONE = ""
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    NOTICE = "NOTICE"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    LOG = "LOG"
+    FATAL = "FATAL"
+    PANIC = "PANIC"
+
+
+_LEVELS = {str(level): level for level in Level}
+
+
 @dataclass(frozen=True)
 class LogRecord:
     """One message of the log."""
 
     index: int
     """Its place among the records of this cluster's log, from 0."""
-    pid: int | None
+    pid: Pid | None
     """None for a line that elog did not write (a library's, a shell's)."""
-    level: str
-    """LOG, FATAL, DEBUG (for DEBUG1 to DEBUG5), ...; empty without a pid."""
+    level: Level
+    """NONE without a pid."""
     message: str
     time: str = ""
     fields: tuple[tuple[str, str], ...] = ()
@@ -116,14 +135,15 @@ class LogTail:
             return
         head = _HEAD.fullmatch(line)
         if head is None:
-            self.records.append(LogRecord(len(self.records), None, "", line))
+            self.records.append(LogRecord(len(self.records), None, Level.NONE, line))
             return
-        pid, level, text = int(head["pid"]), head["level"], head["text"]
+        pid, level, text = Pid(int(head["pid"])), head["level"], head["text"]
         last = self.records[-1] if self.records else None
         if level in _FIELDS and last is not None and last.pid == pid:
             self.records[-1] = replace(last, fields=(*last.fields, (level, text)))
         else:
-            record = LogRecord(len(self.records), pid, level, text, head["time"])
+            known = _LEVELS.get(level, Level.NONE)
+            record = LogRecord(len(self.records), pid, known, text, head["time"])
             self.records.append(record)
 
     def _continue(self, text: str) -> None:

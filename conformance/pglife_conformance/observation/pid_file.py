@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.files import read_whole
 
 
@@ -31,11 +32,11 @@ class PidFile:
         return self.lines[number - 1] if len(self.lines) >= number else None
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> Pid | None:
         """Line 1; negative for a standalone backend."""
         text = self._line(1)
         try:
-            return int(text) if text is not None else None
+            return Pid(int(text)) if text is not None else None
         except ValueError:
             return None
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.files import read_whole
 from pglife_conformance.observation.kinds import PREFIX, Kind, kind_of_title
 
@@ -31,11 +32,14 @@ class RunState(Enum):
     ZOMBIE = "zombie"
 
 
+Key = tuple[Pid, int]
+
+
 @dataclass(frozen=True)
 class Child:
     """A direct child of the postmaster as it was at one look."""
 
-    pid: int
+    pid: Pid
     start_time: int
     """In clock ticks since boot."""
     kind: Kind
@@ -43,7 +47,7 @@ class Child:
     title: str
 
     @property
-    def key(self) -> tuple[int, int]:
+    def key(self) -> Key:
         """Pid and start time: no later process has both."""
         return self.pid, self.start_time
 
@@ -69,14 +73,14 @@ class Death:
 class Stat:
     """Fields of /proc/PID/stat."""
 
-    pid: int
-    ppid: int
+    pid: Pid
+    ppid: Pid
     state: str
     start_time: int
     cpu_ticks: int
 
 
-def read_stat(pid: int) -> Stat | None:
+def read_stat(pid: Pid) -> Stat | None:
     """The status of a process, or None if there is no process with this pid."""
     try:
         text = read_whole(f"/proc/{pid}/stat")
@@ -86,14 +90,14 @@ def read_stat(pid: int) -> Stat | None:
     fields = text[text.rindex(b")") + 2 :].split()
     return Stat(
         pid=pid,
-        ppid=int(fields[1]),
+        ppid=Pid(int(fields[1])),
         state=fields[0].decode(),
         start_time=int(fields[19]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
     )
 
 
-def read_title(pid: int) -> str:
+def read_title(pid: Pid) -> str:
     """The command line as `ps` shows it, but with a trailing space where PostgreSQL wrote one."""
     try:
         raw = read_whole(f"/proc/{pid}/cmdline")
@@ -102,10 +106,10 @@ def read_title(pid: int) -> str:
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", errors="replace")
 
 
-def children_of(pid: int) -> list[int]:
+def children_of(pid: Pid) -> list[Pid]:
     """Pids of the direct children, oldest first."""
     try:
-        return [int(word) for word in read_whole(f"/proc/{pid}/task/{pid}/children").split()]
+        return [Pid(int(word)) for word in read_whole(f"/proc/{pid}/task/{pid}/children").split()]
     except FileNotFoundError:
         if Path(f"/proc/{pid}").exists():
             return _children_by_scan(pid)
@@ -114,9 +118,9 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
-def _children_by_scan(parent: int) -> list[int]:
+def _children_by_scan(parent: Pid) -> list[Pid]:
     """For kernels without CONFIG_PROC_CHILDREN."""
-    stats = (read_stat(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    stats = (read_stat(Pid(int(name))) for name in os.listdir("/proc") if name.isdigit())
     ours = [stat for stat in stats if stat is not None and stat.ppid == parent]
     return [stat.pid for stat in sorted(ours, key=lambda stat: (stat.start_time, stat.pid))]
 
@@ -132,13 +136,13 @@ def _state(letter: str) -> RunState:
 class ChildTable:
     """The postmaster's children over time."""
 
-    def __init__(self, postmaster: int, cluster_name: str = "") -> None:
+    def __init__(self, postmaster: Pid, cluster_name: str = "") -> None:
         self.postmaster = postmaster
         self._cluster_name = cluster_name
         self._tail = read_title(postmaster)[-_TAIL:]
-        self._known: dict[tuple[int, int], Child] = {}
-        self._pidfds: dict[tuple[int, int], int] = {}
-        self._ended: list[tuple[int, int]] = []
+        self._known: dict[Key, Child] = {}
+        self._pidfds: dict[Key, int] = {}
+        self._ended: list[Key] = []
         """Keys whose pidfd has been seen readable, in that order."""
 
     def look(self) -> tuple[tuple[Child, ...], tuple[Child, ...], tuple[Death, ...]]:
@@ -174,7 +178,7 @@ class ChildTable:
             os.close(fd)
         self._pidfds.clear()
 
-    def _snapshot(self) -> dict[tuple[int, int], Child]:
+    def _snapshot(self) -> dict[Key, Child]:
         pids = children_of(self.postmaster)
         reading = self._reading(pids)
         for _ in range(_MAX_READINGS):
@@ -185,8 +189,8 @@ class ChildTable:
             reading = self._reading(pids)
         return reading
 
-    def _reading(self, pids: Iterable[int]) -> dict[tuple[int, int], Child]:
-        children: dict[tuple[int, int], Child] = {}
+    def _reading(self, pids: Iterable[Pid]) -> dict[Key, Child]:
+        children: dict[Key, Child] = {}
         for pid in pids:
             child = self._read(pid)
             if child is not None:
@@ -198,7 +202,7 @@ class ChildTable:
                     children[key] = missed
         return dict(sorted(children.items(), key=lambda item: (item[0][1], item[0][0])))
 
-    def _read(self, pid: int, known: bool = False) -> Child | None:
+    def _read(self, pid: Pid, known: bool = False) -> Child | None:
         stat = read_stat(pid)
         if stat is None:
             return None
@@ -233,7 +237,7 @@ class ChildTable:
         except OSError:
             self._ended.append(child.key)
 
-    def _forget(self, key: tuple[int, int]) -> None:
+    def _forget(self, key: Key) -> None:
         fd = self._pidfds.pop(key, None)
         if fd is not None:
             os.close(fd)

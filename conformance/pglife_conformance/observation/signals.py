@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.observation.processes import Child, read_stat
 
@@ -43,10 +44,10 @@ class Sent:
     signal: signal.Signals
     to: str
     """The backend type, in the words of pg_stat_activity."""
-    pid: int
+    pid: Pid
 
 
-def read_signals(pid: int) -> SignalState | None:
+def read_signals(pid: Pid) -> SignalState | None:
     """The signal sets of a process, or None if there is no process with this pid."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
@@ -72,12 +73,14 @@ def pending_signals(child: Child) -> frozenset[signal.Signals]:
     return found.pending & POSTMASTER_SIGNALS if found is not None else frozenset()
 
 
-def sent_signals(records: Iterable[LogRecord], postmaster: int) -> list[Sent]:
+def sent_signals(records: Iterable[LogRecord], postmaster: Pid) -> list[Sent]:
     """The signals that the postmaster has logged, in order (18 at debug3)."""
     ours = (record for record in records if record.pid == postmaster)
     found = (_SENDING.fullmatch(record.message) for record in ours)
     return [
-        Sent(signal.Signals[line[1]], line[2], int(line[3])) for line in found if line is not None
+        Sent(signal.Signals[line[1]], line[2], Pid(int(line[3])))
+        for line in found
+        if line is not None
     ]
 
 
@@ -86,12 +89,12 @@ def _signals(mask: str) -> frozenset[signal.Signals]:
     return frozenset(number for number in signal.Signals if bits >> (number - 1) & 1)
 
 
-def has_pending(pid: int, number: signal.Signals) -> bool:
+def has_pending(pid: Pid, number: signal.Signals) -> bool:
     """Whether a process, stopped or not, was sent this signal and has not taken it."""
     found = read_signals(pid)
     return found is not None and number in found.pending
 
 
-def was_woken(pid: int) -> bool:
+def was_woken(pid: Pid) -> bool:
     """Whether the latch of a process that was stopped in its sleep has been set."""
     return has_pending(pid, signal.SIGURG)

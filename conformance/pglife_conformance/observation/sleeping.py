@@ -8,6 +8,7 @@ Source: proc(5); epoll_wait(2), epoll_pwait(2): the fourth argument is the timeo
 import platform
 
 from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.ids import Pid
 
 _EPOLL_WAIT = {"x86_64": {232, 281}, "aarch64": {22}}
 """The numbers of both calls; in other calls the fourth argument is something else."""
@@ -17,7 +18,7 @@ _ENDLESS = 0xFFFFFFFF
 """A timeout of -1, which the kernel shows without its sign."""
 
 
-def sleep_ms(pid: int) -> int | None:
+def sleep_ms(pid: Pid) -> int | None:
     """The timeout, in ms, of the epoll_wait that a process is in.
 
     None if it is in no epoll_wait, has exited, or sleeps without a timeout; a process that waits
@@ -31,12 +32,12 @@ def sleep_ms(pid: int) -> int | None:
     return None if timeout == _ENDLESS else timeout
 
 
-def sleeps_without_end(pid: int) -> bool:
+def sleeps_without_end(pid: Pid) -> bool:
     """Whether a process is in an epoll_wait without a timeout."""
     return _timeout(pid) == _ENDLESS
 
 
-def _timeout(pid: int) -> int | None:
+def _timeout(pid: Pid) -> int | None:
     try:
         with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
             words = file.read().split()

@@ -10,6 +10,7 @@ import time
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Expectation, Inconclusive
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, ServerError
 from pglife_conformance.events import IMMEDIATE
@@ -292,7 +293,7 @@ class _Stillness:
         return now - self._since
 
 
-def _sleeps(pid: int) -> bool:
+def _sleeps(pid: Pid) -> bool:
     stat = read_stat(pid)
     return stat is None or stat.state not in "RD"
 

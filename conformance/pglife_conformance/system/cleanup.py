@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pglife_conformance.base.deadlines import CLEANUP_LIMIT, POLITE_LIMIT
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.leftovers import Process
 from pglife_conformance.observation.processes import read_stat
 
@@ -94,7 +95,7 @@ def _wait_for_any(processes: list[Process], pause_s: float, *, reaping: bool = T
         reap(process.pid)
 
 
-def reap(pid: int) -> None:
+def reap(pid: Pid) -> None:
     """Reap an orphan that the suite has adopted, if it has exited."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.system.dispositions import ignores_nothing, reset_ignored_signals
 from pglife_conformance.system.reservations import reserve
 
@@ -117,7 +118,7 @@ class ServerUser:
         if keep_reading:
             _keep_reading()
 
-    def limit_processes(self, pid: int, soft: int | None) -> bool:
+    def limit_processes(self, pid: Pid, soft: int | None) -> bool:
         """Set the soft RLIMIT_NPROC of one of its processes; None raises it to the hard limit.
 
         Where the suite is not permitted (root without CAP_SYS_RESOURCE), a child that runs as this
@@ -134,7 +135,7 @@ class ServerUser:
             return False
         return True
 
-    def _limit_as_user(self, pid: int, soft: int | None) -> bool:
+    def _limit_as_user(self, pid: Pid, soft: int | None) -> bool:
         child = os.fork()
         if child == 0:
             code = 1
@@ -179,7 +180,7 @@ def _can_be_run(words: tuple[str, ...]) -> bool:
         return False
 
 
-def _limit(pid: int, soft: int | None) -> None:
+def _limit(pid: Pid, soft: int | None) -> None:
     _, hard = resource.prlimit(pid, resource.RLIMIT_NPROC)
     wanted = hard if soft is None else soft
     resource.prlimit(pid, resource.RLIMIT_NPROC, (wanted, hard))

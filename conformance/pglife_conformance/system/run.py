@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pglife_conformance.base.failures import UnusableTarget
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.leftovers import Process, left_segments_of, processes_in
 from pglife_conformance.system.cleanup import end_processes, stop_postmasters
 from pglife_conformance.system.privilege import ServerUser
@@ -76,7 +77,7 @@ class Run:
                 user.chown(path)
                 return path
 
-    def note_postmaster(self, pid: int) -> None:
+    def note_postmaster(self, pid: Pid) -> None:
         """Note the pid that makes shared memory, for a sweep if this run is killed."""
         with (self.directory / _POSTMASTERS).open("a", encoding="ascii") as file:
             file.write(f"{pid}\n")
@@ -148,9 +149,9 @@ def wipe(directory: Path, *, keep: bool) -> None:
     def left() -> list[Process]:
         return [found for place in places for found in processes_in(place, directory.name)]
 
-    makers: set[int] = set()
+    makers: set[Pid] = set()
     with contextlib.suppress(OSError):
-        makers = {int(line) for line in (directory / _POSTMASTERS).read_text().split()}
+        makers = {Pid(int(line)) for line in (directory / _POSTMASTERS).read_text().split()}
     # A postmaster may have been killed before it was noted, and have a segment.
     makers |= {process.pid for process in left()}
     # SIGQUIT first: a postmaster that exits by itself removes its shared memory.

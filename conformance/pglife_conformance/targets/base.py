@@ -17,6 +17,7 @@ from typing import IO, Self
 
 from pglife_conformance.base.failures import ProgramTooSlow, UnusableTarget
 from pglife_conformance.base.findings import Finding, declared
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
 from pglife_conformance.system.privilege import ServerUser, can_be_counted, server_user
@@ -291,9 +292,9 @@ class RunningProgram:
         self._err = err
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> Pid:
         """Its pid."""
-        return self._process.pid
+        return Pid(self._process.pid)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it has not ended."""

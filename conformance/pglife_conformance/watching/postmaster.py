@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.processes import read_stat
 
 _ENDS = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
@@ -16,7 +17,7 @@ _ENDS = frozenset({os.CLD_EXITED, os.CLD_KILLED, os.CLD_DUMPED})
 class Postmaster:
     """One postmaster process, from its start to its exit."""
 
-    def __init__(self, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
+    def __init__(self, pid: Pid, process: subprocess.Popen[bytes] | None = None) -> None:
         self.pid = pid
         stat = read_stat(pid)
         self.start_time = stat.start_time if stat is not None else 0

@@ -13,6 +13,7 @@ from signal import Signals
 from typing import Protocol, TypeVar
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind, as_kind
 from pglife_conformance.observation.leftovers import processes_in
@@ -33,16 +34,16 @@ class HasPid(Protocol):
     """A child, a session, a postmaster."""
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> Pid:
         """Its process id."""
 
 
-Process = HasPid | int
+Process = HasPid | Pid
 
 
-def pid_of(process: Process) -> int:
+def pid_of(process: Process) -> Pid:
     """The pid of a process that is given as an object or as a pid."""
-    return process if isinstance(process, int) else process.pid
+    return Pid(process) if isinstance(process, int) else process.pid
 
 
 class WatchedServer:
@@ -66,7 +67,7 @@ class WatchedServer:
         return self.watcher.major
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> Pid:
         """The postmaster's pid."""
         return self._postmaster().pid
 
@@ -123,7 +124,7 @@ class WatchedServer:
             within,
         )
 
-    def child_with_pid(self, pid: int) -> Child:
+    def child_with_pid(self, pid: Pid) -> Child:
         """Wait for the child with this pid, alive or not yet reaped, and return it."""
         return self.wait_for(
             f"a child with pid {pid}",

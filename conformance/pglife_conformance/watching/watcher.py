@@ -18,6 +18,7 @@ from typing import SupportsIndex, TypeVar
 from inotify_simple import INotify, flags
 
 from pglife_conformance.base.failures import Expectation, Hang
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.overload import note_wait
 from pglife_conformance.events import Answer, Observation, Recorder, Stimulus
 from pglife_conformance.observation.kinds import Kind
@@ -80,9 +81,9 @@ class Watcher:
         self.recorders: list[Recorder] = []
         self.last: Observation | None = None
         self.postmaster: Postmaster | None = None
-        self.postmaster_pids: set[int] = set()
+        self.postmaster_pids: set[Pid] = set()
         """Of every postmaster that this cluster has had."""
-        self.seen_pids: set[int] = set()
+        self.seen_pids: set[Pid] = set()
         self.made_at = time.time()
         """A moment before the cluster's first process."""
         self.cluster_name = ""

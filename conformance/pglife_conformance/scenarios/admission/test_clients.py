@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, QUERY_CANCELED
 from pglife_conformance.cluster.client import Special, startup_packet
@@ -90,7 +91,7 @@ def test_length_of_a_cancel_request(cluster: Cluster) -> None:
     for size in (1, 3, 5, 32, LONGEST_KEY):
         found = exchange(cluster, cancel_request(pid, b"k" * size))
         expect_logged_only(found, f"wrong key in cancel request for process {pid}")
-    found = exchange(cluster, cancel_request(0, b"kkkk"))
+    found = exchange(cluster, cancel_request(Pid(0), b"kkkk"))
     expect_logged_only(found, "invalid cancel request with PID 0")
     assert session.query("select 1") == [("1",)]
 

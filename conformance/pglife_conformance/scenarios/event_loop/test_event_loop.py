@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
@@ -119,7 +120,7 @@ def test_signal_reaches_the_program_that_a_child_has_started(
     session.send_query("copy target from program 'exec sleep 60'")
     backend = session.child.pid
 
-    def started() -> int | None:
+    def started() -> Pid | None:
         kids = children_of(backend)
         return next((pid for pid in kids if _command(pid) == "sleep"), None)
 
@@ -134,7 +135,7 @@ def test_signal_reaches_the_program_that_a_child_has_started(
         os.waitpid(program, os.WNOHANG)
 
 
-def _command(pid: int) -> str:
+def _command(pid: Pid) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
             return file.read().strip()
@@ -142,7 +143,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _has_ended(pid: int, start_time: int) -> bool:
+def _has_ended(pid: Pid, start_time: int) -> bool:
     stat = read_stat(pid)
     return stat is None or stat.start_time != start_time or stat.state in "ZX"
 

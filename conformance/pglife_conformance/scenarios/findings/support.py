@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import REINITIALIZING
 from pglife_conformance.hold.startup_barrier import StartupBarrier
@@ -70,7 +71,7 @@ def let_the_loop_run_once(cluster: Cluster) -> None:
     cluster.attempt()
 
 
-def is_busy(pid: int) -> bool:
+def is_busy(pid: Pid) -> bool:
     """Whether the process runs or waits for a processor."""
     stat = read_stat(pid)
     return stat is not None and stat.state in "RD"

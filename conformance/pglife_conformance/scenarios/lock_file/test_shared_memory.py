@@ -14,6 +14,7 @@ from itertools import count
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.events import FAST
@@ -58,10 +59,10 @@ def foreign_segment(key: int, size: int, mode: int) -> Iterator[int]:
     try:
         yield ident
     finally:
-        SysvSegment(ident, os.getpid()).remove()
+        SysvSegment(ident, Pid(os.getpid())).remove()
 
 
-def kill_postmaster(cluster: Cluster, but: set[int]) -> None:
+def kill_postmaster(cluster: Cluster, but: set[Pid]) -> None:
     """SIGKILL the postmaster, and wait until only these of its children are left.
 
     Until the postmaster has been reaped kill(pid, 0) finds it.

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from pglife_conformance.base.deadlines import REACTION_LIMIT
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.signals import read_signals
@@ -52,7 +53,7 @@ def wait_for_request(cluster: Cluster, server: subprocess.Popen[bytes]) -> None:
     """Wait until SIGINT is pending for the process that blocks it."""
 
     def is_pending() -> bool:
-        signals = read_signals(server.pid)
+        signals = read_signals(Pid(server.pid))
         return signals is not None and signal.SIGINT in signals.pending
 
     cluster.wait_for("a request for a fast shutdown", is_pending)

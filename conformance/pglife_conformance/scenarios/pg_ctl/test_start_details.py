@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.deadlines import START_LIMIT
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim
@@ -76,10 +77,10 @@ class Stand:
         return self.begin("start", "-p", "/bin/sh", *options, *words, **env)
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> Pid | None:
         """The stand-in's."""
         try:
-            return int((self.data / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+            return Pid(int((self.data / "postmaster.pid").read_text(encoding="utf-8").split()[0]))
         except (OSError, IndexError):
             return None
 
@@ -102,7 +103,7 @@ class Stand:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
-def is_alive(pid: int) -> bool:
+def is_alive(pid: Pid) -> bool:
     """Whether there is such a process that has not ended."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").split()[2] != "Z"

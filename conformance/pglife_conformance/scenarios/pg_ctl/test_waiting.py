@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
@@ -58,7 +59,7 @@ def adopt_server(cluster: Cluster) -> None:
     cluster.pg_ctl("status")
 
 
-def catches_int(pid: int) -> bool:
+def catches_int(pid: Pid) -> bool:
     """Whether this process has a handler for INT."""
     found = read_signals(pid)
     return found is not None and signal.SIGINT in found.caught

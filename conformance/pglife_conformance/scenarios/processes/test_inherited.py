@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.pin import pin_smart_pending
@@ -13,7 +14,7 @@ from pglife_conformance.pytest.claims import claim, settings
 PORTS = "postmaster.c: ClosePostmasterPorts()"
 
 
-def files_of(pid: int) -> dict[str, set[str]]:
+def files_of(pid: Pid) -> dict[str, set[str]]:
     """The sockets and pipes that a process has open, each with r, w or rw."""
     found: dict[str, set[str]] = {}
     for number in os.listdir(f"/proc/{pid}/fd"):
@@ -77,7 +78,7 @@ def test_ends_of_pipes_that_children_keep(cluster: Cluster) -> None:
 def test_all_children_but_the_logger_have_shared_memory(cluster: Cluster) -> None:
     """Every child but the logger has the shared memory attached."""
 
-    def has_it(pid: int) -> bool:
+    def has_it(pid: Pid) -> bool:
         return "/SYSV" in Path(f"/proc/{pid}/maps").read_text(encoding="ascii")
 
     assert has_it(cluster.pid)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Row, Session
@@ -142,7 +143,7 @@ def stream(cluster: Cluster, session: Session, streaming: str) -> Child:
         f"where last_msg_receipt_time is not null and pid <> {first.pid}"
     )
     found = cluster.wait_for("an apply worker that streams", lambda: session.query(asked) or None)
-    return cluster.child_with_pid(int(found[0][0] or ""))
+    return cluster.child_with_pid(Pid(int(found[0][0] or "")))
 
 
 def begin_much(session: Session, writer: Session) -> None:
@@ -212,7 +213,7 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
     def has_begun() -> bool:
         return bool(session.query(held) if streaming == "parallel" else files(first.pid))
 
-    def files(pid: int) -> list[Path]:
+    def files(pid: Pid) -> list[Path]:
         return list((cluster.data / "base/pgsql_tmp").glob(f"pgsql_tmp{pid}.*"))
 
     with cluster.session() as session, cluster.session() as writer:
@@ -259,7 +260,7 @@ def test_parallel_apply_worker_that_is_not_kept_ends_with_0(cluster: Cluster) ->
         asked = f"select pid from pg_stat_subscription where leader_pid = {leader.pid}"
         begin_much(session, writer)
         found = cluster.wait_for("a parallel one", lambda: session.query(asked) or None)
-        worker = cluster.child_with_pid(int(found[0][0] or ""))
+        worker = cluster.child_with_pid(Pid(int(found[0][0] or "")))
         then = cluster.since()
         writer.query("rollback")
         cluster.expect_death(worker)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import (
     ADMIN_SHUTDOWN,
@@ -34,7 +35,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 PROTOCOL_VIOLATION = "08P01"
 
 
-def expect_exit_line(cluster: Cluster, pid: int | None, code: int, since: Since) -> None:
+def expect_exit_line(cluster: Cluster, pid: Pid | None, code: int, since: Since) -> None:
     """The postmaster logs the exit code of a session (RP-02)."""
     record = since.expect_log(f"PID {pid}[)] exited with exit code ")
     assert record.message.endswith(f"exited with exit code {code}")

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
@@ -61,13 +62,13 @@ EXCERPTS = {
 }
 
 
-def names_of(cluster: Cluster) -> dict[int, str]:
+def names_of(cluster: Cluster) -> dict[Pid, str]:
     """The living children by pid, for a log excerpt."""
     return {child.pid: str(child.kind) for child in cluster.children()}
 
 
 def expect_end(
-    cluster: Cluster, then: Since, excerpt: Sequence[str], names: dict[int, str], code: int = 0
+    cluster: Cluster, then: Since, excerpt: Sequence[str], names: dict[Pid, str], code: int = 0
 ) -> None:
     """The server exits with this status, has logged exactly this, and leaves no pid file."""
     cluster.expect_exit(code=code)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
@@ -186,7 +187,7 @@ def test_dispositions_after_a_crash_restart(cluster: Cluster) -> None:
 MAIN = "postmaster.c: PostmasterMain()"
 
 
-def mask(pid: int, name: str) -> set[signal.Signals]:
+def mask(pid: Pid, name: str) -> set[signal.Signals]:
     """One of the signal sets of /proc/PID/status."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     bits = int(re.search(rf"^{name}:\s+(\S+)$", text, re.MULTILINE)[1], 16)  # type: ignore[index]

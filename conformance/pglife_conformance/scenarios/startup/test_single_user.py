@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim
@@ -45,7 +46,7 @@ class SingleUser:
 
     def wait_until_idle(self) -> None:
         """Wait until the server sleeps: it reads its input or runs pg_sleep()."""
-        self.cluster.expect_idle(self.server)
+        self.cluster.expect_idle(Pid(self.server.pid))
 
     def end(self) -> tuple[int, str]:
         """Wait for the exit; return the exit code and the log."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
@@ -233,7 +234,7 @@ def test_socket_files_are_made_and_removed(cluster: Cluster, mode: ShutdownMode)
 OOM_SCORE = 300
 
 
-def oom_score(pid: int) -> int:
+def oom_score(pid: Pid) -> int:
     """Return the value that the kernel's OOM killer adds to the score of this process."""
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 
@@ -16,7 +17,7 @@ def start_with_all_processes(cluster: Cluster, **more: object) -> None:
     cluster.start()
 
 
-def run_counts(pid: int) -> tuple[int, int]:
+def run_counts(pid: Pid) -> tuple[int, int]:
     """How often the process has slept, and its processor time in ticks."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.since import Since
 from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
@@ -50,7 +51,7 @@ def expect_asleep(cluster: Cluster) -> None:
     cluster.expect_still("a postmaster that sleeps", sleeps, WATCHED_S)
 
 
-def exit_lines(cluster: Cluster, pid: int, since: Since) -> list[tuple[str, str]]:
+def exit_lines(cluster: Cluster, pid: Pid, since: Since) -> list[tuple[str, str]]:
     """Level and message of the postmaster's log lines about this child."""
     records = (r for r in since.log() if r.pid == cluster.pid)
     return [

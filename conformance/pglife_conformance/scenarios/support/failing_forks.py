@@ -4,6 +4,7 @@ import contextlib
 import os
 from functools import partial
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.children import children_when_running
@@ -36,12 +37,16 @@ class Orphans:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._others = set(children_of(os.getpid()))
-        self.found: list[int] = []
+        self._others = set(children_of(Pid(os.getpid())))
+        self.found: list[Pid] = []
 
     def expect_none(self) -> None:
         """The postmaster has reaped all its children; any orphan is waited for and reaped here."""
-        left = set(children_of(os.getpid())) - self._others - self._cluster.watcher.postmaster_pids
+        left = (
+            set(children_of(Pid(os.getpid())))
+            - self._others
+            - self._cluster.watcher.postmaster_pids
+        )
         self.found[:] = sorted(left)
         for pid in self.found:
             self._cluster.wait_for(f"the end of orphan {pid}", partial(_is_reaped, pid))
@@ -51,7 +56,7 @@ class Orphans:
             )
 
 
-def _is_reaped(pid: int) -> bool:
+def _is_reaped(pid: Pid) -> bool:
     with contextlib.suppress(ChildProcessError):
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     return True

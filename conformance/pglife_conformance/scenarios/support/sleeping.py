@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.processes import Child
@@ -13,7 +14,7 @@ SLEEP_LIMIT_S = 30.0
 """Fifty iterations of a walwriter, each of which may take longer on a loaded machine."""
 
 
-def expect_sleep(cluster: Cluster, who: str, pid: int, ms: int) -> None:
+def expect_sleep(cluster: Cluster, who: str, pid: Pid, ms: int) -> None:
     """The process sleeps, sooner or later, for exactly this time."""
     cluster.expect_sleep(pid, ms)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pglife_conformance.base import deadlines
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
@@ -56,7 +57,7 @@ def end_leader(cluster: Cluster) -> Child:
     return victim
 
 
-def expect_a_sleeper(cluster: Cluster, how: Callable[[int], object]) -> None:
+def expect_a_sleeper(cluster: Cluster, how: Callable[[Pid], object]) -> None:
     """A leader sleeps: a leader that is still starting ignores a reload."""
     cluster.wait_for(
         "a leader that sleeps",

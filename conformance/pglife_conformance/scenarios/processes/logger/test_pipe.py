@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive
+from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
@@ -66,7 +67,7 @@ class Pipe:
     """The write end of the logger's pipe, and the files that the logger writes."""
 
     cluster: Cluster
-    logger: int
+    logger: Pid
     stderr: int
     began: dict[Path, int] = field(default_factory=dict)
 
