@@ -6,14 +6,30 @@ Begin with Fixed. Whatever generates code for a configuration starts from `guard
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
-from pglife_spec.lang.expr import Assign, Const, Expr, LanguageError, const, show
+from pglife_spec.lang.expr import INT, Assign, Const, Expr, LanguageError, const, show
 from pglife_spec.lang.machine import Action, Config, Effect, Machine, When
 from pglife_spec.meanings.fold import Pool, settle
+from pglife_spec.meanings.growth import Growth, larger, may_grow, moved
 from pglife_spec.meanings.pack import Layout
 
 Guards = tuple[list[Expr], dict[str, Expr]]
 """What is left to test of an action's guards, and the values that they fix."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action does.
+
+    Args:
+        after: for each variable that it changes the value after, in terms of the state before.
+        fits: for each bound that it may pass, that it does not.
+    """
+
+    after: dict[str, Expr]
+    fits: list[Expr]
 
 
 class Fixed:
@@ -31,6 +47,8 @@ class Fixed:
         self.config = config
         self.layout = Layout(machine, config)
         self.pool = Pool()
+        groups = enumerate(self.layout.groups)
+        self._group = {field.name: at for at, group in groups for field in group}
         self.params = _constants(machine, config, self.pool)
         for assumption in machine.assumptions:
             if self.fold(assumption) is not self.pool.true:
@@ -52,31 +70,52 @@ class Fixed:
             return None
         return found[0], given | found[1]
 
-    def outcome(self, action: Action, known: Mapping[str, Expr]) -> dict[str, Expr]:
-        """What an action changes: for each variable its value after, in terms of those before.
+    def outcome(self, action: Action, known: Mapping[str, Expr]) -> Outcome:
+        """What an action does, in terms of the state before.
 
         Args:
             action: one that is enabled.
             known: the values that its guards fix.
         """
         before = {f.name: self.pool.var(f.var) for f in self.layout} | dict(known)
-        after = self._run(action.effects, before)
-        return {name: value for name, value in after.items() if value is not before[name]}
+        env, growth = self._run(action.effects, before, {})
+        after = {name: value for name, value in env.items() if value is not before[name]}
+        grown = [g for at, g in enumerate(self.layout.groups) if may_grow(growth.get(at, {}))]
+        fits = [
+            self.pool.le(
+                reduce(self.pool.add, (env[f.name] for f in group)),
+                self.pool.const(group[0].top, INT),
+            )
+            for group in grown
+        ]
+        return Outcome(after, [fit for fit in fits if fit is not self.pool.true])
 
-    def _run(self, effects: Sequence[Effect], env: dict[str, Expr]) -> dict[str, Expr]:
-        env = dict(env)
+    def _run(
+        self, effects: Sequence[Effect], env: dict[str, Expr], growth: dict[int, Growth]
+    ) -> tuple[dict[str, Expr], dict[int, Growth]]:
+        env, growth = dict(env), dict(growth)
         for effect in effects:
             match effect:
-                case Assign():
-                    env[effect.var.name] = self.fold(effect.value, env)
+                case Assign(var, expr):
+                    value = self.fold(expr, env)
+                    if var.sort == INT:
+                        group = self._group[var.name]
+                        growth[group] = moved(growth.get(group, {}), env[var.name], value)
+                    env[var.name] = value
                 case When():
                     cond = self.fold(effect.cond, env)
                     if isinstance(cond, Const):
-                        env = self._run(effect.then if cond.value else effect.other, env)
+                        chosen = effect.then if cond.value else effect.other
+                        env, growth = self._run(chosen, env, growth)
                         continue
-                    then, other = self._run(effect.then, env), self._run(effect.other, env)
+                    then, grown = self._run(effect.then, env, growth)
+                    other, grown_other = self._run(effect.other, env, growth)
                     env = {n: self.pool.ite(cond, v, other[n]) for n, v in then.items()}
-        return env
+                    growth = {
+                        group: larger(grown.get(group, {}), grown_other.get(group, {}))
+                        for group in {**grown, **grown_other}
+                    }
+        return env, growth
 
 
 def _constants(machine: Machine, config: Config, pool: Pool) -> dict[str, Expr]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Container, Mapping, Sequence
-from functools import reduce
 
 from pglife_spec.lang.expr import BOOL, INT, Const, Expr
 from pglife_spec.lang.machine import Action
 from pglife_spec.meanings.fixed import Fixed, Guards
 from pglife_spec.meanings.fold import place
-from pglife_spec.meanings.growth import Growth, may_grow, moved
 from pglife_spec.meanings.native.text import Function, hash_of
 from pglife_spec.meanings.native.values import WIDE, Place, Tables, Values
 from pglife_spec.meanings.pack import WORD_BITS, Field
@@ -199,13 +197,14 @@ def _step(
             inside = f.label("take")
             f.branch(values.all_of(part), inside, after)
             f.place(inside)
-    changed = {fixed.layout.by_name[n]: e for n, e in fixed.outcome(action, facts).items()}
+    outcome = fixed.outcome(action, facts)
+    changed = {fixed.layout.by_name[n]: e for n, e in outcome.after.items()}
     new = {field: values.visit(expr) for field, expr in changed.items()}
     counts = [new[field] for field in changed if field.sort == INT]
     call = ", ".join(f"i64 {w}" for w in _after(f, values.words, changed, new))
     if counts:
         tests = [f.compare("sge", value, 0) for value in counts]
-        tests += [values.visit(fit) for fit in _fits(fixed, changed)]
+        tests += [values.visit(fit) for fit in outcome.fits]
         fits, missed = f.label("fits"), f.label("cut")
         f.branch(_joined(f, "and", tests), fits, missed)
         f.place(missed)
@@ -217,21 +216,6 @@ def _step(
     f.do(f"call void @emit(ptr %frame, {call}, i64 {index})")
     f.jump(after)
     f.place(after)
-
-
-def _fits(fixed: Fixed, changed: Mapping[Field, Expr]) -> list[Expr]:
-    """For each bound that a step may pass: that it does not."""
-    fits: list[Expr] = []
-    for group in fixed.layout.groups:
-        before = {field: fixed.pool.var(field.var) for field in group}
-        after = before | {field: changed[field] for field in group if field in changed}
-        grown: Growth = {}
-        for field in group:
-            grown = moved(grown, before[field], after[field])
-        if may_grow(grown):
-            total = reduce(fixed.pool.add, after.values())
-            fits.append(fixed.pool.le(total, fixed.pool.const(group[0].top, INT)))
-    return fits
 
 
 def _joined(f: Function, op: str, tests: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""A machine as text for other model checkers."""
