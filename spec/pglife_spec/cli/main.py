@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pglife_spec.cli import diff, draw, explore, prove, report, rules, trace
+from pglife_spec.cli import diff, draw, explore, export, prove, report, rules, trace
 from pglife_spec.cli.subject import STATUSES, Status
 from pglife_spec.lang.errors import SpecError
 
@@ -36,6 +36,7 @@ for name, command, examples, short in (
         rules.COVERAGE_EXAMPLES,
         "List each rule with its scenarios, or why it has none.",
     ),
+    ("export", export.export, export.EXAMPLES, "Write a configuration for SPIN."),
     ("diff", diff.diff, diff.EXAMPLES, "What differs between two releases."),
     ("configs", explore.configs, "", "List the named configurations."),
 ):

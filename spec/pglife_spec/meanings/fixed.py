@@ -49,6 +49,11 @@ class Fixed:
         self.pool = Pool()
         groups = enumerate(self.layout.groups)
         self._group = {field.name: at for at, group in groups for field in group}
+        self.before: dict[str, Expr] = {
+            f.name: self.pool.const(f.value(0), f.sort) if f.var.local else self.pool.var(f.var)
+            for f in self.layout
+        }
+        """What each variable is as a step begins."""
         self.params = _constants(machine, config, self.pool)
         for assumption in machine.assumptions:
             if self.fold(assumption) is not self.pool.true:
@@ -77,9 +82,10 @@ class Fixed:
             action: one that is enabled.
             known: the values that its guards fix.
         """
-        before = {f.name: self.pool.var(f.var) for f in self.layout} | dict(known)
+        before = self.before | dict(known)
         env, growth = self._run(action.effects, before, {})
-        after = {name: value for name, value in env.items() if value is not before[name]}
+        changed = (f.name for f in self.layout if not f.var.local)
+        after = {name: env[name] for name in changed if env[name] is not before[name]}
         grown = [g for at, g in enumerate(self.layout.groups) if may_grow(growth.get(at, {}))]
         fits = [
             self.pool.le(
@@ -98,7 +104,7 @@ class Fixed:
             match effect:
                 case Assign(var, expr):
                     value = self.fold(expr, env)
-                    if var.sort == INT:
+                    if var.name in self._group:
                         group = self._group[var.name]
                         growth[group] = moved(growth.get(group, {}), env[var.name], value)
                     env[var.name] = value

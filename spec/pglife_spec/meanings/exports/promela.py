@@ -171,7 +171,10 @@ class _Writer:
         tests = [self._text.visit(test) for test in [*guards, *fits]]
         yield f"    :: d_step {{ /* {action.name} */"
         yield f"        {' && '.join(tests) or 'true'} ->"
-        body, _ = self._effects(action.effects, dict(facts))
+        local = {f.name: self._fixed.before[f.name] for f in self._fixed.layout if f.var.local}
+        body, _ = self._effects(action.effects, local | dict(facts))
+        # A local variable of a step is no part of the state after it.
+        body += [f"{self._names[n]} = 0;" for n in local if any(n in line for line in body)]
         yield from (f"        {line}" for line in body or ["skip;"])
         if self._checked:
             yield "        check_claims();"
