@@ -41,6 +41,7 @@ from pglife_spec.postgres.view import View, view_of
 from pglife_spec.postgres.words import PM, ArchiveMode, Control, Exit, Kind, Life, PidFile, Shutdown
 from pglife_spec.postgres.words.kinds import SINGLETONS
 from pglife_spec.postgres.words.repairs import REPAIRS
+from pglife_spec.postgres.words.workers import WorkerStart
 from pglife_spec.traces.simulate import simulate
 from pglife_spec.traces.trace import (
     Moment,
@@ -126,6 +127,7 @@ __all__ = [
     "TraceError",
     "Value",
     "View",
+    "WorkerStart",
     "actions",
     "among",
     "case_of",

@@ -65,6 +65,7 @@ def test_every_step_has_one_cause() -> None:
     assert unasked == {
         "archiver_fails",
         "backend_becomes_walsender",
+        "background_worker_ends",
         "client_disconnects",
         "operator_requests_reload",
         "walsender_disconnects",

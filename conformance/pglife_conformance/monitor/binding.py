@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pglife_conformance.base.failures import SuiteError
 from pglife_conformance.observation.kinds import Kind
-from pglife_spec import REPAIR_NAMES, ArchiveMode, Config, Program, Value, program
+from pglife_spec import REPAIR_NAMES, ArchiveMode, Config, Program, Value, WorkerStart, program
 from pglife_spec import Kind as ModelKind
 
 #: The most children of each kind that the monitor follows, running or zombies.
@@ -117,6 +117,8 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         ),
         "wal_senders": senders > 0,
         "summarize_wal": version >= 18 and _switch(settings, "summarize_wal", "off"),
+        "worker_start": WorkerStart.NEVER,
+        "worker_restarts": True,
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,
         # A number above the monitor's bound makes no difference, and this one shares programs.
         "child_slots": min(slots, _ENOUGH_SLOTS),

@@ -18,6 +18,7 @@ from pglife_spec.postgres.state.children import COUNT, LIFE
 from pglife_spec.postgres.state.postmaster import CRASH_OR_IMMEDIATE, EXIT, STATE
 from pglife_spec.postgres.words import ArchiveMode, Kind, Life, Shutdown
 from pglife_spec.postgres.words.kinds import COUNTED
+from pglife_spec.postgres.words.workers import WorkerStart
 
 STOP = case_of(declared.operator_requests_shutdown, mode=Shutdown.FastShutdown).name
 """A normal life ends by a fast shutdown."""
@@ -77,6 +78,7 @@ def drawn(config: Config, view: str) -> Config:
         Kind.ARCHIVER: ("archive_mode", ArchiveMode.OFF, ArchiveMode.ALWAYS),
         Kind.WAL_SENDER: ("wal_senders", False, True),
         Kind.WAL_SUMMARIZER: ("summarize_wal", False, True),
+        Kind.STATIC_WORKER: ("worker_start", WorkerStart.NEVER, WorkerStart.POSTMASTER_START),
     }
     for kind, (param, off, on) in needs.items():
         params[param] = on if view == kind.name.lower() else off

@@ -7,18 +7,27 @@ from pglife_spec.lang.expr import Param, Var
 from pglife_spec.lang.machine import Machine
 from pglife_spec.lang.watch import watched
 from pglife_spec.postgres import children
-from pglife_spec.postgres.actions import admission, archiver, faults, launch, reaping, requests
+from pglife_spec.postgres.actions import (
+    admission,
+    archiver,
+    faults,
+    launch,
+    reaping,
+    requests,
+    workers,
+)
 from pglife_spec.postgres.claims import CLAIMS, WATCHES
 from pglife_spec.postgres.properties import PROPERTIES
 from pglife_spec.postgres.state import children as state_of_children
 from pglife_spec.postgres.state import history, postmaster, shared
+from pglife_spec.postgres.state import workers as state_of_workers
 from pglife_spec.postgres.words import parameters, releases, repairs
 
 
 @cache
 def build() -> Machine:
     """PostgreSQL's postmaster and its children, in every verified release."""
-    variables = declared(Var, postmaster, shared, history, state_of_children)
+    variables = declared(Var, postmaster, shared, history, state_of_children, state_of_workers)
     return Machine(
         name="postmaster",
         variables=variables,
@@ -32,6 +41,7 @@ def build() -> Machine:
             *requests.ACTIONS,
             *reaping.ACTIONS,
             *archiver.ACTIONS,
+            *workers.ACTIONS,
             *faults.ACTIONS,
         ),
         claims=CLAIMS,

@@ -8,6 +8,7 @@ from pglife_spec.lang.machine import Config
 from pglife_spec.postgres.words import ArchiveMode
 from pglife_spec.postgres.words.releases import VERIFIED, Feature, release_of
 from pglife_spec.postgres.words.repairs import REPAIRS
+from pglife_spec.postgres.words.workers import WorkerStart
 
 
 def config(
@@ -39,6 +40,8 @@ def config(
         "archive_mode": ArchiveMode.OFF,
         "wal_senders": False,
         "summarize_wal": False,
+        "worker_start": WorkerStart.NEVER,
+        "worker_restarts": True,
         "io_workers": int(Feature.IO_WORKERS in release_of(version).features),
         "child_slots": 1,
         "fork_faults": False,
@@ -133,6 +136,15 @@ def _families(version: int) -> Iterator[Config]:
         wal_senders=True,
         io_workers=0,
         bounds={"dead_end": 0, "walsender": 1},
+    )
+    yield config(
+        f"workers-{version}",
+        version,
+        "a background worker that starts with the postmaster, no clients; all repairs are on",
+        repaired=True,
+        worker_start=WorkerStart.POSTMASTER_START,
+        io_workers=0,
+        bounds=alone,
     )
     if Feature.WAL_SUMMARIZER in release_of(version).features:
         yield config(

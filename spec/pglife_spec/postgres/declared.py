@@ -39,7 +39,6 @@ from pglife_spec.postgres.actions.launch import (
     launch_background_process,
     launch_io_worker,
     launch_logger,
-    launch_logical_replication_launcher,
 )
 from pglife_spec.postgres.actions.reaping import (
     end_reaping,
@@ -48,7 +47,6 @@ from pglife_spec.postgres.actions.reaping import (
     reap_checkpointer,
     reap_counted_child,
     reap_logger,
-    reap_logical_replication_launcher,
     reap_startup,
 )
 from pglife_spec.postgres.actions.requests import (
@@ -57,6 +55,12 @@ from pglife_spec.postgres.actions.requests import (
     operator_requests_shutdown,
     process_reload_request,
     process_shutdown_request,
+)
+from pglife_spec.postgres.actions.workers import (
+    reap_background_worker,
+    reap_finished_background_worker,
+    restart_background_worker,
+    start_background_workers,
 )
 from pglife_spec.postgres.children.after_wal import (
     archiver_fails,
@@ -83,13 +87,15 @@ from pglife_spec.postgres.children.startup import (
     startup_exits_at_sigterm,
     startup_finishes_recovery,
 )
+from pglife_spec.postgres.children.workers import background_worker_ends
 
 LAUNCHES = (
     *launch_logger,
     *launch_io_worker,
     *launch_background_process,
     *launch_archiver,
-    *launch_logical_replication_launcher,
+    *start_background_workers,
+    *restart_background_worker,
 )
 """The postmaster starts a missing child."""
 
@@ -98,7 +104,8 @@ REAPS = (
     *reap_startup,
     *reap_checkpointer,
     *reap_background_process,
-    *reap_logical_replication_launcher,
+    *reap_background_worker,
+    *reap_finished_background_worker,
     *reap_and_replace_archiver,
     *reap_archiver,
     *reap_logger,
@@ -137,6 +144,7 @@ __all__ = [
     "archiver_finishes",
     "backend_becomes_walsender",
     "background_process_exits_at_sigterm",
+    "background_worker_ends",
     "case_of",
     "checkpointer_begins_shutdown_checkpoint",
     "checkpointer_exits_at_sigusr2",
@@ -156,7 +164,6 @@ __all__ = [
     "launch_background_process",
     "launch_io_worker",
     "launch_logger",
-    "launch_logical_replication_launcher",
     "operator_requests_reload",
     "operator_requests_shutdown",
     "operator_sends_sigint_to_checkpointer",
@@ -171,14 +178,17 @@ __all__ = [
     "reap_and_replace_archiver",
     "reap_archiver",
     "reap_background_process",
+    "reap_background_worker",
     "reap_checkpointer",
     "reap_counted_child",
+    "reap_finished_background_worker",
     "reap_logger",
-    "reap_logical_replication_launcher",
     "reap_startup",
     "reap_startup_and_launch_archiver",
     "refuse_client",
+    "restart_background_worker",
     "signaled_child_exits",
+    "start_background_workers",
     "startup_begins_redo",
     "startup_exits",
     "startup_exits_at_sigterm",

@@ -33,6 +33,7 @@ from pglife_spec.postgres.state.postmaster import (
     state_is,
 )
 from pglife_spec.postgres.state.shared import ADVANCE_STATE_MACHINE, CONTROL
+from pglife_spec.postgres.state.workers import HAVE_CRASHED_WORKER, LISTED
 from pglife_spec.postgres.words import (
     PM,
     Control,
@@ -45,9 +46,11 @@ from pglife_spec.postgres.words import (
 )
 from pglife_spec.postgres.words.kinds import KINDS, UP
 from pglife_spec.postgres.words.parameters import SUMMARIZE_WAL
+from pglife_spec.postgres.words.workers import Registration
 
 _REQUEST = frozenset({"process_shutdown_request"})
 _REAPS = frozenset({"reap_startup"})
+WORKER = LISTED[Kind.STATIC_WORKER]
 MUTANTS: list[Mutant] = []
 
 
@@ -349,3 +352,30 @@ def a_new_walsender_says_nothing(m: Machine) -> Machine:
 def summarizer_without_its_setting(m: Machine) -> Machine:
     """The WAL summarizer is launched although summarize_wal is off."""
     return without_guard(m, "launch_background_process", show(SUMMARIZE_WAL))
+
+
+_RESETS = frozenset({"end_reaping", "process_pmsignal", "process_shutdown_request"})
+
+
+@_mutant("background_workers_wait_for_their_time", "workers-18")
+def workers_start_in_a_crash(m: Machine) -> Machine:
+    """FatalError does not keep background workers from starting."""
+    return without_condition(m, {show(~FATAL_ERROR)}, {"start_background_workers"})
+
+
+@_mutant("a_finished_worker_never_runs_again", "workers-18")
+def a_finished_worker_stays_listed(m: Machine) -> Machine:
+    """A background worker that exits with 0 stays on the list."""
+    return without_effect(m, WORKER, Registration.UNLISTED, {"reap_finished_background_worker"})
+
+
+@_mutant("no_background_worker_is_forgotten", "workers-18")
+def an_exit_does_not_set_the_flag(m: Machine) -> Machine:
+    """The exit of a background worker does not set HaveCrashedWorker."""
+    return without_effect(m, HAVE_CRASHED_WORKER, True, {"reap_background_worker"})
+
+
+@_mutant("a_crash_ends_every_restart_interval", "workers-15")
+def crash_times_survive_a_crash(m: Machine) -> Machine:
+    """New shared memory leaves the crash times of background workers as they were."""
+    return without_effect(m, WORKER, families=_RESETS)

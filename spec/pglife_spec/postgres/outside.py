@@ -200,6 +200,7 @@ _UNASKED = (
     actions.backend_becomes_walsender,
     actions.walsender_disconnects,
     actions.archiver_fails,
+    actions.background_worker_ends,
     actions.operator_requests_reload,
 )
 """Steps of the environment that no stimulus of the suite announces."""
@@ -226,8 +227,8 @@ _KIND_OF_CASES = (
     (actions.checkpointer_begins_shutdown_checkpoint, Kind.CHECKPOINTER),
     (actions.checkpointer_finishes_shutdown_checkpoint, Kind.CHECKPOINTER),
     (actions.checkpointer_exits_at_sigusr2, Kind.CHECKPOINTER),
-    (actions.reap_logical_replication_launcher, Kind.BG_WORKER),
-    (actions.launch_logical_replication_launcher, Kind.BG_WORKER),
+    (actions.reap_finished_background_worker, Kind.STATIC_WORKER),
+    (actions.background_worker_ends, Kind.STATIC_WORKER),
     (actions.reap_logger, Kind.LOGGER),
     (actions.launch_logger, Kind.LOGGER),
     (actions.launch_io_worker, Kind.IO_WORKER),
@@ -307,6 +308,7 @@ _SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
             Kind.AUTOVAC_LAUNCHER: frozenset({_TERM}),
             Kind.BG_WORKER: frozenset({_TERM, _INT}),
             Kind.WAL_SUMMARIZER: frozenset({_TERM, _INT}),
+            Kind.STATIC_WORKER: frozenset({_TERM}),
         }.items()
     },
 }

@@ -14,13 +14,21 @@ from pglife_spec.postgres.state.postmaster import (
     SHUTDOWN,
     state_is,
 )
+from pglife_spec.postgres.state.workers import (
+    LISTED,
+    is_due,
+    its_time_has_come,
+    restarts,
+    waits,
+)
 from pglife_spec.postgres.words import PM, ArchiveMode, Kind, Life, Shutdown
-from pglife_spec.postgres.words.kinds import AFTER_WAL
+from pglife_spec.postgres.words.kinds import AFTER_WAL, WORKERS
 from pglife_spec.postgres.words.parameters import (
     ARCHIVE_MODE,
     RESTART_AFTER_CRASH,
     SUMMARIZE_WAL,
 )
+from pglife_spec.postgres.words.workers import Registration
 
 _RECOVERY = ("startup_begins_redo", "startup_finishes_recovery", "startup_exits")
 
@@ -83,6 +91,26 @@ def _ends(mode: Shutdown) -> Property:
         then=EXITED | (SHUTDOWN > mode),
         fairness=fairness,
         exception=exception,
+    )
+
+
+def _starts(kind: Kind) -> Property:
+    may = its_time_has_come(kind) & (is_due(kind) | (waits(kind) & restarts(kind)))
+    return Property(
+        name=f"a_{kind.value.replace(' ', '_')}_whose_time_has_come_runs",
+        ids=("INV-99", "BG-05", "BG-06"),
+        doc=f"A {kind.value} whose time has come is started, while the server neither crashes nor "
+        "shuts down.",
+        source="postmaster.c: maybe_start_bgworkers()",
+        given=ALIVE & ~PENDING & ~FATAL_ERROR & may,
+        then=EXITED
+        | PENDING
+        | FATAL_ERROR
+        | recorded(kind)
+        | (LISTED[kind] == Registration.UNLISTED),
+        fairness=(F1, F6),
+        exception="after a crash a worker that starts with the postmaster is not started in "
+        "PM_RECOVERY: on a standby with hot_standby off that may be for ever",
     )
 
 
@@ -190,6 +218,7 @@ PROPERTIES = (
         then=recorded(Kind.WAL_SUMMARIZER) | ~state_is(PM.PM_RUN),
         fairness=(F1, F6),
     ),
+    *(_starts(kind) for kind in WORKERS),
     Property(
         name="the_wait_for_archiver_and_walsenders_ends",
         ids=("INV-91", "SM-07", "SH-20", "SH-21"),

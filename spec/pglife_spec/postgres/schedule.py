@@ -169,4 +169,4 @@ class Schedule:
 
 def _is_delayed(action: Action) -> bool:
     """The launcher is started five seconds after its exit (BG-05), and at once on PM_RUN."""
-    return among(action, actions.launch_logical_replication_launcher)
+    return among(action, actions.restart_background_worker)

@@ -164,7 +164,7 @@ def test_who_could_not_be_forked_is_forked_at_a_later_turn(stopped_cluster: Clus
     "BG-09 BG-05 INV-99",
     source="postmaster.c: StartBackgroundWorker()",
     needs=[*CRASH, Need.STARTUP_BARRIER],
-    spec=actions.launch_logical_replication_launcher,
+    spec=actions.restart_background_worker,
 )
 def test_a_background_worker_is_tried_again_after_its_interval(stopped_cluster: Cluster) -> None:
     """A background worker that could not be forked counts as crashed: it is tried again when its

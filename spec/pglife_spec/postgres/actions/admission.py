@@ -8,7 +8,7 @@ Source: postmaster.c: canAcceptConnections(), BackendStartup().
 import enum
 
 from pglife_spec.lang.declare import Step, action
-from pglife_spec.lang.expr import Expr, ite
+from pglife_spec.lang.expr import Expr, ite, total
 from pglife_spec.lang.machine import Actor, emit, when
 from pglife_spec.postgres.actions.effects import fork
 from pglife_spec.postgres.state.children import COUNT, LIFE, number
@@ -22,6 +22,7 @@ from pglife_spec.postgres.state.postmaster import (
     state_is,
 )
 from pglife_spec.postgres.words import PM, Kind, Life
+from pglife_spec.postgres.words.kinds import WORKERS
 from pglife_spec.postgres.words.parameters import CHILD_SLOTS
 from pglife_spec.postgres.words.releases import Feature, has
 
@@ -42,8 +43,9 @@ ACCEPTING = ~state_is(PM.PM_INIT, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
 
 def slots_are_free() -> Expr:
     """Whether a child slot is free; without pools, background workers use the same slots."""
-    workers = ite(has(Feature.SLOT_POOLS), 0, ite(LIFE[Kind.BG_WORKER] == Life.ABSENT, 0, 1))
-    return number(Kind.BACKEND) + number(Kind.WAL_SENDER) + workers < CHILD_SLOTS
+    workers = total(ite(LIFE[kind] == Life.ABSENT, 0, 1) for kind in WORKERS)
+    others = number(Kind.WAL_SENDER) + ite(has(Feature.SLOT_POOLS), 0, workers)
+    return number(Kind.BACKEND) + others < CHILD_SLOTS
 
 
 def _reason(refusal: Refusal) -> Expr:

@@ -3,13 +3,14 @@
 Begin with fork_first_children, then the launch actions in the order of SL-03.
 
 Source: postmaster.c: PostmasterMain(), LaunchMissingBackgroundProcesses(),
-maybe_adjust_io_workers(), maybe_start_bgworkers(); 15: ServerLoop().
+maybe_adjust_io_workers(); 15: ServerLoop().
 """
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE, Expr, all_of, ite
 from pglife_spec.lang.machine import Actor, when
 from pglife_spec.postgres.actions.effects import advance_to, fork, fork_startup
+from pglife_spec.postgres.actions.workers import register_workers
 from pglife_spec.postgres.state.children import COUNT, LIFE, number
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
@@ -29,7 +30,8 @@ from pglife_spec.postgres.words.releases import Feature, has
 @action(Actor.POSTMASTER, "postmaster.c: PostmasterMain()", "TR18-01", "TR17-01", "ST-04")
 def fork_first_children() -> Step:
     """The postmaster forks its first children: the logger if it is on, io workers (18), the
-    checkpointer, the background writer and the startup process."""
+    checkpointer, the background writer, the startup process, and background workers that start with
+    it."""
     workers = COUNT[Kind.IO_WORKER, Life.RUNNING]
     return Step(
         when=[BETWEEN_EVENTS, state_is(PM.PM_INIT)],
@@ -40,6 +42,7 @@ def fork_first_children() -> Step:
             fork(Kind.CHECKPOINTER, TRUE),
             fork(Kind.BG_WRITER, TRUE),
             fork_startup(),
+            register_workers(),
         ],
     )
 
@@ -122,20 +125,9 @@ def launch_background_process(kind: Kind) -> Step:
     return _launch(kind)
 
 
-@action(Actor.POSTMASTER, "postmaster.c: maybe_start_bgworkers()", "BG-05", "BG-25", "PR-14")
-def launch_logical_replication_launcher() -> Step:
-    """The postmaster launches a missing logical replication launcher in PM_RUN, after recovery
-    from a crash.
-
-    It waits 5 s after an exit, which the model need not say: any time may pass before a step.
-    """
-    return _launch(Kind.BG_WORKER, ~FATAL_ERROR)
-
-
 ACTIONS = [
     *fork_first_children,
     *launch_logger,
     *launch_io_worker,
     *launch_background_process,
-    *launch_logical_replication_launcher,
 ]

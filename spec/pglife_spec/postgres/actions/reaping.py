@@ -9,7 +9,7 @@ Source: postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsi
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE
-from pglife_spec.lang.machine import Actor, emit, flatten, when
+from pglife_spec.lang.machine import Actor, flatten, when
 from pglife_spec.postgres.actions.effects import (
     Effects,
     advance_to,
@@ -23,6 +23,11 @@ from pglife_spec.postgres.actions.effects import (
     write_pid_file,
 )
 from pglife_spec.postgres.actions.state_machine import state_machine
+from pglife_spec.postgres.actions.workers import (
+    WORKERS_EXIST,
+    look_at_workers,
+    open_for_workers,
+)
 from pglife_spec.postgres.state.children import COUNT, LIFE, NO_ZOMBIE
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
@@ -42,6 +47,7 @@ from pglife_spec.postgres.state.shared import (
     RECOVERY_STARTED,
     XLOG_IS_SHUTDOWN,
 )
+from pglife_spec.postgres.state.workers import START_WORKER_NEEDED
 from pglife_spec.postgres.words import (
     PM,
     ArchiveMode,
@@ -62,6 +68,7 @@ from pglife_spec.postgres.words.parameters import ARCHIVE_MODE, HOT_STANDBY, LOG
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_WORKERS_IN_RECOVERY,
     REPAIR_XLOG_IN_CRASH_STARTUP,
 )
 
@@ -97,6 +104,7 @@ def open_server(*also: Kind) -> Effects:
             CONNS_ALLOWED.becomes(True),
             _fork_background_processes(),
             *(fork(kind, state_is(PM.PM_RUN)) for kind in also),
+            open_for_workers(),
             log("database system is ready to accept connections"),
             write_pid_file(PidFile.READY),
         ]
@@ -200,7 +208,7 @@ def reap_checkpointer(life: Life) -> Step:
     "RP-17",
     "SG-41",
     "WS-05",
-    kind=tuple(kind for kind in BACKGROUND if kind is not Kind.BG_WORKER),
+    kind=BACKGROUND,
     life=(Life.EXITED_0, Life.CRASHED),
 )
 def reap_background_process(kind: Kind, life: Life) -> Step:
@@ -212,30 +220,6 @@ def reap_background_process(kind: Kind, life: Life) -> Step:
             REAPING.becomes(True),
             forget(kind, life),
             crash(kind) if life is Life.CRASHED else (),
-        ],
-    )
-
-
-@action(
-    Actor.POSTMASTER,
-    "postmaster.c: CleanupBackend()",
-    "RP-22",
-    "BG-12",
-    "BG-14",
-    "SH-27",
-    life=(Life.EXITED_1, Life.CRASHED),
-)
-def reap_logical_replication_launcher(life: Life) -> Step:
-    """The postmaster reaps the logical replication launcher: exit code 1 is logged, and another is
-    launched later; any other status is a crash."""
-    return Step(
-        when=[ALIVE, LIFE[Kind.BG_WORKER] == life],
-        then=[
-            REAPING.becomes(True),
-            forget(Kind.BG_WORKER, life),
-            crash(Kind.BG_WORKER)
-            if life is Life.CRASHED
-            else emit("log", "bgworker exited", Kind.BG_WORKER.name),
         ],
     )
 
@@ -295,6 +279,7 @@ def _recovery_started() -> Effects:
             when(always, fork(Kind.ARCHIVER, state_is(PM.PM_STARTUP))),
             when(~HOT_STANDBY, write_pid_file(PidFile.STANDBY)),
             advance_to(PM.PM_RECOVERY),
+            when(REPAIR_WORKERS_IN_RECOVERY & WORKERS_EXIST, START_WORKER_NEEDED.becomes(True)),
         ]
     )
 
@@ -337,6 +322,7 @@ def process_pmsignal() -> Step:
         then=[
             when(RECOVERY_STARTED & expected, _recovery_started()),
             RECOVERY_STARTED.becomes(False),
+            look_at_workers(),
             when(XLOG_IS_SHUTDOWN, _xlog_is_shutdown()),
             when(
                 XLOG_IS_SHUTDOWN | ADVANCE_STATE_MACHINE,
@@ -354,7 +340,6 @@ ACTIONS = [
     *reap_startup,
     *reap_checkpointer,
     *reap_background_process,
-    *reap_logical_replication_launcher,
     *reap_logger,
     *reap_counted_child,
     *end_reaping,

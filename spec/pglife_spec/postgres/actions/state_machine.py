@@ -18,6 +18,7 @@ from pglife_spec.postgres.actions.effects import (
     log,
     signal,
 )
+from pglife_spec.postgres.actions.workers import reset_crash_times
 from pglife_spec.postgres.state.children import COUNT, LIFE, none_recorded, recorded
 from pglife_spec.postgres.state.history import TAINTED
 from pglife_spec.postgres.state.postmaster import (
@@ -218,6 +219,7 @@ def reinitialize() -> Effects:
     return flatten(
         [
             log("all server processes terminated; reinitializing"),
+            reset_crash_times(),
             RECOVERY_STARTED.becomes(False),
             XLOG_IS_SHUTDOWN.becomes(False),
             ADVANCE_STATE_MACHINE.becomes(False),

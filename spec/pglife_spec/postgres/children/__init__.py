@@ -3,8 +3,14 @@
 Crashes and the operator's signals are in `actions/faults.py`.
 """
 
-from pglife_spec.postgres.children import after_wal, checkpointer, exits, startup
+from pglife_spec.postgres.children import after_wal, checkpointer, exits, startup, workers
 
-ACTIONS = [*startup.ACTIONS, *checkpointer.ACTIONS, *exits.ACTIONS, *after_wal.ACTIONS]
+ACTIONS = [
+    *startup.ACTIONS,
+    *checkpointer.ACTIONS,
+    *exits.ACTIONS,
+    *after_wal.ACTIONS,
+    *workers.ACTIONS,
+]
 
 __all__ = ["ACTIONS"]

@@ -7,7 +7,14 @@ from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.machine import Actor, Effect, emit
 from pglife_spec.postgres.state.children import COUNT, LIFE, some_in
 from pglife_spec.postgres.words import Kind, Life
-from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, BACKGROUND, COUNTED, KINDS
+from pglife_spec.postgres.words.kinds import (
+    AFTER_WAL,
+    ALL_BUT_LOGGER,
+    BACKGROUND,
+    COUNTED,
+    KINDS,
+    WORKERS,
+)
 
 
 @action(
@@ -18,10 +25,10 @@ from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, BACKGROU
     "SG-15",
     "SG-22",
     "BG-18",
-    kind=BACKGROUND,
+    kind=(*BACKGROUND, *WORKERS),
 )
 def background_process_exits_at_sigterm(kind: Kind) -> Step:
-    """At SIGTERM a background process exits with 0, the logical replication launcher with 1."""
+    """At SIGTERM a background process exits with 0, a background worker with 1."""
     return Step(
         when=[LIFE[kind] == Life.TERMINATING],
         then=[LIFE[kind].becomes(KINDS[kind].exit_status)],

@@ -50,7 +50,7 @@ from pglife_spec.postgres.words import (
     Shutdown,
     StartupStatus,
 )
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER
+from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, WORKERS
 from pglife_spec.postgres.words.parameters import HOT_STANDBY, RESTART_AFTER_CRASH
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
@@ -276,9 +276,15 @@ def a_crash_names_the_child_that_crashed() -> Sequence[Automaton]:
 
 @watch("RP-22", "BG-14", source="bgworker.c: ReportBackgroundWorkerExit()")
 def an_exit_of_a_background_worker_is_logged() -> Sequence[Automaton]:
-    """The exit of the logical replication launcher with code 1 is logged when it is reaped."""
-    line = seen("log", "bgworker exited", "BG_WORKER")
-    return [exactly(line, reaped(Kind.BG_WORKER, Life.EXITED_1), "bgworker exited")]
+    """The exit of a background worker with code 1 is logged when it is reaped."""
+    return [
+        exactly(
+            seen("log", "bgworker exited", kind.name),
+            reaped(kind, Life.EXITED_1),
+            f"bgworker exited {kind.name}",
+        )
+        for kind in WORKERS
+    ]
 
 
 @watch("PR-01", "SL-03", source="postmaster.c: StartChildProcess()", reaches=_OPEN)

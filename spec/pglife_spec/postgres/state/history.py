@@ -13,3 +13,6 @@ ROUND = Var("round", BOOL, "SIGQUIT was announced since FatalError was set", ini
 TWO_ROUNDS = Var(
     "two_rounds", BOOL, "SIGQUIT was announced twice since FatalError was set", initial=False
 )
+WORKER_FINISHED = Var(
+    "worker_finished", BOOL, "the background worker has exited with 0", initial=False
+)

@@ -1,7 +1,8 @@
 """What the model speaks of: values of its variables, under PostgreSQL's own names.
 
-Beside it: `kinds.py`, one row for each kind of child; `releases.py`, one row for each release;
-`parameters.py`, the settings; `repairs.py`, the repairs of defects.
+Beside it: `kinds.py`, one row for each kind of child; `workers.py`, the list of background workers;
+`releases.py`, one row for each release; `parameters.py`, the settings; `repairs.py`, the repairs of
+defects.
 
 Source: src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shutdown modes),
 src/include/catalog/pg_control.h (DBState), src/include/utils/pidfile.h.
@@ -82,6 +83,7 @@ class Kind(enum.Enum):
     ARCHIVER = "archiver"
     WAL_SENDER = "walsender"
     WAL_SUMMARIZER = "WAL summarizer"
+    STATIC_WORKER = "background worker"
 
 
 class ArchiveMode(enum.Enum):

@@ -14,7 +14,9 @@ from pglife_spec.postgres.words.parameters import (
     LOGGING_COLLECTOR,
     LOGICAL_LAUNCHER,
     SUMMARIZE_WAL,
+    WORKER_START,
 )
+from pglife_spec.postgres.words.workers import WorkerStart
 
 
 class Awaited(enum.Enum):
@@ -40,7 +42,8 @@ class Row:
         awaited: where a shutdown waits for it.
         ends_at: the signal that makes it end, if the same one does in every release.
         exit_status: how it exits then.
-        launched: the states in which the main loop launches a missing one.
+        launched: the states in which the main loop launches a missing one; none for background
+            workers, which are on a list of their own (BG-05).
         wanted: the setting that it depends on.
         many: whether there may be more than one.
         listed: whether it is on the list of backends that releases up to 17 keep (SM-09).
@@ -85,7 +88,6 @@ _ROWS = (
         Awaited.WAIT_BACKENDS,
         Signal.SIGTERM,
         Life.EXITED_1,
-        launched=(PM.PM_RUN,),
         wanted=LOGICAL_LAUNCHER,
         listed=True,
     ),
@@ -124,6 +126,15 @@ _ROWS = (
         launched=(PM.PM_HOT_STANDBY, PM.PM_RUN),
         wanted=SUMMARIZE_WAL,
     ),
+    Row(
+        Kind.STATIC_WORKER,
+        "worker",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        Life.EXITED_1,
+        wanted=WORKER_START != WorkerStart.NEVER,
+        listed=True,
+    ),
 )
 
 KINDS = {row.kind: row for row in _ROWS}
@@ -146,6 +157,9 @@ AFTER_WAL = tuple(row.kind for row in _ROWS if row.writes_no_wal)
 BACKGROUND = tuple(
     row.kind for row in _ROWS if not row.many and row.launched and row.ends_at is Signal.SIGTERM
 )
+
+#: Background workers that are registered at the start, the newest first (BG-08).
+WORKERS = (Kind.STATIC_WORKER, Kind.BG_WORKER)
 
 
 def short(kind: Kind) -> str:

@@ -3,6 +3,7 @@
 from pglife_spec.lang.expr import BOOL, INT, EnumSort, Param, in_
 from pglife_spec.postgres.words import ArchiveMode
 from pglife_spec.postgres.words.releases import VERIFIED, VERSION, Feature, has
+from pglife_spec.postgres.words.workers import WorkerStart
 
 RESTART_AFTER_CRASH = Param("restart_after_crash", BOOL, "GUC restart_after_crash")
 LOGGING_COLLECTOR = Param("logging_collector", BOOL, "GUC logging_collector")
@@ -13,6 +14,12 @@ IO_WORKERS = Param("io_workers", INT, "GUC io_workers; 0 stands for io_method ot
 ARCHIVE_MODE = Param("archive_mode", EnumSort(ArchiveMode), "GUC archive_mode")
 WAL_SENDERS = Param("wal_senders", BOOL, "whether clients may ask for replication (CN-32)")
 SUMMARIZE_WAL = Param("summarize_wal", BOOL, "GUC summarize_wal")
+WORKER_START = Param(
+    "worker_start", EnumSort(WorkerStart), "bgw_start_time of a worker of shared_preload_libraries"
+)
+WORKER_RESTARTS = Param(
+    "worker_restarts", BOOL, "whether that worker is restarted after exit code 1 (BG-04)"
+)
 CHILD_SLOTS = Param("child_slots", INT, "slots for client backends (SV-40)")
 FORK_FAULTS = Param("fork_faults", BOOL, "whether the environment may make fork() fail")
 RELOADS = Param("reloads", BOOL, "whether the operator may send SIGHUP to the postmaster")

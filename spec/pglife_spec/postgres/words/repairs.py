@@ -64,5 +64,9 @@ REPAIR_XLOG_IN_CRASH_STARTUP = _repair(
     "a shutdown checkpoint reported in the PM_STARTUP after a crash is a crash, as elsewhere",
     "F08",
 )
+REPAIR_WORKERS_IN_RECOVERY = _repair(
+    "recovery_started_starts_workers",
+    "at RECOVERY_STARTED the postmaster looks for background workers that start before it opens",
+)
 
 REPAIRS = declared(Param, sys.modules[__name__])

@@ -1,0 +1,86 @@
+"""Claims about background workers."""
+
+from pglife_spec.lang.declare import Statement, claim
+from pglife_spec.lang.expr import all_of, any_of, implies, in_
+from pglife_spec.postgres.state.children import alive, recorded
+from pglife_spec.postgres.state.history import WORKER_FINISHED
+from pglife_spec.postgres.state.postmaster import BETWEEN_EVENTS, FATAL_ERROR, state_is
+from pglife_spec.postgres.state.workers import (
+    HAVE_CRASHED_WORKER,
+    LISTED,
+    START_WORKER_NEEDED,
+    is_due,
+    its_time_has_come,
+    restarts,
+    waits,
+)
+from pglife_spec.postgres.words import PM, Kind
+from pglife_spec.postgres.words.kinds import WORKERS
+from pglife_spec.postgres.words.parameters import WORKER_START
+from pglife_spec.postgres.words.repairs import REPAIR_WORKERS_IN_RECOVERY
+from pglife_spec.postgres.words.workers import Registration, WorkerStart
+
+_STATIC = Kind.STATIC_WORKER
+_PASS = "postmaster.c: maybe_start_bgworkers()"
+
+
+@claim("INV-45", "INV-44", "BG-05", source="postmaster.c: bgworker_should_start_now()")
+def background_workers_wait_for_their_time() -> Statement:
+    """No background worker is on record before the state that its start time names, nor in the
+    PM_STARTUP after a crash."""
+    early = (PM.PM_INIT, PM.PM_STARTUP, PM.PM_RECOVERY)
+    too_early = (
+        state_is(PM.PM_INIT)
+        | (state_is(PM.PM_STARTUP) & FATAL_ERROR)
+        | (state_is(*early) & (WORKER_START == WorkerStart.CONSISTENT_STATE))
+        | (state_is(*early, PM.PM_HOT_STANDBY) & (WORKER_START == WorkerStart.RECOVERY_FINISHED))
+    )
+    return Statement(holds=implies(recorded(_STATIC), ~too_early), reaches=recorded(_STATIC))
+
+
+@claim("BG-13", "BG-12", source="postmaster.c: CleanupBackend()")
+def a_finished_worker_never_runs_again() -> Statement:
+    """A background worker that has exited with 0 is not started again, not even after a crash."""
+    return Statement(holds=implies(WORKER_FINISHED, ~alive(_STATIC)), reaches=WORKER_FINISHED)
+
+
+@claim(
+    "INV-99",
+    "BG-05",
+    "BG-06",
+    source=_PASS,
+    exception="without the repair: after a crash nothing makes the postmaster look for a "
+    "worker that may start in PM_RECOVERY, until the server opens",
+)
+def no_background_worker_is_forgotten() -> Statement:
+    """While a listed worker should run or waits for its restart, a flag makes the main loop look at
+    the list."""
+    calm = BETWEEN_EVENTS & ~FATAL_ERROR
+    to_start = any_of(
+        *(
+            its_time_has_come(kind) & (is_due(kind) | (waits(kind) & restarts(kind)))
+            for kind in WORKERS
+        )
+    )
+    flagged = START_WORKER_NEEDED | HAVE_CRASHED_WORKER
+    here = REPAIR_WORKERS_IN_RECOVERY & calm & to_start
+    return Statement(holds=implies(here, flagged), reaches=here)
+
+
+@claim("BG-20", "CR-24", source="bgworker.c: ResetBackgroundWorkerCrashTimes()")
+def a_crash_ends_every_restart_interval() -> Statement:
+    """In the PM_STARTUP after a crash every listed worker may start as soon as its time comes."""
+    here = BETWEEN_EVENTS & FATAL_ERROR & state_is(PM.PM_STARTUP)
+    fresh = (Registration.UNLISTED, Registration.LISTED)
+    return Statement(
+        holds=implies(here, all_of(*(in_(LISTED[kind], *fresh) for kind in WORKERS))),
+        reaches=here & (LISTED[_STATIC] == Registration.LISTED),
+    )
+
+
+CLAIMS = (
+    background_workers_wait_for_their_time,
+    a_finished_worker_never_runs_again,
+    no_background_worker_is_forgotten,
+    a_crash_ends_every_restart_interval,
+)
