@@ -152,6 +152,10 @@ class CaughtFork(Held):
         os.waitid(os.P_PID, child, os.WSTOPPED)
         return child
 
+    def release_postmaster(self) -> None:
+        """Let the postmaster run for good, and hold the child."""
+        detach(self._postmaster)
+
     def release_child(self) -> None:
         """Let the child run, and the postmaster until its next fork."""
         assert self._child is not None, "a fork that has been caught"
