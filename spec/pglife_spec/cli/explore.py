@@ -147,6 +147,8 @@ def explore_(
                 kept[said.prop.name] = replace(said.lasso, description=said.prop.name)
     for trace in [*wrong.values(), *(declared.values() if lassos else ())]:
         show.show_trace(out, machine, trace)
+        for line in about.explain(about.machine, trace):
+            out.print(f"  {line}", markup=False, soft_wrap=True)
     if declared and not lassos:
         out.print("  --lassos prints the runs that fail as declared", style="dim")
     _write_traces(traces, wrong | declared)

@@ -18,6 +18,7 @@ from pglife_spec.lang.expr import BOOL, INT, EnumSort, Expr, Sort, Value
 from pglife_spec.lang.machine import Config, Machine, Mutant
 from pglife_spec.lang.parse import nearest
 from pglife_spec.postgres.words.releases import NEWEST, VERIFIED, Release
+from pglife_spec.traces.trace import Trace
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -99,6 +100,7 @@ class Subject:
         to_draw: a configuration small enough for the picture of a name.
         signals: who signals whom.
         fit: gives a configuration the bounds that its parameters need at least.
+        explain: says in words why a lasso goes on for ever.
     """
 
     machine: Machine
@@ -109,6 +111,7 @@ class Subject:
     to_draw: Callable[[Config, str], Config]
     signals: Callable[[Machine], nx.MultiDiGraph]
     fit: Callable[[Config], Config] = lambda config: config
+    explain: Callable[[Machine, Trace], list[str]] = lambda machine, trace: []
 
     def config(
         self,
@@ -181,6 +184,7 @@ def load() -> Subject:
     from pglife_spec.postgres.configurations import CONFIGS, fitting
     from pglife_spec.postgres.mutants import MUTANTS
     from pglife_spec.postgres.state.postmaster import EXITED
+    from pglife_spec.postgres.waits import explain
 
     def views(release: Release) -> Mapping[str, LifeView]:
         from pglife_spec.draw.views import views
@@ -197,7 +201,9 @@ def load() -> Subject:
 
         return signals(machine)
 
-    return Subject(build(), CONFIGS, EXITED, tuple(MUTANTS), views, to_draw, signals, fitting)
+    return Subject(
+        build(), CONFIGS, EXITED, tuple(MUTANTS), views, to_draw, signals, fitting, explain
+    )
 
 
 def console() -> Console:
