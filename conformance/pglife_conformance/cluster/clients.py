@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.ids import ClientNumber
+from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW
 from pglife_conformance.cluster.client import PROTOCOL_3_0, Client, ServerMessage
 from pglife_conformance.cluster.session import Outcome, Session
 from pglife_conformance.events import Connect, Startup
@@ -91,6 +92,13 @@ class Clients(WatchedServer):
         if session.refusal is None:
             raise self.watcher.failure("a new client is refused", session.outcome.value)
         return session.refusal
+
+    def expect_refusal(self, message: str) -> None:
+        """A new client is refused with FATAL 57P03 and this message (CN-01 to CN-05)."""
+        refusal = self.refusal_of_new_client()
+        found = (refusal.severity, refusal.sqlstate, refusal.message)
+        if found != ("FATAL", CANNOT_CONNECT_NOW, message):
+            raise self.watcher.failure(f"a new client receives {message!r}", str(refusal))
 
     def silent_client(self, *, tcp: bool = False, wait_for_child: bool = True) -> Session:
         """Connect a client that sends nothing. Its `child` is the child forked for it."""

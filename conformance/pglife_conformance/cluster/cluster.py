@@ -185,6 +185,11 @@ class Cluster(Clients):
         if logged:
             then.expect_line(f"received {mode} shutdown request")
 
+    def stop(self, mode: ShutdownMode = FAST) -> None:
+        """Request a shutdown, and wait until the postmaster has exited with 0."""
+        self.request_shutdown(mode)
+        self.expect_exit(code=0)
+
     def reload(self, **settings: object) -> None:
         """Change settings as configure() does, then send SIGHUP to the postmaster."""
         if settings:
@@ -208,8 +213,7 @@ class Cluster(Clients):
 
     def restart(self, mode: ShutdownMode = FAST) -> None:
         """Stop the server and start it again, waiting for both."""
-        self.request_shutdown(mode)
-        self.expect_exit(code=0)
+        self.stop(mode)
         self.start()
 
     def pg_ctl(self, *args: str, within: float = PROGRAM_LIMIT_S, **env: str) -> Finished:
@@ -272,11 +276,15 @@ class Cluster(Clients):
         os.kill(found.pid, number)
         return found
 
-    def crash(self, child: Child | Kind | str, number: signal.Signals = signal.SIGKILL) -> Child:
-        """Kill a child with this signal, wait for its end, and return it."""
+    def end_child(self, child: Child | Kind | str, number: signal.Signals) -> Child:
+        """Send a child a signal that makes it exit, wait for its exit, and return it."""
         found = self.signal_child(child, number)
         self.expect_death(found)
         return found
+
+    def crash(self, child: Child | Kind | str, number: signal.Signals = signal.SIGKILL) -> Child:
+        """Kill a child with this signal, wait for its exit, and return it."""
+        return self.end_child(child, number)
 
     # The log and the control file.
 

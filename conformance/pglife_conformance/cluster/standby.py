@@ -12,7 +12,6 @@ from typing import Any
 from pglife_conformance.base import deadlines
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 
@@ -109,5 +108,4 @@ def stop(*clusters: Cluster) -> None:
     it makes a segment, as processes do at their start, does not remove it.
     """
     for cluster in clusters:
-        cluster.request_shutdown(FAST)
-        cluster.expect_exit(code=0)
+        cluster.stop()

@@ -20,7 +20,6 @@ from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.excerpt import Excerpt
 from pglife_conformance.expect.lines import REINITIALIZING
 from pglife_conformance.hold.pin import Pin, pin_startup, stop_startup
@@ -132,8 +131,7 @@ def _caught_at_birth(cluster: Cluster) -> Pin:
         if pin is not None:
             return pin
         then.expect_ready()
-        cluster.request_shutdown(FAST)
-        cluster.expect_exit(code=0)
+        cluster.stop()
     raise Inconclusive("the startup process stopped as it appears", f"missed {_ATTEMPTS} times")
 
 

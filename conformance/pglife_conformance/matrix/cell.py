@@ -13,7 +13,6 @@ from pglife_conformance.base.deadlines import SIGKILL_TIMEOUT
 from pglife_conformance.base.failures import Expectation, Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.overload import is_overloaded
-from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.excerpt import Excerpt, Line, in_version, same_lines
 from pglife_conformance.hold.frozen import Frozen
@@ -174,19 +173,10 @@ def _expect_refusal(cluster: Cluster, expected: Expected) -> None:
 
     A client that is admitted is not tried: its backend needs children that are not stopped.
     """
-    wanted = expected.refusal
     if not expected.accepts:
         expect_no_answer(cluster)
-        return
-    if wanted is None:
-        return
-    refusal = cluster.refusal_of_new_client()
-    if (refusal.severity, refusal.sqlstate, refusal.message) != (
-        "FATAL",
-        CANNOT_CONNECT_NOW,
-        wanted,
-    ):
-        raise cluster.watcher.failure(f"a new client receives {wanted!r}", str(refusal))
+    elif expected.refusal is not None:
+        cluster.expect_refusal(expected.refusal)
 
 
 def expect_no_answer(cluster: Cluster) -> None:

@@ -61,8 +61,7 @@ def test_refusal_before_consistency(cluster: Cluster) -> None:
         (found,) = session.query(
             "select redo_lsn, redo_wal_file, checkpoint_lsn from pg_control_checkpoint()"
         )
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
     redo, file, checkpoint = found
     label = (
         f"START WAL LOCATION: {redo} (file {file})\nCHECKPOINT LOCATION: {checkpoint}\n"
@@ -96,8 +95,7 @@ def test_refusal_before_the_snapshot(cluster: Cluster) -> None:
         session.query(f"begin; {steps}")
         other.query("checkpoint")
         other.query("create table another ()")
-        cluster.request_shutdown(IMMEDIATE)
-        cluster.expect_exit(code=0)
+        cluster.stop(IMMEDIATE)
     start_as_standby(cluster)
     refusal = refusal_in_recovery(cluster, "Recovery snapshot is not yet ready for hot standby.")
     assert refusal.message == NOT_YET

@@ -12,7 +12,6 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.base.refusals import (
-    CANNOT_CONNECT_NOW,
     IN_RECOVERY_MODE,
     SHUTTING_DOWN,
     STARTING_UP,
@@ -81,7 +80,7 @@ def test_an_ordinary_end_beside_a_crash_changes_nothing(cluster: Cluster) -> Non
     before = cluster.since()
     with StoppedPostmaster(cluster):
         for child in (cluster.child(Kind.BACKGROUND_WRITER), session.child):
-            cluster.expect_death(cluster.signal_child(child, signal.SIGTERM))
+            cluster.end_child(child, signal.SIGTERM)
         victim = cluster.crash(Kind.WALWRITER)
     before.expect_crash_restart(killed_line(cluster, victim))
 
@@ -93,7 +92,7 @@ def test_ordinary_ends_reaped_together_are_all_replaced(cluster: Cluster) -> Non
     before = cluster.since()
     with StoppedPostmaster(cluster):
         for kind in kinds:
-            cluster.expect_death(cluster.signal_child(kind, signal.SIGTERM))
+            cluster.end_child(kind, signal.SIGTERM)
     cluster.expect_ready()
     before.expect_postmaster_lines([])
     now = {kid.kind: kid.key for kid in cluster.children()}
@@ -177,8 +176,7 @@ def test_crash_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """With a smart shutdown pending a crash ends the server with 1 and no restart."""
     session = cluster.session()
     then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     victim = cluster.crash(Kind.BACKGROUND_WRITER)
     session.expect_end()
     said = ["received smart shutdown request", killed_line(cluster, victim), TERMINATING]
@@ -191,8 +189,7 @@ def test_crash_of_a_dead_end_child_while_a_smart_shutdown_waits(cluster: Cluster
     """A client refused because of a smart shutdown has a dead-end child; killed, it is a crash."""
     session = cluster.session()
     then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     victim = cluster.crash(cluster.silent_client().child)
     session.expect_end()
     line = killed_line(cluster, victim, dead_end=True)
@@ -276,14 +273,12 @@ def test_request_while_a_crash_is_waited_out(cluster: Cluster, mode: ShutdownMod
     countdown = Countdown(cluster)
     with pin_wait_backends_after_crash(cluster, Kind.WALWRITER):
         with countdown.step():
-            assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
+            cluster.expect_refusal(IN_RECOVERY_MODE)
         with countdown.step():
-            cluster.request_shutdown(mode)
-            then.expect_log(f"^received {mode} shutdown request$")
+            cluster.request_shutdown(mode, logged=True)
             then.expect_no_log(f"^{SIGKILL_ROUND}$")
         with countdown.step():
-            refusal = cluster.refusal_of_new_client()
-            assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
+            cluster.expect_refusal(SHUTTING_DOWN)
             cluster.expect_pid_file(PidFileStatus.STOPPING)
     but_a_late_round = countdown.let_go()
     cluster.expect_exit(code=1)
@@ -328,8 +323,7 @@ def test_last_value_of_restart_after_crash_counts(cluster: Cluster, value: str) 
 def start_uncleanly(cluster: Cluster) -> None:
     """End the server by an immediate shutdown, so that the next start has to recover."""
     cluster.start()
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
 
 
 @claim("CR-38 CN-02 CN-04", source=FATAL, needs=[*CRASH, Need.RESTORE_COMMAND])
@@ -340,14 +334,13 @@ def test_crash_at_a_first_start_tries_again(stopped_cluster: Cluster, kind: Kind
     start_uncleanly(cluster)
     then = cluster.since()
     with pin_startup_at_birth(cluster) as pin:
-        refusal = cluster.refusal_of_new_client()
-        assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, STARTING_UP)
+        cluster.expect_refusal(STARTING_UP)
         assert cluster.pid_file_status() is PidFileStatus.STARTING
         countdown = Countdown(cluster)
         victim = cluster.crash(kind)
         then.expect_log(f"^{TERMINATING}$")
         with countdown.step():
-            assert cluster.refusal_of_new_client().message == IN_RECOVERY_MODE
+            cluster.expect_refusal(IN_RECOVERY_MODE)
         first = pin.child
     but_a_late_round = countdown.let_go()
     then.expect_ready()
@@ -382,9 +375,7 @@ def test_clients_are_refused_until_a_crashed_server_runs(cluster: Cluster) -> No
     then = cluster.since()
     with pin_startup_after_crash(cluster, Kind.WALWRITER):
         for _ in range(2):
-            refusal = cluster.refusal_of_new_client()
-            assert (refusal.severity, refusal.sqlstate) == ("FATAL", CANNOT_CONNECT_NOW)
-            assert refusal.message == IN_RECOVERY_MODE
+            cluster.expect_refusal(IN_RECOVERY_MODE)
         assert cluster.pid_file_status() is PidFileStatus.READY
     then.expect_ready()
     with cluster.session() as session:

@@ -135,8 +135,7 @@ def _keys(cluster: Cluster) -> list[tuple[int, int]]:
 def test_immediate_shutdown_kills_children_that_survive_quit(cluster: Cluster) -> None:
     """The round follows an immediate request, too; until 17 it spares dead-end children. Exit 0."""
     session = cluster.session()
-    cluster.request_shutdown(SMART)
-    cluster.expect_log("^received smart shutdown request$")
+    cluster.request_shutdown(SMART, logged=True)
     refused = cluster.silent_client()
     pins = [Pin(cluster, session.child), Pin(cluster, refused.child)]
     then = cluster.since()

@@ -65,8 +65,7 @@ def test_worker_awaiting_restart_does_not_affect_a_running_one(cluster: Cluster)
     """While one background worker awaits its restart, a running one stays registered."""
     with parallel_worker(cluster) as (_, worker):
         then = cluster.since()
-        victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-        cluster.expect_death(victim)
+        cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
         then.expect_log("exited with exit code 1$")
         expect_asleep(cluster)
         then.expect_no_log("^unregistering background worker")
@@ -82,10 +81,8 @@ def test_socket_files_keep_their_times_in_the_first_hour(cluster: Cluster) -> No
 
     before = times()
     assert len(before) == 2
-    then = cluster.since()
     with cluster.session():
-        cluster.reload()
-        then.expect_line("received SIGHUP, reloading configuration files")
+        cluster.reload_and_wait()
     wait_for_rest(cluster)
     assert times() == before
 
@@ -96,15 +93,13 @@ def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     """A reload does not make the postmaster reap, and every signal that it sends arrives."""
     wait_for_rest(cluster)
     then = cluster.since()
-    cluster.reload()
-    then.expect_line("received SIGHUP, reloading configuration files")
+    cluster.reload_and_wait()
     wait_for_rest(cluster)
     then.expect_log("sending signal 1/SIGHUP to checkpointer")
     for unexpected in ("^reaping dead processes$", "^received .* shutdown", r"^kill\("):
         then.expect_no_log(unexpected)
     then = cluster.since()
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     then.expect_no_log(r"^kill\(")
 
 
@@ -128,8 +123,7 @@ def test_signal_reaches_the_program_that_a_child_has_started(
     stat = read_stat(program)
     assert stat is not None
     began = stat.start_time
-    cluster.request_shutdown(mode)
-    cluster.expect_exit(code=0)
+    cluster.stop(mode)
     cluster.wait_for("the program to exit", lambda: _has_ended(program, began))
     with contextlib.suppress(ChildProcessError):
         os.waitpid(program, os.WNOHANG)

@@ -43,11 +43,9 @@ CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 @claim("SL-01 SL-06", source=LOOP)
 def test_postmaster_sleeps_when_it_has_done_its_work(cluster: Cluster) -> None:
     """After a reload, a client and a child's exit the postmaster sleeps again."""
-    then = cluster.since()
     with cluster.session() as session:
         child = session.child
-        cluster.reload()
-        then.expect_line("received SIGHUP, reloading configuration files")
+        cluster.reload_and_wait()
     expect_reaped(cluster, child)
     expect_asleep(cluster)
 
@@ -67,8 +65,7 @@ def test_postmaster_sleeps_while_it_waits_in_a_shutdown(cluster: Cluster, state:
 def test_postmaster_sleeps_while_a_worker_waits_for_its_restart(cluster: Cluster) -> None:
     """Until a background worker may be restarted the postmaster sleeps; it logs the exit once."""
     then, began = cluster.since(), time.monotonic()
-    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     then.expect_log("exited with exit code 1$")
     expect_asleep(cluster)
     # The children are read before the clock: after the interval another launcher may run.
@@ -165,8 +162,7 @@ def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
     """The postmaster sleeps until it sends SIGKILL, also while a worker awaits its restart."""
     session = cluster.session()
     then = cluster.since()
-    launcher = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-    cluster.expect_death(launcher)
+    cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     then.expect_log("exited with exit code 1$")
     then = cluster.since()
     with Pin(cluster, session.child):
@@ -174,8 +170,7 @@ def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
             cluster.crash(Kind.WALWRITER)
             then.expect_log(f"^{TERMINATING}$")
         else:
-            cluster.request_shutdown(IMMEDIATE)
-            then.expect_line("received immediate shutdown request")
+            cluster.request_shutdown(IMMEDIATE, logged=True)
         took, has_spun = watch_until_sigkill(cluster, then)
     if took < AT_LEAST_S:
         raise Inconclusive(f"{AT_LEAST_S:g} seconds until SIGKILL", f"{took:.1f} of them")
@@ -202,6 +197,5 @@ def test_idle_postmaster_sleeps_for_a_minute(cluster: Cluster) -> None:
 def test_postmaster_sleeps_until_a_worker_is_to_be_started_again(cluster: Cluster) -> None:
     """After the logical replication launcher has exited the postmaster sleeps for at most five
     seconds: no other event would make it restart the launcher."""
-    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-    cluster.expect_death(victim)
+    cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     cluster.expect_sleep(cluster.pid, range(1, 1000 * RESTART_INTERVAL_S + 1))

@@ -220,7 +220,7 @@ def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster
     wanted = children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
     then = cluster.since()
     with pin_fork_failure(cluster):
-        cluster.expect_death(cluster.signal_child(Kind.IO_WORKER, signal.SIGUSR2))
+        cluster.end_child(Kind.IO_WORKER, signal.SIGUSR2)
         then.expect_log(no_child("io_worker"))
         assert len(cluster.children(Kind.IO_WORKER)) == wanted - 1
     cluster.session().close()

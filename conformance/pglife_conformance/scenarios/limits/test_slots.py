@@ -15,7 +15,6 @@ from pglife_conformance.base.refusals import TOO_MANY_CLIENTS, TOO_MANY_CONNECTI
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.packets import exchange
 from pglife_conformance.cluster.session import Outcome, Session
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -146,11 +145,9 @@ def test_the_most_io_workers(cluster: Cluster) -> None:
     cluster.wait_for("all io workers", lambda: numbers() == all_numbers)
     first, *_, last = cluster.children(Kind.IO_WORKER)
     for kid in (first, last):
-        cluster.signal_child(kid, signal.SIGUSR2)
-        cluster.expect_death(kid)
+        cluster.end_child(kid, signal.SIGUSR2)
         cluster.wait_for("all io workers again", lambda: numbers() == all_numbers)
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 # Slot numbers, as 18 logs them.

@@ -17,7 +17,6 @@ import pytest
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
-from pglife_conformance.events import FAST
 from pglife_conformance.observation.leftovers import SysvSegment
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.lock_file.test_contents import NO_SOCKET, try_to_start
@@ -78,8 +77,7 @@ def test_key_is_that_of_the_directory(cluster: Cluster) -> None:
     key, ident = segment_of(cluster)
     assert key == key_of(cluster)
     assert segments()[ident] == key
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert ident not in segments()
     cluster.expect_no_log(COMPLAINT)
 
@@ -97,8 +95,7 @@ def test_key_in_use_by_a_foreign_segment(stopped_cluster: Cluster, size: int, mo
         # The next key may be that of another server, whose directory was made next.
         assert segment_of(cluster)[0] == next(k for k in count(key) if k not in taken)
         assert foreign in segments()
-        cluster.request_shutdown(FAST)
-        cluster.expect_exit(code=0)
+        cluster.stop()
         assert foreign in segments()
         cluster.expect_no_log(COMPLAINT)
 

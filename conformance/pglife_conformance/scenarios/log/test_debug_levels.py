@@ -93,9 +93,7 @@ def run_workload(cluster: Cluster) -> None:
         session.cancel()
     cluster.expect_log('^archived write-ahead log file "')
     assert cluster.refusal_of_new_client(user="nobody").sqlstate == "28000"
-    then = cluster.since()
-    cluster.reload()
-    then.expect_line("received SIGHUP, reloading configuration files")
+    cluster.reload_and_wait()
     with pin_smart_pending(cluster):
         cluster.refusal_of_new_client()
     cluster.expect_exit(code=0)

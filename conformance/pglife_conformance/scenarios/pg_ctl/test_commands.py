@@ -11,7 +11,6 @@ import pytest
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
@@ -49,8 +48,7 @@ def test_status_tells_running_from_stopped(stopped_cluster: Cluster) -> None:
     options = (cluster.data / "postmaster.opts").read_text(encoding="utf-8")
     assert (done.code, done.err) == (0, "")
     assert done.out == f"pg_ctl: server is running (PID: {cluster.pid})\n{options}"
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert cluster.pg_ctl("status").code == 3
 
 

@@ -13,7 +13,6 @@ from pglife_conformance.base import deadlines
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin, pin_wait_backends
 from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
@@ -340,8 +339,7 @@ def test_restart_without_a_server(stopped_cluster: Cluster) -> None:
     unknown = f'pg_ctl: could not read file "{cluster.data / "postmaster.opts"}"\n'
     assert (done.code, done.out, done.err) == (1, "", warning + unknown)
     cluster.start()
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     done = cluster.pg_ctl("restart", *log_option(cluster))
     assert (done.code, done.err) == (0, warning)
     assert said(done.out, STARTED)
@@ -350,8 +348,7 @@ def test_restart_without_a_server(stopped_cluster: Cluster) -> None:
 @claim("CT-11", source="pg_ctl.c: do_restart()", needs=PG_CTL)
 def test_restart_of_a_server_that_has_gone(cluster: Cluster) -> None:
     """A restart with a stale pid file says so and starts."""
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     pid = unused_pid()
     cluster.write_file("postmaster.pid", f"{pid}\n")
     done = cluster.pg_ctl("restart", *log_option(cluster))

@@ -14,7 +14,6 @@ from pglife_conformance.base.refusals import ADMIN_SHUTDOWN
 from pglife_conformance.cluster.client import Ending
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.leftovers import processes_in
 from pglife_conformance.observation.pid_file import PidFileStatus
@@ -158,8 +157,7 @@ def test_orphan_blocks_a_new_start(cluster: Cluster, pid_file: str) -> None:
     expect_no_process_left(cluster)
     cluster.start()
     cluster.was_killed = False
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim("CR-51 CR-23 SH-44", source=LOCK, needs=DEATH)
@@ -180,8 +178,7 @@ def test_new_postmaster_recovers_after_the_old_ones_death(cluster: Cluster) -> N
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
     cluster.was_killed = False
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim("CR-50 SH-43 ST-05", source=LOCK)

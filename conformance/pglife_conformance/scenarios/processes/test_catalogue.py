@@ -140,9 +140,7 @@ def test_every_child_is_in_pg_stat_activity(cluster: Cluster) -> None:
 def test_background_processes_are_replaced_while_a_smart_shutdown_waits(cluster: Cluster) -> None:
     """While a smart shutdown waits for a session, a background process that exits 0 is replaced."""
     session = cluster.session()
-    then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     before = cluster.since()
     gone = []
     for kind in (Kind.BACKGROUND_WRITER, Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER):
@@ -174,8 +172,7 @@ def test_no_process_is_replaced_in_a_fast_shutdown(cluster: Cluster) -> None:
 def test_background_workers_need_not_wait_after_a_crash(cluster: Cluster) -> None:
     """A worker that waits for its restart interval starts at once after a crash restart."""
     then = cluster.since()
-    worker = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
-    cluster.expect_death(worker)
+    cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, signal.SIGTERM)
     then.expect_log("exited with exit code 1$")
     victim = cluster.crash(Kind.WALWRITER)
     then.expect_log(f"^{READY_LINE}$", within=deadlines.CRASH_RESTART_LIMIT)

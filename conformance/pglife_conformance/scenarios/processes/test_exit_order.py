@@ -10,7 +10,6 @@ import signal
 
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import pin_smart_pending
 from pglife_conformance.observation.kinds import Kind
@@ -63,8 +62,7 @@ def test_every_process_exits_in_the_same_order(cluster: Cluster) -> None:
     Sessions, refused clients, parallel workers, background processes and the postmaster.
     """
     with parallel_worker(cluster) as (session, worker):
-        leader = cluster.signal_child(session.child, signal.SIGTERM)
-        cluster.expect_death(leader)
+        cluster.end_child(session.child, signal.SIGTERM)
         cluster.expect_death(worker)
     cluster.session().close()
     silent = cluster.silent_client()
@@ -104,6 +102,5 @@ def test_postmaster_calls_its_shared_memory_hooks_after_a_crash(cluster: Cluster
     assert found.pop(cluster.pid) == [f"{step} 1" for step in SHARED]
     assert children & set(found) == set()
     then = cluster.since()
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert steps_of(cluster, then)[cluster.pid] == steps_with(0)

@@ -8,7 +8,6 @@ import pytest
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
@@ -75,15 +74,13 @@ def test_apply_worker_that_exits_is_replaced(cluster: Cluster) -> None:
         first = subscribe(cluster, session)
         then = cluster.since()
         launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
-        cluster.signal_child(first, signal.SIGTERM)
-        cluster.expect_death(first)
+        cluster.end_child(first, signal.SIGTERM)
         record = then.expect_log("^terminating logical replication worker due to")
         assert (record.pid, record.level) == (first.pid, "FATAL")
         cluster.child(Kind.LOGICAL_REPLICATION_WORKER, other_than=first)
         assert cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER).key == launcher.key
         then.expect_no_log("^terminating any other active server processes$")
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim("BG-26", source="launcher.c: AtEOXact_ApplyLauncher()", needs=[*SQL, Need.WALSENDER])
@@ -153,8 +150,7 @@ def test_apply_worker_connects_only_where_its_owner_may(
             worker = subscribe(cluster, owner)
             session.query(how)
             then = cluster.since()
-            cluster.signal_child(worker, signal.SIGTERM)
-            cluster.expect_death(worker)
+            cluster.end_child(worker, signal.SIGTERM)
 
             def refused() -> bool:
                 # Its walsender may be refused, too, but is no background worker.

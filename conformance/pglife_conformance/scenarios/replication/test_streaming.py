@@ -11,7 +11,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair
-from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
@@ -42,8 +41,7 @@ def test_primary_that_stops_sends_all_first(make_cluster: MakeCluster) -> None:
         session.query("set synchronous_commit = off")
         session.query("create table things as select generate_series(1, 20000) as n")
     then = standby.since()
-    primary.request_shutdown(FAST)
-    primary.expect_exit(code=0)
+    primary.stop()
     record = then.expect_log(f"{TERMINATED}|{HUNG_UP}")
     assert record.level == ("LOG" if re.search(TERMINATED, record.message) else "FATAL")
     standby.wait_for(

@@ -53,8 +53,7 @@ def test_launcher_sleeps_for_the_rest_of_the_interval(cluster: Cluster) -> None:
             1.0,
         )
         elapsed_ms = (time.monotonic() - began) * 1000
-        cluster.signal_child(worker, signal.SIGTERM)
-        cluster.expect_death(worker)
+        cluster.end_child(worker, signal.SIGTERM)
         launcher = cluster.child(Kind.LOGICAL_REPLICATION_LAUNCHER)
         cluster.wait_for(
             "a sleep for the rest",
@@ -228,8 +227,7 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         cluster.wait_for(
             "idle apply worker and walsender", lambda: all(rest.is_idle() for rest in rests)
         )
-        cluster.signal_child(first, signal.SIGTERM)
-        cluster.expect_death(first)
+        cluster.end_child(first, signal.SIGTERM)
         assert files(first.pid) == []
         writer.query("commit")
         # Its own rows, and the rows replicated back to the same table.

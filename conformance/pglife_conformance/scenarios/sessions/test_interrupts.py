@@ -19,7 +19,6 @@ from pglife_conformance.base.refusals import (
 from pglife_conformance.cluster.client import Ending, Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.since import Since
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.pytest.claims import claim, settings
@@ -157,8 +156,7 @@ def test_term_ends_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> N
     session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
     session.expect_answer()
     wait_until_idle(cluster, session)
-    cluster.signal_child(child, signal.SIGTERM)
-    cluster.expect_death(child)
+    cluster.end_child(child, signal.SIGTERM)
     expect_exit_line(cluster, child.pid, 1, before)
     records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
     assert [(r.level, r.message) for r in records] == [("FATAL", TERMINATED_BY_ADMINISTRATOR)]
@@ -336,10 +334,8 @@ def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     record = then.expect_log("^disconnection: session time: ")
     assert (record.pid, record.level) == (pid, "LOG")
     assert " user=postgres database=postgres host=[local]" in record.message
-    victim = cluster.signal_child("walwriter", signal.SIGTERM)
-    cluster.expect_death(victim)
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.end_child("walwriter", signal.SIGTERM)
+    cluster.stop()
     assert len([r for r in cluster.log() if r.message.startswith("disconnection: ")]) == 1
 
 

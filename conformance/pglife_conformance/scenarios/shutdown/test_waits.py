@@ -92,8 +92,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
             cluster.crash(Kind.BACKGROUND_WRITER)
             then.expect_log(f"^{TERMINATING}$")
         else:
-            cluster.request_shutdown(IMMEDIATE)
-            then.expect_line("received immediate shutdown request")
+            cluster.request_shutdown(IMMEDIATE, logged=True)
         expect_only(cluster, child)
         wait_for_rest(cluster)
         assert cluster.pmstate() == "PM_WAIT_BACKENDS"
@@ -176,10 +175,8 @@ def test_walsender_is_waited_for_after_the_last_checkpoint(
 def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) -> None:
     """In PM_RUN a smart shutdown waits for a session, and not for a walsender."""
     session, receiver = cluster.session(), unconfirming_receiver(cluster)
-    then = cluster.since()
     helpers = {kid.key for kid in cluster.children()}
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
     assert session.query("select 1") == [("1",)]
@@ -199,11 +196,9 @@ def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
 ) -> None:
     """A smart shutdown waits for a silent client. When that asks for replication the shutdown
     continues at once, although no child has exited."""
-    then = cluster.since()
     client = cluster.silent_client()
     helpers = {kid.key for kid in cluster.children()}
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     wait_for_rest(cluster)
     assert {kid.key for kid in cluster.children()} == helpers
     client.client.send_startup({"user": "postgres", "replication": "true"})

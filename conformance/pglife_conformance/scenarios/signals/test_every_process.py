@@ -129,8 +129,7 @@ def test_logical_replication_launcher_exits_1(cluster: Cluster, number: Signals)
     """At TERM and INT the launcher exits 1: a LOG line, no crash, and no restart at once."""
     before = cluster.since()
     began = time.monotonic()
-    victim = cluster.signal_child(Kind.LOGICAL_REPLICATION_LAUNCHER, number)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(Kind.LOGICAL_REPLICATION_LAUNCHER, number)
     line = before.expect_child_exit(victim, code=1).message
 
     def is_late_or_absent() -> bool:

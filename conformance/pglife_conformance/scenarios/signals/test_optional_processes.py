@@ -50,8 +50,7 @@ def waiting_startup(cluster: Cluster) -> Iterator[Child]:
     cluster.start()
     with cluster.session() as session:
         session.query("create table something as select 1")
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
     barrier = StartupBarrier(cluster)
     then = cluster.since()
     cluster.start(wait=False)
@@ -117,8 +116,7 @@ def test_archiver_exits_at_usr2_and_its_restart_is_delayed(stopped_cluster: Clus
     began = time.monotonic()
     cluster.start()
     before = cluster.since()
-    victim = cluster.signal_child(Kind.ARCHIVER, signal.SIGUSR2)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(Kind.ARCHIVER, signal.SIGUSR2)
     cluster.signal_postmaster(signal.SIGUSR1)
 
     def is_late_or_absent() -> bool:
@@ -176,8 +174,7 @@ def test_reload_starts_and_stops_the_walsummarizer(cluster: Cluster) -> None:
 def test_walsummarizer_is_replaced(cluster: Cluster, number: signal.Signals) -> None:
     """A walsummarizer exits 0 at INT and TERM, and is replaced at once."""
     before = cluster.since()
-    victim = cluster.signal_child(Kind.WALSUMMARIZER, number)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(Kind.WALSUMMARIZER, number)
     cluster.expect_complete()
     before.expect_undisturbed(gone=[victim])
 

@@ -125,11 +125,9 @@ def test_reload_sends_hup_to_every_child(cluster: Cluster) -> None:
     """A reload sends HUP to every child, also to a session and to a child before its packet."""
     session = cluster.session()
     client = cluster.silent_client()
-    then = cluster.since()
     with all_children_stopped(cluster) as pins:
         assert {session.child.key, client.child.key} <= {pin.child.key for pin in pins}
-        cluster.reload()
-        then.expect_line("received SIGHUP, reloading configuration files")
+        cluster.reload_and_wait()
         expect_each_pending(cluster, {pin.child: {signal.SIGHUP} for pin in pins})
 
 
@@ -137,14 +135,11 @@ def test_reload_sends_hup_to_every_child(cluster: Cluster) -> None:
 def test_reload_during_a_smart_shutdown_spares_dead_end_children(cluster: Cluster) -> None:
     """A reload during a smart shutdown sends HUP to all children except dead-end children."""
     session = cluster.session()
-    then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     refused = cluster.silent_client()
     dead_end = refused.child
     with all_children_stopped(cluster) as pins:
-        cluster.reload()
-        then.expect_line("received SIGHUP, reloading configuration files")
+        cluster.reload_and_wait()
         wanted = {pin.child: {signal.SIGHUP} for pin in pins if pin.child.key != dead_end.key}
         assert len(wanted) == len(pins) - 1
         expect_each_pending(cluster, wanted)
@@ -191,10 +186,8 @@ def test_fast_shutdown_first_sends_term_to_sessions_and_background(cluster: Clus
 def test_smart_shutdown_sends_no_signal_while_a_session_is_open(cluster: Cluster) -> None:
     """A smart shutdown sends no signal until the last session has exited, then TERM."""
     session = cluster.session()
-    then = cluster.since()
     with all_children_stopped(cluster) as pins:
-        cluster.request_shutdown(SMART)
-        then.expect_line("received smart shutdown request")
+        cluster.request_shutdown(SMART, logged=True)
         cluster.expect_still(
             "no signal pending", lambda: not any(pending_signals(pin.child) for pin in pins), 0.1
         )
@@ -262,14 +255,11 @@ def test_shutdown_signals_the_checkpointer_last(cluster: Cluster) -> None:
 def test_immediate_shutdown_sends_quit_to_all_children(cluster: Cluster) -> None:
     """An immediate shutdown sends QUIT to all but the logger, until 17 not to dead-end children."""
     cluster.session()
-    then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     refused = cluster.silent_client()
     dead_end = refused.child
     with all_children_stopped(cluster) as pins:
-        cluster.request_shutdown(IMMEDIATE)
-        then.expect_line("received immediate shutdown request")
+        cluster.request_shutdown(IMMEDIATE, logged=True)
         wanted: dict[Child, set[signal.Signals]] = {pin.child: {signal.SIGQUIT} for pin in pins}
         if cluster.target.version.major <= 17:
             wanted[next(kid for kid in wanted if kid.key == dead_end.key)] = set()
@@ -285,8 +275,7 @@ def test_crash_sends_quit_to_all_children(cluster: Cluster) -> None:
     cluster.session()
     cluster.silent_client()
     then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     cluster.silent_client()
     victim = cluster.child(Kind.WALWRITER)
     with all_children_stopped(cluster) as pins:
@@ -404,8 +393,7 @@ def test_logged_signals_of_an_ordered_shutdown(cluster: Cluster, mode: ShutdownM
     """An ordered shutdown logs TERM, INT, USR2 and USR2, once for each of its targets."""
     session = cluster.session()
     then = cluster.since()
-    cluster.request_shutdown(mode)
-    then.expect_log(f"^received {mode} shutdown request$")
+    cluster.request_shutdown(mode, logged=True)
     session.close()
     expect_complete_log(cluster, then)
     first = ALWAYS if mode is FAST else ALWAYS[:-1]

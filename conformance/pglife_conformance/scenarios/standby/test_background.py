@@ -11,7 +11,6 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
-from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.reload import expect_each_to_reload
@@ -92,5 +91,4 @@ def test_checkpoint_command_on_a_standby_without_new_records(stopped_cluster: Cl
             )
             wanted = [("0", "0", "0", "2", "0")]
             session.expect_rows(asked, wanted)
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()

@@ -14,7 +14,6 @@ from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
-from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
@@ -45,8 +44,7 @@ def recovering(make_cluster: MakeCluster, **options: Any) -> Cluster:
         session.query("create table before ()")
         session.query(f"select pg_create_restore_point('{TARGET_NAME}')")
         session.query("create table behind ()")
-    source.request_shutdown(FAST)
-    source.expect_exit(code=0)
+    source.stop()
     command = f"cp {source.data}/pg_wal/%f %p"
     named: dict[str, Any] = {"recovery_target_name": TARGET_NAME, "restore_command": command}
     cluster = make_cluster(**(AS_AT_INITDB | named | options))

@@ -15,7 +15,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
-from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, SHUTTING_DOWN
+from pglife_conformance.base.refusals import SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import (
     ALONE,
@@ -76,8 +76,7 @@ def test_walreceiver_that_exits_1_is_replaced(pair: Pair) -> None:
     """A walreceiver that exits 1 at TERM is no crash; the startup process requests another."""
     standby = pair.standby
     then = standby.since()
-    victim = standby.signal_child(Kind.WALRECEIVER, signal.SIGTERM)
-    standby.expect_death(victim)
+    victim = standby.end_child(Kind.WALRECEIVER, signal.SIGTERM)
     standby.child(victim.kind, other_than=victim)
     then.expect_postmaster_lines([])
     stop(standby)
@@ -104,8 +103,7 @@ def test_slotsync_worker_may_end(make_cluster: MakeCluster, number: signal.Signa
     victim = standby.child(Kind.SLOTSYNC_WORKER)
     then = standby.since()
     others = {kid.key for kid in standby.children()} - {victim.key}
-    standby.signal_child(victim, number)
-    standby.expect_death(victim)
+    standby.end_child(victim, number)
     standby.signal_postmaster(signal.SIGUSR1)
 
     def as_wanted() -> bool:
@@ -148,13 +146,10 @@ def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
         kinds.append(Kind.WALSUMMARIZER)
     session = standby.session()
     then = standby.since()
-    standby.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
-    refusal = standby.refusal_of_new_client()
-    assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, SHUTTING_DOWN)
+    standby.request_shutdown(SMART, logged=True)
+    standby.expect_refusal(SHUTTING_DOWN)
     for kind in kinds:
-        victim = standby.signal_child(standby.child(kind), signal.SIGTERM)
-        standby.expect_death(victim)
+        victim = standby.end_child(standby.child(kind), signal.SIGTERM)
         standby.child(victim.kind, other_than=victim)
     assert session.query("select 1") == [("1",)]
     then.expect_postmaster_lines(["received smart shutdown request"])
@@ -170,8 +165,7 @@ def test_slotsync_worker_starts_while_a_smart_shutdown_waits(make_cluster: MakeC
     standby = start_pair(make_cluster).standby
     session = standby.session()
     then = standby.since()
-    standby.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    standby.request_shutdown(SMART, logged=True)
     assert standby.children(Kind.SLOTSYNC_WORKER) == []
     standby.reload(sync_replication_slots=True)
     worker = standby.child(Kind.SLOTSYNC_WORKER)
@@ -247,9 +241,7 @@ def test_archiver_and_slotsync_worker_are_replaced_after_ten_seconds(
             gone.append((cluster, cluster.signal_child(child, number)))
         for cluster, child in gone:
             cluster.expect_death(child)
-        then = hot.since()
-        hot.request_shutdown(SMART)
-        then.expect_line("received smart shutdown request")
+        hot.request_shutdown(SMART, logged=True)
         for cluster, child in gone:
             _signal_until_replaced(cluster, child)
     hot.expect_exit(code=0)
@@ -316,8 +308,7 @@ def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) 
     cluster.signal_postmaster(signal.SIGUSR1)
     cluster.expect_still("no other child", as_wanted, 0.2)
     then = cluster.since()
-    victim = cluster.signal_child(Kind.BACKGROUND_WRITER, signal.SIGTERM)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(Kind.BACKGROUND_WRITER, signal.SIGTERM)
     cluster.child(victim.kind, other_than=victim)
     then.expect_postmaster_lines([])
     stop(cluster)
@@ -363,12 +354,10 @@ def test_shutdown_at_the_recovery_target(make_cluster: MakeCluster) -> None:
         ("LOG", "shutdown at recovery target")
     ]
     assert standby.pid_file_status() is PidFileStatus.READY
-    assert standby.refusal_of_new_client().message == SHUTTING_DOWN
+    standby.expect_refusal(SHUTTING_DOWN)
     standby.request_shutdown(SMART)
-    standby.reload()
-    then.expect_line("received SIGHUP, reloading configuration files")
-    standby.request_shutdown(FAST)
-    then.expect_line("received fast shutdown request")
+    standby.reload_and_wait()
+    standby.request_shutdown(FAST, logged=True)
     assert then.postmaster_lines()[1:] == [
         "received SIGHUP, reloading configuration files",
         "received fast shutdown request",

@@ -279,8 +279,7 @@ def test_start_fails_without_its_checkpoint_record(stopped_cluster: Cluster) -> 
     cluster.start()
     with cluster.session() as session:
         segment = value(session, "redo_wal_file from pg_control_checkpoint()")
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
     path = cluster.data / "pg_wal" / segment
     with path.open("r+b") as file:
         size = path.stat().st_size

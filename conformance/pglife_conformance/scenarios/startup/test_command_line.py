@@ -10,7 +10,6 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST
 from pglife_conformance.expect.lines import READY_LINE
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
@@ -135,8 +134,7 @@ def test_log_that_does_not_go_to_stderr(stopped_cluster: Cluster) -> None:
     cluster.wait_for(
         "the ready line in the csvlog", lambda: READY_LINE in log.read_text(encoding="utf-8")
     )
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim("ST-03", source=MAIN, needs=SQL)
@@ -150,8 +148,7 @@ def test_external_pid_file_that_cannot_be_written(stopped_cluster: Cluster) -> N
     assert cluster.find_log(error) is not None
     with cluster.session() as session:
         assert session.query("select 1") == [("1",)]
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim("ST-03", source=MAIN)
@@ -175,8 +172,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
     cluster.start()
     with cluster.session() as session:
         session.query("create role guest login")
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     cluster.start(wait=False, args=("-b",))
     cluster.expect_pid_file(PidFileStatus.READY, deadlines.START_LIMIT)
     cluster.expect_log(f"^{READY_LINE}$")

@@ -35,8 +35,7 @@ def test_recovery_logs_its_progress_at_intervals(
     with cluster.session() as session:
         session.query("create table something(a int)")
         session.query("insert into something select generate_series(1, 20000)")
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
     then = cluster.since()
     cluster.start()
     done = then.expect_log("^redo done at ")

@@ -11,7 +11,7 @@ import pytest
 
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
-from pglife_conformance.base.refusals import CANNOT_CONNECT_NOW, STARTING_UP
+from pglife_conformance.base.refusals import STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.children import children_when_running
@@ -104,8 +104,7 @@ def test_before_recovery_the_pid_file_says_starting(stopped_cluster: Cluster) ->
         cluster.wait_for(
             "exactly the first children, in order", lambda: in_order_of_birth(cluster) == first
         )
-        refusal = cluster.refusal_of_new_client()
-        assert (refusal.sqlstate, refusal.message) == (CANNOT_CONNECT_NOW, STARTING_UP)
+        cluster.expect_refusal(STARTING_UP)
         assert (cluster.data / "postmaster.opts").exists()
         cluster.expect_no_log(READY)
     cluster.expect_ready()
@@ -144,8 +143,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     """After a clean shutdown the startup process logs the time of it, and recovers nothing."""
     cluster.restart()
     then = cluster.since()
-    cluster.request_shutdown(SMART)
-    cluster.expect_exit(code=0)
+    cluster.stop(SMART)
     cluster.start()
     lines = [record.message for record in then.log() if record.level == "LOG"]
     found = [line for line in lines if line.startswith("database system was ")]
@@ -158,8 +156,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
 def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     """The startup process logs that the server was interrupted and not properly shut down. The
     postmaster passes through PM_RECOVERY."""
-    cluster.request_shutdown(IMMEDIATE)
-    cluster.expect_exit(code=0)
+    cluster.stop(IMMEDIATE)
     then = cluster.since()
     cluster.start()
     messages = [
@@ -189,8 +186,7 @@ def test_postmaster_opts_has_the_command_line(stopped_cluster: Cluster) -> None:
     text = (cluster.data / "postmaster.opts").read_text(encoding="utf-8")
     assert text.endswith(f' "-D" "{cluster.data}" "-c" "work_mem=5MB"\n')
     assert text.count("\n") == 1
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert (cluster.data / "postmaster.opts").read_text(encoding="utf-8") == text
 
 
@@ -203,8 +199,7 @@ def test_external_pid_file(stopped_cluster: Cluster) -> None:
     cluster.start()
     assert path.read_text(encoding="ascii") == f"{cluster.pid}\n"
     assert path.stat().st_mode & 0o777 == 0o644
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert not path.exists()
 
 
@@ -225,8 +220,7 @@ def test_socket_files_are_made_and_removed(cluster: Cluster, mode: ShutdownMode)
         "5432",
         str(cluster.socket_directory),
     ]
-    cluster.request_shutdown(mode)
-    cluster.expect_exit(code=0)
+    cluster.stop(mode)
     assert list(cluster.socket_directory.iterdir()) == []
     assert cluster.pid_file() is None
 

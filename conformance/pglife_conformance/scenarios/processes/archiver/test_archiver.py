@@ -287,8 +287,7 @@ def test_archiver_archives_nothing_after_sigterm(cluster: Cluster) -> None:
         name = fill_a_segment(cluster)
     cluster.expect_still("nothing archived", lambda: not archived(cluster), 0.2)
     assert cluster.child(Kind.ARCHIVER).key == child.key
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     assert archived(cluster) == []
     assert name in status_files(cluster, ".ready")
 
@@ -312,8 +311,7 @@ def test_archiver_exits_a_minute_after_sigterm(cluster: Cluster) -> None:
         cluster.signal_child(child, signal.SIGUSR1)
         assert idle_archiver(cluster).key == child.key
     cluster.let_pass(STAYS_S + 3, since=taken_at)
-    cluster.signal_child(child, signal.SIGUSR1)
-    cluster.expect_death(child)
+    cluster.end_child(child, signal.SIGUSR1)
     cluster.wait_for("the segment archived", lambda: archived(cluster) == [name])
     before.expect_undisturbed(gone=[child])
 
@@ -328,8 +326,7 @@ def test_archiver_that_ends_makes_one_last_round(cluster: Cluster) -> None:
     before.expect_log(FAILED_TOO_OFTEN)
     idle_archiver(cluster)
     cluster.write_file("go")
-    cluster.signal_child(child, signal.SIGUSR2)
-    cluster.expect_death(child)
+    cluster.end_child(child, signal.SIGUSR2)
     assert status_files(cluster, ".done") == [name]
     before.expect_undisturbed(gone=[child])
 

@@ -37,8 +37,7 @@ def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
     assert cluster.children(Kind.AUTOVACUUM_LAUNCHER) == []
     with cluster.session() as session:
         then = cluster.since()
-        cluster.request_shutdown(SMART)
-        then.expect_line("received smart shutdown request")
+        cluster.request_shutdown(SMART, logged=True)
         use_up_xids(session, EMERGENCY_XIDS)
         launcher = then.expect_line("autovacuum launcher started").pid
         worker = then.expect_log(r'^autovacuum: processing database "').pid

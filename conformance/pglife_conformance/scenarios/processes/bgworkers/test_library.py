@@ -51,8 +51,7 @@ def expect_no_leader(cluster: Cluster) -> None:
 def end_leader(cluster: Cluster) -> Child:
     """End the leader, and wait until the postmaster has handled its exit."""
     then = cluster.since()
-    victim = cluster.signal_child(leader(cluster), signal.SIGTERM)
-    cluster.expect_death(victim)
+    victim = cluster.end_child(leader(cluster), signal.SIGTERM)
     then.expect_log(FORGOTTEN)
     return victim
 

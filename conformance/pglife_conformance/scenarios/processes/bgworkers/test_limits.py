@@ -7,7 +7,6 @@ from pglife_conformance.base.deadlines import START_LIMIT
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE
-from pglife_conformance.events import FAST
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.parallel_workers import PARALLEL, launched, make_table
@@ -41,8 +40,7 @@ def test_background_workers_of_a_hot_standby(cluster: Cluster) -> None:
     """In PM_HOT_STANDBY parallel workers are started, and the replication launcher is not."""
     with cluster.session() as session:
         make_table(session)
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     cluster.write_file("standby.signal")
     cluster.start(wait=False)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)

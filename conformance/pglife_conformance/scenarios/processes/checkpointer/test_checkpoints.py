@@ -320,8 +320,7 @@ def test_shutdown_hurries_a_spread_checkpoint(cluster: Cluster) -> None:
     """A shutdown makes a spread checkpoint end at full speed; the shutdown checkpoint follows."""
     then = cluster.since()
     with spread_checkpoint(cluster):
-        cluster.request_shutdown(FAST)
-        cluster.expect_exit(code=0)
+        cluster.stop()
     words = started(cluster, then)
     assert words[0] == "force wait"
     assert words[-1].startswith("shutdown")
@@ -344,5 +343,4 @@ def test_spread_checkpoint_sleeps_and_obeys_a_reload(cluster: Cluster) -> None:
 
         used = ticks()
         cluster.expect_still("a checkpointer that sleeps", lambda: ticks() - used < 20, 0.5)
-        cluster.request_shutdown(FAST)
-        cluster.expect_exit(code=0)
+        cluster.stop()

@@ -88,8 +88,7 @@ def test_restartpoint_that_is_not_made_is_tried_again_soon(stopped_cluster: Clus
         line = then.expect_log("^skipping restartpoint, already performed at ")
     assert line.pid == checkpointer.pid
     cluster.expect_sleep(checkpointer, range(1, 1000 * RESTARTPOINT_AGAIN_S + 1))
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
 
 
 @claim(

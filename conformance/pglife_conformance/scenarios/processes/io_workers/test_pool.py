@@ -11,7 +11,7 @@ import pytest
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.events import FAST, SMART
+from pglife_conformance.events import SMART
 from pglife_conformance.hold.frozen import expect_all_idle
 from pglife_conformance.hold.pin import (
     Pin,
@@ -117,8 +117,7 @@ def test_no_io_workers_with_another_method(cluster: Cluster) -> None:
     cluster.expect_complete()
     assert workers(cluster) == []
     then = cluster.since()
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     then.expect_pmstates(
         [
             ("PM_RUN", "PM_STOP_BACKENDS"),
@@ -179,9 +178,7 @@ def test_io_workers_are_not_replaced_when_they_are_to_end(cluster: Cluster) -> N
 def test_number_of_io_workers_may_change_during_a_smart_shutdown(cluster: Cluster) -> None:
     """While a smart shutdown waits, a reload still changes the number of io workers."""
     session = cluster.session()
-    then = cluster.since()
-    cluster.request_shutdown(SMART)
-    then.expect_line("received smart shutdown request")
+    cluster.request_shutdown(SMART, logged=True)
     cluster.reload(io_workers=4)
     cluster.wait_for("four io workers", lambda: len(workers(cluster)) == 4)
     session.close()

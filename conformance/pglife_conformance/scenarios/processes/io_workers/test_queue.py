@@ -14,7 +14,6 @@ from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.needs import Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
-from pglife_conformance.events import FAST
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
@@ -100,8 +99,7 @@ def test_io_workers_read_for_others(cluster: Cluster) -> None:
         # One that was woken is counted when it goes to sleep again.
         cluster.wait_for("io workers that were woken", lambda: wake_ups(cluster) > before)
         for kid in cluster.children(Kind.IO_WORKER)[:3]:
-            cluster.signal_child(kid, signal.SIGINT)
-            cluster.expect_death(kid)
+            cluster.end_child(kid, signal.SIGINT)
             assert session.query("select count(*) from big") == count
         # One without its title yet would not be counted, and be the one that stays.
         cluster.expect_count(Kind.IO_WORKER, 4)
@@ -127,8 +125,7 @@ def test_page_that_is_damaged_is_a_sessions_error(cluster: Cluster) -> None:
         session.query("alter table big alter x set storage plain")
         session.query(f"insert into big {values}")
         ((path,),) = session.query("select pg_relation_filepath('big')")
-    cluster.request_shutdown(FAST)
-    cluster.expect_exit(code=0)
+    cluster.stop()
     with (cluster.data / str(path)).open("r+b") as file:
         file.seek(DAMAGED * BLOCK_SIZE)
         file.write(b"damage" * 100)

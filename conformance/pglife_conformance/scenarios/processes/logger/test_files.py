@@ -246,8 +246,7 @@ def test_logger_exits_last(cluster: Cluster, mode: ShutdownMode) -> None:
     """The logger exits by itself after the postmaster; its final message is the last line."""
     logger = cluster.child(Kind.LOGGER)
     then = cluster.since()
-    cluster.request_shutdown(mode)
-    cluster.expect_exit(code=0)
+    cluster.stop(mode)
     then.expect_line("logger shutting down")
 
     def last_lines() -> list[str]:
