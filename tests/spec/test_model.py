@@ -27,6 +27,15 @@ SIZES = {
     "tiny-18-repaired": (44932, 26, 221218),
 }
 
+#: Configurations of archive recovery: what they have a case for, and primaries have not.
+STANDBYS = (
+    "standby-{}-repaired",
+    "warm-standby-{}",
+    "recovery-target-{}",
+    "streaming-{}",
+    "slot-sync-{}",
+)
+
 
 @pytest.fixture(scope="module", params=sorted(SIZES))
 def explored(request: pytest.FixtureRequest) -> Exploration:
@@ -80,7 +89,9 @@ def test_every_claim_has_a_witness(version: int) -> None:
     """Somewhere each claim has something to say."""
     missing = {claim.name for claim in MACHINE.claims}
     families = [name for name in FAMILIES if name.endswith(f"-{version}")]
-    for name in (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired", *families):
+    standbys = [name for name in map(str.format, STANDBYS, [version] * 9) if name in CONFIGS]
+    first = (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired")
+    for name in (*first, *families, *standbys):
         wanted = [c for c in MACHINE.claims if c.name in missing]
         found = explore(MACHINE, CONFIGS[name], claims=wanted, until_witnessed=True, limit=300_000)
         missing -= set(found.witnessed)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from pglife_conformance.base.failures import SuiteError
 from pglife_conformance.observation.kinds import Kind
-from pglife_spec import REPAIR_NAMES, ArchiveMode, Config, Program, Value, WorkerStart, program
+from pglife_spec import (
+    CONFIGS,
+    REPAIR_NAMES,
+    ArchiveMode,
+    Config,
+    Program,
+    Value,
+    WorkerStart,
+    program,
+)
 from pglife_spec import Kind as ModelKind
 
 #: The most children of each kind that the monitor follows, running or zombies.
@@ -104,8 +113,9 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
             + _number(settings, "max_worker_processes", 8)
         )
     has_workers = version >= 18 and settings.get("io_method", "worker").strip("'") == "worker"
+    # What is not named here is as in the model's small configurations: off.
     params: dict[str, Value] = {
-        "version": version,
+        **CONFIGS[f"small-{version}"].params,
         "restart_after_crash": _switch(settings, "restart_after_crash", "on"),
         "logging_collector": _switch(settings, "logging_collector", "off"),
         "autovacuum": _switch(settings, "autovacuum", "on")

@@ -116,11 +116,15 @@ FACTS: dict[Kind, Facts] = {
     Kind.ARCHIVER: Facts(
         "archiver process", ignores=_INT, fine_exits=_ZERO_OR_ONE, model=ModelKind.ARCHIVER
     ),
-    Kind.WALRECEIVER: Facts("WAL receiver process", fine_exits=_ZERO_OR_ONE),
+    Kind.WALRECEIVER: Facts(
+        "WAL receiver process", fine_exits=_ZERO_OR_ONE, model=ModelKind.WAL_RECEIVER
+    ),
     Kind.WALSUMMARIZER: Facts(
         "WAL summarizer process", fine_exits=_ZERO, model=ModelKind.WAL_SUMMARIZER
     ),
-    Kind.SLOTSYNC_WORKER: Facts("slot sync worker process", fine_exits=_ZERO_OR_ONE),
+    Kind.SLOTSYNC_WORKER: Facts(
+        "slot sync worker process", fine_exits=_ZERO_OR_ONE, model=ModelKind.SLOTSYNC_WORKER
+    ),
     Kind.IO_WORKER: Facts(
         "io worker", ignores=_TERM, fine_exits=_ZERO_OR_ONE, model=ModelKind.IO_WORKER
     ),

@@ -105,6 +105,8 @@ _REQUESTS = {
 }
 _MESSAGES = (
     (Kind.STARTUP, "PMSIGNAL_RECOVERY_STARTED", declared.startup_begins_redo),
+    (Kind.STARTUP, "PMSIGNAL_BEGIN_HOT_STANDBY", declared.startup_reaches_consistency),
+    (Kind.STARTUP, "PMSIGNAL_START_WALRECEIVER", declared.startup_requests_walreceiver),
     (
         Kind.CHECKPOINTER,
         "PMSIGNAL_XLOG_IS_SHUTDOWN",
@@ -124,6 +126,7 @@ def _sent() -> Iterator[tuple[str, str, str, str]]:
         name = case_of(declared.operator_requests_shutdown, mode=mode).name
         yield "operator", signal, "postmaster", name
     yield "operator", "SIGHUP", "postmaster", declared.operator_requests_reload[0].name
+    yield "operator", "SIGUSR1", "postmaster", declared.operator_promotes[0].name
     for kind, message, actions in _MESSAGES:
         for action in actions:
             yield kind.name, message, "postmaster", action.name

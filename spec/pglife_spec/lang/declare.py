@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from pglife_spec.lang.expr import TRUE, Expr, LanguageError, Param, Var, lift
-from pglife_spec.lang.machine import Action, Actor, Claim, flatten
+from pglife_spec.lang.machine import Action, Actor, Claim, Machine, Mutant, flatten
 from pglife_spec.lang.watch import Automaton, Watch
 
 Named = TypeVar("Named", Var, Param)
@@ -132,5 +132,19 @@ def watch(
             reaches=reaches,
             exception=exception,
         )
+
+    return declare
+
+
+def mutant(killed_by: str, config: str) -> Callable[[Callable[[Machine], Machine]], Mutant]:
+    """Declare a wrong model from a function that changes the machine.
+
+    Args:
+        killed_by: the claim that must fail.
+        config: the name of a small configuration in which it fails.
+    """
+
+    def declare(function: Callable[[Machine], Machine]) -> Mutant:
+        return Mutant(function.__name__, _statement(function), killed_by, config, function)
 
     return declare

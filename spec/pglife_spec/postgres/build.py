@@ -14,6 +14,7 @@ from pglife_spec.postgres.actions import (
     launch,
     reaping,
     requests,
+    standby,
     workers,
 )
 from pglife_spec.postgres.claims import CLAIMS, WATCHES
@@ -33,7 +34,7 @@ def build() -> Machine:
         variables=variables,
         params=declared(Param, releases, parameters, repairs),
         assumptions=parameters.ASSUMPTIONS,
-        init=tuple(var.starts() for var in variables),
+        init=(*(var.starts() for var in variables), *shared.INITIALLY),
         actions=(
             *launch.ACTIONS,
             *admission.ACTIONS,
@@ -42,6 +43,7 @@ def build() -> Machine:
             *reaping.ACTIONS,
             *archiver.ACTIONS,
             *workers.ACTIONS,
+            *standby.ACTIONS,
             *faults.ACTIONS,
         ),
         claims=CLAIMS,

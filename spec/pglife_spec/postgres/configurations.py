@@ -6,6 +6,7 @@ from dataclasses import replace
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
 from pglife_spec.postgres.words import ArchiveMode
+from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.releases import VERIFIED, Feature, release_of
 from pglife_spec.postgres.words.repairs import REPAIRS
 from pglife_spec.postgres.words.workers import WorkerStart
@@ -47,6 +48,12 @@ def config(
         "fork_faults": False,
         "reloads": False,
         "stray_signals": False,
+        "writers": True,
+        "standby": False,
+        "recovery_target": Target.NONE,
+        "streaming": False,
+        "sync_slots": False,
+        "any_start": False,
     }
     values |= {param.name: repaired for param in REPAIRS}
     values |= params
@@ -158,4 +165,70 @@ def _families(version: int) -> Iterator[Config]:
         )
 
 
-CONFIGS = {made.name: made for release in VERIFIED for made in _configurations(release.number)}
+def _standbys(version: int) -> Iterator[Config]:
+    no_clients = {"backend": 0, "dead_end": 0}
+    yield config(
+        f"standby-{version}",
+        version,
+        "a hot standby that reads an archive, one session",
+        io_workers=0,
+        bounds={"dead_end": 0},
+        standby=True,
+    )
+    yield config(
+        f"standby-{version}-repaired",
+        version,
+        "the same; all repairs are on, so that every property holds",
+        repaired=True,
+        io_workers=0,
+        bounds={"dead_end": 0},
+        standby=True,
+    )
+    yield config(
+        f"warm-standby-{version}",
+        version,
+        "a standby with hot_standby off, from any state of the control file",
+        io_workers=0,
+        bounds=no_clients,
+        standby=True,
+        hot_standby=False,
+        any_start=True,
+    )
+    yield config(
+        f"streaming-{version}",
+        version,
+        "a hot standby with a walreceiver; no session, no background writer, no walwriter",
+        io_workers=0,
+        bounds=no_clients,
+        standby=True,
+        streaming=True,
+        writers=False,
+    )
+    yield config(
+        f"recovery-target-{version}",
+        version,
+        "archive recovery that shuts down at its target, from any state of the control file",
+        io_workers=0,
+        bounds={"dead_end": 0},
+        recovery_target=Target.SHUTDOWN,
+        any_start=True,
+    )
+    if Feature.SLOTSYNC_WORKER in release_of(version).features:
+        yield config(
+            f"slot-sync-{version}",
+            version,
+            "a hot standby with a slotsync worker, one session, no background writer, no walwriter",
+            io_workers=0,
+            bounds={"dead_end": 0},
+            standby=True,
+            sync_slots=True,
+            writers=False,
+        )
+
+
+CONFIGS = {
+    made.name: made
+    for release in VERIFIED
+    for family in (_configurations, _standbys)
+    for made in family(release.number)
+}

@@ -56,6 +56,12 @@ from pglife_spec.postgres.actions.requests import (
     process_reload_request,
     process_shutdown_request,
 )
+from pglife_spec.postgres.actions.standby import (
+    launch_slotsync_worker,
+    launch_walreceiver,
+    operator_promotes,
+    reap_replication_process,
+)
 from pglife_spec.postgres.actions.workers import (
     reap_background_worker,
     reap_finished_background_worker,
@@ -81,6 +87,29 @@ from pglife_spec.postgres.children.exits import (
     dead_end_child_exits,
     signaled_child_exits,
 )
+from pglife_spec.postgres.children.replication import (
+    slotsync_worker_exits_at_sigterm,
+    slotsync_worker_fails,
+    slotsync_worker_starts,
+    slotsync_worker_stops_at_promotion,
+    walreceiver_exits_at_sigterm,
+    walreceiver_is_not_wanted,
+    walreceiver_loses_the_primary,
+    walreceiver_starts,
+)
+from pglife_spec.postgres.children.standby import (
+    operator_resumes_replay,
+    startup_begins_new_timeline,
+    startup_ends_redo_at_target,
+    startup_enters_archive_recovery,
+    startup_exits_at_target,
+    startup_gives_up_walreceiver,
+    startup_is_promoted,
+    startup_pauses_at_target,
+    startup_reaches_consistency,
+    startup_requests_walreceiver,
+    startup_restarts_walreceiver,
+)
 from pglife_spec.postgres.children.startup import (
     startup_begins_redo,
     startup_exits,
@@ -96,6 +125,8 @@ LAUNCHES = (
     *launch_archiver,
     *start_background_workers,
     *restart_background_worker,
+    *launch_slotsync_worker,
+    *launch_walreceiver,
 )
 """The postmaster starts a missing child."""
 
@@ -110,6 +141,7 @@ REAPS = (
     *reap_archiver,
     *reap_logger,
     *reap_counted_child,
+    *reap_replication_process,
 )
 """The postmaster reaps one child."""
 
@@ -164,8 +196,12 @@ __all__ = [
     "launch_background_process",
     "launch_io_worker",
     "launch_logger",
+    "launch_slotsync_worker",
+    "launch_walreceiver",
+    "operator_promotes",
     "operator_requests_reload",
     "operator_requests_shutdown",
+    "operator_resumes_replay",
     "operator_sends_sigint_to_checkpointer",
     "operator_sends_sigusr2_to_checkpointer",
     "operator_stops_archiver",
@@ -183,18 +219,37 @@ __all__ = [
     "reap_counted_child",
     "reap_finished_background_worker",
     "reap_logger",
+    "reap_replication_process",
     "reap_startup",
     "reap_startup_and_launch_archiver",
     "refuse_client",
     "restart_background_worker",
     "signaled_child_exits",
+    "slotsync_worker_exits_at_sigterm",
+    "slotsync_worker_fails",
+    "slotsync_worker_starts",
+    "slotsync_worker_stops_at_promotion",
     "start_background_workers",
+    "startup_begins_new_timeline",
     "startup_begins_redo",
+    "startup_ends_redo_at_target",
+    "startup_enters_archive_recovery",
     "startup_exits",
     "startup_exits_at_sigterm",
+    "startup_exits_at_target",
     "startup_fails",
     "startup_finishes_recovery",
     "startup_fork_begins_to_fail",
+    "startup_gives_up_walreceiver",
+    "startup_is_promoted",
+    "startup_pauses_at_target",
+    "startup_reaches_consistency",
+    "startup_requests_walreceiver",
+    "startup_restarts_walreceiver",
+    "walreceiver_exits_at_sigterm",
+    "walreceiver_is_not_wanted",
+    "walreceiver_loses_the_primary",
+    "walreceiver_starts",
     "walsender_disconnects",
     "walsender_finishes",
 ]

@@ -7,6 +7,7 @@ no claim is empty.
 from collections.abc import Callable
 from dataclasses import replace
 
+from pglife_spec.lang.declare import mutant
 from pglife_spec.lang.expr import show
 from pglife_spec.lang.machine import Machine, Mutant
 from pglife_spec.lang.mutate import (
@@ -20,6 +21,7 @@ from pglife_spec.lang.mutate import (
     without_guard,
 )
 from pglife_spec.postgres.actions.archiver import ALLOWED as ARCHIVER_ALLOWED
+from pglife_spec.postgres.standby_mutants import STANDBY_MUTANTS
 from pglife_spec.postgres.state.children import COUNT, COUNTED_LIVES, LIFE
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -51,15 +53,14 @@ from pglife_spec.postgres.words.workers import Registration
 _REQUEST = frozenset({"process_shutdown_request"})
 _REAPS = frozenset({"reap_startup"})
 WORKER = LISTED[Kind.STATIC_WORKER]
-MUTANTS: list[Mutant] = []
+MUTANTS: list[Mutant] = [*STANDBY_MUTANTS]
 
 
 def _mutant(
     killed_by: str, config: str = "small-18-repaired"
 ) -> Callable[[Callable[[Machine], Machine]], None]:
     def declare(function: Callable[[Machine], Machine]) -> None:
-        doc = " ".join((function.__doc__ or "").split())
-        MUTANTS.append(Mutant(function.__name__, doc, killed_by, config, function))
+        MUTANTS.append(mutant(killed_by, config)(function))
 
     return declare
 

@@ -39,6 +39,8 @@ _TEXTS = frozenset(
         "issuing SIGKILL to recalcitrant children",
         "all server processes terminated; reinitializing",
         "database system is ready to accept connections",
+        "database system is ready to accept read-only connections",
+        "shutdown at recovery target",
         "abnormal database system shutdown",
         "shutting down due to startup process failure",
         'shutting down because "restart_after_crash" is off',
@@ -72,6 +74,8 @@ _NAME_IN_LOG = {
     "archiver process": Kind.ARCHIVER.name,
     "WAL summarizer process": Kind.WAL_SUMMARIZER.name,
     "walsender": Kind.WAL_SENDER.name,
+    "WAL receiver process": Kind.WAL_RECEIVER.name,
+    "slot sync worker process": Kind.SLOTSYNC_WORKER.name,
     "client backend": Kind.BACKEND.name,
     "dead-end client backend": Kind.DEAD_END_BACKEND.name,
     "server process": _SERVER_PROCESS,
@@ -218,20 +222,15 @@ def cause_of(action: Action) -> Cause:
 
 _KIND_OF_CASES = (
     (actions.reap_startup, Kind.STARTUP),
-    (actions.startup_begins_redo, Kind.STARTUP),
-    (actions.startup_finishes_recovery, Kind.STARTUP),
-    (actions.startup_exits, Kind.STARTUP),
-    (actions.startup_exits_at_sigterm, Kind.STARTUP),
     (actions.reap_startup_and_launch_archiver, Kind.STARTUP),
     (actions.reap_checkpointer, Kind.CHECKPOINTER),
-    (actions.checkpointer_begins_shutdown_checkpoint, Kind.CHECKPOINTER),
-    (actions.checkpointer_finishes_shutdown_checkpoint, Kind.CHECKPOINTER),
-    (actions.checkpointer_exits_at_sigusr2, Kind.CHECKPOINTER),
     (actions.reap_finished_background_worker, Kind.STATIC_WORKER),
     (actions.background_worker_ends, Kind.STATIC_WORKER),
     (actions.reap_logger, Kind.LOGGER),
     (actions.launch_logger, Kind.LOGGER),
     (actions.launch_io_worker, Kind.IO_WORKER),
+    (actions.launch_walreceiver, Kind.WAL_RECEIVER),
+    (actions.launch_slotsync_worker, Kind.SLOTSYNC_WORKER),
     (actions.dead_end_child_exits, Kind.DEAD_END_BACKEND),
     (actions.launch_archiver, Kind.ARCHIVER),
     (actions.reap_archiver, Kind.ARCHIVER),
@@ -242,12 +241,22 @@ _KIND_OF_CASES = (
     (actions.walsender_finishes, Kind.WAL_SENDER),
 )
 _KIND_OF = {action.name: kind for cases, kind in _KIND_OF_CASES for action in cases}
+_FIRST_WORDS = {
+    "startup": Kind.STARTUP,
+    "checkpointer": Kind.CHECKPOINTER,
+    "walreceiver": Kind.WAL_RECEIVER,
+    "slotsync": Kind.SLOTSYNC_WORKER,
+}
+"""What a child does by itself is named after its kind."""
 
 
 def kind_of(action: Action) -> Kind | None:
     """The kind of child that takes the step, or that the postmaster reaps or launches in it."""
-    chosen = action.choices.get("kind")
-    return Kind[chosen.upper()] if chosen is not None else _KIND_OF.get(action.name)
+    if "kind" in action.choices:
+        return Kind[action.choices["kind"].upper()]
+    if action.actor is Actor.CHILD and action.name not in _KIND_OF:
+        return _FIRST_WORDS.get(action.family.partition("_")[0])
+    return _KIND_OF.get(action.name)
 
 
 def life_of(action: Action) -> Life | None:
@@ -309,6 +318,8 @@ _SIGNALS: dict[Kind, Sequence[tuple[frozenset[signal.Signals], Action]]] = {
             Kind.BG_WORKER: frozenset({_TERM, _INT}),
             Kind.WAL_SUMMARIZER: frozenset({_TERM, _INT}),
             Kind.STATIC_WORKER: frozenset({_TERM}),
+            Kind.WAL_RECEIVER: frozenset({_TERM}),
+            Kind.SLOTSYNC_WORKER: frozenset({_TERM}),
         }.items()
     },
 }

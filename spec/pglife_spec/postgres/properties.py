@@ -6,13 +6,23 @@ for ever, and faults end; only what a property's fairness names can be relied on
 
 from pglife_spec.lang.machine import Action, Actor, Fairness, Property
 from pglife_spec.postgres.state.children import LIFE, NO_ZOMBIE, none_recorded, recorded
+from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     EXITED,
     FATAL_ERROR,
     PENDING,
     SHUTDOWN,
+    WAL_RECEIVER_REQUESTED,
     state_is,
+)
+from pglife_spec.postgres.state.shared import (
+    BEGIN_HOT_STANDBY,
+    PROMOTE_FILE,
+    REDO,
+    REPLAY,
+    SIGNAL_FILE,
+    WALRCV,
 )
 from pglife_spec.postgres.state.workers import (
     LISTED,
@@ -25,9 +35,15 @@ from pglife_spec.postgres.words import PM, ArchiveMode, Kind, Life, Shutdown
 from pglife_spec.postgres.words.kinds import AFTER_WAL, WORKERS
 from pglife_spec.postgres.words.parameters import (
     ARCHIVE_MODE,
+    HOT_STANDBY,
     RESTART_AFTER_CRASH,
+    STANDBY,
+    STREAMING,
     SUMMARIZE_WAL,
+    SYNC_SLOTS,
+    TARGET,
 )
+from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
 from pglife_spec.postgres.words.workers import Registration
 
 _RECOVERY = ("startup_begins_redo", "startup_finishes_recovery", "startup_exits")
@@ -65,10 +81,15 @@ CLIENTS_DISCONNECT = Fairness("CLIENTS", "every client disconnects eventually", 
 F5 = Fairness("F5", "archive commands end, and receivers confirm all WAL or time out", _is_last_wal)
 F6 = Fairness("F6", "fork() succeeds again eventually", _is_fork_working)
 
+_WARM = STANDBY & SIGNAL_FILE & ~HOT_STANDBY
+"""A standby that admits no session until it is promoted."""
+
 _HANGS = (
     "a request in the PM_STARTUP after a crash, with FatalError still set, waits for a "
     "checkpointer and io workers (18) to which no signal was sent that ends them; 18: without a "
-    "checkpointer, and with fork() failing, no child is left whose exit would run the state machine"
+    "checkpointer, and with fork() failing, no child is left whose exit would run the state "
+    "machine; in a smart shutdown of a hot standby the exit of the startup process leads to "
+    "PM_WAIT_BACKENDS, and nothing was sent to the others"
 )
 _SM = "postmaster.c: PostmasterStateMachine()"
 _AFTER_WAL_STATES = (PM.PM_SHUTDOWN_2, PM.PM_WAIT_XLOG_ARCHIVAL)
@@ -113,6 +134,99 @@ def _starts(kind: Kind) -> Property:
         "PM_RECOVERY: on a standby with hot_standby off that may be for ever",
     )
 
+
+_INTERRUPTED = EXITED | PENDING | FATAL_ERROR
+_IN_RECOVERY = state_is(PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY)
+_HOT = state_is(PM.PM_HOT_STANDBY)
+
+_STANDBY = (
+    Property(
+        name="a_promotion_ends_in_pm_run",
+        ids=("INV-105", "RC-12", "TF-01"),
+        doc="A promotion that was asked for opens the server for writers, unless it crashes, exits "
+        "or is asked to shut down.",
+        source="postmaster.c: process_pm_pmsignal(); xlogrecovery.c: CheckForStandbyTrigger()",
+        given=ALIVE & STANDBY & SIGNAL_FILE & PROMOTE_FILE & _IN_RECOVERY & ~PENDING & ~FATAL_ERROR,
+        then=_INTERRUPTED | state_is(PM.PM_RUN),
+        fairness=(F1, F2, F6),
+    ),
+    Property(
+        name="a_consistent_standby_opens",
+        ids=("RC-05", "TR18-03", "PG-20"),
+        doc="When the startup process has reported that sessions may read, the server opens.",
+        source="postmaster.c: process_pm_pmsignal()",
+        given=ALIVE & BEGIN_HOT_STANDBY & _IN_RECOVERY & ~PENDING & ~FATAL_ERROR,
+        then=_INTERRUPTED | _HOT | state_is(PM.PM_RUN),
+        fairness=(F1,),
+    ),
+    Property(
+        name="a_requested_walreceiver_is_launched",
+        ids=("INV-98", "PR-08", "RC-15"),
+        doc="A walreceiver that the startup process has asked for is launched, also in a smart "
+        "shutdown of a hot standby.",
+        source="postmaster.c: LaunchMissingBackgroundProcesses()",
+        given=WAL_RECEIVER_REQUESTED
+        & _IN_RECOVERY
+        & (SHUTDOWN <= Shutdown.SmartShutdown)
+        & none_recorded(Kind.WAL_RECEIVER),
+        then=recorded(Kind.WAL_RECEIVER) | ~_IN_RECOVERY | (SHUTDOWN > Shutdown.SmartShutdown),
+        fairness=(F1, F6),
+    ),
+    Property(
+        name="a_hot_standby_receives",
+        ids=("RC-15", "INV-98"),
+        doc="A streaming hot standby that replays WAL has a walreceiver again and again.",
+        source="xlogrecovery.c: WaitForWALToBecomeAvailable()",
+        given=ALIVE & STANDBY & STREAMING & _HOT & (REPLAY == Replay.READABLE) & ~PENDING,
+        then=_INTERRUPTED | ~_HOT | (REPLAY != Replay.READABLE) | (WALRCV == WalRcv.STREAMING),
+        fairness=(F1, F2, F6),
+    ),
+    Property(
+        name="a_missing_slotsync_worker_is_replaced",
+        ids=("INV-98", "PR-10"),
+        doc="In PM_HOT_STANDBY a missing slotsync worker is launched eventually.",
+        source="postmaster.c: LaunchMissingBackgroundProcesses()",
+        given=ALIVE & SYNC_SLOTS & _HOT & none_recorded(Kind.SLOTSYNC_WORKER) & ~PENDING,
+        then=_INTERRUPTED | ~_HOT | recorded(Kind.SLOTSYNC_WORKER),
+        fairness=(F1, F6),
+    ),
+    Property(
+        name="replication_processes_end_with_recovery",
+        ids=("RC-20", "INV-42", "WS-22"),
+        doc="In PM_RUN a walreceiver or slotsync worker that is left over exits and is reaped.",
+        source="xlogrecovery.c: FinishWalRecovery()",
+        given=state_is(PM.PM_RUN) & recorded(Kind.WAL_RECEIVER, Kind.SLOTSYNC_WORKER),
+        then=~state_is(PM.PM_RUN) | none_recorded(Kind.WAL_RECEIVER, Kind.SLOTSYNC_WORKER),
+        fairness=(F1, F2),
+    ),
+    Property(
+        name="a_recovery_target_is_obeyed",
+        ids=("RC-09", "RC-10", "INV-96"),
+        doc="Archive recovery with a reachable target opens the server, pauses, or ends it.",
+        source="xlogrecovery.c: PerformWalRecovery()",
+        given=ALIVE
+        & (TARGET != Target.NONE)
+        & SIGNAL_FILE
+        & REDO
+        & _IN_RECOVERY
+        & ~PENDING
+        & ~FATAL_ERROR,
+        then=_INTERRUPTED | state_is(PM.PM_RUN) | (REPLAY == Replay.PAUSED),
+        fairness=(F1, F2, F6),
+    ),
+    Property(
+        name="a_stop_at_the_target_ends",
+        ids=("RC-10", "TR18-06", "MM-21"),
+        doc="After the startup process has asked for a shutdown the postmaster exits.",
+        source="postmaster.c: process_pm_child_exit()",
+        given=ALIVE & STOPPED_AT_TARGET,
+        then=EXITED,
+        fairness=(F1, F2, F3, F6),
+        exception="18: the exit may be reaped in the PM_STARTUP after a crash, before the message "
+        "that redo has begun is read; FatalError is then left over, and the postmaster waits for "
+        "checkpointer and io workers, which ignore its SIGTERM",
+    ),
+)
 
 PROPERTIES = (
     Property(
@@ -163,18 +277,24 @@ PROPERTIES = (
     Property(
         name="every_start_opens_or_ends",
         ids=("INV-96", "TR18-04"),
-        doc="After a start the server opens, crashes or exits, or a shutdown is requested.",
+        doc="After a start the server opens, a standby with hot_standby off begins recovery, or "
+        "the server crashes, exits or is asked to shut down.",
         source="postmaster.c: PostmasterMain()",
         given=ALIVE & state_is(PM.PM_STARTUP) & ~FATAL_ERROR,
-        then=EXITED | PENDING | FATAL_ERROR | state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
+        then=EXITED
+        | PENDING
+        | FATAL_ERROR
+        | state_is(PM.PM_RUN, PM.PM_HOT_STANDBY)
+        | (_WARM & state_is(PM.PM_RECOVERY)),
         fairness=(F1, F2, F6),
     ),
     Property(
         name="every_recovery_ends",
         ids=("INV-96", "TR18-04", "MM-08"),
-        doc="After PM_RECOVERY the server opens, crashes or exits, or a shutdown is requested.",
+        doc="After PM_RECOVERY the server opens, crashes or exits, or a shutdown is requested, "
+        "unless it is a standby with hot_standby off.",
         source="postmaster.c: process_pm_pmsignal()",
-        given=ALIVE & state_is(PM.PM_RECOVERY),
+        given=ALIVE & state_is(PM.PM_RECOVERY) & ~_WARM,
         then=EXITED | PENDING | FATAL_ERROR | state_is(PM.PM_RUN, PM.PM_HOT_STANDBY),
         fairness=(F1, F2, F6),
         exception="18: the postmaster may reap the startup process of a crash restart before it "
@@ -237,4 +357,5 @@ PROPERTIES = (
         then=EXITED | ~state_is(PM.PM_WAIT_DEAD_END),
         fairness=(F1, F2, F3, F6),
     ),
+    *_STANDBY,
 )

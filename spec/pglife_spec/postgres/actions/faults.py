@@ -9,7 +9,13 @@ from pglife_spec.lang.machine import Actor, when
 from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE
 from pglife_spec.postgres.state.postmaster import FORK_FAILS, STARTUP_FORK_FAILS
 from pglife_spec.postgres.words import Kind, Life
-from pglife_spec.postgres.words.kinds import BACKGROUND, COUNTED, SINGLETONS, WORKERS
+from pglife_spec.postgres.words.kinds import (
+    BACKGROUND,
+    COUNTED,
+    REPLICATION,
+    SINGLETONS,
+    WORKERS,
+)
 from pglife_spec.postgres.words.parameters import FORK_FAULTS, STRAY_SIGNALS
 from pglife_spec.postgres.words.releases import Feature, has
 
@@ -53,7 +59,15 @@ def startup_fails() -> Step:
     )
 
 
-@action(Actor.OPERATOR, "any", "SG-12", "SG-13", "SG-15", "SG-22", kind=(*BACKGROUND, *WORKERS))
+@action(
+    Actor.OPERATOR,
+    "any",
+    "SG-12",
+    "SG-13",
+    "SG-15",
+    "SG-22",
+    kind=(*BACKGROUND, *WORKERS, *REPLICATION),
+)
 def operator_terminates_background_process(kind: Kind) -> Step:
     """The operator sends SIGTERM to one background process, which exits and is replaced."""
     return Step(

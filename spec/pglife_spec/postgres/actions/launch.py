@@ -40,7 +40,7 @@ def fork_first_children() -> Step:
             when(LOGGING_COLLECTOR, LIFE[Kind.LOGGER].becomes(Life.RUNNING)),
             workers.becomes(ite(has(Feature.IO_WORKERS), IO_WORKERS, 0)),
             fork(Kind.CHECKPOINTER, TRUE),
-            fork(Kind.BG_WRITER, TRUE),
+            when(KINDS[Kind.BG_WRITER].wanted, fork(Kind.BG_WRITER, TRUE)),
             fork_startup(),
             register_workers(),
         ],

@@ -20,6 +20,7 @@ from pglife_spec.postgres.actions.effects import (
     handle_fatal_error,
     log,
     signal,
+    terminate_children,
     write_pid_file,
 )
 from pglife_spec.postgres.actions.state_machine import state_machine
@@ -28,7 +29,8 @@ from pglife_spec.postgres.actions.workers import (
     look_at_workers,
     open_for_workers,
 )
-from pglife_spec.postgres.state.children import COUNT, LIFE, NO_ZOMBIE
+from pglife_spec.postgres.state.children import COUNT, LIFE, NO_ZOMBIE, alive, recorded
+from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     BETWEEN_EVENTS,
@@ -38,13 +40,20 @@ from pglife_spec.postgres.state.postmaster import (
     FORK_FAILS,
     IMMEDIATE,
     PENDING,
+    PROMOTE_REQUEST,
     REAPING,
+    SHUTDOWN,
     STARTUP_STATUS,
+    WAL_RECEIVER_REQUESTED,
     state_is,
 )
 from pglife_spec.postgres.state.shared import (
     ADVANCE_STATE_MACHINE,
+    BEGIN_HOT_STANDBY,
+    PROMOTE_FILE,
+    PROMOTE_SIGNALED,
     RECOVERY_STARTED,
+    START_WALRECEIVER,
     XLOG_IS_SHUTDOWN,
 )
 from pglife_spec.postgres.state.workers import START_WORKER_NEEDED
@@ -54,6 +63,7 @@ from pglife_spec.postgres.words import (
     Kind,
     Life,
     PidFile,
+    Shutdown,
     Signal,
     StartupStatus,
 )
@@ -68,6 +78,8 @@ from pglife_spec.postgres.words.parameters import ARCHIVE_MODE, HOT_STANDBY, LOG
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_STARTUP_EXIT_IN_SMART,
+    REPAIR_TARGET_IN_CRASH_STARTUP,
     REPAIR_WORKERS_IN_RECOVERY,
     REPAIR_XLOG_IN_CRASH_STARTUP,
 )
@@ -144,10 +156,30 @@ def _startup_done(life: Life) -> Effects:
             PENDING,
             [
                 STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
-                advance_to(PM.PM_WAIT_BACKENDS),
+                when(
+                    REPAIR_STARTUP_EXIT_IN_SMART & state_is(PM.PM_HOT_STANDBY),
+                    advance_to(PM.PM_STOP_BACKENDS),
+                    advance_to(PM.PM_WAIT_BACKENDS),
+                ),
             ],
             otherwise,
         ),
+    )
+
+
+def _recovery_target_reached() -> Effects:
+    """TR18-06: exit code 3 asks for a shutdown, which the pid file does not say."""
+    left_over = FATAL_ERROR & state_is(PM.PM_STARTUP)
+    return flatten(
+        [
+            log("shutdown at recovery target"),
+            when(REPAIR_TARGET_IN_CRASH_STARTUP & left_over, clear_fatal_error()),
+            STARTUP_STATUS.becomes(StartupStatus.STARTUP_NOT_RUNNING),
+            STOPPED_AT_TARGET.becomes(True),
+            when(~PENDING, SHUTDOWN.becomes(Shutdown.SmartShutdown)),
+            terminate_children(Signal.SIGTERM, dead_end=True),
+            advance_to(PM.PM_WAIT_BACKENDS),
+        ]
     )
 
 
@@ -158,15 +190,23 @@ def _startup_done(life: Life) -> Effects:
     "RP-11",
     "TR18-04",
     "TR18-05",
+    "TR18-06",
     "TR18-07",
     "TR18-08",
     "PR-20",
-    life=(Life.EXITED_0, Life.EXITED_1, Life.CRASHED),
+    "MM-21",
+    life=(Life.EXITED_0, Life.EXITED_1, Life.EXITED_3, Life.CRASHED),
 )
 def reap_startup(life: Life) -> Step:
-    """The postmaster reaps the startup process: it opens the server, continues a shutdown, or
-    handles a failure."""
-    end = _startup_failed() if life is Life.CRASHED else _startup_done(life)
+    """The postmaster reaps the startup process: it opens the server, continues a shutdown, begins
+    one at the recovery target, or handles a failure."""
+    match life:
+        case Life.CRASHED:
+            end = _startup_failed()
+        case Life.EXITED_3:
+            end = _recovery_target_reached()
+        case _:
+            end = _startup_done(life)
     return Step(
         when=[ALIVE, LIFE[Kind.STARTUP] == life],
         then=[REAPING.becomes(True), forget(Kind.STARTUP, life), end],
@@ -284,6 +324,33 @@ def _recovery_started() -> Effects:
     )
 
 
+def _begin_hot_standby() -> Effects:
+    """TR18-03: sessions may read."""
+    return flatten(
+        [
+            log("database system is ready to accept read-only connections"),
+            write_pid_file(PidFile.READY),
+            advance_to(PM.PM_HOT_STANDBY),
+            CONNS_ALLOWED.becomes(True),
+            when(WORKERS_EXIST, START_WORKER_NEEDED.becomes(True)),
+        ]
+    )
+
+
+def _pass_on_promotion() -> Effects:
+    """PG-11: at every SIGUSR1, while the file exists (MM-23)."""
+    in_recovery = state_is(PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY)
+    return (
+        when(
+            recorded(Kind.STARTUP) & in_recovery & PROMOTE_FILE,
+            [
+                signal(Signal.SIGUSR2, Kind.STARTUP),
+                when(alive(Kind.STARTUP), PROMOTE_SIGNALED.becomes(True)),
+            ],
+        ),
+    )
+
+
 def _xlog_is_shutdown() -> Effects:
     """TR18-24, TR18-25."""
     unexpected = flatten([log("WAL was shut down unexpectedly"), handle_fatal_error()])
@@ -304,25 +371,38 @@ def _xlog_is_shutdown() -> Effects:
     Actor.POSTMASTER,
     "postmaster.c: process_pm_pmsignal()",
     "PG-01",
+    "PG-03",
+    "PG-08",
     "PG-09",
     "PG-10",
+    "PG-11",
+    "PG-20",
     "PG-23",
     "TR18-02",
+    "TR18-03",
     "TR18-24",
     "TR18-25",
     "MM-09",
 )
 def process_pmsignal() -> Step:
     """The postmaster reads and resets the PMSignal flags in a fixed order: at RECOVERY_STARTED the
-    crash is over; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes; then, or at
-    ADVANCE_STATE_MACHINE, the state machine runs."""
-    expected = state_is(PM.PM_STARTUP) & ~PENDING
+    crash is over; BEGIN_HOT_STANDBY opens the server for readers; a walreceiver is noted; at
+    XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes; then, or at
+    ADVANCE_STATE_MACHINE, the state machine runs. At last it looks for the file promote."""
+    flags = RECOVERY_STARTED | BEGIN_HOT_STANDBY | START_WALRECEIVER | XLOG_IS_SHUTDOWN
+    begins = RECOVERY_STARTED & state_is(PM.PM_STARTUP) & ~PENDING
+    opens = BEGIN_HOT_STANDBY & state_is(PM.PM_RECOVERY) & ~PENDING
     return Step(
-        when=[BETWEEN_EVENTS, RECOVERY_STARTED | XLOG_IS_SHUTDOWN | ADVANCE_STATE_MACHINE],
+        when=[BETWEEN_EVENTS, flags | ADVANCE_STATE_MACHINE | PROMOTE_REQUEST],
         then=[
-            when(RECOVERY_STARTED & expected, _recovery_started()),
+            PROMOTE_REQUEST.becomes(False),
+            when(begins, _recovery_started()),
             RECOVERY_STARTED.becomes(False),
+            when(opens, _begin_hot_standby()),
+            BEGIN_HOT_STANDBY.becomes(False),
             look_at_workers(),
+            when(START_WALRECEIVER, WAL_RECEIVER_REQUESTED.becomes(True)),
+            START_WALRECEIVER.becomes(False),
             when(XLOG_IS_SHUTDOWN, _xlog_is_shutdown()),
             when(
                 XLOG_IS_SHUTDOWN | ADVANCE_STATE_MACHINE,
@@ -332,6 +412,7 @@ def process_pmsignal() -> Step:
                     state_machine(),
                 ],
             ),
+            _pass_on_promotion(),
         ],
     )
 

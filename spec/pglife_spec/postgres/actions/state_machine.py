@@ -34,9 +34,15 @@ from pglife_spec.postgres.state.postmaster import (
 )
 from pglife_spec.postgres.state.shared import (
     ADVANCE_STATE_MACHINE,
+    BEGIN_HOT_STANDBY,
+    PROMOTE_SIGNALED,
     RECOVERED,
     RECOVERY_STARTED,
     REDO,
+    REPLAY,
+    START_WALRECEIVER,
+    SYNCING,
+    WALRCV,
     XLOG_IS_SHUTDOWN,
 )
 from pglife_spec.postgres.words import PM, Exit, Kind, Life, Signal, StartupStatus
@@ -48,6 +54,7 @@ from pglife_spec.postgres.words.kinds import (
     TARGETS,
 )
 from pglife_spec.postgres.words.parameters import IO_WORKERS, RESTART_AFTER_CRASH
+from pglife_spec.postgres.words.recovery import Replay, WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
@@ -225,6 +232,12 @@ def reinitialize() -> Effects:
             ADVANCE_STATE_MACHINE.becomes(False),
             REDO.becomes(False),
             RECOVERED.becomes(False),
+            BEGIN_HOT_STANDBY.becomes(False),
+            START_WALRECEIVER.becomes(False),
+            REPLAY.becomes(Replay.INCONSISTENT),
+            WALRCV.becomes(WalRcv.STOPPED),
+            SYNCING.becomes(False),
+            PROMOTE_SIGNALED.becomes(False),
             TAINTED.becomes(False),
             advance_to(PM.PM_STARTUP),
             workers.becomes(ite(FORK_FAILS, workers, IO_WORKERS)),

@@ -3,10 +3,20 @@
 Crashes and the operator's signals are in `actions/faults.py`.
 """
 
-from pglife_spec.postgres.children import after_wal, checkpointer, exits, startup, workers
+from pglife_spec.postgres.children import (
+    after_wal,
+    checkpointer,
+    exits,
+    replication,
+    standby,
+    startup,
+    workers,
+)
 
 ACTIONS = [
     *startup.ACTIONS,
+    *standby.ACTIONS,
+    *replication.ACTIONS,
     *checkpointer.ACTIONS,
     *exits.ACTIONS,
     *after_wal.ACTIONS,

@@ -4,25 +4,39 @@ Source: access/transam/xlog.c: StartupXLOG(); postmaster/startup.c.
 """
 
 from pglife_spec.lang.declare import Step, action
-from pglife_spec.lang.expr import in_
+from pglife_spec.lang.expr import in_, ite
 from pglife_spec.lang.machine import Actor
 from pglife_spec.postgres.state.children import LIFE
-from pglife_spec.postgres.state.shared import CONTROL, RECOVERED, RECOVERY_STARTED, REDO
+from pglife_spec.postgres.state.shared import (
+    CONTROL,
+    RECOVERED,
+    RECOVERY_STARTED,
+    REDO,
+    REPLAY,
+    SIGNAL_FILE,
+)
 from pglife_spec.postgres.words import Control, Kind, Life
+from pglife_spec.postgres.words.recovery import Replay
 
 STARTUP = LIFE[Kind.STARTUP]
 CLEAN = in_(CONTROL, Control.SHUT_DOWN)
+ACTING = in_(STARTUP, Life.RUNNING, Life.TERMINATING)
+#: With a signal file, recovery is archive recovery from its first record (RC-03).
+ARCHIVE_AT_ONCE = in_(
+    CONTROL, Control.SHUT_DOWN, Control.SHUT_DOWN_IN_RECOVERY, Control.IN_ARCHIVE_RECOVERY
+)
 
 
 @action(Actor.CHILD, "xlogrecovery.c: PerformWalRecovery()", "RC-01", "RC-02", "PG-01", "TR-90")
 def startup_begins_redo() -> Step:
-    """After an unclean shutdown the startup process writes "in crash recovery" to the control file
-    and reports that redo begins."""
+    """After an unclean shutdown, or with a signal file, the startup process writes the kind of
+    recovery to the control file and reports that redo begins."""
+    archive = SIGNAL_FILE & ARCHIVE_AT_ONCE
     return Step(
-        when=[in_(STARTUP, Life.RUNNING, Life.TERMINATING), ~REDO, ~CLEAN, ~RECOVERED],
+        when=[ACTING, ~REDO, SIGNAL_FILE | ~CLEAN, ~RECOVERED],
         then=[
             REDO.becomes(True),
-            CONTROL.becomes(Control.IN_CRASH_RECOVERY),
+            CONTROL.becomes(ite(archive, Control.IN_ARCHIVE_RECOVERY, Control.IN_CRASH_RECOVERY)),
             RECOVERY_STARTED.becomes(True),
         ],
     )
@@ -37,15 +51,18 @@ def startup_finishes_recovery() -> Step:
     """The startup process finishes recovery, or needs none, and writes "in production" to the
     control file.
 
-    After redo a running checkpointer has to write a checkpoint first. Neither SIGTERM nor SIGQUIT
-    necessarily stops the startup process before this (SG-44, MM-32).
+    After redo, unless it was ended by a promotion, a running checkpointer has to write a checkpoint
+    first. Neither SIGTERM nor SIGQUIT necessarily stops the startup process before this (SG-44,
+    MM-32).
     """
     checkpointer = LIFE[Kind.CHECKPOINTER]
     return Step(
         when=[
             _MAY_FINISH,
             ~RECOVERED,
-            (REDO & (checkpointer == Life.RUNNING)) | (~REDO & CLEAN),
+            ~SIGNAL_FILE,
+            (REDO & ((checkpointer == Life.RUNNING) | (REPLAY == Replay.PROMOTED)))
+            | (~REDO & CLEAN),
         ],
         then=[CONTROL.becomes(Control.IN_PRODUCTION), RECOVERED.becomes(True)],
     )

@@ -1,15 +1,29 @@
 """The safety claims: what is true in every state that the machine can reach.
 
 `postmaster.py` has claims about the postmaster's own variables, `children.py` about children,
-shared memory and files, `after_wal.py` about archiver, walsenders and WAL summarizer, `workers.py`
-about background workers; `evidence.py` and `signals.py` about the log lines, forks and signals of
-each step. Where a real release breaks a claim, the condition says under which repair it holds, and
-`exception` says how it is broken.
+shared memory and files, `after_wal.py` about archiver, walsenders and WAL summarizer, `standby.py`
+about archive recovery, `workers.py` about background workers; `evidence.py` and `signals.py` about
+the log lines, forks and signals of each step. Where a real release breaks a claim, the condition
+says under which repair it holds, and `exception` says how it is broken.
 """
 
-from pglife_spec.postgres.claims import after_wal, children, evidence, postmaster, signals, workers
+from pglife_spec.postgres.claims import (
+    after_wal,
+    children,
+    evidence,
+    postmaster,
+    signals,
+    standby,
+    workers,
+)
 
-CLAIMS = (*postmaster.CLAIMS, *children.CLAIMS, *after_wal.CLAIMS, *workers.CLAIMS)
+CLAIMS = (
+    *postmaster.CLAIMS,
+    *children.CLAIMS,
+    *after_wal.CLAIMS,
+    *standby.CLAIMS,
+    *workers.CLAIMS,
+)
 WATCHES = (*evidence.WATCHES, *signals.WATCHES)
 
 __all__ = ["CLAIMS", "WATCHES"]

@@ -5,7 +5,11 @@ from pglife_spec.lang.watch import before, noted, seen
 from pglife_spec.postgres.state.children import COUNT, LIFE
 from pglife_spec.postgres.words import PM, Kind, Life
 from pglife_spec.postgres.words.parameters import FORK_FAULTS
-from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_FORK_FAILURE
+from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_CRASH_IN_CRASH_STARTUP,
+    REPAIR_STARTUP_FORK_FAILURE,
+)
 
 STATES_15 = (PM.PM_SHUTDOWN, PM.PM_SHUTDOWN_2)
 STATES_18 = (
@@ -16,6 +20,8 @@ STATES_18 = (
 )
 #: Where a shutdown without a crash waits, from the shutdown checkpoint on.
 CHECKPOINT_STATES = (*STATES_15, *STATES_18)
+#: A crash in the PM_STARTUP after a crash is handled as one: by 15, and by the repair.
+NEW_CRASH = ~has(Feature.HANDLE_FATAL_ERROR) | REPAIR_CRASH_IN_CRASH_STARTUP
 #: Where a startup process that cannot be forked does not end the postmaster at once.
 FORKS = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS
 

@@ -2,12 +2,13 @@
 
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import iff, implies, in_
-from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, FORKS
+from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, FORKS, NEW_CRASH
 from pglife_spec.postgres.state.children import none_recorded, number, recorded
-from pglife_spec.postgres.state.history import TWO_ROUNDS
+from pglife_spec.postgres.state.history import STOPPED_AT_TARGET, TWO_ROUNDS
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     ALIVE,
+    BETWEEN_EVENTS,
     CONNS_ALLOWED,
     CRASH_OR_IMMEDIATE,
     EXIT,
@@ -25,21 +26,18 @@ from pglife_spec.postgres.words import PM, Exit, Kind, PidFile, Shutdown, Startu
 from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER
 from pglife_spec.postgres.words.parameters import CHILD_SLOTS, IO_WORKERS
 from pglife_spec.postgres.words.releases import Feature, has
-from pglife_spec.postgres.words.repairs import REPAIR_CRASH_IN_CRASH_STARTUP
 
 _SM = "postmaster.c: PostmasterStateMachine()"
 _REQUEST = "postmaster.c: process_pm_shutdown_request()"
 _REAPER = "postmaster.c: process_pm_child_exit()"
-#: A crash in the PM_STARTUP after a crash is handled as one: by 15, and by the repair.
-_NEW_CRASH = ~has(Feature.HANDLE_FATAL_ERROR) | REPAIR_CRASH_IN_CRASH_STARTUP
 
 
 @claim("INV-02", "PM-03", "SM-02", "SM-10", source=_SM)
 def transient_states_are_left_at_once() -> Statement:
     """Between two handled events pmState is neither PM_STOP_BACKENDS nor PM_NO_CHILDREN."""
     return Statement(
-        holds=implies(ALIVE, ~state_is(PM.PM_STOP_BACKENDS, PM.PM_NO_CHILDREN)),
-        reaches=state_is(PM.PM_WAIT_BACKENDS) & ALIVE,
+        holds=implies(BETWEEN_EVENTS, ~state_is(PM.PM_STOP_BACKENDS, PM.PM_NO_CHILDREN)),
+        reaches=state_is(PM.PM_WAIT_BACKENDS) & BETWEEN_EVENTS,
     )
 
 
@@ -160,7 +158,7 @@ def starting_up_needs_a_startup_process() -> Statement:
     """In PM_STARTUP and PM_RECOVERY a startup process is on record."""
     here = state_is(PM.PM_STARTUP, PM.PM_RECOVERY) & ALIVE
     return Statement(
-        holds=implies(_NEW_CRASH & here, recorded(Kind.STARTUP)),
+        holds=implies(NEW_CRASH & here, recorded(Kind.STARTUP)),
         reaches=here & recorded(Kind.STARTUP),
     )
 
@@ -188,7 +186,7 @@ def a_failed_startup_is_final() -> Statement:
     failed = STARTUP_STATUS == StartupStatus.STARTUP_CRASHED
     return Statement(
         holds=implies(
-            failed & _NEW_CRASH,
+            failed & NEW_CRASH,
             CRASH_OR_IMMEDIATE
             & ~state_is(PM.PM_RUN, PM.PM_HOT_STANDBY, PM.PM_RECOVERY)
             & ((EXIT != Exit.EXITED_0) | IMMEDIATE),
@@ -219,12 +217,22 @@ def a_crash_is_announced_once() -> Statement:
     return Statement(holds=~TWO_ROUNDS, reaches=FATAL_ERROR)
 
 
-@claim("INV-24", "SH-02", "SH-40", "SH-42", source=_REQUEST)
+@claim(
+    "INV-24",
+    "SH-02",
+    "SH-40",
+    "SH-42",
+    source=_REQUEST,
+    exception="a shutdown that the startup process asked for at its recovery target is not written",
+)
 def the_pid_file_says_stopping_in_a_shutdown() -> Statement:
     """While the postmaster is alive, line 8 of its pid file is "stopping" if and only if a shutdown
-    was requested."""
+    was requested from outside."""
+    stopping = PID_FILE == PidFile.STOPPING
     return Statement(
-        holds=implies(ALIVE, iff(PID_FILE == PidFile.STOPPING, PENDING)),
+        holds=implies(
+            ALIVE, implies(stopping, PENDING) & implies(PENDING, stopping | STOPPED_AT_TARGET)
+        ),
         reaches=PID_FILE == PidFile.STOPPING,
     )
 

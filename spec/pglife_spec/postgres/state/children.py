@@ -7,7 +7,7 @@ from pglife_spec.postgres.words.kinds import COUNTED, SINGLETONS, short
 #: Before a child receives SIGQUIT.
 UNQUIT_LIVES = (Life.RUNNING, Life.TERMINATING, Life.CHECKPOINTING, Life.XLOG_SHUT_DOWN)
 ALIVE_LIVES = (*UNQUIT_LIVES, Life.QUITTING)
-ZOMBIE_LIVES = (Life.EXITED_0, Life.EXITED_1, Life.CRASHED)
+ZOMBIE_LIVES = (Life.EXITED_0, Life.EXITED_1, Life.EXITED_3, Life.CRASHED)
 #: States of a counted child; exit codes 0 and 1 mean the same for all of them.
 COUNTED_LIVES = (Life.RUNNING, Life.TERMINATING, Life.QUITTING, Life.EXITED_0, Life.CRASHED)
 

@@ -2,6 +2,10 @@
 
 from pglife_spec.lang.expr import BOOL, Var
 
+PROMOTED = Var("promoted", BOOL, "a promotion was asked for, or replay was resumed", initial=False)
+STOPPED_AT_TARGET = Var(
+    "stopped_at_target", BOOL, "the startup process has asked for a shutdown", initial=False
+)
 TAINTED = Var("tainted", BOOL, "a child has crashed since shared memory was made", initial=False)
 FORKED_LATE = Var(
     "forked_late",

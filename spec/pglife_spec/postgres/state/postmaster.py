@@ -40,6 +40,15 @@ FORK_FAILS = Var("fork_fails", BOOL, "fork() fails for every child", initial=Fal
 STARTUP_FORK_FAILS = Var(
     "startup_fork_fails", BOOL, "fork() fails for the startup process", initial=False
 )
+WAL_RECEIVER_REQUESTED = Var(
+    "WalReceiverRequested",
+    BOOL,
+    "the startup process wants a walreceiver (PR-08)",
+    initial=False,
+)
+PROMOTE_REQUEST = Var(
+    "pending_promote", BOOL, "SIGUSR1 of a promotion is pending (SG-03)", initial=False
+)
 LAST_ACCEPT = Var(
     "last_accept",
     BOOL,

@@ -1,8 +1,8 @@
 """What the model speaks of: values of its variables, under PostgreSQL's own names.
 
 Beside it: `kinds.py`, one row for each kind of child; `workers.py`, the list of background workers;
-`releases.py`, one row for each release; `parameters.py`, the settings; `repairs.py`, the repairs of
-defects.
+`recovery.py`, archive recovery; `releases.py`, one row for each release; `parameters.py`, the
+settings; `repairs.py`, the repairs of defects.
 
 Source: src/backend/postmaster/postmaster.c (PMState, StartupStatusEnum, the shutdown modes),
 src/include/catalog/pg_control.h (DBState), src/include/utils/pidfile.h.
@@ -64,6 +64,7 @@ class Life(enum.Enum):
     QUITTING = "sent SIGQUIT"
     EXITED_0 = "zombie: exit code 0"
     EXITED_1 = "zombie: exit code 1"
+    EXITED_3 = "zombie: exit code 3"
     CRASHED = "zombie: any other status"
 
 
@@ -84,6 +85,8 @@ class Kind(enum.Enum):
     WAL_SENDER = "walsender"
     WAL_SUMMARIZER = "WAL summarizer"
     STATIC_WORKER = "background worker"
+    WAL_RECEIVER = "walreceiver"
+    SLOTSYNC_WORKER = "slotsync worker"
 
 
 class ArchiveMode(enum.Enum):
@@ -111,6 +114,7 @@ class Control(enum.Enum):
     SHUT_DOWN_IN_RECOVERY = "shut down in recovery"
     SHUTTING_DOWN = "shutting down"
     IN_CRASH_RECOVERY = "in crash recovery"
+    IN_ARCHIVE_RECOVERY = "in archive recovery"
     IN_PRODUCTION = "in production"
 
 

@@ -13,8 +13,11 @@ from pglife_spec.postgres.words.parameters import (
     AUTOVACUUM,
     LOGGING_COLLECTOR,
     LOGICAL_LAUNCHER,
+    STREAMING,
     SUMMARIZE_WAL,
+    SYNC_SLOTS,
     WORKER_START,
+    WRITERS,
 )
 from pglife_spec.postgres.words.workers import WorkerStart
 
@@ -66,13 +69,21 @@ class Row:
 _ROWS = (
     Row(Kind.STARTUP, "startup", Awaited.WAIT_BACKENDS, Signal.SIGTERM, Life.EXITED_1),
     Row(Kind.CHECKPOINTER, "checkpointer", Awaited.LATER, launched=UP),
-    Row(Kind.BG_WRITER, "bgwriter", Awaited.WAIT_BACKENDS, Signal.SIGTERM, launched=UP),
+    Row(
+        Kind.BG_WRITER,
+        "bgwriter",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        launched=UP,
+        wanted=WRITERS,
+    ),
     Row(
         Kind.WAL_WRITER,
         "walwriter",
         Awaited.WAIT_BACKENDS,
         Signal.SIGTERM,
         launched=(PM.PM_RUN,),
+        wanted=WRITERS,
     ),
     Row(
         Kind.AUTOVAC_LAUNCHER,
@@ -135,6 +146,24 @@ _ROWS = (
         wanted=WORKER_START != WorkerStart.NEVER,
         listed=True,
     ),
+    Row(
+        Kind.WAL_RECEIVER,
+        "walreceiver",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        Life.EXITED_1,
+        launched=(PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY),
+        wanted=STREAMING,
+    ),
+    Row(
+        Kind.SLOTSYNC_WORKER,
+        "slotsync",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        Life.EXITED_1,
+        launched=(PM.PM_HOT_STANDBY,),
+        wanted=SYNC_SLOTS,
+    ),
 )
 
 KINDS = {row.kind: row for row in _ROWS}
@@ -155,8 +184,12 @@ LISTED = tuple(row.kind for row in _ROWS if row.listed)
 AFTER_WAL = tuple(row.kind for row in _ROWS if row.writes_no_wal)
 #: Single processes that end at SIGTERM and are launched again.
 BACKGROUND = tuple(
-    row.kind for row in _ROWS if not row.many and row.launched and row.ends_at is Signal.SIGTERM
+    row.kind
+    for row in _ROWS
+    if not row.many and PM.PM_RUN in row.launched and row.ends_at is Signal.SIGTERM
 )
+#: Those of a standby, which the startup process stops before PM_RUN.
+REPLICATION = (Kind.WAL_RECEIVER, Kind.SLOTSYNC_WORKER)
 
 #: Background workers that are registered at the start, the newest first (BG-08).
 WORKERS = (Kind.STATIC_WORKER, Kind.BG_WORKER)

@@ -2,6 +2,7 @@
 
 from pglife_spec.lang.expr import BOOL, INT, EnumSort, Param, in_
 from pglife_spec.postgres.words import ArchiveMode
+from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.releases import VERIFIED, VERSION, Feature, has
 from pglife_spec.postgres.words.workers import WorkerStart
 
@@ -10,6 +11,22 @@ LOGGING_COLLECTOR = Param("logging_collector", BOOL, "GUC logging_collector")
 AUTOVACUUM = Param("autovacuum", BOOL, "GUCs autovacuum and track_counts")
 LOGICAL_LAUNCHER = Param("logical_launcher", BOOL, "max_logical_replication_workers > 0")
 HOT_STANDBY = Param("hot_standby", BOOL, "GUC hot_standby")
+STANDBY = Param("standby", BOOL, "standby.signal exists at the first start (RC-01)")
+TARGET = Param(
+    "recovery_target",
+    EnumSort(Target),
+    "recovery_target_action, if there is a target; without standby.signal there is recovery.signal",
+)
+STREAMING = Param("streaming", BOOL, "primary_conninfo is set: a standby wants a walreceiver")
+SYNC_SLOTS = Param("sync_slots", BOOL, "GUC sync_replication_slots, with all that it needs (WS-20)")
+ANY_START = Param(
+    "any_start",
+    BOOL,
+    "the control file may be in any state at the start; otherwise shut down or in production",
+)
+WRITERS = Param(
+    "writers", BOOL, "background writer and walwriter exist; off only to leave them out"
+)
 IO_WORKERS = Param("io_workers", INT, "GUC io_workers; 0 stands for io_method other than worker")
 ARCHIVE_MODE = Param("archive_mode", EnumSort(ArchiveMode), "GUC archive_mode")
 WAL_SENDERS = Param("wal_senders", BOOL, "whether clients may ask for replication (CN-32)")
@@ -33,4 +50,5 @@ ASSUMPTIONS = (
     has(Feature.IO_WORKERS) | (IO_WORKERS == 0),
     CHILD_SLOTS >= 1,
     has(Feature.WAL_SUMMARIZER) | ~SUMMARIZE_WAL,
+    has(Feature.SLOTSYNC_WORKER) | ~SYNC_SLOTS,
 )

@@ -15,6 +15,7 @@ class Feature(enum.Enum):
     """What some releases have and others do not, as far as the model can show it."""
 
     IO_WORKERS = "io workers exist (IO-01)"
+    SLOTSYNC_WORKER = "a worker synchronizes replication slots on a standby (WS-20)"
     CHECKPOINTER_OUTLIVES_WAL = (
         "the checkpointer writes the shutdown checkpoint at SIGINT, reports it, and exits at "
         "SIGUSR2 as the last child; without it, it writes the checkpoint at SIGUSR2 and exits "
@@ -94,7 +95,14 @@ RELEASES = (
     ),
     Release(
         17,
-        frozenset({Feature.REAPER_FORKS_CHILDREN, Feature.WAIT_EVENT_SET, Feature.WAL_SUMMARIZER}),
+        frozenset(
+            {
+                Feature.REAPER_FORKS_CHILDREN,
+                Feature.WAIT_EVENT_SET,
+                Feature.WAL_SUMMARIZER,
+                Feature.SLOTSYNC_WORKER,
+            }
+        ),
         verified=False,
         evidence="the source of 17.11 was read, but no server of it was run",
     ),

@@ -69,4 +69,15 @@ REPAIR_WORKERS_IN_RECOVERY = _repair(
     "at RECOVERY_STARTED the postmaster looks for background workers that start before it opens",
 )
 
+REPAIR_STARTUP_EXIT_IN_SMART = _repair(
+    "startup_exit_signals_others",
+    "the exit of a hot standby's startup process in a smart shutdown sends SIGTERM to the others",
+    "W1",
+)
+REPAIR_TARGET_IN_CRASH_STARTUP = _repair(
+    "recovery_target_in_crash_startup",
+    "18: a startup process that stops at the recovery target in the PM_STARTUP after a crash ends "
+    "FatalError, as its message that redo has begun does",
+)
+
 REPAIRS = declared(Param, sys.modules[__name__])
