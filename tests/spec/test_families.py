@@ -5,19 +5,24 @@ properties that it is for.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
+from pglife_spec.meanings.fold import Pool
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS, config
 from pglife_spec.postgres.state.postmaster import EXITED
-from pglife_spec.postgres.words.repairs import REPAIR_WORKERS_IN_RECOVERY
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_UNSTARTED_WORKER,
+    REPAIR_WORKERS_IN_RECOVERY,
+)
 from pglife_spec.postgres.words.workers import WorkerStart
 
 MACHINE = build()
+POOL = Pool()
 #: Kinds whose names have the word "worker" and that no configuration here has.
 OTHERS = re.compile(r"io_worker|bg_worker")
 ENDS = "the_wait_for_archiver_and_walsenders_ends"
@@ -126,3 +131,22 @@ def test_a_release_forgets_a_worker_after_a_crash(version: int, repaired: bool) 
         last = verdict.lasso.moments[-1].state
         assert last["pmState"].name == "PM_RECOVERY"
         assert last["worker"].name == "ABSENT"
+
+
+@pytest.mark.parametrize("version", [15, 18])
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_release_forgets_a_worker_that_has_not_run(version: int, repaired: bool) -> None:
+    """A crash before the server opens forgets a worker that is never restarted."""
+    small = config(
+        "not run",
+        version,
+        io_workers=0,
+        bounds=NO_CLIENTS,
+        worker_start=WorkerStart.RECOVERY_FINISHED,
+        worker_restarts=False,
+        **{REPAIR_UNSTARTED_WORKER.name: repaired},
+    )
+    claim = next(c for c in MACHINE.claims if c.name == "every_registered_worker_runs_once")
+    folder = POOL.folder({REPAIR_UNSTARTED_WORKER.name: POOL.true})
+    bare = replace(claim, holds=folder.visit(claim.holds))
+    assert (bare.name in explore(MACHINE, small, claims=[bare]).violated) != repaired

@@ -380,3 +380,9 @@ def an_exit_does_not_set_the_flag(m: Machine) -> Machine:
 def crash_times_survive_a_crash(m: Machine) -> Machine:
     """New shared memory leaves the crash times of background workers as they were."""
     return without_effect(m, WORKER, families=_RESETS)
+
+
+@_mutant("every_registered_worker_runs_once", "workers-18")
+def workers_are_not_registered(m: Machine) -> Machine:
+    """Workers of shared_preload_libraries are not registered at the start."""
+    return without_effect(m, WORKER, families={"fork_first_children"})

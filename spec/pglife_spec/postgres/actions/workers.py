@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import FALSE, any_of, ite
-from pglife_spec.lang.machine import Actor, emit, flatten, when
+from pglife_spec.lang.machine import Actor, Effect, emit, flatten, when
 from pglife_spec.postgres.actions.effects import Effects, crash, forget, fork
 from pglife_spec.postgres.state.children import LIFE
+from pglife_spec.postgres.state.history import WORKER_RAN
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     BETWEEN_EVENTS,
@@ -32,6 +33,7 @@ from pglife_spec.postgres.state.workers import (
 from pglife_spec.postgres.words import Kind, Life
 from pglife_spec.postgres.words.kinds import KINDS, WORKERS
 from pglife_spec.postgres.words.releases import Feature, has
+from pglife_spec.postgres.words.repairs import REPAIR_UNSTARTED_WORKER
 from pglife_spec.postgres.words.workers import Registration
 
 #: Some worker is registered at the start.
@@ -46,7 +48,9 @@ def _pass(kinds: Sequence[Kind], over: Kind | None) -> Effects:
     listed = LISTED[kind]
     is_over = waits(kind) if over is kind else FALSE
     start = is_due(kind) | (is_over & restarts(kind) & its_time_has_come(kind))
-    started = [listed.becomes(Registration.LISTED), fork(kind, its_time_has_come(kind)), rest]
+    noted = WORKER_RAN.becomes(True) if kind is Kind.STATIC_WORKER else ()
+    forked = fork(kind, its_time_has_come(kind))
+    started = [listed.becomes(Registration.LISTED), noted, forked, rest]
     failed = [listed.becomes(Registration.WAITS), START_WORKER_NEEDED.becomes(True)]
     remembered = () if over is kind else HAVE_CRASHED_WORKER.becomes(True)
     return flatten(
@@ -116,17 +120,18 @@ def look_at_workers() -> Effects:
 
 
 def reset_crash_times() -> Effects:
-    """New shared memory: forget workers that are never restarted, let the others start at once.
+    """New shared memory: forget workers that are never restarted, even one that has not run yet;
+    let the others start at once.
 
     Source: bgworker.c: ResetBackgroundWorkerCrashTimes().
     """
-    return tuple(
-        when(
-            LISTED[kind] != Registration.UNLISTED,
-            LISTED[kind].becomes(ite(restarts(kind), Registration.LISTED, Registration.UNLISTED)),
-        )
-        for kind in WORKERS
-    )
+    made: list[Effect] = []
+    for kind in WORKERS:
+        listed = LISTED[kind]
+        has_not_run = REPAIR_UNSTARTED_WORKER & (listed == Registration.LISTED)
+        stays = ite(restarts(kind) | has_not_run, Registration.LISTED, Registration.UNLISTED)
+        made.append(when(listed != Registration.UNLISTED, listed.becomes(stays)))
+    return tuple(made)
 
 
 @action(Actor.POSTMASTER, "postmaster.c: maybe_start_bgworkers()", "BG-05", "BG-06", "BG-08")

@@ -3,7 +3,7 @@
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import all_of, any_of, implies, in_
 from pglife_spec.postgres.state.children import alive, recorded
-from pglife_spec.postgres.state.history import WORKER_FINISHED
+from pglife_spec.postgres.state.history import WORKER_FINISHED, WORKER_RAN
 from pglife_spec.postgres.state.postmaster import BETWEEN_EVENTS, FATAL_ERROR, state_is
 from pglife_spec.postgres.state.workers import (
     HAVE_CRASHED_WORKER,
@@ -16,8 +16,8 @@ from pglife_spec.postgres.state.workers import (
 )
 from pglife_spec.postgres.words import PM, Kind
 from pglife_spec.postgres.words.kinds import WORKERS
-from pglife_spec.postgres.words.parameters import WORKER_START
-from pglife_spec.postgres.words.repairs import REPAIR_WORKERS_IN_RECOVERY
+from pglife_spec.postgres.words.parameters import FORK_FAULTS, WORKER_START
+from pglife_spec.postgres.words.repairs import REPAIR_UNSTARTED_WORKER, REPAIR_WORKERS_IN_RECOVERY
 from pglife_spec.postgres.words.workers import Registration, WorkerStart
 
 _STATIC = Kind.STATIC_WORKER
@@ -78,9 +78,29 @@ def a_crash_ends_every_restart_interval() -> Statement:
     )
 
 
+@claim(
+    "BG-20",
+    "INV-99",
+    source="bgworker.c: ResetBackgroundWorkerCrashTimes()",
+    exception="without the repair: a crash before its time has come forgets a worker that is never "
+    "restarted, and it never runs",
+)
+def every_registered_worker_runs_once() -> Statement:
+    """A worker of shared_preload_libraries leaves the list only after it has been started, as long
+    as fork() works."""
+    gone = (
+        (WORKER_START != WorkerStart.NEVER)
+        & ~state_is(PM.PM_INIT)
+        & (LISTED[_STATIC] == Registration.UNLISTED)
+    )
+    holds = implies(REPAIR_UNSTARTED_WORKER & ~FORK_FAULTS & gone, WORKER_RAN)
+    return Statement(holds=holds, reaches=gone & WORKER_RAN)
+
+
 CLAIMS = (
     background_workers_wait_for_their_time,
     a_finished_worker_never_runs_again,
     no_background_worker_is_forgotten,
     a_crash_ends_every_restart_interval,
+    every_registered_worker_runs_once,
 )

@@ -20,3 +20,4 @@ TWO_ROUNDS = Var(
 WORKER_FINISHED = Var(
     "worker_finished", BOOL, "the background worker has exited with 0", initial=False
 )
+WORKER_RAN = Var("worker_ran", BOOL, "the background worker was started", initial=False)

@@ -68,6 +68,10 @@ REPAIR_WORKERS_IN_RECOVERY = _repair(
     "recovery_started_starts_workers",
     "at RECOVERY_STARTED the postmaster looks for background workers that start before it opens",
 )
+REPAIR_UNSTARTED_WORKER = _repair(
+    "crash_keeps_unstarted_workers",
+    "a crash restart does not forget a worker that is never restarted and has not run yet",
+)
 
 REPAIR_STARTUP_EXIT_IN_SMART = _repair(
     "startup_exit_signals_others",
