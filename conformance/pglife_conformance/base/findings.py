@@ -23,6 +23,7 @@ class Finding(StrEnum):
     F11 = "F11"
     F12 = "F12"
     F13 = "F13"
+    F14 = "F14"
     W1 = "W1"
     W2 = "W2"
     W3 = "W3"

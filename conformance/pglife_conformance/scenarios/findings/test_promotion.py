@@ -1,5 +1,5 @@
 """The end of recovery: an exit at the target at a wrong time, and promotions that wait for ever or
-are forgotten (F11 to F13)."""
+are forgotten (F11 to F14)."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import Defect, claim
 from pglife_conformance.scenarios.findings.support import (
+    HELPERS_15,
     HELPERS_18,
     REAPER,
     expect_end,
@@ -49,10 +50,17 @@ PROMOTION_WAITS = Symptom(
 PROMOTION_WAITS_17 = Symptom(
     summary=PROMOTION_WAITS.summary,
     state=PM.PM_HOT_STANDBY,
-    left={Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.STARTUP, Kind.SLOTSYNC_WORKER},
+    left=HELPERS_15 | {Kind.STARTUP, Kind.SLOTSYNC_WORKER},
     said=(),
     status=PidFileStatus.READY,
 )
+RECEIVING = {Kind.STARTUP, Kind.ARCHIVER, Kind.WALRECEIVER}
+REPLAY_WAITS: dict[str, Any] = {
+    "summary": "the startup process waits until the archiver's command has ended",
+    "state": PM.PM_HOT_STANDBY,
+    "said": (),
+    "status": PidFileStatus.READY,
+}
 SECOND_PRIMARY = Answer("the server is a second primary on timeline 1", "primary, timeline 1")
 
 
@@ -119,6 +127,44 @@ def test_promotion_while_the_slotsync_worker_starts(make_cluster: MakeCluster) -
     worker.release()
     with where_it_shows(then):
         then.expect_line(READY_LINE)
+
+
+@claim(
+    *("INV-105", "PG-32", "PR-26"),
+    source="procsignal.c: WaitForProcSignalBarrier(); dbcommands.c: dbase_redo()",
+    needs=[*STANDBY, Need.WALSENDER, Need.ARCHIVER],
+    since=15,
+    why="no process waits for others when a database is dropped",
+    defects=[
+        Defect(
+            Finding.F14, Symptom(left=HELPERS_15 | RECEIVING, **REPLAY_WAITS), since=15, until=17
+        ),
+        Defect(Finding.F14, Symptom(left=HELPERS_18 | RECEIVING, **REPLAY_WAITS), since=18),
+    ],
+)
+def test_promotion_while_the_archive_command_hangs(make_cluster: MakeCluster) -> None:
+    """A standby that archives is promoted although its archive_command hangs and it has to replay
+    the drop of a database."""
+    hangs = "while [ ! -e gate ]; do sleep 0.01; done"
+    pair = start_pair(make_cluster, archive_mode="always", archive_command=hangs)
+    standby = pair.standby
+    with pair.primary.session() as session:
+        session.query("create database other")
+        session.query("select pg_switch_wal()")
+        standby.expect_title(standby.child(Kind.ARCHIVER), "archiving")
+        session.query("drop database other")
+        ((dropped,),) = session.query("select pg_current_wal_lsn()")
+    with standby.session() as session:
+        received = f"select pg_last_wal_receive_lsn() >= '{dropped}'"
+        session.expect_rows(received, [("t",)])
+        session.close(wait=True)
+    then = standby.since()
+    promote(standby)
+    try:
+        with where_it_shows(then):
+            then.expect_line(READY_LINE)
+    finally:
+        standby.write_file("gate")
 
 
 @claim(
