@@ -27,7 +27,6 @@ _FORKED = re.compile(r"forked new .*, pid=(\d+) ")
 class Exchange:
     """One connection, from its first byte to the exit of its child."""
 
-    child_pid: Pid | None
     answer: bytes
     """Everything that the client received until the end of the connection."""
     exit_code: int
@@ -93,7 +92,7 @@ def exchange(cluster: Cluster, *sent: bytes, last: bool = False, tcp: bool = Fal
     record = cluster.wait_for("the exit of the child that was forked for a client", exit_line)
     pid = _child_pid(then, others)
     said = [(entry.level, entry.message) for entry in then.log(pid=pid) if entry.level != "DEBUG"]
-    return Exchange(pid, answer, int(record.message.rpartition(" ")[2]), said)
+    return Exchange(answer, int(record.message.rpartition(" ")[2]), said)
 
 
 def _child_pid(then: Excerpt, others: set[Pid]) -> Pid | None:

@@ -56,11 +56,6 @@ def step(before: str, after: str) -> str:
     return f"{before} -> {after}"
 
 
-def maybe(*lines: str) -> OneOf:
-    """Lines that are there, all of them, or not."""
-    return OneOf((lines, ()))
-
-
 def in_version(lines: Sequence[Line], major: int) -> list[Line]:
     """The lines as this release logs them: without steps of pmState before 18."""
     if major >= HAS_STEPS:

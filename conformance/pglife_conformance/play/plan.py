@@ -40,12 +40,10 @@ class ForcedStep:
     Args:
         index: the step's place in the trace, counted from 1.
         action: the step.
-        amounts_to: every step that happens in the model when the player does it.
     """
 
     index: int
     action: Action
-    amounts_to: tuple[Action, ...]
 
 
 @dataclass(frozen=True)
@@ -346,7 +344,7 @@ class _Planner:
             why = self.program.why_not(stopped, self.state)
             raise self._stuck(step, f"it has become impossible: {why}")
         self.state = after
-        self.forced.append(ForcedStep(step.index, step.played, tuple(way)))
+        self.forced.append(ForcedStep(step.index, step.played))
         self.done.update(action.name for action in way)
         self.done[step.played.name] -= 1
 

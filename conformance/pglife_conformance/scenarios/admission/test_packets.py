@@ -22,7 +22,6 @@ INCOMPLETE = [("LOG", "incomplete startup packet")]
 INVALID_LENGTH = [("LOG", "invalid length of startup packet")]
 POSTGRES = {"user": "postgres", "database": "postgres"}
 WELCOME = startup_packet(POSTGRES)
-WITHOUT_USER = startup_packet({"database": "postgres"})
 NO_USER = "no PostgreSQL user name specified in startup packet"
 LONGEST_BODY = 10000
 
