@@ -329,9 +329,11 @@ class Cluster(Clients):
 
     # The whole log: the commonest readings of all_log().
 
-    def log(self) -> list[LogRecord]:
-        """All records."""
-        return self.all_log().log()
+    def log(
+        self, *levels: str, pid: Pid | None = None, matching: str | None = None
+    ) -> list[LogRecord]:
+        """All records, or those of these levels, of this process, with a message that matches."""
+        return self.all_log().log(*levels, pid=pid, matching=matching)
 
     def find_log(self, pattern: str) -> LogRecord | None:
         """The first record whose message matches (re.search), if there is one."""

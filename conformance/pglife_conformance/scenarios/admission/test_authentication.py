@@ -121,7 +121,7 @@ def test_client_that_disconnects_instead_of_a_password(ruled_cluster: Cluster, u
     session.disconnect()
     cluster.expect_death(child)
     expect_exit_line(cluster, child.pid, 0, before)
-    records = [record for record in before.log() if record.pid == child.pid]
+    records = before.log(pid=child.pid)
     assert [record for record in records if not record.level.startswith("DEBUG")] == []
     before.expect_undisturbed(gone=[child])
 

@@ -144,7 +144,7 @@ def test_negotiation_can_be_traced(cluster: Cluster) -> None:
 def test_major_protocol_versions(cluster: Cluster) -> None:
     """The server supports only major version 3. Others get an error, those below 3 in the old
     format."""
-    newest = "3.2" if cluster.target.version.major >= 18 else "3.0"
+    newest = "3.2" if cluster.major >= 18 else "3.0"
     for major, minor in ((1, 0), (2, 0), (2, 9), (4, 0), (5, 3)):
         message = f"unsupported frontend protocol {major}.{minor}: server supports 3.0 to {newest}"
         found = exchange(cluster, packet(major << 16 | minor, b"user\0postgres\0\0"))
@@ -158,7 +158,7 @@ def test_major_protocol_versions(cluster: Cluster) -> None:
 @claim("CN-46 CN-45", source="backend_startup.c: SendNegotiateProtocolVersion()")
 def test_minor_protocol_versions(cluster: Cluster) -> None:
     """The server negotiates newer minor versions and unknown options, and admits other clients."""
-    newest = PROTOCOL_3_2 if cluster.target.version.major >= 18 else PROTOCOL_3_0
+    newest = PROTOCOL_3_2 if cluster.major >= 18 else PROTOCOL_3_0
     options = [{}, {"_pq_.one": "1"}, {"_pq_.one": "1", "_pq_.two": "2"}]
     for protocol in (PROTOCOL_3_0, PROTOCOL_3_0 + 1, PROTOCOL_3_2, PROTOCOL_3_2 + 1):
         for unknown in options:
@@ -223,7 +223,7 @@ def test_names_in_a_startup_packet(cluster: Cluster) -> None:
 @claim("CN-48 TI-21 CN-57", source=SOURCE, needs=[Need.WALSENDER])
 def test_replication_parameter_makes_a_walsender(cluster: Cluster) -> None:
     """`replication` makes a walsender, with a database for `database`. Other values are refused."""
-    database = "postgres " if cluster.target.version.major >= 16 else ""
+    database = "postgres " if cluster.major >= 16 else ""
     observer = cluster.session()
     for value, title in (
         ("true", "walsender postgres [local]"),

@@ -55,7 +55,7 @@ def test_two_unix_sockets(stopped_cluster: Cluster) -> None:
     assert line_of_pid_file(cluster, 5) == str(first)
     assert answers(first / ".s.PGSQL.5432")
     assert answers(second / ".s.PGSQL.5432")
-    lines = [r.message for r in cluster.log() if r.message.startswith("listening on ")]
+    lines = cluster.all_log().messages(matching="^listening on ")
     assert lines == [f'listening on Unix socket "{d}/.s.PGSQL.5432"' for d in (first, second)]
 
 

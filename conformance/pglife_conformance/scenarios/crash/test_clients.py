@@ -36,7 +36,7 @@ def waiting_client(cluster: Cluster) -> Session:
 def disconnect_client_until_17(pin: Pin) -> None:
     """Until 17 the postmaster signals no dead-end child: it exits with its client (SM-23)."""
     assert pin.client is not None
-    if pin.cluster.target.version.major <= 17:
+    if pin.cluster.major <= 17:
         pin.client.disconnect()
 
 

@@ -7,11 +7,7 @@ PostmasterStateMachine(), tcop/postgres.c: quickdie().
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.base.refusals import (
-    CRASH_SHUTDOWN,
-    IN_RECOVERY_MODE,
-    TERMINATED_BY_CRASH,
-)
+from pglife_conformance.base.refusals import CRASH_SHUTDOWN, IN_RECOVERY_MODE, TERMINATED_BY_CRASH
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import SHUT_DOWN, TERMINATING, killed_line, quoted
 from pglife_conformance.hold.pin import pin_wait_backends_after_crash

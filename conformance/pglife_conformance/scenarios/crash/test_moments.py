@@ -11,11 +11,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from pglife_conformance.base.needs import Need
-from pglife_conformance.base.refusals import (
-    IN_RECOVERY_MODE,
-    SHUTTING_DOWN,
-    STARTING_UP,
-)
+from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.expect.lines import (
@@ -139,7 +135,7 @@ def test_of_requests_at_once_the_strongest_is_logged(cluster: Cluster) -> None:
             cluster.request_shutdown(mode)
     cluster.expect_exit(code=0)
     expected = ["received immediate shutdown request"]
-    if cluster.target.version.major <= 15:
+    if cluster.major <= 15:
         expected = ["received fast shutdown request", "aborting any active transactions", *expected]
     then.expect_postmaster_lines([*expected, SHUT_DOWN], launcher_aside=True)
 
@@ -154,7 +150,7 @@ def test_reload_beside_a_fast_request(cluster: Cluster) -> None:
     cluster.expect_exit(code=0)
     lines = then.postmaster_lines(launcher_aside=True)
     expected = ["received fast shutdown request", "aborting any active transactions", SHUT_DOWN]
-    if cluster.target.version.major <= 15:
+    if cluster.major <= 15:
         expected.insert(0, "received SIGHUP, reloading configuration files")
     assert lines == expected
 

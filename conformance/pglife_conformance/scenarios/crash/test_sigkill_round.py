@@ -90,7 +90,7 @@ class Countdown:
 
 def expect_round(cluster: Cluster, then: Since, began: float, line: str = SIGKILL_ROUND) -> None:
     """Wait for the SIGKILL round and check that it did not come too early."""
-    limit = AT_LATEST_S if cluster.target.version.major >= 16 else AT_LATEST_15_S
+    limit = AT_LATEST_S if cluster.major >= 16 else AT_LATEST_15_S
     then.expect_log(f"^{line}$", within=limit)
     assert time.monotonic() - began >= NOT_BEFORE_S
 
@@ -143,7 +143,7 @@ def test_immediate_shutdown_kills_children_that_survive_quit(cluster: Cluster) -
     cluster.request_shutdown(IMMEDIATE)
     expect_round(cluster, then, began)
     cluster.expect_death(pins[0].child)
-    if cluster.target.version.major <= 17:
+    if cluster.major <= 17:
         cluster.expect_still("the dead-end child alive", pins[1].is_there, 0.3)
         pins[1].release()
         refused.disconnect()

@@ -84,7 +84,7 @@ def child_slots(cluster: Cluster) -> int:
     """How many children for clients there can be (CN-30); up to 17 others share the slots."""
     given = {name: int(cluster.settings[name]) for name in _FEW}
     slots = 2 * (given["max_connections"] + given["max_wal_senders"])
-    if cluster.target.version.major < 18:
+    if cluster.major < 18:
         slots += 2 * (given["autovacuum_max_workers"] + 1 + given["max_worker_processes"])
     return slots
 
@@ -217,7 +217,7 @@ def test_a_crash_restart_goes_on_when_fork_works_again(counted_cluster: Cluster)
 def test_the_pool_of_io_workers_is_filled_when_fork_works_again(cluster: Cluster) -> None:
     """An io worker that has ended and cannot be replaced is missing, which is no crash, and the
     pool is filled up at the next turn that can."""
-    wanted = children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
+    wanted = children_when_running(cluster.major, cluster.settings)[Kind.IO_WORKER]
     then = cluster.since()
     with pin_fork_failure(cluster):
         cluster.end_child(Kind.IO_WORKER, signal.SIGUSR2)

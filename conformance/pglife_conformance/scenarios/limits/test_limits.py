@@ -34,7 +34,7 @@ Refusal = tuple[str | None, str | None]
 
 def in_version(cluster: Cluster, text: str) -> str:
     """The release's message about slots reserved for superusers."""
-    return text if cluster.target.version.major >= 16 else FOR_SUPERUSERS_15
+    return text if cluster.major >= 16 else FOR_SUPERUSERS_15
 
 
 def refused(
@@ -206,7 +206,7 @@ def test_walsenders_have_slots_of_their_own(cluster: Cluster) -> None:
     parameters = {"replication": "true"}
     sender = cluster.session(parameters=parameters)
     exceeds = 'number of requested standby connections exceeds "max_wal_senders" (currently 1)'
-    if cluster.target.version.major < 17:
+    if cluster.major < 17:
         exceeds = exceeds.replace('"', "")
     expected = (TOO_MANY_CONNECTIONS, exceeds)
     assert refused(cluster, "postgres", replication=True) == expected
@@ -223,7 +223,7 @@ def test_walsenders_need_the_attribute(cluster: Cluster) -> None:
     """A walsender's role needs REPLICATION or superuser."""
     boss_of(cluster, "create role alice login", "create role rita login replication")
     expected = "permission denied to start WAL sender"
-    if cluster.target.version.major < 16:
+    if cluster.major < 16:
         expected = "must be superuser or replication role to start walsender"
     assert refused(cluster, "alice", replication=True) == (INSUFFICIENT_PRIVILEGE, expected)
     for user in ("rita", "postgres"):

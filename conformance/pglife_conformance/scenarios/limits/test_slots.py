@@ -34,7 +34,7 @@ MOST_IO_WORKERS = 32
 
 def room(cluster: Cluster) -> int:
     """Client children that may exist at once with the settings FEW."""
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         return 2 * (3 + 1)
     # Autovacuum and background workers count too, and one background worker is running.
     return 2 * (3 + 1 + 1 + 1 + 1) - 1

@@ -257,7 +257,7 @@ def test_version_file_that_cannot_be_opened(stopped_cluster: Cluster) -> None:
 def test_only_the_major_version_counts(stopped_cluster: Cluster) -> None:
     """Only the first number in PG_VERSION is compared."""
     cluster = stopped_cluster
-    text = f"{cluster.target.version.major}.99 of these\n"
+    text = f"{cluster.major}.99 of these\n"
     (cluster.data / "PG_VERSION").write_text(text, encoding="ascii")
     done = try_to_start(cluster, 'exec "$@"')
     assert done.code == 1

@@ -110,7 +110,7 @@ def test_each_debug_line_has_its_level(make_cluster: MakeCluster, level: int) ->
     cluster = make_cluster(
         log_min_messages=f"debug{level}", archive_mode="on", archive_command="true"
     )
-    major = cluster.target.version.major
+    major = cluster.major
     cluster.start()
     run_workload(cluster)
     wrong = []

@@ -36,7 +36,7 @@ def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int)
     else:
         cluster.signal_child(child, signal.SIGTERM)
     cluster.expect_death(child)
-    name = "client backend" if cluster.target.version.major >= 18 else "server process"
+    name = "client backend" if cluster.major >= 18 else "server process"
     wanted = [("DEBUG", f"{name} (PID {child.pid}) exited with exit code {code}")]
     cluster.wait_for(
         "the line about its exit", lambda: exit_lines(cluster, child.pid, then) == wanted
@@ -56,7 +56,7 @@ def test_at_debug1_only_exits_of_background_workers_are_logged(cluster: Cluster)
         assert session.query("select 1") == [("1",)]
     cluster.expect_death(child)
     wait_for_rest(cluster)
-    lines = [r.message for r in then.log() if r.pid == cluster.pid]
+    lines = then.messages(pid=cluster.pid)
     (started,) = [line for line in lines if line.startswith("starting background worker process")]
     (ended,) = [line for line in lines if " exited with " in line]
     assert re.fullmatch(

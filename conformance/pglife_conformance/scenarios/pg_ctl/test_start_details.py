@@ -47,7 +47,7 @@ class Stand:
         self.data.mkdir(mode=0o700)
         self.log = self.data / "log"
         cluster.target.user.chown(self.data)
-        self.write("PG_VERSION", f"{cluster.target.version.major}\n")
+        self.write("PG_VERSION", f"{cluster.major}\n")
         self.script = self.write("script", SCRIPT)
         cluster.at_end.append(self.end)
 

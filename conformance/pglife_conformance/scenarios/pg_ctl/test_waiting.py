@@ -231,7 +231,7 @@ def test_stop_requests_the_named_mode(cluster: Cluster, option: tuple[str, ...],
     assert said(done.out, STOPPED)
     assert cluster.pid_file() is None
     cluster.expect_exit(code=0)
-    requests = [r.message for r in then.log() if r.message.startswith("received ")]
+    requests = then.messages(matching="^received ")
     assert requests == [f"received {mode} shutdown request"]
 
 

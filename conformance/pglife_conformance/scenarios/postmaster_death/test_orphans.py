@@ -28,7 +28,7 @@ def test_orphan_notices_a_postmaster_that_died_after_the_fork(make_cluster: Make
     No signal reports that death, so VACUUM must check for it.
     """
     cluster = make_cluster()
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         # The session reads the pages itself. A wait for an io worker would notice the death.
         cluster.configure(io_method="sync")
     cluster.start()
@@ -62,7 +62,7 @@ def test_slow_vacuum_notices_the_postmasters_death(make_cluster: MakeCluster) ->
     VACUUM has checked before; the signal of the death makes it check again.
     """
     cluster = make_cluster()
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         cluster.configure(io_method="sync")
     cluster.start()
     with cluster.session() as session, cluster.session() as observer:

@@ -336,7 +336,7 @@ def test_disconnections_may_be_logged(cluster: Cluster) -> None:
     assert " user=postgres database=postgres host=[local]" in record.message
     cluster.end_child("walwriter", signal.SIGTERM)
     cluster.stop()
-    assert len([r for r in cluster.log() if r.message.startswith("disconnection: ")]) == 1
+    assert len(cluster.log(matching="^disconnection: ")) == 1
 
 
 @claim(

@@ -72,7 +72,7 @@ def expect_end(
 ) -> None:
     """The server exits with this status, has logged exactly this, and leaves no pid file."""
     cluster.expect_exit(code=code)
-    wanted = in_version(excerpt, cluster.target.version.major)
+    wanted = in_version(excerpt, cluster.major)
     lines = then.exact_lines(names)
     if not same_lines(lines, wanted):
         raise cluster.watcher.failure(f"the log {[str(line) for line in wanted]}", str(lines))
@@ -137,7 +137,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
                 wait_until_idle(cluster)
     session.disconnect()
     cluster.expect_exit(code=0)
-    received = [r.message for r in then.log() if r.message.startswith("received ")]
+    received = then.messages(matching="^received ")
     assert received == [f"received {mode} shutdown request" for mode in requests]
     aborting = then.log()
     texts = [r.message for r in aborting if r.message == "aborting any active transactions"]
@@ -203,7 +203,7 @@ def test_smart_shutdown_does_not_wait_for_refused_clients(cluster: Cluster) -> N
     cluster.request_shutdown(SMART, logged=True)
     refused = cluster.silent_client()
     session.close()
-    if cluster.target.version.major < 18:
+    if cluster.major < 18:
         cluster.expect_only(refused.child)
         cluster.expect_still("a server that waits", cluster.is_running, 0.3)
         assert cluster.controldata_state() is ControlState.SHUT_DOWN
@@ -222,12 +222,12 @@ def test_silent_client_that_connects_during_a_shutdown(
         if mode is IMMEDIATE:
             cluster.request_shutdown(IMMEDIATE, logged=True)
         pin.release()
-        if cluster.target.version.major < 18:
+        if cluster.major < 18:
             cluster.expect_only(late.child)
             cluster.expect_still("a server that waits", cluster.is_running, 0.3)
             late.disconnect()
         cluster.expect_exit(code=0)
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         assert late.expect_final_message() is None
 
 

@@ -84,7 +84,7 @@ def test_fast_shutdown_sends_fatal_to_each_session(cluster: Cluster, condition: 
     )
     assert session.ending is Ending.END_OF_FILE
     expect_end(cluster, then, EXCERPTS[FAST], names)
-    fatal = [record for record in then.log() if record.level == "FATAL"]
+    fatal = then.log("FATAL")
     assert [(r.pid, r.message) for r in fatal] == [
         (session.backend_pid, TERMINATED_BY_ADMINISTRATOR)
     ]

@@ -139,7 +139,7 @@ SENDERS = settings(wal_sender_timeout="0", wal_level="replica")
 def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
     """After the shutdown checkpoint the postmaster waits for this walsender alone."""
     keepers = {Kind.CHECKPOINTER, Kind.WALSENDER}
-    modern = cluster.target.version.major >= 18
+    modern = cluster.major >= 18
     if modern:
         cluster.expect_pmstate("PM_WAIT_XLOG_ARCHIVAL", deadlines.SHUTDOWN_LIMIT)
     wanted = keepers if modern else {Kind.WALSENDER}
@@ -262,7 +262,7 @@ def test_checkpointer_is_signalled_after_all_sessions_exit(cluster: Cluster) -> 
     with pin_wait_backends(cluster) as session, Pin(cluster, Kind.CHECKPOINTER) as pin:
         assert not pending_signals(pin.child)
         session.release()
-        order = signal.SIGINT if cluster.target.version.major >= 18 else signal.SIGUSR2
+        order = signal.SIGINT if cluster.major >= 18 else signal.SIGUSR2
         expect_each_pending(cluster, {pin.child: {order}})
     cluster.expect_exit(code=0)
 

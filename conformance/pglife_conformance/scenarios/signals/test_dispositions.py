@@ -168,7 +168,7 @@ def test_dispositions_of_each_process_of_a_standby(make_cluster: MakeCluster) ->
     """On a standby each process ignores and handles exactly the signals of its kind."""
     pair = start_pair(make_cluster, slotsync=True, summarize=True)
     wanted = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER, Kind.WALRECEIVER}
-    if pair.standby.target.version.major >= 17:
+    if pair.standby.major >= 17:
         wanted |= {Kind.SLOTSYNC_WORKER, Kind.WALSUMMARIZER}
     expect_dispositions(pair.standby, wanted)
     stop(pair.standby, pair.primary)

@@ -161,7 +161,7 @@ def test_checkpointer_that_exits_too_early_is_a_crash(cluster: Cluster) -> None:
     """USR2 makes the checkpointer exit 0, a crash (until 17 it writes a checkpoint first)."""
     before = cluster.since()
     victim = cluster.signal_child(Kind.CHECKPOINTER, signal.SIGUSR2)
-    writes = cluster.target.version.major <= 17
+    writes = cluster.major <= 17
     before.expect_crash_restart(exited_line(cluster, victim, 0), recovers=not writes)
     assert bool(before.find_log("^shutting down$")) is writes
 
@@ -239,7 +239,7 @@ def test_quit_of_a_session_is_a_crash_and_may_warn_its_client(cluster: Cluster) 
         assert (final.severity, final.sqlstate) == ("WARNING", ADMIN_SHUTDOWN)
         assert final.message == text
     before.expect_crash_restart(exited_line(cluster, victim, 2))
-    said = [r for r in before.log() if r.pid == victim.pid and r.level == "WARNING"]
+    said = before.log("WARNING", pid=victim.pid)
     assert [r.message for r in said] == ([text] if said else [])
 
 
@@ -307,7 +307,7 @@ def test_reload_keeps_the_old_rules_if_the_new_ones_are_bad(cluster: Cluster) ->
     path = cluster.write_file("pg_hba.conf", "this is no rule\n")
     cluster.reload()
     reloaded = "received SIGHUP, reloading configuration files"
-    shown = path if cluster.target.version.major >= 16 else path.name
+    shown = path if cluster.major >= 16 else path.name
     refused = f"{shown} was not reloaded"
     before.expect_log("pg_hba.conf was not reloaded$")
     with cluster.session() as session:

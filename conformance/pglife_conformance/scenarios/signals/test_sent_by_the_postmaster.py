@@ -261,7 +261,7 @@ def test_immediate_shutdown_sends_quit_to_all_children(cluster: Cluster) -> None
     with all_children_stopped(cluster) as pins:
         cluster.request_shutdown(IMMEDIATE, logged=True)
         wanted: dict[Child, set[signal.Signals]] = {pin.child: {signal.SIGQUIT} for pin in pins}
-        if cluster.target.version.major <= 17:
+        if cluster.major <= 17:
             wanted[next(kid for kid in wanted if kid.key == dead_end.key)] = set()
         expect_each_pending(cluster, wanted)
     refused.disconnect()
@@ -299,7 +299,7 @@ def test_further_crashes_send_no_further_signals(cluster: Cluster) -> None:
             pins.remove(victim)
             expect_reaped(cluster, victim.child)
             expect_each_pending(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
-        lines = [r.message for r in then.log() if r.level == "LOG"]
+        lines = then.messages("LOG")
         expect_no_sigkill_round(cluster)
         assert lines[1:] == [TERMINATING], lines
     then.expect_ready()

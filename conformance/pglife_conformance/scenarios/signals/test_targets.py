@@ -121,7 +121,7 @@ def stop_launcher(cluster: Cluster, silent: int) -> Pin:
 def every_kind_stopped(cluster: Cluster, *, clients: bool) -> Iterator[list[Pin]]:
     """Stop all children of a primary that has every kind of child."""
     wanted = {*BACKGROUND, Kind.ARCHIVER, Kind.WALSENDER, Kind.AUTOVACUUM_WORKER}
-    if cluster.target.version.major >= 17:
+    if cluster.major >= 17:
         cluster.reload(summarize_wal="on")
         wanted.add(Kind.WALSUMMARIZER)
     with contextlib.ExitStack() as stack:
@@ -208,7 +208,7 @@ def standby_stopped(pair: Pair, *, clients: bool) -> Iterator[list[Pin]]:
         standby.session()
         standby.silent_client()
         wanted |= SESSIONS
-    if standby.target.version.major >= 17:
+    if standby.major >= 17:
         wanted |= {Kind.WALSUMMARIZER, Kind.SLOTSYNC_WORKER}
     standby.wait_for(
         f"these kinds: {sorted(kind.value for kind in wanted)}",

@@ -84,7 +84,7 @@ def test_checkpoint_command_on_a_standby_without_new_records(stopped_cluster: Cl
             record = then.expect_log("^skipping restartpoint, already performed at ")
             assert record.pid == cluster.child(Kind.CHECKPOINTER).pid
             then.expect_no_log("^(checkpoint|restartpoint) starting: ")
-        if cluster.target.version.major >= 18:
+        if cluster.major >= 18:
             asked = (
                 "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "
                 "restartpoints_done from pg_stat_checkpointer"

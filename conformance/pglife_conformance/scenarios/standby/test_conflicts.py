@@ -71,7 +71,7 @@ def expect_terminated(
     assert (final.severity, final.sqlstate, final.message) == ("FATAL", sqlstate, TERMINATED)
     assert final.detail == detail
     # Until 16 not every such end has the hint.
-    assert final.hint == RECONNECT or (cluster.target.version.major <= 16 and not final.hint)
+    assert final.hint == RECONNECT or (cluster.major <= 16 and not final.hint)
     assert session.ending is Ending.END_OF_FILE
     record = since.expect_log(f"^{TERMINATED}$")
     assert (record.pid, record.level) == (session.backend_pid, "FATAL")

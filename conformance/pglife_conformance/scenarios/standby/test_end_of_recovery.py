@@ -93,7 +93,7 @@ def test_shutdown_at_the_target_is_no_failure(make_cluster: MakeCluster, hot: bo
     program.send(signal.SIGCONT)
     done = cluster.finish_pg_ctl(program)
     found = (done.code, done.out.replace(".", ""), done.err)
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         printed = "waiting for server to start done\n"
         printed += "server shut down because of recovery target settings\n"
         assert found == (0, printed, "")

@@ -142,7 +142,7 @@ def test_processes_of_a_standby_are_replaced_while_a_smart_shutdown_waits(
     pair = start_pair(make_cluster, summarize=True, wal_retrieve_retry_interval="10ms")
     standby = pair.standby
     kinds = [Kind.BACKGROUND_WRITER, Kind.WALRECEIVER]
-    if standby.target.version.major >= 17:
+    if standby.major >= 17:
         kinds.append(Kind.WALSUMMARIZER)
     session = standby.session()
     then = standby.since()
@@ -231,7 +231,7 @@ def test_archiver_and_slotsync_worker_are_replaced_after_ten_seconds(
     primary = make_cluster(archive_mode="on", archive_command="true")
     primary.start()
     throttled = [(one, Kind.ARCHIVER) for one in (hot, cold, primary)]
-    if hot.target.version.major >= 17:
+    if hot.major >= 17:
         throttled.append((hot, Kind.SLOTSYNC_WORKER))
     with hot.session():
         gone = []
@@ -266,7 +266,7 @@ def _signal_until_replaced(cluster: Cluster, old: Child) -> None:
 def test_processes_missing_in_pm_startup(stopped_cluster: Cluster) -> None:
     """In PM_STARTUP a standby runs neither archiver nor summarizer nor walreceiver."""
     cluster = stopped_cluster
-    if cluster.target.version.major >= 17:
+    if cluster.major >= 17:
         cluster.configure(summarize_wal=True)
     cluster.write_file("standby.signal")
     early = {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER}
@@ -280,7 +280,7 @@ def test_processes_missing_in_pm_startup(stopped_cluster: Cluster) -> None:
         cluster.expect_still("no other child", as_wanted, 0.2)
     cluster.expect_log(f"^{READ_ONLY_LINE}$", within=deadlines.START_LIMIT)
     wanted = early | {Kind.ARCHIVER}
-    if cluster.target.version.major >= 17:
+    if cluster.major >= 17:
         wanted |= {Kind.WALSUMMARIZER}
     cluster.wait_for("the children of a hot standby", lambda: kinds_of(cluster) >= wanted)
     stop(cluster)
@@ -292,7 +292,7 @@ def test_processes_of_pm_recovery(stopped_cluster: Cluster, mode: ShutdownMode) 
     """In PM_RECOVERY no summarizer runs, and an archiver only with archive_mode = always."""
     cluster = stopped_cluster
     cluster.configure(**ALONE, hot_standby="off", archive_mode=mode, archive_command="true")
-    if cluster.target.version.major >= 17:
+    if cluster.major >= 17:
         cluster.configure(summarize_wal=True, sync_replication_slots=True)
     cluster.write_file("standby.signal")
     cluster.start(wait=False)

@@ -205,7 +205,7 @@ def test_last_restartpoint_of_a_standby(make_cluster: MakeCluster, fresh: bool) 
         then = standby.since()
         checkpointer = standby.child(Kind.CHECKPOINTER)
     stop(standby)
-    starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]
+    starts = then.log(matching="^restartpoint starting: ")
     restartpoints = [(record.pid, record.message) for record in starts]
     wanted = [(checkpointer.pid, "restartpoint starting: shutdown immediate")] if fresh else []
     assert restartpoints == wanted

@@ -70,7 +70,7 @@ def test_each_switch_sets_its_setting(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     cluster.configure(fsync="on", work_mem="4MB")
     switches = SWITCHES
-    if cluster.target.version.major >= 16:
+    if cluster.major >= 16:
         switches = (*switches, ABORT_FOR_CRASH)
     before = {other: printed(cluster, other) for other in {row[3] for row in switches}}
     for args, name, value, other in switches:
@@ -83,7 +83,7 @@ def test_invalid_command_lines(stopped_cluster: Cluster) -> None:
     """With an invalid command line the postmaster exits with 1, before it makes a pid file."""
     cluster = stopped_cluster
     refused = REFUSED
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         refused = (*refused, (("--single",), "FATAL:  --single must be first argument\n"))
     for args, error in refused:
         done = cluster.run_postgres(*args)
@@ -182,7 +182,7 @@ def test_binary_upgrade_mode(stopped_cluster: Cluster) -> None:
         assert refusal.sqlstate == "42501"
         assert refusal.message == "must be superuser to connect in binary upgrade mode"
         launchers = {Kind.AUTOVACUUM_LAUNCHER}
-        if cluster.target.version.major >= 18:
+        if cluster.major >= 18:
             launchers |= {Kind.LOGICAL_REPLICATION_LAUNCHER}
         cluster.expect_still(
             "no launcher", lambda: not any(kid.kind in launchers for kid in cluster.children()), 0.1

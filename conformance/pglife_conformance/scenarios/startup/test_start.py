@@ -32,9 +32,9 @@ HELPERS = [Kind.WALWRITER, Kind.AUTOVACUUM_LAUNCHER, Kind.LOGICAL_REPLICATION_LA
 
 def first_helpers(cluster: Cluster) -> list[Kind]:
     """Return the children that every start forks before the startup process, in order (ST-04)."""
-    io_workers = [Kind.IO_WORKER] * children_when_running(
-        cluster.target.version.major, cluster.settings
-    )[Kind.IO_WORKER]
+    io_workers = [Kind.IO_WORKER] * children_when_running(cluster.major, cluster.settings)[
+        Kind.IO_WORKER
+    ]
     return [*io_workers, Kind.CHECKPOINTER, Kind.BACKGROUND_WRITER]
 
 
@@ -124,7 +124,7 @@ def test_log_lines_of_a_start(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(listen_addresses="127.0.0.1")
     cluster.start()
     first = next(record for record in cluster.log() if record.level == "LOG")
-    assert first.message.startswith(f"starting PostgreSQL {cluster.target.version.major}.")
+    assert first.message.startswith(f"starting PostgreSQL {cluster.major}.")
     cluster.all_log().expect_exactly(
         [
             first.message,
@@ -145,7 +145,7 @@ def test_clean_start_needs_no_recovery(cluster: Cluster) -> None:
     then = cluster.since()
     cluster.stop(SMART)
     cluster.start()
-    lines = [record.message for record in then.log() if record.level == "LOG"]
+    lines = then.messages("LOG")
     found = [line for line in lines if line.startswith("database system was ")]
     assert len(found) == 1
     assert re.fullmatch(r"database system was shut down at \S+ \S+ UTC", found[0])
@@ -169,7 +169,7 @@ def test_start_after_an_immediate_shutdown_recovers(cluster: Cluster) -> None:
     assert messages[1] == (
         "database system was not properly shut down; automatic recovery in progress"
     )
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         assert then.pmstates() in (
             [("PM_INIT", "PM_STARTUP"), ("PM_STARTUP", "PM_RECOVERY"), ("PM_RECOVERY", "PM_RUN")],
             # PG-21: the postmaster reaped the startup process before it handled its signal.

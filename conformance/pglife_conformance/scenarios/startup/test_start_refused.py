@@ -27,7 +27,7 @@ SHUT_DOWN = "database system is shut down"
 
 def in_version(cluster: Cluster, text: str) -> str:
     """Remove the quotes for releases before 17, which do not quote names of settings."""
-    return text if cluster.target.version.major >= 17 else text.replace('"', "")
+    return text if cluster.major >= 17 else text.replace('"', "")
 
 
 def expect_refused(cluster: Cluster, code: int, text: str) -> Finished:
@@ -81,7 +81,7 @@ def test_reserved_slots_must_leave_room(stopped_cluster: Cluster, reserved: int)
     """The postmaster exits with 1 unless superuser_reserved_connections < max_connections."""
     cluster = stopped_cluster
     cluster.configure(max_connections=20, superuser_reserved_connections=reserved)
-    plus = ' plus "reserved_connections" (0)' if cluster.target.version.major >= 16 else ""
+    plus = ' plus "reserved_connections" (0)' if cluster.major >= 16 else ""
     error = f'"superuser_reserved_connections" ({reserved}){plus} must be less than '
     error += '"max_connections" (20)\n'
     expect_refused(cluster, 1, in_version(cluster, f"postgres: {error}"))
@@ -134,9 +134,7 @@ def test_minimal_wal_is_not_enough(
     makes the lock file."""
     cluster = stopped_cluster
     cluster.configure(wal_level="minimal", **wanted)
-    text = (
-        error if cluster.target.version.major >= 17 else error.replace('"wal_level"', "wal_level")
-    )
+    text = error if cluster.major >= 17 else error.replace('"wal_level"', "wal_level")
     expect_refused(cluster, 1, f"FATAL:  {text}")
 
 

@@ -29,7 +29,7 @@ QUIET = settings(autovacuum=False, max_logical_replication_workers=0)
 
 def io_workers(cluster: Cluster) -> int:
     """How many io workers the postmaster forks before any other child."""
-    return children_when_running(cluster.target.version.major, cluster.settings)[Kind.IO_WORKER]
+    return children_when_running(cluster.major, cluster.settings)[Kind.IO_WORKER]
 
 
 class Orphans:

@@ -112,7 +112,7 @@ def test_archiver_gives_up_after_three_failures(cluster: Cluster) -> None:
     assert (line.pid, line.level) == (child.pid, "WARNING")
     assert line.message == f'archiving write-ahead log file "{name}" {FAILED_TOO_OFTEN}'
     assert archived(cluster) == [name] * 3
-    records = [r for r in before.log() if r.pid == child.pid]
+    records = before.log(pid=child.pid)
     failures = [r for r in records if r.message == "archive command failed with exit code 1"]
     assert [r.level for r in failures] == ["LOG"] * 3
     assert title(cluster) == f"postgres: archiver failed on {name}"
@@ -353,11 +353,7 @@ def test_another_archive_library_makes_the_archiver_exit(cluster: Cluster) -> No
     assert (record.pid, record.level) == (child.pid, "LOG")
     cluster.expect_death(child)
     line = exited_line(cluster, child, 0)
-    cluster.expect_still(
-        "no line of its exit",
-        lambda: line not in [r.message for r in before.log() if r.level == "LOG"],
-        0.1,
-    )
+    cluster.expect_still("no line of its exit", lambda: line not in before.messages("LOG"), 0.1)
     assert _others(before, child) <= {kid.key for kid in cluster.children()}
 
 

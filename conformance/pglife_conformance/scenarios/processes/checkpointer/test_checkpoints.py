@@ -65,7 +65,7 @@ def test_checkpoint_command_waits_for_its_checkpoint(cluster: Cluster) -> None:
                 assert started(cluster, then) == []
             session.result()
             then.expect_log("^checkpoint complete: ")
-            lines = [r for r in then.log() if r.message.startswith("checkpoint ")]
+            lines = then.log(matching="^checkpoint ")
             assert {record.pid for record in lines} == {pin.child.pid}
             assert {record.level for record in lines} == {"LOG"}
             assert started(cluster, then) == ["immediate force wait"]
@@ -192,7 +192,7 @@ def test_full_page_writes_as_they_are_at_the_checkpoint(stopped_cluster: Cluster
 
 def counts(cluster: Cluster, session: Session) -> tuple[int, ...]:
     """Checkpoints by time, and by request; since 18 also those that were completed."""
-    major = cluster.target.version.major
+    major = cluster.major
     if major <= 16:
         asked = "checkpoints_timed, checkpoints_req from pg_stat_bgwriter"
     elif major == 17:
@@ -294,7 +294,7 @@ def spread_checkpoint(cluster: Cluster) -> Iterator[Session]:
         session.query("insert into something select generate_series(1, 45000)")
     session = cluster.session()
     then = cluster.since()
-    old = cluster.target.version.major <= 14
+    old = cluster.major <= 14
     session.send_query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
     cluster.wait_for("the checkpoint", lambda: started(cluster, then) == ["force wait"])
     session.expect_silence(0.3)

@@ -128,7 +128,7 @@ def test_startup_process_waits_for_a_checkpointer_that_begins_late(
     """Crash recovery ends with a checkpoint, even if the checkpointer has not started when the
     startup process requests it."""
     cluster = make_cluster()
-    if cluster.target.version.major >= 18:
+    if cluster.major >= 18:
         # Its workers would be the next to be forked.
         cluster.configure(io_method="sync")
     cluster.start()

@@ -109,7 +109,7 @@ def test_spread_checkpoint_takes_its_share_of_the_time(
         # Each of these buffers would make it sleep for a tenth of a second.
         session.query("insert into something select generate_series(1, 45000)")
         then = cluster.since()
-        old = cluster.target.version.major <= 14
+        old = cluster.major <= 14
         began = time.monotonic()
         session.query(f"select pg_{'start_backup' if old else 'backup_start'}('spread', false)")
         elapsed_s = time.monotonic() - began
@@ -221,7 +221,7 @@ def test_checkpoint_timeout_triggers_a_checkpoint(cluster: Cluster) -> None:
             lambda: counts(cluster, session)[:2] == wanted,
             describe=lambda: str(counts(cluster, session)),
         )
-        starts = [r for r in then.log() if r.message.startswith("checkpoint starting: ")]
+        starts = then.log(matching="^checkpoint starting: ")
         assert len(starts) == 2
 
 
@@ -251,9 +251,9 @@ def test_checkpoint_timeout_triggers_a_restartpoint(make_cluster: MakeCluster) -
         # This one sleeps for most of its time, until an immediate request.
         checkpoint()
         reader.query("checkpoint")
-        starts = [r for r in then.log() if r.message.startswith("restartpoint starting: ")]
+        starts = then.log(matching="^restartpoint starting: ")
         assert [record.message for record in starts[1:]] == [HURRIED]
-        if standby.target.version.major >= 17:
+        if standby.major >= 17:
             asked = (
                 "select num_timed, num_requested, restartpoints_timed, restartpoints_req, "
                 "restartpoints_done from pg_stat_checkpointer"
