@@ -159,6 +159,11 @@ class WriteFile:
     path: str
 
 
+@dataclass(frozen=True)
+class LetOthersConnect:
+    """From now on clients may connect that are not the suite's: a standby, a subscription."""
+
+
 Stimulus = (
     Start
     | ShutdownRequest
@@ -173,6 +178,7 @@ Stimulus = (
     | RunPgCtl
     | LimitForks
     | WriteFile
+    | LetOthersConnect
 )
 
 

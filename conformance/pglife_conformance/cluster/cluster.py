@@ -19,6 +19,7 @@ from pglife_conformance.cluster.clients import Clients
 from pglife_conformance.cluster.template import Template, setting_lines
 from pglife_conformance.events import (
     FAST,
+    LetOthersConnect,
     Recorder,
     ReloadRequest,
     RunPgCtl,
@@ -133,6 +134,10 @@ class Cluster(Clients):
         path.write_text(text, encoding="utf-8")
         self.target.user.chown(path)
         return path
+
+    def let_others_connect(self) -> None:
+        """From now on clients may connect that are not the suite's: a standby, a subscription."""
+        self.watcher.stimulus(LetOthersConnect())
 
     # Starting.
 

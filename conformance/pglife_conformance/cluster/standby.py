@@ -55,6 +55,7 @@ def start_pair(
     """
     primary = make_cluster(wal_level="logical")
     primary.start()
+    primary.let_others_connect()
     with primary.session() as session:
         session.query(f"select pg_create_physical_replication_slot('{SLOT}')")
     conninfo = f"host={primary.socket_directory} port=5432 user=postgres dbname=postgres"

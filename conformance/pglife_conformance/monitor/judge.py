@@ -15,6 +15,7 @@ from pglife_conformance.events import (
     AnswerKind,
     CancelQuery,
     Connect,
+    LetOthersConnect,
     LimitForks,
     Observation,
     ReloadRequest,
@@ -122,6 +123,8 @@ class Monitor:
                 raise OutOfScope("a limit of processes before the first fork")
             case WriteFile("standby.signal"):
                 raise OutOfScope("a standby")
+            case LetOthersConnect():
+                raise OutOfScope("clients that are not the suite's")
             case Start():
                 self._start(stimulus)
             case _ if self._tracker is None:

@@ -9,6 +9,7 @@ from pglife_conformance.events import (
     IMMEDIATE,
     SMART,
     CancelQuery,
+    LetOthersConnect,
     LimitForks,
     ReloadRequest,
     RunPgCtl,
@@ -191,6 +192,7 @@ def test_repair_decides_what_is_possible() -> None:
     [
         (WriteFile("global/x"), "a change of global/x"),
         (WriteFile("standby.signal"), "a standby"),
+        (LetOthersConnect(), "clients that are not the suite's"),
         (RunPgCtl(("promote",)), "pg_ctl promote"),
         (ReloadRequest({"io_workers": "5"}), "a reload that changes io_workers"),
         (SignalPostmaster(KILL), "SIGKILL to the postmaster"),

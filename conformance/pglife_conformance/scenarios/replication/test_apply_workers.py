@@ -23,6 +23,7 @@ LOGICAL = {"wal_level": "logical", "wal_retrieve_retry_interval": "100ms"}
 
 def subscribe(cluster: Cluster, session: Session) -> Child:
     """Subscribe the server to itself; return the apply worker."""
+    cluster.let_others_connect()
     session.query("create publication news")
     session.query("select pg_create_logical_replication_slot('news', 'pgoutput')")
     session.query(
