@@ -5,9 +5,11 @@ the repair is needed (with all the others on, the check still fails); and the re
 enough. A claim says itself under which repair it holds; here it is checked without that condition.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from pglife_spec.explore import check_property, explore
 from pglife_spec.explore.search import Exploration
 from pglife_spec.lang.machine import Claim, Config
 from pglife_spec.meanings.fold import Pool
+from pglife_spec.meanings.python.program import compile_machine
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import config
 from pglife_spec.postgres.state.children import alive
@@ -48,6 +51,7 @@ PROPERTIES = {prop.name: prop for prop in MACHINE.properties}
 
 NO_CLIENTS = (("backend", 0), ("dead_end", 0))
 ONE_REFUSED = (("backend", 0), ("dead_end", 1))
+TWO_REFUSED = (("backend", 0), ("dead_end", 2))
 FORKS = (("fork_faults", True),)
 NO_RESTART = (("restart_after_crash", False),)
 STRAY = (("stray_signals", True),)
@@ -224,3 +228,44 @@ def test_each_repair_names_the_findings_that_it_removes():
     tested = {finding.number: finding.repair for finding in FINDINGS}
     tested |= {"F06": KILL_ALL, "F08": XLOG_CRASH}
     assert tested == {number: name for name, all_ in FINDINGS_REPAIRED.items() for number in all_}
+
+
+# The traces of the page.
+
+PAGE = Path(__file__).parents[2] / "docs" / "findings.md"
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def steps_of(text: str, short: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The actions that a text names, with the short names written out."""
+    return tuple(step for name in _QUOTED.findall(text) for step in short.get(name, (name,)))
+
+
+def traces() -> list[tuple[int, tuple[str, ...]]]:
+    """Each trace of the page, with a release that it is of."""
+    page = " ".join(PAGE.read_text().split())
+    short: dict[str, tuple[str, ...]] = {}
+    for letter in "PL":
+        found = re.search(rf"`{letter}` stands for [^:]*:(.*?)\. ", page)
+        assert found is not None
+        short[letter] = steps_of(found[1], {})
+    said = re.findall(r"\*\*Trace\*\* \(([^)]*)\)\.(.*?)[;.] ", page)
+    return [
+        (int(version), steps_of(text, short))
+        for versions, text in said
+        for version in versions.split(" and ")
+    ]
+
+
+@pytest.mark.parametrize(("version", "steps"), traces())
+def test_a_trace_of_the_page_is_possible(version: int, steps: tuple[str, ...]) -> None:
+    """From a clean control file, or from one of a server that was killed."""
+    config = configured(version, frozenset(), TWO_REFUSED, (*FORKS, *STRAY))
+    program = compile_machine(MACHINE, config)
+    ends = []
+    for state in program.initial:
+        for step in steps:
+            if state >= 0:
+                state = program.step(step, state)
+        ends.append(state)
+    assert max(ends) >= 0

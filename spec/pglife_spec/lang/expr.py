@@ -148,7 +148,8 @@ class Var(Expr):
     """A state variable. `bound` names the limit of a counter in exploration, which counters of one
     thing's local states share; proofs have none.
     `initial` is the value, or the possible values, at the start; None for any. A `local` variable
-    has its initial value, the first of its sort, before and after every step."""
+    has its initial value, the first of its sort, before and after every step. What is not `shown`
+    is left out where people read changes."""
 
     name: str
     sort: Sort
@@ -156,6 +157,7 @@ class Var(Expr):
     bound: str | None = None
     initial: Value | tuple[Value, ...] | None = None
     local: bool = False
+    shown: bool = True
 
     def starts(self) -> Expr:
         """Whether the variable has an initial value."""

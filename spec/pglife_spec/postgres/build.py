@@ -18,6 +18,7 @@ from pglife_spec.postgres.actions import (
     workers,
 )
 from pglife_spec.postgres.claims import CLAIMS, WATCHES
+from pglife_spec.postgres.loop import in_order, progress
 from pglife_spec.postgres.properties import PROPERTIES
 from pglife_spec.postgres.state import children as state_of_children
 from pglife_spec.postgres.state import history, postmaster, shared
@@ -29,24 +30,25 @@ from pglife_spec.postgres.words import parameters, releases, repairs
 def build() -> Machine:
     """PostgreSQL's postmaster and its children, in every verified release."""
     variables = declared(Var, postmaster, shared, history, state_of_children, state_of_workers)
+    actions = (
+        *launch.ACTIONS,
+        *admission.ACTIONS,
+        *children.ACTIONS,
+        *requests.ACTIONS,
+        *reaping.ACTIONS,
+        *archiver.ACTIONS,
+        *workers.ACTIONS,
+        *standby.ACTIONS,
+        *faults.ACTIONS,
+    )
     return Machine(
         name="postmaster",
         variables=variables,
         params=declared(Param, releases, parameters, repairs),
         assumptions=parameters.ASSUMPTIONS,
         init=(*(var.starts() for var in variables), *shared.INITIALLY),
-        actions=(
-            *launch.ACTIONS,
-            *admission.ACTIONS,
-            *children.ACTIONS,
-            *requests.ACTIONS,
-            *reaping.ACTIONS,
-            *archiver.ACTIONS,
-            *workers.ACTIONS,
-            *standby.ACTIONS,
-            *faults.ACTIONS,
-        ),
-        claims=CLAIMS,
+        actions=in_order(actions),
+        claims=(*CLAIMS, progress(actions)),
         properties=PROPERTIES,
     )
 

@@ -57,15 +57,19 @@ def config(
     }
     values |= {param.name: repaired for param in REPAIRS}
     values |= params
-    limits = {"backend": 1, "dead_end": 1, "io_worker": 0, "walsender": 0}
+    # One backend more than there are slots: that there is never one more is claimed.
+    slots = values["child_slots"]
+    assert isinstance(slots, int)
+    limits = {"backend": slots + 1, "dead_end": 1, "io_worker": 0, "walsender": 0}
     return fitting(Config(name, values, limits | (bounds or {}), purpose))
 
 
 def fitting(config: Config) -> Config:
-    """The configuration with the bounds that its parameters need: all io workers may be born."""
+    """The configuration with the bounds that its parameters need: all io workers may be born, and
+    one more, so that it is claimed and not assumed that there never is."""
     workers = config.params["io_workers"]
     assert isinstance(workers, int)
-    least = max(workers, config.bounds["io_worker"])
+    least = max(workers + 1, config.bounds["io_worker"])
     return replace(config, bounds={**config.bounds, "io_worker": least})
 
 
@@ -117,7 +121,7 @@ def _configurations(version: int) -> Iterator[Config]:
         wal_senders=True,
         summarize_wal=Feature.WAL_SUMMARIZER in release_of(version).features,
         child_slots=2,
-        bounds={"backend": 2, "dead_end": 1, "walsender": 1},
+        bounds={"dead_end": 1, "walsender": 1},
     )
 
 

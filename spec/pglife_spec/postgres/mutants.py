@@ -32,6 +32,7 @@ from pglife_spec.postgres.state.postmaster import (
     SHUTDOWN,
     STARTUP_STATUS,
     STATE,
+    TURN,
     state_is,
 )
 from pglife_spec.postgres.state.shared import ADVANCE_STATE_MACHINE, CONTROL
@@ -42,6 +43,7 @@ from pglife_spec.postgres.words import (
     Exit,
     Kind,
     Life,
+    Phase,
     PidFile,
     Shutdown,
     StartupStatus,
@@ -68,7 +70,7 @@ def _mutant(
 def _silent(machine: Machine, family: str, life: Life) -> Machine:
     """The machine that reaps a child with this status and does nothing else."""
     return machine.with_actions(
-        replace(a, effects=a.effects[:2])
+        replace(a, effects=a.effects[:3])
         if a.family == family and a.choices.get("life") == life.name.lower()
         else a
         for a in machine.actions
@@ -169,14 +171,14 @@ def failed_startup_is_no_crash(m: Machine) -> Machine:
 @_mutant("io_workers_do_not_exceed_the_setting")
 def io_workers_without_limit(m: Machine) -> Machine:
     """The pool of io workers grows beyond io_workers."""
-    guard = next(a for a in m.actions if a.family == "launch_io_worker").guards[-1]
+    guard = next(a for a in m.actions if a.family == "launch_io_worker").guards[-2]
     return without_guard(m, "launch_io_worker", show(guard))
 
 
 @_mutant("sessions_do_not_exceed_the_slots")
 def one_session_too_many(m: Machine) -> Machine:
     """A client is admitted although no slot is free."""
-    guard = next(a for a in m.actions if a.family == "admit_client").guards[-1]
+    guard = next(a for a in m.actions if a.family == "admit_client").guards[-2]
     return without_guard(m, "admit_client", show(guard))
 
 
@@ -386,3 +388,9 @@ def crash_times_survive_a_crash(m: Machine) -> Machine:
 def workers_are_not_registered(m: Machine) -> Machine:
     """Workers of shared_preload_libraries are not registered at the start."""
     return without_effect(m, WORKER, families={"fork_first_children"})
+
+
+@_mutant("the_loop_comes_to_what_it_must_not_pass", "forks-fail-18")
+def the_loop_waits_for_a_fork(m: Machine) -> Machine:
+    """The loop does not go on when a launch fails."""
+    return without_effect(m, TURN[Phase.REQUESTS], families={"fork_begins_to_fail"})

@@ -1,13 +1,12 @@
-"""The order in which a real postmaster takes its steps: one iteration of ServerLoop.
+"""What a real postmaster does from when it wakes up until it sleeps again.
 
-In the model any enabled step may wait. A real postmaster handles everything that is pending, in
-a fixed order, and launches each missing child before it sleeps again. Begin with Schedule.run().
+In the model any step that is possible may also wait. A real postmaster takes them all, from the
+first phase of its loop on. Begin with Schedule.run().
 
-Source: postmaster.c: ServerLoop() and process_pm_child_exit() of 18; up to 17 the signal handlers,
-which the kernel calls in the order of the signals' numbers.
+Source: postmaster.c: ServerLoop().
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pglife_spec.lang.machine import Action, Actor
@@ -15,36 +14,12 @@ from pglife_spec.meanings.python.program import Evidence, Program
 from pglife_spec.postgres import declared as actions
 from pglife_spec.postgres import outside
 from pglife_spec.postgres.declared import among, case_of
+from pglife_spec.postgres.loop import circle_of, is_delayed, phase_of
 from pglife_spec.postgres.state.postmaster import REAPING, STATE
-from pglife_spec.postgres.words import PM, Kind, Shutdown, Signal
-from pglife_spec.postgres.words.releases import Feature, release_of
+from pglife_spec.postgres.words import PM, Kind, Signal
+from pglife_spec.postgres.words.releases import release_of
 
 _MOST_STEPS = 400
-
-_ORDER_18: tuple[Sequence[Action], ...] = (
-    actions.fork_first_children,
-    actions.process_shutdown_request,
-    actions.process_reload_request,
-    actions.REAPS,
-    actions.end_reaping,
-    actions.process_pmsignal,
-    actions.LAUNCHES,
-)
-_SMART, _FAST, _IMMEDIATE = (
-    [case_of(actions.process_shutdown_request, mode=mode)]
-    for mode in (Shutdown.SmartShutdown, Shutdown.FastShutdown, Shutdown.ImmediateShutdown)
-)
-_ORDER_15: tuple[Sequence[Action], ...] = (
-    actions.fork_first_children,
-    actions.process_reload_request,
-    _FAST,
-    _IMMEDIATE,
-    actions.process_pmsignal,
-    _SMART,
-    actions.REAPS,
-    actions.end_reaping,
-    actions.LAUNCHES,
-)
 
 TIMER = case_of(actions.issue_sigkill)
 """The one step that waits for a timer: five seconds after a crash (SL-05)."""
@@ -94,8 +69,7 @@ class Schedule:
     def __init__(self, program: Program) -> None:
         self.program = program
         release = release_of(program.config.params["version"])
-        order = _ORDER_15 if Feature.WORK_IN_HANDLERS in release.features else _ORDER_18
-        self._places = {a.name: place for place, cases in enumerate(order) for a in cases}
+        self._circle = circle_of(release)
         self._is_reaping = program.predicate(REAPING)
         self._is_open = program.predicate(STATE == PM.PM_RUN)
 
@@ -136,7 +110,7 @@ class Schedule:
         found = [
             action
             for action in self._enabled(state, Actor.POSTMASTER)
-            if action.name != TIMER.name and not (was_open and _is_delayed(action))
+            if action.name != TIMER.name and not (was_open and is_delayed(action))
         ]
         if found and self._is_reaping(state):
             found = [a for a in found if among(a, actions.REAPS)] or [
@@ -147,7 +121,9 @@ class Schedule:
     def _rank(self, action: Action) -> tuple[int, int]:
         kind = outside.kind_of(action)
         age = _OLDEST_FIRST.index(kind) if kind in _OLDEST_FIRST else len(_OLDEST_FIRST)
-        return self._places[action.name], age
+        phase = phase_of(action, self._circle)
+        assert phase is not None
+        return self._circle.index(phase), age
 
     def _child_step(self, state: int, obeying: Collection[Kind]) -> Action | None:
         """A step of a child that obeys its orders; a refused client need not close now."""
@@ -165,8 +141,3 @@ class Schedule:
         program = self.program
         actions_ = (program.actions[index] for index, _ in program.successors(state))
         return [action for action in actions_ if action.actor is actor]
-
-
-def _is_delayed(action: Action) -> bool:
-    """The launcher is started five seconds after its exit (BG-05), and at once on PM_RUN."""
-    return among(action, actions.restart_background_worker)

@@ -164,7 +164,7 @@ def show_trace(console: Console, machine: Machine, trace: Trace) -> None:
     # Borders and the two narrow columns take the rest.
     width = (console.width - 25 - 3 * len(heads)) // len(heads)
     for index, moment in enumerate(trace.moments):
-        changes = trace.changes(index)
+        changes = {n: v for n, v in trace.changes(index).items() if machine.variable(n).shown}
         if index == 0:
             changes = {n: v for n, v in changes.items() if not _is_nothing(machine, n, v)}
         changed = [f"{n} = {label(v)}" for n, v in changes.items()]

@@ -1,10 +1,12 @@
 """Reports as text, Markdown and one HTML file, by the templates in `templates/`."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from pglife_spec.lang.expr import show
+from pglife_spec.lang.machine import Machine
 from pglife_spec.meanings.pack import label
 from pglife_spec.report.collect import Report, is_declared
 from pglife_spec.report.formats import SUFFIX, Format
@@ -36,17 +38,21 @@ def render(report: Report, format_: Format, pictures: Mapping[str, str] | None =
         proved=proved,
         pictures=dict(pictures or {}),
         is_declared=is_declared,
-        rows=rows,
+        rows=partial(rows, report.machine),
     )
 
 
-def rows(trace: Trace) -> list[dict[str, str]]:
+def rows(machine: Machine, trace: Trace) -> list[dict[str, str]]:
     """A trace's steps as text: action, changes, evidence."""
     steps: list[dict[str, str]] = []
     for index, moment in enumerate(trace.moments):
         if index == 0:
             continue
-        changes = (f"{name} = {label(v)}" for name, v in trace.changes(index).items())
+        changes = (
+            f"{name} = {label(v)}"
+            for name, v in trace.changes(index).items()
+            if machine.variable(name).shown
+        )
         steps.append(
             {
                 "action": moment.action or "?",

@@ -18,6 +18,7 @@ from pglife_spec.postgres.state.postmaster import (
     FATAL_ERROR,
     FORK_FAILS,
     LAST_ACCEPT,
+    LISTENING,
     PENDING,
     state_is,
 )
@@ -38,7 +39,12 @@ class Refusal(enum.Enum):
 
 
 OPEN = state_is(PM.PM_RUN, PM.PM_HOT_STANDBY)
-ACCEPTING = ~state_is(PM.PM_INIT, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
+#: 18 asks for clients while the sockets are in the wait set, 15 in every state but one (SL-07).
+ACCEPTING = (
+    LISTENING
+    & ~state_is(PM.PM_INIT, PM.PM_NO_CHILDREN)
+    & (has(Feature.WAIT_EVENT_SET) | ~state_is(PM.PM_WAIT_DEAD_END))
+)
 
 
 def slots_are_free() -> Expr:
@@ -106,7 +112,7 @@ def accept_client_in_wait_dead_end() -> Step:
     those. No signal is sent to this child.
     """
     return Step(
-        when=[BETWEEN_EVENTS, ~FORK_FAILS, state_is(PM.PM_WAIT_DEAD_END), LAST_ACCEPT],
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, LAST_ACCEPT],
         then=[
             LAST_ACCEPT.becomes(False),
             fork(Kind.DEAD_END_BACKEND, ~state_is(PM.PM_WAIT_DEAD_END)),

@@ -13,6 +13,7 @@ from pglife_spec.postgres.state.children import (
     LIFE,
     UNQUIT_LIVES,
     alive,
+    number,
     recorded,
 )
 from pglife_spec.postgres.state.history import FORKED_LATE, ROUND, TAINTED, TWO_ROUNDS
@@ -23,6 +24,7 @@ from pglife_spec.postgres.state.postmaster import (
     FORK_FAILS,
     IMMEDIATE,
     LAST_ACCEPT,
+    LISTENING,
     PID_FILE,
     STARTUP_FORK_FAILS,
     STARTUP_STATUS,
@@ -31,6 +33,7 @@ from pglife_spec.postgres.state.postmaster import (
 )
 from pglife_spec.postgres.words import PM, Exit, Kind, Life, PidFile, Signal, StartupStatus
 from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, KINDS, UP
+from pglife_spec.postgres.words.parameters import IO_WORKERS
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
@@ -43,11 +46,21 @@ _OUTLIVES_WAL = has(Feature.CHECKPOINTER_OUTLIVES_WAL)
 
 
 def advance_to(state: PM) -> Effects:
-    """Assign pmState; 18 logs it at DEBUG1, also when nothing changes (PM-01)."""
-    accepted: Effects = ()
+    """Assign pmState; 18 logs it at DEBUG1, also when nothing changes (PM-01).
+
+    With PM_WAIT_DEAD_END 18 takes the sockets out of the wait set. A client that the last wait
+    reported is still served.
+    """
+    stops: Effects = ()
     if state is PM.PM_WAIT_DEAD_END:
-        accepted = (LAST_ACCEPT.becomes(has(Feature.WAIT_EVENT_SET) & ~REPAIR_LAST_ACCEPT),)
-    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state), accepted])
+        served = LISTENING & ~REPAIR_LAST_ACCEPT
+        stops = (
+            when(
+                has(Feature.WAIT_EVENT_SET),
+                [when(served, LAST_ACCEPT.becomes(True)), LISTENING.becomes(False)],
+            ),
+        )
+    return flatten([emit("pmstate", STATE, state.name), STATE.becomes(state), stops])
 
 
 def log(text: str) -> Effect:
@@ -142,6 +155,24 @@ def fork(kind: Kind, allowed: Expr) -> Effects:
         else COUNT[kind, Life.RUNNING].becomes(COUNT[kind, Life.RUNNING] + 1)
     )
     return flatten([emit("fork", kind.name), made, when(~allowed, FORKED_LATE.becomes(True))])
+
+
+#: maybe_adjust_io_workers() launches until there are enough, unless the server is shutting down.
+IO_WORKER_IS_MISSING = (
+    ~FORK_FAILS,
+    has(Feature.IO_WORKERS),
+    STATE != PM.PM_INIT,
+    STATE < PM.PM_WAIT_IO_WORKERS,
+    ~IMMEDIATE,
+    ~(FATAL_ERROR & (STATE >= PM.PM_STOP_BACKENDS)),
+    number(Kind.IO_WORKER) < IO_WORKERS,
+)
+
+
+def fork_io_worker() -> Effects:
+    """Fork one io worker."""
+    late = (PM.PM_WAIT_IO_WORKERS, PM.PM_WAIT_CHECKPOINTER, PM.PM_WAIT_DEAD_END, PM.PM_NO_CHILDREN)
+    return fork(Kind.IO_WORKER, ~state_is(PM.PM_INIT, *late))
 
 
 def forget(kind: Kind, life: Life) -> Effects:

@@ -9,16 +9,18 @@ maybe_adjust_io_workers(); 15: ServerLoop().
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE, Expr, all_of, ite
 from pglife_spec.lang.machine import Actor, when
-from pglife_spec.postgres.actions.effects import advance_to, fork, fork_startup
+from pglife_spec.postgres.actions.effects import (
+    IO_WORKER_IS_MISSING,
+    advance_to,
+    fork,
+    fork_io_worker,
+    fork_startup,
+)
 from pglife_spec.postgres.actions.workers import register_workers
-from pglife_spec.postgres.state.children import COUNT, LIFE, number
+from pglife_spec.postgres.state.children import COUNT, LIFE
 from pglife_spec.postgres.state.postmaster import (
-    ALIVE,
     BETWEEN_EVENTS,
-    FATAL_ERROR,
     FORK_FAILS,
-    IMMEDIATE,
-    STATE,
     state_is,
 )
 from pglife_spec.postgres.words import PM, Kind, Life
@@ -30,17 +32,22 @@ from pglife_spec.postgres.words.releases import Feature, has
 @action(Actor.POSTMASTER, "postmaster.c: PostmasterMain()", "TR18-01", "TR17-01", "ST-04")
 def fork_first_children() -> Step:
     """The postmaster forks its first children: the logger if it is on, io workers (18), the
-    checkpointer, the background writer, the startup process, and background workers that start with
-    it."""
+    checkpointer, the background writer, the startup process, without which it exits, and background
+    workers that start with it."""
     workers = COUNT[Kind.IO_WORKER, Life.RUNNING]
     return Step(
         when=[BETWEEN_EVENTS, state_is(PM.PM_INIT)],
         then=[
             advance_to(PM.PM_STARTUP),
-            when(LOGGING_COLLECTOR, LIFE[Kind.LOGGER].becomes(Life.RUNNING)),
-            workers.becomes(ite(has(Feature.IO_WORKERS), IO_WORKERS, 0)),
-            fork(Kind.CHECKPOINTER, TRUE),
-            when(KINDS[Kind.BG_WRITER].wanted, fork(Kind.BG_WRITER, TRUE)),
+            when(
+                ~FORK_FAILS,
+                [
+                    when(LOGGING_COLLECTOR, fork(Kind.LOGGER, TRUE)),
+                    workers.becomes(ite(has(Feature.IO_WORKERS), IO_WORKERS, 0)),
+                    fork(Kind.CHECKPOINTER, TRUE),
+                    when(KINDS[Kind.BG_WRITER].wanted, fork(Kind.BG_WRITER, TRUE)),
+                ],
+            ),
             fork_startup(),
             register_workers(),
         ],
@@ -73,31 +80,7 @@ def launch_logger() -> Step:
 @action(Actor.POSTMASTER, "postmaster.c: maybe_adjust_io_workers()", "PR-11", "IO-02", "IO-07")
 def launch_io_worker() -> Step:
     """The postmaster launches missing io workers, in a shutdown until PM_WAIT_IO_WORKERS."""
-    crashing = FATAL_ERROR & (STATE >= PM.PM_STOP_BACKENDS)
-    return Step(
-        when=[
-            ALIVE,
-            ~FORK_FAILS,
-            has(Feature.IO_WORKERS),
-            STATE != PM.PM_INIT,
-            STATE < PM.PM_WAIT_IO_WORKERS,
-            ~IMMEDIATE,
-            ~crashing,
-            number(Kind.IO_WORKER) < IO_WORKERS,
-        ],
-        then=[
-            fork(
-                Kind.IO_WORKER,
-                ~state_is(
-                    PM.PM_INIT,
-                    PM.PM_WAIT_IO_WORKERS,
-                    PM.PM_WAIT_CHECKPOINTER,
-                    PM.PM_WAIT_DEAD_END,
-                    PM.PM_NO_CHILDREN,
-                ),
-            )
-        ],
-    )
+    return Step(when=[BETWEEN_EVENTS, *IO_WORKER_IS_MISSING], then=[fork_io_worker()])
 
 
 @action(

@@ -8,15 +8,17 @@ Source: postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsi
 """
 
 from pglife_spec.lang.declare import Step, action
-from pglife_spec.lang.expr import TRUE
+from pglife_spec.lang.expr import TRUE, all_of
 from pglife_spec.lang.machine import Actor, flatten, when
 from pglife_spec.postgres.actions.effects import (
+    IO_WORKER_IS_MISSING,
     Effects,
     advance_to,
     clear_fatal_error,
     crash,
     forget,
     fork,
+    fork_io_worker,
     handle_fatal_error,
     log,
     signal,
@@ -290,13 +292,14 @@ def reap_logger() -> Step:
 )
 def reap_counted_child(kind: Kind, life: Life) -> Step:
     """The postmaster reaps a backend, a dead-end child or an io worker: exit codes 0 and 1 are
-    fine, any other status is a crash."""
+    fine, any other status is a crash. An io worker is replaced at once."""
     return Step(
         when=[ALIVE, COUNT[kind, life] >= 1],
         then=[
             REAPING.becomes(True),
             forget(kind, life),
             crash(kind) if life is Life.CRASHED else (),
+            when(all_of(*IO_WORKER_IS_MISSING), fork_io_worker()) if kind is Kind.IO_WORKER else (),
         ],
     )
 

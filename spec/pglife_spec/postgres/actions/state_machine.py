@@ -28,6 +28,8 @@ from pglife_spec.postgres.state.postmaster import (
     CRASH_OR_IMMEDIATE,
     FATAL_ERROR,
     FORK_FAILS,
+    LAST_ACCEPT,
+    LISTENING,
     PENDING,
     STARTUP_STATUS,
     state_is,
@@ -243,6 +245,8 @@ def reinitialize() -> Effects:
             workers.becomes(ite(FORK_FAILS, workers, IO_WORKERS)),
             ABORT_TIMER.becomes(False),
             fork_startup(),
+            LISTENING.becomes(True),
+            LAST_ACCEPT.becomes(False),
         ]
     )
 

@@ -1,7 +1,7 @@
 """The postmaster's own variables, under PostgreSQL's names where it has one (SV-01 and after)."""
 
 from pglife_spec.lang.expr import BOOL, EnumSort, Expr, Var, in_
-from pglife_spec.postgres.words import PM, Exit, PidFile, Shutdown, StartupStatus
+from pglife_spec.postgres.words import PM, Exit, Phase, PidFile, Shutdown, StartupStatus
 
 STATE = Var("pmState", EnumSort(PM), "the state of the state machine (PM-01)", initial=PM.PM_INIT)
 SHUTDOWN = Var(
@@ -49,6 +49,22 @@ WAL_RECEIVER_REQUESTED = Var(
 PROMOTE_REQUEST = Var(
     "pending_promote", BOOL, "SIGUSR1 of a promotion is pending (SG-03)", initial=False
 )
+LISTENING = Var(
+    "listening",
+    BOOL,
+    "18: the sockets are in the wait set; only the next PM_STARTUP puts them back (SV-25)",
+    initial=True,
+)
+TURN: dict[Phase, Var] = {
+    phase: Var(
+        f"turn.{phase.name.lower()}",
+        BOOL,
+        f"the loop may come to this without passing work that it has: {phase.value} (SL-01)",
+        initial=True,
+        shown=False,
+    )
+    for phase in Phase
+}
 LAST_ACCEPT = Var(
     "last_accept",
     BOOL,

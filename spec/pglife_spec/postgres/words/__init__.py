@@ -118,6 +118,19 @@ class Control(enum.Enum):
     IN_PRODUCTION = "in production"
 
 
+class Phase(enum.Enum):
+    """What one iteration of the event loop does, in 18's order; loop.py has both orders."""
+
+    REQUESTS = "shutdown requests; up to 15 a fast or immediate one"
+    RELOAD = "a reload"
+    DEATHS = "reaping"
+    MESSAGES = "PMSignal flags"
+    SMART_REQUEST = "up to 15: a smart shutdown request"
+    ACCEPT = "a client"
+    LAUNCH = "missing children"
+    CLOCK = "the SIGKILL timer"
+
+
 class Exit(enum.Enum):
     """Whether the postmaster is alive, and its exit status if not."""
 
