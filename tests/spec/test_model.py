@@ -21,10 +21,10 @@ RULE = re.compile(
 )
 #: Reachable states, their depth, and the steps between them: change it with the model only.
 SIZES = {
-    "tiny-15": (76871, 31, 424364),
-    "tiny-15-repaired": (47995, 28, 246766),
-    "tiny-18": (121996, 31, 669968),
-    "tiny-18-repaired": (44932, 26, 221218),
+    "tiny-15": (143233, 35, 703451),
+    "tiny-15-repaired": (84685, 32, 391359),
+    "tiny-18": (123143, 33, 597192),
+    "tiny-18-repaired": (70436, 28, 321101),
 }
 
 #: Configurations of archive recovery: what they have a case for, and primaries have not.
