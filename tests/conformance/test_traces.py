@@ -75,7 +75,7 @@ def test_the_bundled_server_plays_what_it_can(runner: Runner) -> None:
     assert verdicts in done.stdout, done.stdout
     assert f"{FOLLOWED}: all 30 steps played in 11 iterations" in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith("INCONCLUSIVE: "))
-    assert f"step 11 of 14 of {NOT_FOLLOWED}, process_shutdown_request(fastshutdown)" in line
+    assert f"step 12 of 17 of {NOT_FOLLOWED}, process_shutdown_request(fastshutdown)" in line
     assert "PM_STARTUP -> PM_WAIT_BACKENDS" in line
     assert "SIGQUIT to startup" in line
     assert "by its repair startup_shutdown_after_crash_quits:" in line
@@ -120,7 +120,7 @@ def test_a_server_that_does_what_the_model_forbids_fails(runner: Runner, tmp_pat
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "INCONCLUSIVE 0 HANG 0 FAIL 1" in done.stdout
-    assert f"expected  step 11 of 14 of {NOT_FOLLOWED}" in done.stdout
+    assert f"expected  step 12 of 17 of {NOT_FOLLOWED}" in done.stdout
     assert "the model does not explain what was seen" in done.stdout
 
 
@@ -295,7 +295,7 @@ def test_obstacle_names_the_step_that_cannot_be_forced(
 def test_requests_wait_until_the_postmaster_looks_at_them() -> None:
     """In F01's trace the request comes first; a running postmaster would handle it at once."""
     plan = make_plan(read_script(TRACES / "f01-18.itf.json"))
-    planned = next(planned for planned in plan.iterations if planned.index == 11)
+    planned = next(planned for planned in plan.iterations if planned.index == 12)
     assert [step.index for step in planned.forced] == [2]
     assert planned.steps.actions[0].name == "process_shutdown_request(fastshutdown)"
-    assert planned.stopped == {Kind.STARTUP, Kind.CHECKPOINTER}
+    assert planned.stopped == {Kind.STARTUP, Kind.CHECKPOINTER, Kind.BG_WRITER}

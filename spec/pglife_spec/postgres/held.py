@@ -9,6 +9,7 @@ from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     CONNS_ALLOWED,
     FATAL_ERROR,
+    LISTENING,
     PID_FILE,
     SHUTDOWN,
     STARTUP_STATUS,
@@ -49,6 +50,7 @@ def held_state(
         SHUTDOWN.name: shutdown,
         FATAL_ERROR.name: fatal,
         PID_FILE.name: pid_file,
+        LISTENING.name: pm is not PM.PM_WAIT_DEAD_END,
         CONNS_ALLOWED.name: (pm, shutdown) != (PM.PM_RUN, Shutdown.SmartShutdown),
         STARTUP_STATUS.name: (
             StartupStatus.STARTUP_RUNNING if is_starting else StartupStatus.STARTUP_NOT_RUNNING
