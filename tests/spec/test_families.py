@@ -55,14 +55,14 @@ IN_REAPER = frozenset(
 ARCHIVER = ("a_missing_archiver_is_replaced", ENDS)
 WORKER = ("a_background_worker_whose_time_has_come_runs",)
 FAMILIES = {
-    "archiver-15": Family((190_380, 28, 1_122_086), "archiver", holds=ARCHIVER),
-    "archiver-18": Family((345_924, 33, 1_945_711), "archiver", IN_REAPER, ARCHIVER),
-    "walsender-15": Family((390_188, 28, 2_684_785), "walsender", holds=(ENDS,)),
-    "walsender-18": Family((345_228, 33, 2_227_620), "walsender", holds=(ENDS,)),
-    "workers-15": Family((186_986, 30, 978_728), "worker", holds=WORKER),
-    "workers-18": Family((303_355, 29, 1_496_011), "worker", holds=WORKER),
+    "archiver-15": Family((388_831, 32, 2_166_898), "archiver", holds=ARCHIVER),
+    "archiver-18": Family((660_423, 36, 3_612_269), "archiver", IN_REAPER, ARCHIVER),
+    "walsender-15": Family((487_886, 32, 2_976_445), "walsender", holds=(ENDS,)),
+    "walsender-18": Family((445_100, 30, 2_587_427), "walsender", holds=(ENDS,)),
+    "workers-15": Family((344_143, 34, 1_638_994), "worker", holds=WORKER),
+    "workers-18": Family((276_298, 32, 1_281_454), "worker", holds=WORKER),
     "summarizer-18": Family(
-        (43_189, 25, 207_319), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
+        (65_292, 28, 289_543), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
     ),
 }
 

@@ -146,10 +146,9 @@ class Const(Expr):
 @dataclass(frozen=True, eq=False, repr=False)
 class Var(Expr):
     """A state variable. `bound` names the limit of a counter in exploration, which counters of one
-    thing's local states share; proofs have none.
-    `initial` is the value, or the possible values, at the start; None for any. A `local` variable
-    has its initial value, the first of its sort, before and after every step. What is not `shown`
-    is left out where people read changes."""
+    thing's local states share; proofs have none. `initial` is the value, or the possible values, at
+    the start; None for any. A `local` variable has its initial value, the first of its sort, before
+    and after every step. What is not `shown` is left out where people read changes."""
 
     name: str
     sort: Sort
