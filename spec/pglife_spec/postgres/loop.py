@@ -153,7 +153,12 @@ def starts_workers(action: Action) -> bool:
 
 def is_delayed(action: Action) -> bool:
     """A child is started again some seconds after its last start or its exit (BG-05, AR-06)."""
-    return among(action, declared.restart_background_worker, declared.launch_archiver)
+    return among(
+        action,
+        declared.restart_background_worker,
+        declared.launch_archiver,
+        declared.launch_slotsync_worker,
+    )
 
 
 def in_order(actions: Sequence[Action]) -> tuple[Action, ...]:
