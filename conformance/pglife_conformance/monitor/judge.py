@@ -206,7 +206,7 @@ class Monitor:
             kinds = list(ModelKind)
         elif child.kind in MODEL_KIND:
             kinds = [MODEL_KIND[child.kind]]
-        elif child.kind in BYSTANDERS:
+        elif child.kind in BYSTANDERS and number not in outside.FATAL_SIGNALS:
             return
         else:
             raise OutOfScope(f"a signal to a {child.kind}")

@@ -30,6 +30,7 @@ def use_up_xids(session: Session, count: int) -> None:
 
 
 @claim("PG-06 PG-07 PR-05 PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
+@pytest.mark.unmonitored("the monitor does not see that transaction ids run out")
 @settings(autovacuum="off", autovacuum_freeze_max_age="100000", autovacuum_naptime="1s")
 def test_launcher_starts_in_an_emergency(cluster: Cluster) -> None:
     """With autovacuum off, a launcher is started when transaction ids run out; it requests one
