@@ -5,8 +5,6 @@ apart for each half of the hashes; then each thread looks up one half of the has
 states get indexes in the order of the records, so that two threads find what one finds.
 """
 
-from __future__ import annotations
-
 import mmap
 import sys
 from collections.abc import Callable, Sequence

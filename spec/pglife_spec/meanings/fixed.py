@@ -3,8 +3,6 @@
 Begin with Fixed. Whatever generates code for a configuration starts from `guards` and `outcome`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce

@@ -1,7 +1,5 @@
 """Compiled native code. Begin with Code; llvmlite comes with the extra `fast`."""
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import itertools

@@ -7,8 +7,6 @@ which owner, if there are two, so that each half of the set is written by one th
 Records are read in blocks: memory that a block will need is asked for before it is read.
 """
 
-from __future__ import annotations
-
 import enum
 
 from pglife_spec.meanings.native.machine import CUT_WORD, PRELUDE

@@ -4,8 +4,6 @@ Begin with steps_module(): `expand` writes a record for each step of a row of st
 the words of the state after, its hash, and 64 bits that say where it comes from; see Frame.META.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable, Container, Mapping, Sequence
 

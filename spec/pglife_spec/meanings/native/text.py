@@ -5,8 +5,6 @@ long as all the rest. Integers are i64, truths i1; locals that change live in sl
 turns into registers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

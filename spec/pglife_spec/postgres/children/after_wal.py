@@ -5,8 +5,6 @@ Begin with archiver_finishes.
 Source: postmaster/pgarch.c; replication/walsender.c: WalSndDone().
 """
 
-from __future__ import annotations
-
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor
