@@ -100,6 +100,12 @@ class Clients(WatchedServer):
         if found != ("FATAL", CANNOT_CONNECT_NOW, message):
             raise self.watcher.failure(f"a new client receives {message!r}", str(refusal))
 
+    def expect_service(self) -> None:
+        """A new client is admitted, and its query is answered."""
+        with self.session() as session:
+            if session.query("select 1") != [("1",)]:
+                raise self.watcher.failure("an answer to a new session's query", "another one")
+
     def silent_client(self, *, tcp: bool = False, wait_for_child: bool = True) -> Session:
         """Connect a client that sends nothing. Its `child` is the child forked for it."""
         before = {kid.key for kid in self.watcher.look().kids}

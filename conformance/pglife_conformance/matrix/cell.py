@@ -239,9 +239,7 @@ def _expect_life(
     if state.is_standby:
         return
     (then if finale.lines else cluster.all_log()).expect_ready()
-    with cluster.session() as session:
-        if session.query("select 1") != [("1",)]:
-            raise cluster.watcher.failure("a new session works", "it does not")
+    cluster.expect_service()
 
 
 def _expect_control_state(cluster: Cluster, wanted: ControlState) -> None:
