@@ -95,3 +95,8 @@ NEEDS: dict[Need, NeedFacts] = {
         "a limit of processes counts one server's alone: root, or user namespaces", "OB-13"
     ),
 }
+
+SIGNALS = (Need.OS_SIGNALS, Need.PROCESS_TITLES)
+"""What the commonest scenarios need."""
+CRASH = (*SIGNALS, Need.CRASH_INJECTION)
+SQL = (*SIGNALS, Need.FULL_SQL)

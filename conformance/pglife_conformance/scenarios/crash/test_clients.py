@@ -6,7 +6,7 @@ HandleFatalError(); pmchild.c: ReleasePostmasterChildSlot().
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE, TOO_MANY_CONNECTIONS
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
@@ -17,7 +17,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.crash.test_sigkill_round import Countdown
 
 ACCEPT = "postmaster.c: ConfigurePostmasterWaitSet()"
-CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 
 def waiting_client(cluster: Cluster) -> Session:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.expect.lines import exited_line, killed_line
@@ -16,7 +16,6 @@ from pglife_conformance.pytest.claims import claim, settings
 
 CLEANUP = "postmaster.c: CleanupBackend()"
 SOURCE = "postmaster.c: process_pm_child_exit(), HandleChildCrash()"
-CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 AUXILIARY = [
     Kind.CHECKPOINTER,

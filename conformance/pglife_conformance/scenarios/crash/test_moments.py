@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN, STARTING_UP
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
@@ -49,7 +49,6 @@ from pglife_conformance.scenarios.support.signals import KILL_QUIT
 SM = "postmaster.c: PostmasterStateMachine()"
 HANDLER = "postmaster.c: HandleChildCrash()"
 FATAL = "postmaster.c: HandleFatalError()"
-CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 
 # Several at once.

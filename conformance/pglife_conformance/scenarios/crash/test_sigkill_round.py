@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART
@@ -33,7 +33,6 @@ from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
 
 SERVER_LOOP = "postmaster.c: ServerLoop()"
-CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 
 MANY_STOPPED = pytest.mark.unmonitored(
     "with so many stopped children the model has too many behaviours"

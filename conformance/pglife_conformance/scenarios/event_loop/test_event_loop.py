@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from pglife_conformance.base.ids import Pid
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.hold.fork_limit import lift_limit
@@ -31,7 +31,6 @@ from pglife_conformance.scenarios.support.failing_forks import (
 LOOP = "postmaster.c: ServerLoop()"
 SLEEP = "postmaster.c: DetermineSleepTime()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 WORDS_18 = "releases before do not log the signals that they send"
 TAKEN = {

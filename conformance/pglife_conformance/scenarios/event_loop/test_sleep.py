@@ -13,7 +13,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, SIGNALS, SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.standby import stop
 from pglife_conformance.events import FAST, IMMEDIATE
@@ -36,8 +36,6 @@ from pglife_conformance.scenarios.support.sleeping import expect_sleep
 
 LOOP = "postmaster.c: ServerLoop()"
 SLEEP = "postmaster.c: DetermineSleepTime()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 
 
 @claim("SL-01 SL-06", source=LOOP)
@@ -181,7 +179,6 @@ def test_postmaster_sleeps_until_it_kills(cluster: Cluster, when: str) -> None:
     cluster.expect_exit(code=0)
 
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 POSTMASTER_MS = 60_000
 BY_SELECT = "the postmaster of earlier releases waits with select()"
 

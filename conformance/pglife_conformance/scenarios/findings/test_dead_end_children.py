@@ -2,7 +2,7 @@
 
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.findings import Finding
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import SIGKILL_ROUND, TERMINATING
 from pglife_conformance.expect.symptom import Symptom, where_it_shows
@@ -18,7 +18,6 @@ from pglife_conformance.scenarios.findings.support import (
     expect_end,
     expect_zombie,
 )
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM, actions
 
 KILLED = r"WAL writer process \(PID \d+\) was terminated by signal 9: Killed"

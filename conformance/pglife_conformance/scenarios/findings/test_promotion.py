@@ -7,7 +7,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.findings import Finding
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE, start_pair
 from pglife_conformance.events import FAST
@@ -27,7 +27,6 @@ from pglife_conformance.scenarios.findings.support import (
 )
 from pglife_conformance.scenarios.standby.test_end_of_recovery import Barrier, recovering
 from pglife_conformance.scenarios.standby.test_promotion import promote
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM
 
 pytestmark = pytest.mark.unmonitored("the model has no standbys")

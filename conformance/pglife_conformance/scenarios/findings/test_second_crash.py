@@ -9,6 +9,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.findings import Finding
+from pglife_conformance.base.needs import CRASH
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import (
     READY_LINE,
@@ -36,7 +37,6 @@ from pglife_conformance.scenarios.findings.support import (
     let_the_loop_run_once,
     startup_held_after_crash,
 )
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM, actions
 
 NO_STARTUP_PROCESS_18 = Symptom(

@@ -6,6 +6,7 @@ import pytest
 
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.findings import Finding
+from pglife_conformance.base.needs import CRASH
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, SMART, ShutdownMode
 from pglife_conformance.expect.lines import ABNORMAL, REINITIALIZING
@@ -20,7 +21,6 @@ from pglife_conformance.scenarios.findings.support import (
     expect_end,
     startup_held_after_crash,
 )
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM, actions
 
 WAITS_FOR_ITS_HELPERS = Symptom(

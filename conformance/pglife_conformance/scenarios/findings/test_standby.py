@@ -6,7 +6,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.findings import Finding
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.expect.symptom import Symptom, where_it_shows
@@ -14,7 +14,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import Defect, claim
 from pglife_conformance.scenarios.findings.support import HELPERS_15, HELPERS_18, REAPER, expect_end
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM
 
 READ_ONLY = "database system is ready to accept read-only connections"

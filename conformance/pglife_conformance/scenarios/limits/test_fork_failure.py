@@ -13,7 +13,7 @@ import signal
 import pytest
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING, SHUT_DOWN, TERMINATING
@@ -26,7 +26,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.failing_forks import (
     AT_BARRIER,
     COUNTED,
-    CRASH,
     NO_STARTUP,
     Orphans,
     io_workers,

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART
 from pglife_conformance.expect.lines import TERMINATING
@@ -19,8 +19,6 @@ from pglife_conformance.scenarios.support.event_loop import exit_lines
 
 CLEANUP = "postmaster.c: CleanupBackend()"
 MACHINE = "postmaster.c: PostmasterStateMachine()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 PARALLEL = [*SIGNALS, Need.FULL_SQL, Need.SQL_FUNCTIONS]
 
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.kinds import Kind
@@ -16,7 +16,6 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import start_with_all_processes
 from pglife_conformance.scenarios.support.reload import expect_each_to_reload
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
 

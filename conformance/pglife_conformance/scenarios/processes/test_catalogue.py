@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING
@@ -21,8 +21,6 @@ from pglife_conformance.pytest.claims import claim, settings
 
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
 TITLES = "ps_status.c: init_ps_display(), set_ps_display()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 NAMES = [
     "autovacuum launcher ",
     "background writer ",

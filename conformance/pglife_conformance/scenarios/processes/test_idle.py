@@ -3,14 +3,12 @@
 import os
 
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import run_counts, start_with_all_processes
-
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
@@ -26,7 +24,6 @@ def test_idle_io_workers_and_sessions_sleep_without_a_timeout(cluster: Cluster) 
             expect_sleep_without_end(cluster, child)
 
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 ARCHIVING = {"archive_mode": "on", "archive_command": "true"}
 WINDOW_S = 0.5

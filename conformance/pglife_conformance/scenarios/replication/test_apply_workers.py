@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.expect.since import Since
@@ -16,7 +16,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.parallel_workers import expect_a_worker, parallel_session
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 ONE = "Workers Launched: 1"
 LOGICAL = {"wal_level": "logical", "wal_retrieve_retry_interval": "100ms"}
 

@@ -3,14 +3,13 @@
 import signal
 import time
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import exited_line
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.sleeping import expect_sleep
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 LAUNCHER_MS = 180_000
 
 
@@ -21,7 +20,6 @@ def test_logical_replication_launcher_sleeps_for_three_minutes(cluster: Cluster)
     expect_sleep(cluster, str(launcher), launcher.pid, LAUNCHER_MS)
 
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 RESTART_INTERVAL_S = 5
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.ids import Pid
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Row, Session
 from pglife_conformance.hold.pin import Pin
@@ -22,7 +22,7 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.observation.signals import has_pending
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.replication.test_apply_workers import LOGICAL, SQL, subscribe
+from pglife_conformance.scenarios.replication.test_apply_workers import LOGICAL, subscribe
 
 NEEDS = [*SQL, Need.WALSENDER]
 AGAIN_S = 100

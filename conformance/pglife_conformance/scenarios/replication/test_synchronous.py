@@ -4,14 +4,13 @@ import signal
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.titles import expect_title
 
 SYNCHRONOUS = "syncrep.c: SyncRepWaitForLSN()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 HEAD = "postgres: postgres postgres [local] "
 ADMIN_SHUTDOWN = "57P01"
 

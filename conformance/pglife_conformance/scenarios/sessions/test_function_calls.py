@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
@@ -12,7 +12,6 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.titles import expect_title
 
 FAST = "tcop/fastpath.c: HandleFunctionRequest()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 HEAD = "postgres: postgres postgres [local] "
 QUERY_CANCELED = "57014"
 IN_FAILED_TRANSACTION = "25P02"

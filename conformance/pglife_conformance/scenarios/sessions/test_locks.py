@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.observation.kinds import Kind
@@ -23,7 +23,6 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
 )
 
 SLEEP = "proc.c: ProcSleep()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 DEADLOCK_DETECTED = "40P01"
 QUERY_CANCELED = "57014"
 FROZEN_LATEST = 100_000

@@ -2,11 +2,10 @@
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.pytest.claims import claim, settings
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 LATEST_S = 30
 """A report that is later than this is not late because the machine is slow."""
 

@@ -2,14 +2,13 @@
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.pytest.claims import claim
 
 WAITS = "signalfuncs.c: pg_wait_until_termination()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 QUERY_CANCELED = "57014"
 OUT_OF_RANGE = "22003"
 

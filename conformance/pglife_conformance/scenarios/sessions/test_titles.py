@@ -1,6 +1,6 @@
 """Titles of sessions, their pg_stat_activity rows, and the status in ReadyForQuery."""
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError
@@ -8,7 +8,6 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.titles import expect_title
 
 MAIN = "tcop/postgres.c: PostgresMain()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 HEAD = "postgres: postgres postgres [local] "
 IN_FAILED_TRANSACTION = "25P02"
 UNDEFINED_OBJECT = "42704"

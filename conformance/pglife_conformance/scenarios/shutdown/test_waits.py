@@ -13,7 +13,7 @@ import pytest
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, SIGNALS, Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.base.refusals import IN_RECOVERY_MODE, SHUTTING_DOWN
 from pglife_conformance.cluster.cluster import Cluster
@@ -46,8 +46,6 @@ from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import (
 
 MACHINE = "postmaster.c: PostmasterStateMachine()"
 FATAL = "postmaster.c: HandleFatalError()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 NOT_WAITED_FOR = "before, they are not waited for in this state (SM-03)"
 
 CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])

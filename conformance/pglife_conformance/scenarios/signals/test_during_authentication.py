@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.client import Tag
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import Outcome, Session
@@ -17,7 +17,6 @@ from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.admission.test_clients import AT_MOST_S, TIME_FOR_A_PACKET_S
 from pglife_conformance.scenarios.support.signals import KILL_QUIT
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ASKING = "local all asked password\nlocal all all trust\n"
 
 

@@ -10,7 +10,7 @@ from signal import Signals
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.base.refusals import (
     ADMIN_SHUTDOWN,
     QUERY_CANCELED,
@@ -29,7 +29,6 @@ from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.signals import each_signal, expect_survives
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 LAUNCHER_RESTART_S = 5.0
 """BG-12: the restart interval of the logical replication launcher."""
 MAINS = "pqsignal() in CheckpointerMain(), BackgroundWriterMain(), WalWriterMain(), ..."

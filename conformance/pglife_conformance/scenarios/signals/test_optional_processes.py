@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.base.refusals import (
     ADMIN_SHUTDOWN,
     QUERY_CANCELED,
@@ -38,7 +38,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.signals import KILL_QUIT, each_signal, expect_survives
 
 REAPER = "postmaster.c: process_pm_child_exit()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
 # Startup process: it waits at the barrier before redo, and is not stopped.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from pglife_conformance.base.failures import Expectation, Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, SIGNALS, Need
 from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
@@ -28,8 +28,6 @@ from pglife_conformance.observation.signals import Sent, pending_signals, sent_s
 from pglife_conformance.pytest.claims import claim, settings
 
 SENDER = "postmaster.c: SignalChildren()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
-CRASH = [*SIGNALS, Need.CRASH_INJECTION]
 LOGGED_SINCE_18 = "earlier releases do not log the signals they send"
 
 pytestmark = pytest.mark.unmonitored("with all children stopped the model has too many successors")

@@ -3,7 +3,7 @@
 import signal
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import READY_LINE
 from pglife_conformance.hold.pin import Pin
@@ -13,7 +13,6 @@ from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_each_pending
 
 SOURCE = "postmaster.c: process_pm_pmsignal()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 AS_AT_INITDB = {"max_connections": "100"}
 
 

@@ -5,7 +5,7 @@ import os
 from functools import partial
 
 from pglife_conformance.base.ids import Pid
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.children import children_when_running
 from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING
@@ -16,7 +16,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of
 from pglife_conformance.pytest.claims import settings
 
-CRASH = [Need.OS_SIGNALS, Need.CRASH_INJECTION, Need.PROCESS_TITLES]
 COUNTED = [*CRASH, Need.COUNTED_PROCESSES]
 AT_BARRIER = [*COUNTED, Need.STARTUP_BARRIER]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import SMART
@@ -101,7 +101,6 @@ def test_launcher_sleeps_for_a_databases_share_of_its_naptime(cluster: Cluster) 
 
 
 LAUNCH = "postmaster.c: LaunchMissingBackgroundProcesses()"
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
 @claim(

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from pglife_conformance.base.deadlines import START_LIMIT
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.hold.ptrace import CaughtFork, HeldZombie
@@ -17,8 +17,6 @@ from pglife_conformance.scenarios.signals.test_optional_processes import (
     _busy_worker,
     autovacuum_worker,
 )
-
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 @claim("AV-01 AV-02 AV-16", source="autovacuum.c: AutoVacLauncherMain()", needs=SQL)

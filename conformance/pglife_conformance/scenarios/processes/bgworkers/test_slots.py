@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
@@ -27,7 +27,6 @@ from pglife_conformance.scenarios.support.parallel_workers import (
     parallel_session,
 )
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 CHANGE = "bgworker.c: BackgroundWorkerStateChange()"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, SQL, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, stop
 from pglife_conformance.observation.kinds import Kind
@@ -17,7 +17,6 @@ from pglife_conformance.scenarios.support.all_processes import run_counts
 from pglife_conformance.scenarios.support.sleeping import pinned_asleep
 from pglife_conformance.scenarios.support.wal import place
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 BUFFER_DELAY_MS = 200
 BUFFER_LONG_MS = 50 * BUFFER_DELAY_MS
 SLEEP_COMES_WITHIN_S = 30.0
@@ -121,7 +120,6 @@ def test_dropped_file_is_not_kept_open_after_a_checkpoint(cluster: Cluster) -> N
             )
 
 
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 ALL_NEEDS = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]
 HIBERNATING_LONG = {"bgwriter_delay": "600ms"}
 """A background writer hibernates for fifty times its delay, so that is thirty seconds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST
@@ -26,7 +26,6 @@ from pglife_conformance.targets.base import Program
 MAIN = "checkpointer.c: CheckpointerMain()"
 REQUEST = "checkpointer.c: RequestCheckpoint()"
 DELAY = "checkpointer.c: CheckpointWriteDelay()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 A_WHILE_S = 0.2
 
 

@@ -14,7 +14,7 @@ import signal
 import pytest
 
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import READY_LINE, Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.expect.since import Since
@@ -24,7 +24,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.pytest.claims import claim, settings
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 FORWARD = "checkpointer.c: ForwardSyncRequest()"
 COMPACT = "checkpointer.c: CompactCheckpointerRequestQueue()"
 BUFFERS = 32

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT, START_LIMIT
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import ALONE, READ_ONLY_LINE, start_pair, stop
 from pglife_conformance.events import FAST
@@ -118,7 +118,6 @@ def test_spread_checkpoint_takes_its_share_of_the_time(
     assert elapsed_s < most_s * cluster.scale
 
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 SLEEP_COMES_WITHIN_S = 30.0
 """Fifty rounds of a walwriter, each of which a loaded machine may stretch."""
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.events import SMART
 from pglife_conformance.hold.frozen import expect_all_idle
@@ -223,9 +223,6 @@ def test_io_worker_that_finds_more_to_do_wakes_others(cluster: Cluster) -> None:
         )
         expect_all_idle(cluster, [first.child])
         assert len(woken()) == wanted
-
-
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 @claim("IO-10", source="method_worker.c: pgaio_worker_register()", needs=[*SQL, Need.IO_WORKERS])

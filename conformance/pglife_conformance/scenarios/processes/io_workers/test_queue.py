@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base.failures import Inconclusive
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.hold.pin import Pin
@@ -70,9 +70,6 @@ def test_session_that_finds_the_queue_full_reads_by_itself(stopped_cluster: Clus
     for session in sessions:
         assert session.result() == [("1",)]
     before.expect_undisturbed()
-
-
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 def wake_ups(cluster: Cluster) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.hold.parallel import run_in_parallel
@@ -21,7 +21,6 @@ from pglife_conformance.scenarios.support.parallel_workers import (
 )
 
 FORGET = "bgworker.c: ForgetBackgroundWorker()"
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 ONE_WORKER = {"max_worker_processes": "2", "max_parallel_workers": "1"}
 """The other one is the logical replication launcher."""
 ONE = "Workers Launched: 1"
@@ -153,7 +152,6 @@ def test_parallel_workers_alone_are_counted_as_such(cluster: Cluster) -> None:
 
 
 START = "postmaster.c: maybe_start_bgworkers()"
-SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 PLANNED = 4
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pglife_conformance.base import deadlines
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.session import Session
 from pglife_conformance.cluster.standby import start_pair, stop
@@ -185,9 +185,6 @@ def test_summaries_are_kept_for_wal_summary_keep_time(cluster: Cluster, keep_tim
         cluster.wait_for(
             f"{sorted(wanted)} of them", lambda: there() & old == wanted and rest.is_idle(), 30.0
         )
-
-
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 
 
 @claim("WS-02", source="walsummarizer.c: WalSummarizerMain()", needs=[*SQL, Need.WALSUMMARIZER])

@@ -2,14 +2,13 @@
 
 import time
 
-from pglife_conformance.base.needs import Need
+from pglife_conformance.base.needs import SIGNALS, SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import was_woken
 from pglife_conformance.pytest.claims import claim, settings
 from pglife_conformance.scenarios.support.sleeping import pinned_asleep
 
-SQL = [Need.OS_SIGNALS, Need.PROCESS_TITLES, Need.FULL_SQL]
 WAL_DELAY_MS = 30
 WAL_LONG_MS = 25 * WAL_DELAY_MS
 SLEEP_COMES_WITHIN_S = 30.0
@@ -57,9 +56,6 @@ def test_walwriter_that_sleeps_for_a_moment_is_woken_by_volume_alone(cluster: Cl
                 "insert into something select repeat('x', 1000) from generate_series(1, 300)"
             )
             assert was_woken(walwriter.pid)
-
-
-SIGNALS = [Need.OS_SIGNALS, Need.PROCESS_TITLES]
 
 
 @claim("BW-04", source="walwriter.c: WalWriterMain()", needs=[*SIGNALS, Need.FULL_SQL])
