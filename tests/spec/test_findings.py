@@ -15,6 +15,7 @@ import pytest
 
 from pglife_spec.explore import check_property, explore
 from pglife_spec.explore.search import Exploration
+from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Claim, Config
 from pglife_spec.meanings.fold import Pool
 from pglife_spec.meanings.python.program import compile_machine
@@ -22,6 +23,7 @@ from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import config
 from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.words import Kind
+from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.repairs import FINDINGS as FINDINGS_REPAIRED
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
@@ -29,8 +31,12 @@ from pglife_spec.postgres.words.repairs import (
     REPAIR_KILL_DEAD_END,
     REPAIR_LAST_ACCEPT,
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
+    REPAIR_SIGNAL_FILE,
+    REPAIR_SLOTSYNC_STOP,
     REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_STARTUP_EXIT_IN_SMART,
     REPAIR_STARTUP_FORK_FAILURE,
+    REPAIR_TARGET_IN_CRASH_STARTUP,
     REPAIR_XLOG_IN_CRASH_STARTUP,
     REPAIRS,
 )
@@ -43,6 +49,10 @@ KILL_ALL = REPAIR_KILL_DEAD_END.name
 NO_ACCEPT = REPAIR_LAST_ACCEPT.name
 XLOG_CRASH = REPAIR_XLOG_IN_CRASH_STARTUP.name
 FORK_CRASH = REPAIR_STARTUP_FORK_FAILURE.name
+OTHERS = REPAIR_STARTUP_EXIT_IN_SMART.name
+AT_TARGET = REPAIR_TARGET_IN_CRASH_STARTUP.name
+NOT_LOST = REPAIR_SLOTSYNC_STOP.name
+FILE_LAST = REPAIR_SIGNAL_FILE.name
 ALL = frozenset(param.name for param in REPAIRS)
 
 MACHINE = build()
@@ -55,8 +65,12 @@ TWO_REFUSED = (("backend", 0), ("dead_end", 2))
 FORKS = (("fork_faults", True),)
 NO_RESTART = (("restart_after_crash", False),)
 STRAY = (("stray_signals", True),)
+ONE_SESSION = (("backend", 1), ("dead_end", 0))
+STANDBY = (("standby", True),)
+SYNCING = (*STANDBY, ("sync_slots", True), ("writers", False))
+STOPS = (("recovery_target", Target.SHUTDOWN),)
 
-Params = tuple[tuple[str, bool], ...]
+Params = tuple[tuple[str, Value], ...]
 Bounds = tuple[tuple[str, int], ...]
 
 
@@ -102,6 +116,10 @@ FINAL = "a_failed_startup_is_final"
 ORPHANS = "only_the_logger_outlives_the_postmaster"
 FORKED = "children_are_forked_only_in_allowed_states"
 LAST_WAIT = "wait_dead_end_has_signaled_every_dead_end_child"
+SIGNALED = "an_orderly_shutdown_has_signaled_whom_it_awaits"
+HOT_WITHOUT = "a_hot_standby_has_a_startup_process"
+STOPPED, PROMOTED = "a_stop_at_the_target_ends", "a_promotion_ends_in_pm_run"
+TIMELINE = "archive_recovery_ends_on_a_new_timeline"
 
 BOTH = (SHUTDOWN_QUITS, NEW_CRASH)
 FINDINGS = [
@@ -124,6 +142,11 @@ FINDINGS = [
         Finding("F10", 18, check, NO_ACCEPT, (NO_ACCEPT,), ONE_REFUSED, NO_RESTART)
         for check in (FORKED, LAST_WAIT)
     ),
+    Finding("F07", 18, HOT_WITHOUT, NEW_CRASH, (NEW_CRASH,), params=STANDBY),
+    Finding("F11", 18, STOPPED, AT_TARGET, (SHUTDOWN_QUITS, AT_TARGET), params=STOPS),
+    Finding("F12", 18, PROMOTED, NOT_LOST, (NEW_CRASH, NOT_LOST), params=SYNCING),
+    *(Finding("F13", v, TIMELINE, FILE_LAST, (FILE_LAST,), params=STANDBY) for v in (15, 18)),
+    *(Finding("W1", v, SIGNALED, OTHERS, (OTHERS,), ONE_SESSION, STANDBY) for v in (15, 18)),
 ]
 
 
@@ -162,7 +185,7 @@ def search(
 
 
 #: With failing forks a real release has lassos of other findings: there only the need is tested.
-IN_REAL = [f for f in FINDINGS if f.check in CLAIMS or not f.params]
+IN_REAL = [f for f in FINDINGS if f.check in CLAIMS or f.params != FORKS]
 
 
 @pytest.mark.parametrize("finding", IN_REAL, ids=str)

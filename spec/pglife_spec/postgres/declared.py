@@ -88,8 +88,10 @@ from pglife_spec.postgres.children.exits import (
     signaled_child_exits,
 )
 from pglife_spec.postgres.children.replication import (
+    slotsync_worker_connects,
     slotsync_worker_exits_at_sigterm,
     slotsync_worker_fails,
+    slotsync_worker_is_not_wanted,
     slotsync_worker_starts,
     slotsync_worker_stops_at_promotion,
     walreceiver_exits_at_sigterm,
@@ -99,7 +101,6 @@ from pglife_spec.postgres.children.replication import (
 )
 from pglife_spec.postgres.children.standby import (
     operator_resumes_replay,
-    startup_begins_new_timeline,
     startup_ends_redo_at_target,
     startup_enters_archive_recovery,
     startup_exits_at_target,
@@ -107,8 +108,10 @@ from pglife_spec.postgres.children.standby import (
     startup_is_promoted,
     startup_pauses_at_target,
     startup_reaches_consistency,
+    startup_removes_signal_file,
     startup_requests_walreceiver,
     startup_restarts_walreceiver,
+    startup_stops_slotsync_worker,
 )
 from pglife_spec.postgres.children.startup import (
     startup_begins_redo,
@@ -225,12 +228,13 @@ __all__ = [
     "refuse_client",
     "restart_background_worker",
     "signaled_child_exits",
+    "slotsync_worker_connects",
     "slotsync_worker_exits_at_sigterm",
     "slotsync_worker_fails",
+    "slotsync_worker_is_not_wanted",
     "slotsync_worker_starts",
     "slotsync_worker_stops_at_promotion",
     "start_background_workers",
-    "startup_begins_new_timeline",
     "startup_begins_redo",
     "startup_ends_redo_at_target",
     "startup_enters_archive_recovery",
@@ -244,8 +248,10 @@ __all__ = [
     "startup_is_promoted",
     "startup_pauses_at_target",
     "startup_reaches_consistency",
+    "startup_removes_signal_file",
     "startup_requests_walreceiver",
     "startup_restarts_walreceiver",
+    "startup_stops_slotsync_worker",
     "walreceiver_exits_at_sigterm",
     "walreceiver_is_not_wanted",
     "walreceiver_loses_the_primary",

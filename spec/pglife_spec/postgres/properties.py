@@ -42,6 +42,7 @@ from pglife_spec.postgres.words.parameters import (
     SUMMARIZE_WAL,
     SYNC_SLOTS,
     TARGET,
+    WRITERS,
 )
 from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
 from pglife_spec.postgres.words.workers import Registration
@@ -136,6 +137,10 @@ def _starts(kind: Kind) -> Property:
 
 
 _INTERRUPTED = EXITED | PENDING | FATAL_ERROR
+_NO_STARTUP = (
+    "the postmaster may reap the startup process of a crash restart before it reads its messages, "
+    "and then stays in recovery without one for ever"
+)
 _IN_RECOVERY = state_is(PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY)
 _HOT = state_is(PM.PM_HOT_STANDBY)
 
@@ -149,6 +154,7 @@ _STANDBY = (
         given=ALIVE & STANDBY & SIGNAL_FILE & PROMOTE_FILE & _IN_RECOVERY & ~PENDING & ~FATAL_ERROR,
         then=_INTERRUPTED | state_is(PM.PM_RUN),
         fairness=(F1, F2, F6),
+        exception=f"18: {_NO_STARTUP}; the request to a slotsync worker that is starting is lost",
     ),
     Property(
         name="a_consistent_standby_opens",
@@ -158,6 +164,7 @@ _STANDBY = (
         given=ALIVE & BEGIN_HOT_STANDBY & _IN_RECOVERY & ~PENDING & ~FATAL_ERROR,
         then=_INTERRUPTED | _HOT | state_is(PM.PM_RUN),
         fairness=(F1,),
+        exception=f"18: {_NO_STARTUP}",
     ),
     Property(
         name="a_requested_walreceiver_is_launched",
@@ -213,6 +220,7 @@ _STANDBY = (
         & ~FATAL_ERROR,
         then=_INTERRUPTED | state_is(PM.PM_RUN) | (REPLAY == Replay.PAUSED),
         fairness=(F1, F2, F6),
+        exception=f"18: {_NO_STARTUP}; the request to a slotsync worker that is starting is lost",
     ),
     Property(
         name="a_stop_at_the_target_ends",
@@ -314,7 +322,7 @@ PROPERTIES = (
         ids=("INV-98", "PR-04", "SL-03"),
         doc="In PM_RUN a missing walwriter is launched eventually.",
         source="postmaster.c: LaunchMissingBackgroundProcesses()",
-        given=state_is(PM.PM_RUN) & (LIFE[Kind.WAL_WRITER] == Life.ABSENT),
+        given=WRITERS & state_is(PM.PM_RUN) & (LIFE[Kind.WAL_WRITER] == Life.ABSENT),
         then=recorded(Kind.WAL_WRITER) | ~state_is(PM.PM_RUN),
         fairness=(F1, F6),
     ),

@@ -13,17 +13,19 @@ from pglife_spec.lang.mutate import (
     without_effect,
     without_guard,
 )
+from pglife_spec.postgres.children.startup import ENDS_ARCHIVE_RECOVERY
 from pglife_spec.postgres.state.history import PROMOTED
 from pglife_spec.postgres.state.postmaster import CONNS_ALLOWED, PID_FILE, SHUTDOWN, STATE
 from pglife_spec.postgres.state.shared import (
     CONTROL,
+    NEW_TIMELINE,
     SIGNAL_FILE,
-    SYNCING,
+    SLOT_SYNC,
     WALRCV,
 )
 from pglife_spec.postgres.words import PM, Control, PidFile, Shutdown
 from pglife_spec.postgres.words.parameters import HOT_STANDBY, STREAMING
-from pglife_spec.postgres.words.recovery import WalRcv
+from pglife_spec.postgres.words.recovery import SlotSync, WalRcv
 
 _PMSIGNAL = frozenset({"process_pmsignal"})
 _REAP = frozenset({"reap_startup"})
@@ -78,11 +80,10 @@ def standby_ends_at_the_end_of_wal(m: Machine) -> Machine:
     return without_guard(m, "startup_ends_redo_at_target", show(guards[-1]))
 
 
-@mutant("the_signal_file_stays_until_recovery_ends", "standby-18")
+@mutant("the_signal_file_stays_until_recovery_ends", "standby-18-repaired")
 def signal_file_is_never_removed(m: Machine) -> Machine:
     """A promotion does not remove standby.signal, and recovery ends all the same."""
-    kept = without_guard(m, "startup_finishes_recovery", show(~SIGNAL_FILE))
-    return without_effect(kept, SIGNAL_FILE, False)
+    return without_effect(m, SIGNAL_FILE, False)
 
 
 @mutant("a_promotion_needs_its_file", "standby-18")
@@ -92,15 +93,21 @@ def promotion_happens_unasked(m: Machine) -> Machine:
 
 
 @mutant("recovery_ends_without_a_walreceiver", "streaming-18")
-def walreceiver_is_not_stopped(m: Machine) -> Machine:
-    """A promotion does not wait for the walreceiver's end."""
-    return without_guard(m, "startup_begins_new_timeline", show(WALRCV == WalRcv.STOPPED))
+def walreceiver_is_not_awaited(m: Machine) -> Machine:
+    """Archive recovery ends without waiting for the walreceiver's end."""
+    return without_guard(m, "startup_removes_signal_file", show(ENDS_ARCHIVE_RECOVERY))
 
 
 @mutant("recovery_ends_without_a_slotsync_worker", "slot-sync-18")
 def slotsync_worker_is_not_awaited(m: Machine) -> Machine:
-    """A promotion does not wait for the slotsync worker's end (HB-13)."""
-    return without_guard(m, "startup_begins_new_timeline", show(~SYNCING))
+    """Archive recovery ends without waiting for the slotsync worker's end."""
+    return without_guard(m, "startup_removes_signal_file", show(ENDS_ARCHIVE_RECOVERY))
+
+
+@mutant("archive_recovery_ends_on_a_new_timeline", "standby-18-repaired")
+def new_timeline_is_not_recorded(m: Machine) -> Machine:
+    """The control file does not learn of the new timeline."""
+    return without_effect(m, NEW_TIMELINE, True)
 
 
 @mutant("a_receiving_walreceiver_is_on_record", "streaming-18")
@@ -112,7 +119,7 @@ def walreceiver_dies_unnoticed(m: Machine) -> Machine:
 @mutant("a_slotsync_worker_at_work_is_on_record", "slot-sync-18")
 def slotsync_worker_dies_unnoticed(m: Machine) -> Machine:
     """A slotsync worker that exits at SIGTERM does not say so in shared memory."""
-    return without_effect(m, SYNCING, False, {"slotsync_worker_exits_at_sigterm"})
+    return without_effect(m, SLOT_SYNC, SlotSync.STOPPED, {"slotsync_worker_exits_at_sigterm"})
 
 
 @mutant("unwanted_replication_processes_do_not_exist", "standby-18")
@@ -175,7 +182,8 @@ STANDBY_MUTANTS = (
     standby_ends_at_the_end_of_wal,
     signal_file_is_never_removed,
     promotion_happens_unasked,
-    walreceiver_is_not_stopped,
+    walreceiver_is_not_awaited,
+    new_timeline_is_not_recorded,
     slotsync_worker_is_not_awaited,
     walreceiver_dies_unnoticed,
     slotsync_worker_dies_unnoticed,

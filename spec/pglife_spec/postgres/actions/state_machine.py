@@ -42,8 +42,9 @@ from pglife_spec.postgres.state.shared import (
     RECOVERY_STARTED,
     REDO,
     REPLAY,
+    SLOT_SYNC,
     START_WALRECEIVER,
-    SYNCING,
+    STOP_SIGNALED,
     WALRCV,
     XLOG_IS_SHUTDOWN,
 )
@@ -56,7 +57,7 @@ from pglife_spec.postgres.words.kinds import (
     TARGETS,
 )
 from pglife_spec.postgres.words.parameters import IO_WORKERS, RESTART_AFTER_CRASH
-from pglife_spec.postgres.words.recovery import Replay, WalRcv
+from pglife_spec.postgres.words.recovery import Replay, SlotSync, WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CHECKPOINTER_FORK_FAILURE,
@@ -238,7 +239,8 @@ def reinitialize() -> Effects:
             START_WALRECEIVER.becomes(False),
             REPLAY.becomes(Replay.INCONSISTENT),
             WALRCV.becomes(WalRcv.STOPPED),
-            SYNCING.becomes(False),
+            SLOT_SYNC.becomes(SlotSync.STOPPED),
+            STOP_SIGNALED.becomes(False),
             PROMOTE_SIGNALED.becomes(False),
             TAINTED.becomes(False),
             advance_to(PM.PM_STARTUP),

@@ -8,14 +8,13 @@ from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor
 from pglife_spec.postgres.state.children import LIFE
-from pglife_spec.postgres.state.shared import REPLAY, SYNCING, WALRCV
+from pglife_spec.postgres.state.shared import SLOT_SYNC, STOP_SIGNALED, WALRCV
 from pglife_spec.postgres.words import Kind, Life
-from pglife_spec.postgres.words.recovery import Replay, WalRcv
+from pglife_spec.postgres.words.recovery import SlotSync, WalRcv
 
 WALRECEIVER = LIFE[Kind.WAL_RECEIVER]
 SLOTSYNC = LIFE[Kind.SLOTSYNC_WORKER]
-#: The startup process has asked the slotsync worker to stop (stopSignaled).
-_REDO_HAS_ENDED = in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET)
+_LIVES = in_(SLOTSYNC, Life.RUNNING, Life.TERMINATING)
 
 
 @action(Actor.CHILD, "walreceiver.c: WalReceiverMain()", "PR-08", "RC-15")
@@ -60,24 +59,37 @@ def walreceiver_loses_the_primary() -> Step:
 
 @action(Actor.CHILD, "slotsync.c: check_and_set_sync_info()", "WS-21", "WS-22")
 def slotsync_worker_starts() -> Step:
-    """The slotsync worker says in shared memory that it is at work."""
+    """The slotsync worker notes its pid in shared memory; it has no procsignal slot yet."""
     return Step(
-        when=[
-            in_(SLOTSYNC, Life.RUNNING, Life.TERMINATING),
-            ~SYNCING,
-            ~_REDO_HAS_ENDED,
-        ],
-        then=[SYNCING.becomes(True)],
+        when=[_LIVES, SLOT_SYNC == SlotSync.STOPPED, ~STOP_SIGNALED],
+        then=[SLOT_SYNC.becomes(SlotSync.STARTING)],
+    )
+
+
+@action(Actor.CHILD, "slotsync.c: check_and_set_sync_info()", "WS-22")
+def slotsync_worker_is_not_wanted() -> Step:
+    """A slotsync worker that starts when redo has ended exits with 0."""
+    return Step(
+        when=[_LIVES, SLOT_SYNC == SlotSync.STOPPED, STOP_SIGNALED],
+        then=[SLOTSYNC.becomes(Life.EXITED_0)],
+    )
+
+
+@action(Actor.CHILD, "slotsync.c: ReplSlotSyncWorkerMain()", "WS-21")
+def slotsync_worker_connects() -> Step:
+    """The slotsync worker has its procsignal slot, and connects to the primary."""
+    return Step(
+        when=[_LIVES, SLOT_SYNC == SlotSync.STARTING],
+        then=[SLOT_SYNC.becomes(SlotSync.WORKING)],
     )
 
 
 @action(Actor.CHILD, "slotsync.c: ProcessSlotSyncMessage()", "WS-22")
 def slotsync_worker_stops_at_promotion() -> Step:
-    """When redo has ended the startup process asks the slotsync worker to stop, and one that has
-    just begun sees it by itself: it exits with 0."""
+    """The slotsync worker has received the request to stop, and exits with 0."""
     return Step(
-        when=[in_(SLOTSYNC, Life.RUNNING, Life.TERMINATING), _REDO_HAS_ENDED],
-        then=[SYNCING.becomes(False), SLOTSYNC.becomes(Life.EXITED_0)],
+        when=[_LIVES, SLOT_SYNC == SlotSync.ASKED],
+        then=[SLOT_SYNC.becomes(SlotSync.STOPPED), SLOTSYNC.becomes(Life.EXITED_0)],
     )
 
 
@@ -86,17 +98,17 @@ def slotsync_worker_exits_at_sigterm() -> Step:
     """At SIGTERM the slotsync worker exits with 1."""
     return Step(
         when=[SLOTSYNC == Life.TERMINATING],
-        then=[SYNCING.becomes(False), SLOTSYNC.becomes(Life.EXITED_1)],
+        then=[SLOT_SYNC.becomes(SlotSync.STOPPED), SLOTSYNC.becomes(Life.EXITED_1)],
     )
 
 
 @action(Actor.FAULT, "slotsync.c: ReplSlotSyncWorkerMain()", "WS-21")
 def slotsync_worker_fails() -> Step:
-    """The slotsync worker meets an error, or a reload changes what it depends on: it exits with
-    0."""
+    """The slotsync worker cannot connect, meets an error, or a reload changes what it depends on:
+    it exits with 0."""
     return Step(
-        when=[SLOTSYNC == Life.RUNNING, SYNCING],
-        then=[SYNCING.becomes(False), SLOTSYNC.becomes(Life.EXITED_0)],
+        when=[SLOTSYNC == Life.RUNNING, SLOT_SYNC != SlotSync.STOPPED],
+        then=[SLOT_SYNC.becomes(SlotSync.STOPPED), SLOTSYNC.becomes(Life.EXITED_0)],
     )
 
 
@@ -106,6 +118,8 @@ ACTIONS = [
     *walreceiver_exits_at_sigterm,
     *walreceiver_loses_the_primary,
     *slotsync_worker_starts,
+    *slotsync_worker_is_not_wanted,
+    *slotsync_worker_connects,
     *slotsync_worker_stops_at_promotion,
     *slotsync_worker_exits_at_sigterm,
     *slotsync_worker_fails,

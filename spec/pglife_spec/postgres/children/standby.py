@@ -10,7 +10,13 @@ CheckForStandbyTrigger(), FinishWalRecovery(); xlog.c: StartupXLOG().
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor, Effect, flatten, when
-from pglife_spec.postgres.children.startup import ACTING, ARCHIVE_AT_ONCE
+from pglife_spec.postgres.children.startup import (
+    ACTING,
+    ARCHIVE_AT_ONCE,
+    ENDS_ARCHIVE_RECOVERY,
+    MAY_FINISH,
+    REDO_HAS_ENDED,
+)
 from pglife_spec.postgres.state.children import LIFE, some_in
 from pglife_spec.postgres.state.history import PROMOTED
 from pglife_spec.postgres.state.shared import (
@@ -22,13 +28,22 @@ from pglife_spec.postgres.state.shared import (
     REDO,
     REPLAY,
     SIGNAL_FILE,
+    SLOT_SYNC,
     START_WALRECEIVER,
-    SYNCING,
+    STOP_SIGNALED,
     WALRCV,
 )
 from pglife_spec.postgres.words import Control, Kind, Life
-from pglife_spec.postgres.words.parameters import HOT_STANDBY, RELOADS, STANDBY, STREAMING, TARGET
-from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
+from pglife_spec.postgres.words.parameters import (
+    HOT_STANDBY,
+    RELOADS,
+    STANDBY,
+    STREAMING,
+    SYNC_SLOTS,
+    TARGET,
+)
+from pglife_spec.postgres.words.recovery import Replay, SlotSync, Target, WalRcv
+from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE, REPAIR_SLOTSYNC_STOP
 
 STARTUP = LIFE[Kind.STARTUP]
 WALRECEIVER = LIFE[Kind.WAL_RECEIVER]
@@ -175,18 +190,30 @@ def startup_exits_at_target() -> Step:
     )
 
 
-@action(Actor.CHILD, "xlog.c: StartupXLOG()", "RC-12", "TF-05", "WS-22")
-def startup_begins_new_timeline() -> Step:
-    """When walreceiver and slotsync worker have stopped, the startup process removes the signal
-    file."""
+@action(Actor.CHILD, "slotsync.c: ShutDownSlotSync()", "RC-12", "WS-22")
+def startup_stops_slotsync_worker() -> Step:
+    """When redo has ended and the walreceiver has stopped, the startup process asks the slotsync
+    worker to stop; one without a procsignal slot does not receive that."""
+    lost = ~REPAIR_SLOTSYNC_STOP & (SLOT_SYNC == SlotSync.STARTING)
     return Step(
-        when=[
-            in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING),
-            SIGNAL_FILE,
-            in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET),
-            WALRCV == WalRcv.STOPPED,
-            ~SYNCING,
+        when=[SYNC_SLOTS, MAY_FINISH, REDO_HAS_ENDED, WALRCV == WalRcv.STOPPED, ~STOP_SIGNALED],
+        then=[
+            STOP_SIGNALED.becomes(True),
+            when(
+                lost,
+                SLOT_SYNC.becomes(SlotSync.DEAF),
+                when(SLOT_SYNC != SlotSync.STOPPED, SLOT_SYNC.becomes(SlotSync.ASKED)),
+            ),
         ],
+    )
+
+
+@action(Actor.CHILD, "xlog.c: StartupXLOG()", "RC-12", "TF-05", "WS-22")
+def startup_removes_signal_file() -> Step:
+    """When walreceiver and slotsync worker have stopped, the startup process removes the signal
+    file; the control file knows of no new timeline yet."""
+    return Step(
+        when=[~REPAIR_SIGNAL_FILE, MAY_FINISH, SIGNAL_FILE, ENDS_ARCHIVE_RECOVERY],
         then=[SIGNAL_FILE.becomes(False)],
     )
 
@@ -202,5 +229,6 @@ ACTIONS = [
     *startup_pauses_at_target,
     *operator_resumes_replay,
     *startup_exits_at_target,
-    *startup_begins_new_timeline,
+    *startup_stops_slotsync_worker,
+    *startup_removes_signal_file,
 ]

@@ -5,18 +5,24 @@ Source: access/transam/xlog.c: StartupXLOG(); postmaster/startup.c.
 
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_, ite
-from pglife_spec.lang.machine import Actor
+from pglife_spec.lang.machine import Actor, when
 from pglife_spec.postgres.state.children import LIFE
 from pglife_spec.postgres.state.shared import (
     CONTROL,
+    NEW_TIMELINE,
     RECOVERED,
     RECOVERY_STARTED,
     REDO,
     REPLAY,
     SIGNAL_FILE,
+    SLOT_SYNC,
+    STOP_SIGNALED,
+    WALRCV,
 )
 from pglife_spec.postgres.words import Control, Kind, Life
-from pglife_spec.postgres.words.recovery import Replay
+from pglife_spec.postgres.words.parameters import SYNC_SLOTS
+from pglife_spec.postgres.words.recovery import Replay, SlotSync, WalRcv
+from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE
 
 STARTUP = LIFE[Kind.STARTUP]
 CLEAN = in_(CONTROL, Control.SHUT_DOWN)
@@ -43,7 +49,14 @@ def startup_begins_redo() -> Step:
 
 
 #: It may finish although SIGTERM or SIGQUIT was sent (SG-44, MM-32).
-_MAY_FINISH = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
+MAY_FINISH = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
+REDO_HAS_ENDED = in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET)
+#: Archive recovery is over but for its traces on disk.
+ENDS_ARCHIVE_RECOVERY = (
+    REDO_HAS_ENDED
+    & (WALRCV == WalRcv.STOPPED)
+    & (~SYNC_SLOTS | (STOP_SIGNALED & (SLOT_SYNC == SlotSync.STOPPED)))
+)
 
 
 @action(Actor.CHILD, "xlog.c: PerformRecoveryXLogAction()", "CR-23", "CK-04", "PG-33")
@@ -58,13 +71,18 @@ def startup_finishes_recovery() -> Step:
     checkpointer = LIFE[Kind.CHECKPOINTER]
     return Step(
         when=[
-            _MAY_FINISH,
+            MAY_FINISH,
             ~RECOVERED,
-            ~SIGNAL_FILE,
+            ~SIGNAL_FILE | (REPAIR_SIGNAL_FILE & ENDS_ARCHIVE_RECOVERY),
             (REDO & ((checkpointer == Life.RUNNING) | (REPLAY == Replay.PROMOTED)))
             | (~REDO & CLEAN),
         ],
-        then=[CONTROL.becomes(Control.IN_PRODUCTION), RECOVERED.becomes(True)],
+        then=[
+            when(REDO_HAS_ENDED, NEW_TIMELINE.becomes(True)),
+            SIGNAL_FILE.becomes(False),
+            CONTROL.becomes(Control.IN_PRODUCTION),
+            RECOVERED.becomes(True),
+        ],
     )
 
 
@@ -72,7 +90,7 @@ def startup_finishes_recovery() -> Step:
 def startup_exits() -> Step:
     """After recovery the startup process exits with 0, whatever signal was sent meanwhile."""
     return Step(
-        when=[_MAY_FINISH, RECOVERED],
+        when=[MAY_FINISH, RECOVERED],
         then=[STARTUP.becomes(Life.EXITED_0)],
     )
 

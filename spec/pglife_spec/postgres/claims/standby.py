@@ -25,14 +25,15 @@ from pglife_spec.postgres.state.postmaster import (
 from pglife_spec.postgres.state.shared import (
     BEGIN_HOT_STANDBY,
     CONTROL,
+    NEW_TIMELINE,
     PROMOTE_FILE,
     PROMOTE_SIGNALED,
     RECOVERED,
     REDO,
     REPLAY,
     SIGNAL_FILE,
+    SLOT_SYNC,
     START_WALRECEIVER,
-    SYNCING,
     WALRCV,
 )
 from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown
@@ -45,9 +46,9 @@ from pglife_spec.postgres.words.parameters import (
     SYNC_SLOTS,
     TARGET,
 )
-from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
+from pglife_spec.postgres.words.recovery import Replay, SlotSync, Target, WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
-from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_EXIT_IN_SMART
+from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE, REPAIR_STARTUP_EXIT_IN_SMART
 
 _HOT = state_is(PM.PM_HOT_STANDBY)
 _REDO_HAS_ENDED = in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET)
@@ -166,9 +167,10 @@ def recovery_ends_without_a_walreceiver() -> Statement:
 @claim("RC-20", "INV-42", "WS-22", source="slotsync.c: ShutDownSlotSync()")
 def recovery_ends_without_a_slotsync_worker() -> Statement:
     """When recovery is over no slotsync worker is at work."""
+    stopped = SLOT_SYNC == SlotSync.STOPPED
     wanted = SYNC_SLOTS & RECOVERED & _REDO_HAS_ENDED
     return Statement(
-        holds=implies(RECOVERED, ~SYNCING), reaches=~has(Feature.SLOTSYNC_WORKER) | wanted
+        holds=implies(RECOVERED, stopped), reaches=~has(Feature.SLOTSYNC_WORKER) | wanted
     )
 
 
@@ -185,9 +187,10 @@ def a_receiving_walreceiver_is_on_record() -> Statement:
 def a_slotsync_worker_at_work_is_on_record() -> Statement:
     """If shared memory says that a slotsync worker is at work, one is on record, or it has
     crashed."""
+    working = SLOT_SYNC != SlotSync.STOPPED
     return Statement(
-        holds=implies(SYNCING & ALIVE, recorded(Kind.SLOTSYNC_WORKER) | TAINTED),
-        reaches=~has(Feature.SLOTSYNC_WORKER) | (SYNCING & ALIVE),
+        holds=implies(working & ALIVE, recorded(Kind.SLOTSYNC_WORKER) | TAINTED),
+        reaches=~has(Feature.SLOTSYNC_WORKER) | (working & ALIVE),
     )
 
 
@@ -275,6 +278,20 @@ def a_running_server_has_no_signal_file() -> Statement:
     return Statement(holds=implies(here, ~SIGNAL_FILE), reaches=here & _REDO_HAS_ENDED)
 
 
+@claim(
+    "TF-05",
+    "RC-12",
+    source=_STARTUP,
+    exception="without the repair: a crash or a fast shutdown between the removal of the signal "
+    "file and the record of the new timeline makes a primary on the old one",
+)
+def archive_recovery_ends_on_a_new_timeline() -> Statement:
+    """A server that was started for archive recovery opens for writers only when the control file
+    knows its new timeline."""
+    here = REPAIR_SIGNAL_FILE & _ARCHIVE_RECOVERY & state_is(PM.PM_RUN)
+    return Statement(holds=implies(here, NEW_TIMELINE), reaches=here)
+
+
 CLAIMS = (
     a_hot_standby_has_a_startup_process,
     sessions_read_only_a_consistent_standby,
@@ -297,4 +314,5 @@ CLAIMS = (
     a_shutdown_before_hot_standby_opens_nothing,
     an_orderly_shutdown_has_signaled_whom_it_awaits,
     a_running_server_has_no_signal_file,
+    archive_recovery_ends_on_a_new_timeline,
 )

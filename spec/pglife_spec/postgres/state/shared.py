@@ -3,7 +3,7 @@
 from pglife_spec.lang.expr import BOOL, EnumSort, Var, iff, in_
 from pglife_spec.postgres.words import Control
 from pglife_spec.postgres.words.parameters import ANY_START, STANDBY, TARGET
-from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
+from pglife_spec.postgres.words.recovery import Replay, SlotSync, Target, WalRcv
 
 RECOVERY_STARTED = Var(
     "RECOVERY_STARTED",
@@ -72,7 +72,18 @@ WALRCV = Var(
     "the walreceiver's state in shared memory",
     initial=WalRcv.STOPPED,
 )
-SYNCING = Var("syncing", BOOL, "a slotsync worker is at work (WS-22)", initial=False)
+SLOT_SYNC = Var(
+    "slot_sync",
+    EnumSort(SlotSync),
+    "the slotsync worker's state in shared memory",
+    initial=SlotSync.STOPPED,
+)
+STOP_SIGNALED = Var(
+    "stopSignaled", BOOL, "no slotsync worker may start any more (WS-22)", initial=False
+)
+NEW_TIMELINE = Var(
+    "new_timeline", BOOL, "the control file knows of the end of archive recovery", initial=False
+)
 
 #: What the parameters say of the files at the first start.
 INITIALLY = (

@@ -33,3 +33,13 @@ class WalRcv(enum.Enum):
     STARTING = "requested, and not started yet"
     STREAMING = "running"
     STOPPING = "the startup process has sent it SIGTERM and waits for its end"
+
+
+class SlotSync(enum.Enum):
+    """The slotsync worker's state in shared memory (WS-22)."""
+
+    STOPPED = "no worker is at work"
+    STARTING = "a worker has noted its pid, and has no procsignal slot yet"
+    WORKING = "a worker is at work"
+    ASKED = "the startup process has asked the worker to stop"
+    DEAF = "the request to stop was lost: the worker had no procsignal slot yet"

@@ -82,6 +82,17 @@ REPAIR_TARGET_IN_CRASH_STARTUP = _repair(
     "recovery_target_in_crash_startup",
     "18: a startup process that stops at the recovery target in the PM_STARTUP after a crash ends "
     "FatalError, as its message that redo has begun does",
+    "F11",
+)
+REPAIR_SLOTSYNC_STOP = _repair(
+    "slotsync_stop_is_not_lost",
+    "18: a slotsync worker that is starting learns that the startup process has asked it to stop",
+    "F12",
+)
+REPAIR_SIGNAL_FILE = _repair(
+    "signal_file_removed_last",
+    "standby.signal and recovery.signal are removed when the control file knows the new timeline",
+    "F13",
 )
 
 REPAIRS = declared(Param, sys.modules[__name__])
