@@ -24,6 +24,7 @@ class Finding(StrEnum):
     F12 = "F12"
     F13 = "F13"
     F14 = "F14"
+    F15 = "F15"
     W1 = "W1"
     W2 = "W2"
     W3 = "W3"
@@ -39,6 +40,7 @@ class Finding(StrEnum):
     W13 = "W13"
     W14 = "W14"
     W15 = "W15"
+    W16 = "W16"
 
     @property
     def repair(self) -> str | None:

@@ -67,6 +67,8 @@ SECOND_PRIMARY = Answer("the server is a second primary on timeline 1", "primary
     *("INV-91", "RC-10", "TR18-06"),
     source=REAPER,
     needs=[*CRASH, *STANDBY, Need.RESTORE_COMMAND],
+    since=15,
+    why="the helpers are started when redo begins",
     defects=[
         Defect(Finding.F11, Symptom(left={Kind.CHECKPOINTER}, **HELPERS_LEFT), since=16, until=17),
         Defect(
