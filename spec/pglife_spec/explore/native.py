@@ -18,7 +18,7 @@ from pglife_spec.explore.graph import Graph, words_of
 from pglife_spec.explore.space import PythonSpace, Scanner, Space
 from pglife_spec.lang.expr import Expr
 from pglife_spec.meanings.native.engine import Code
-from pglife_spec.meanings.native.kernel import Owner, kernel_module
+from pglife_spec.meanings.native.kernel import LINE, Owner, kernel_module, stride
 from pglife_spec.meanings.native.machine import Frame, checks_module, steps_module, words_in
 from pglife_spec.meanings.native.values import WIDE
 from pglife_spec.meanings.pack import WORD_BITS
@@ -28,16 +28,20 @@ from pglife_spec.meanings.store import CodeStore
 
 Words = npt.NDArray[np.uint64]
 
-ALONE, TOGETHER = 1024, 1 << 16
+ALONE, TOGETHER = 4096, 1 << 16
 """States in a round of one thread, small enough for the caches, and of two."""
 
 FEW = 2048
 """So few states are not worth waking a thread for."""
 
-FULL = 0.6
+FULL = 0.7
 """Share of the slots that may be taken."""
 
-FIRST_SLOTS = 1 << 14
+FIRST_LINES = 1 << 12
+
+SCANNED = 1 << 24
+"""With more states than this one is looked for by reading all, rather than by an index of all."""
+
 MOST_STATES = (1 << 31) - 2
 NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
 
@@ -48,7 +52,7 @@ def reserved(size: int) -> Words:
     memory = mmap.mmap(-1, max(8 * size, mmap.PAGESIZE), flags=flags)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype=np.uint64)
+    return np.frombuffer(memory, dtype=np.uint64)[:size]
 
 
 class Half:
@@ -120,7 +124,7 @@ class NativeSpace(Space):
         self._store = store
         self._fixed = program.fixed
         self._width = words_in(program.fixed)
-        self._record = self._width + 2
+        self._record, self._stride = self._width + 2, stride(self._width)
         self._compile()
         self._threads = threads
         self._round = ALONE if threads == 1 else TOGETHER
@@ -138,11 +142,16 @@ class NativeSpace(Space):
             )
             for at in range(threads)
         ]
-        self._slots: list[Words] = []
-        self._new = [reserved(2 * size * threads) for _ in range(threads)]
+        most_lines = FIRST_LINES
+        while self._is_full(most_lines, most):
+            most_lines *= 2
+        self._lines = [reserved(most_lines * LINE) for _ in self._halves]
+        self._indexes, self._indexed = np.zeros(0, dtype=np.uint64), 0
+        self._new = [reserved(size * threads) for _ in range(threads)]
         for half, new in zip(self._halves, self._new, strict=True):
             half.frame[Frame.ROUTE] = threads - 1
             half.owner[Owner.NEW] = new.ctypes.data
+            half.owner[Owner.LINES] = self._lines[half.at].ctypes.data
             half.owner[Owner.STATES] = self._states.ctypes.data
             half.owner[Owner.PARENTS] = self._parents.ctypes.data
         self._begin(PythonSpace(program, final) if begun is None else begun)
@@ -153,11 +162,21 @@ class NativeSpace(Space):
         kernel = Code(kernel_module(self._width), self._store)
         self._codes = [steps, kernel]
         (self._expand,) = steps.functions(expand=(None, pointer, pointer, number, number, number))
-        self._absorb, self._settle, self._rehash, self._targets, self._hash = kernel.functions(
+        (
+            self._absorb,
+            self._settle,
+            self._fill,
+            self._double,
+            self._make_index,
+            self._targets,
+            self._hash,
+        ) = kernel.functions(
             absorb=(None, pointer, pointer, number),
             settle=(None, pointer, pointer, number, number),
-            rehash=(None, pointer, number, number, number),
-            targets=(None, pointer, pointer, number, pointer, number, pointer),
+            fill=(None, pointer, number, number, number),
+            double=(None, pointer),
+            index=(None, pointer, number, pointer, number),
+            targets=(None, pointer, number, pointer, pointer, number, pointer),
             hash=(number, pointer),
         )
         self._field = dispatch_field(self._fixed.layout, (a for _, a in self._fixed.live))
@@ -177,10 +196,12 @@ class NativeSpace(Space):
         count = self._count = len(begun)
         self._states[: count * self._width] = self._rows(list(begun)).ravel()
         self._parents[:count] = [begun.parent(index) for index in range(count)]
-        slots = FIRST_SLOTS
-        while count > FULL * slots * self._threads:
-            slots *= 2
-        self._grow(slots)
+        lines = FIRST_LINES
+        while self._is_full(lines, count):
+            lines *= 2
+        self._set_lines(lines)
+        for half in self._halves:
+            self._fill(half.owner.ctypes.data, self._threads - 1, half.at, count)
         half = self._halves[0]
         half.taken[:], half.cuts[:], below = begun.counts()
         for action, state in below.items():
@@ -201,27 +222,43 @@ class NativeSpace(Space):
 
     def index(self, state: int) -> int | None:
         row = self._rows([state])[0]
+        if self._count > SCANNED and not len(self._indexes):
+            same = (self._all() == row).all(axis=1)
+            return int(same.argmax()) if same.any() else None
         mixed = self._hash(row.ctypes.data) & 0xFFFFFFFFFFFFFFFF
         found = self._found(np.array([*row.tolist(), mixed, 0], dtype=np.uint64))[0]
         return int(found) if found >= 0 else None
 
+    def _all(self) -> Words:
+        return self._states[: self._count * self._width].reshape(-1, self._width)
+
     def _found(self, records: Words) -> npt.NDArray[np.int32]:
+        """The indexes of the states of records."""
+        states = self._states.ctypes.data
+        if self._indexed != self._count:
+            size = 1
+            while size < 2 * self._count:
+                size *= 2
+            self._indexes, self._indexed = reserved(size), self._count
+            self._make_index(self._indexes.ctypes.data, size - 1, states, self._count)
         count = len(records) // self._record
         out = np.empty(count, dtype=np.int32)
-        owners = [half.owner.ctypes.data for half in self._halves]
-        route = self._threads - 1
-        self._targets(owners[0], owners[-1], route, records.ctypes.data, count, out.ctypes.data)
+        mask, first = len(self._indexes) - 1, records.ctypes.data
+        self._targets(self._indexes.ctypes.data, mask, states, first, count, out.ctypes.data)
         return out
 
     def parent(self, index: int) -> int:
         return int(self._parents[index])
 
     def expand(self, first: int, end: int) -> None:
+        ends: list[Words] = []
         for start in range(first, end, self._round):
             self._step(start, min(end, start + self._round))
+            ends += [half.ended().copy() for half in self._halves]
+        self._sort_ends(np.concatenate(ends))
 
     def _step(self, start: int, end: int) -> None:
-        """A round: write records, take them in, look at the states without a step."""
+        """A round: write records, and take them in."""
         middle = start + (end - start) // self._threads
         spans = [(start, middle), (middle, end)] if self._threads == 2 else [(start, end)]
 
@@ -232,11 +269,8 @@ class NativeSpace(Space):
 
         self._each(step, alone=end - start < FEW)
         self._take_in(start)
-        for half in self._halves:
-            if len(half.ended()):
-                self._sort_ends(half.ended())
 
-    def _each(self, work: Callable[[Half], None], *, alone: bool) -> None:
+    def _each(self, work: Callable[[Half], object], *, alone: bool) -> None:
         """Do something for each half, at the same time unless it is too little."""
         if alone or self._threads == 1:
             for half in self._halves:
@@ -250,11 +284,10 @@ class NativeSpace(Space):
         """Look up all records of a round; the new states get the next indexes."""
         written = [[half.written(b) for half in self._halves] for b in range(self._threads)]
         records = sum(map(sum, written)) // self._record
-        slots = len(self._slots[0])
-        while (self._count + records) > FULL * slots * self._threads:
-            slots *= 2
-        if slots > len(self._slots[0]):
-            self._grow(slots)
+        while self._is_full(self._count_lines, self._count + records):
+            few = self._count_lines < FEW
+            self._set_lines(2 * self._count_lines)
+            self._each(lambda half: self._double(half.owner.ctypes.data), alone=few)
 
         def absorb(half: Half) -> None:
             for writer, count in zip(self._halves, written[half.at], strict=True):
@@ -272,21 +305,19 @@ class NativeSpace(Space):
         self._each(settle, alone=records < 4 * FEW)
         self._count += sum(int(half.owner[Owner.COUNT]) for half in self._halves)
 
-    def _grow(self, slots: int) -> None:
-        """Slots for more states, with those there are put in anew."""
-        self._slots = [reserved(slots) for _ in self._halves]
+    def _is_full(self, lines: int, states: int) -> bool:
+        """Whether so many states are too many for so many lines of each half."""
+        return states * self._stride > FULL * lines * LINE * self._threads
 
-        def rehash(half: Half) -> None:
-            half.owner[Owner.SLOTS] = self._slots[half.at].ctypes.data
-            half.owner[Owner.MASK] = slots - 1
-            route = self._threads - 1
-            self._rehash(half.owner.ctypes.data, route, half.at, self._count)
-
-        self._each(rehash, alone=self._count < 4 * FEW)
+    def _set_lines(self, lines: int) -> None:
+        self._count_lines = lines
+        for half in self._halves:
+            half.owner[Owner.MASK] = lines - 1
+            half.owner[Owner.SHIFT] = 64 - (lines.bit_length() - 1)
 
     def _sort_ends(self, ends: Words) -> None:
         """Tell final states from deadlocks; a state whose only steps were cut is neither."""
-        rows = self._states[: self._count * self._width].reshape(-1, self._width)[ends]
+        rows = self._all()[ends]
         said = np.empty(len(ends), dtype=np.uint64)
         self._is_final(rows.ctypes.data, 0, len(ends), said.ctypes.data)
         self.finals += int(said.sum())
@@ -330,9 +361,8 @@ class NativeSpace(Space):
             steps[start + 1 : end + 1] = np.bincount(places, minlength=end - start)
             actions.append((said >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.int16))
             targets.append(self._found(records))
-        rows = self._states[: self._count * self._width].reshape(-1, self._width)
         return Graph(
-            states=rows,
+            states=self._all(),
             parents=self._parents[: self._count],
             levels=tuple(levels),
             first=np.cumsum(steps),
@@ -353,6 +383,5 @@ class NativeSpace(Space):
         return [int(n) for n in taken], [int(n) for n in cuts], first
 
     def memory(self) -> int:
-        """States, parents, and the slots before and after the next growth."""
-        slots = sum(map(len, self._slots))
-        return self._count * (8 * self._width + 4) + 8 * 3 * slots
+        """States, parents, and the lines after the next growth."""
+        return self._count * (8 * self._width + 4) + 16 * self._count_lines * LINE * self._threads

@@ -1,20 +1,27 @@
-"""The set of states reached, as LLVM IR: open addressing, with indexes of states in its slots.
+"""The set of states reached, as LLVM IR: open addressing, with the states themselves in its slots.
 
-Begin with kernel_module(). A slot is 0, or has the lower half of the state's hash above and the
-state's index plus one below. Bits 32 to 62 of the hash say where a state's slots begin; bit 63 says
-which owner, if there are two, so that each half of the set is written by one thread only.
+Begin with kernel_module(). A slot has the words of a state, with TAKEN in the first; an empty one
+is 0. The slots of one line of the cache are compared at once, and then those of the next line. Bit
+63 of the hash says which owner, if there are two, so that each half of the set is written by one
+thread only; the bits below say which line, so that the lines can be doubled in place. That a slot
+has no index keeps a look-up to one place in memory; `index` makes a table of indexes when the
+search is over.
 
 Records are read in blocks: memory that a block will need is asked for before it is read.
 """
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from pglife_spec.meanings.native.machine import CUT_WORD, PRELUDE
+from pglife_spec.lang.errors import SpecError
+from pglife_spec.meanings.native.machine import CUT_WORD, PRELUDE, TAKEN
 from pglife_spec.meanings.native.text import Function, hash_of
 
-BLOCK = 32
-FRESH = 1 << 31
-"""Set in a slot whose state is new in this round and has no index yet."""
+BLOCK = 64
+
+LINE = 8
+"""Words of a line of the cache."""
 
 LOW = (1 << 32) - 1
 
@@ -22,107 +29,152 @@ LOW = (1 << 32) - 1
 class Owner(enum.IntEnum):
     """The places of the array that describes one half of the set.
 
-    SLOTS has MASK + 1 slots. NEW is an array of the records that were new in this round, each with
-    its slot, and COUNT says how many; STATES and PARENTS are the arrays by index.
+    LINES has MASK + 1 lines, 2 to the power of 64 - SHIFT. NEW is an array of the records that were
+    new in this round, and COUNT says how many; STATES and PARENTS are the arrays by index.
     """
 
-    SLOTS = 0
+    LINES = 0
     MASK = 1
     NEW = 2
     COUNT = 3
     STATES = 4
     PARENTS = 5
+    SHIFT = 6
+
+
+def stride(width: int) -> int:
+    """Words of a slot for states of so many words: a line has a whole number of slots.
+
+    Raises:
+        SpecError: a state does not fit into a line.
+    """
+    if width > LINE:
+        raise SpecError(f"a state of {width} words does not fit into one line of the cache")
+    return 1 << (width - 1).bit_length()
 
 
 def kernel_module(width: int) -> str:
-    """`absorb`, `settle`, `rehash` and `targets` for states of so many words."""
-    parts = [_absorb(width), _settle(width), _rehash(width), _targets(width), _hash(width)]
-    return "\n".join([PRELUDE, *parts])
+    """The functions below, without their underscores, for states of so many words."""
+    parts = [_absorb, _settle, _fill, _double, _index, _targets, _hash]
+    return "\n".join([PRELUDE, INTRINSICS, *(part(width) for part in parts)])
 
 
-def _first_slot(f: Function, mixed: str, mask: str) -> str:
-    return f.compute("and", f.compute("lshr", mixed, 32), mask)
+INTRINSICS = """declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.cttz.i64(i64, i1)
+"""
 
 
-def _next_slot(f: Function, slot: str, mask: str) -> str:
-    return f.compute("and", f.compute("add", slot, 1), mask)
+@contextmanager
+def _blocks(f: Function, count: str) -> Iterator[tuple[str, str]]:
+    with f.count("0", count, BLOCK) as block:
+        limit = f.compute("add", block, BLOCK)
+        yield block, f.let(f"call i64 @llvm.umin.i64(i64 {limit}, i64 {count})")
 
 
-def _same(f: Function, width: int, one: str, other: str) -> str:
-    differs = "0"
-    for at in range(width):
-        differs = f.compute("or", differs, f.compute("xor", f.field(one, at), f.field(other, at)))
-    return f.compare("eq", differs, 0)
+def _row(f: Function, base: str, index: str, width: int) -> str:
+    return f.at(base, f.compute("mul", index, width))
 
 
-def _ask_ahead(f: Function, width: int, owner: str, record: str) -> None:
-    """Ask for the state that the first slot of a record points to, if it may be the same."""
-    mixed = f.field(record, width)
-    held = f.field(f.pointer(owner, Owner.SLOTS), _first_slot(f, mixed, f.field(owner, Owner.MASK)))
-    differs = f.compute("lshr", f.compute("xor", f.compute("shl", mixed, 32), held), 32)
-    low = f.compute("and", held, LOW)
-    index = f.compute("sub", low, 1)
-    likely = f.let(f"and i1 {f.compare('eq', differs, 0)}, {f.compare('ult', index, FRESH - 1)}")
-    with f.when(likely):
-        f.prefetch(f.at(f.pointer(owner, Owner.STATES), f.compute("mul", index, width)))
+def _words(f: Function, pointer: str, width: int) -> list[str]:
+    return [f.field(pointer, at) for at in range(width)]
+
+
+def _plain(f: Function, words: list[str]) -> list[str]:
+    """The words of a state that was marked as taken."""
+    return [f.compute("and", words[0], ~TAKEN), *words[1:]]
+
+
+def _first_line(f: Function, mixed: str, shift: str) -> str:
+    return f.compute("lshr", f.compute("shl", mixed, 1), shift)
+
+
+def _slots(width: int) -> int:
+    """A bit for the first word of each slot of a line."""
+    return sum(1 << at for at in range(0, LINE, stride(width)))
+
+
+def _equal(f: Function, line: str, other: str) -> str:
+    """Bit k of an integer for each word k of two lines that is the same."""
+    same = f.let(f"icmp eq <{LINE} x i64> {line}, {other}")
+    return f.let(f"zext i{LINE} {f.let(f'bitcast <{LINE} x i1> {same} to i{LINE}')} to i64")
+
+
+def _pattern(f: Function, words: list[str]) -> str:
+    """A line in which every slot has these words."""
+    size, made = stride(len(words)), "zeroinitializer"
+    for at in range(LINE):
+        if at % size < len(words):
+            word = words[at % size]
+            made = f.let(f"insertelement <{LINE} x i64> {made}, i64 {word}, i64 {at}")
+    return made
 
 
 def _absorb(width: int) -> str:
-    """`absorb(owner, first, end)`: find the records in the set, and note those that are new."""
+    """`absorb(owner, first, count)`: find the records in the set, and note those that are new."""
     size = width + 2
     f = Function("define void @absorb(ptr %owner, ptr %first, i64 %count)")
-    mask, slots = f.field("%owner", Owner.MASK), f.pointer("%owner", Owner.SLOTS)
-    with f.count("0", "%count", BLOCK) as block:
-        limit = f.compute("add", block, BLOCK)
-        end = f.let(f"call i64 @llvm.umin.i64(i64 {limit}, i64 %count)")
+    shift, lines = f.field("%owner", Owner.SHIFT), f.pointer("%owner", Owner.LINES)
+    with _blocks(f, "%count") as (block, end):
         with f.count(block, end) as at:
-            record = f.at("%first", f.compute("mul", at, size))
-            f.prefetch(f.at(slots, _first_slot(f, f.field(record, width), mask)))
+            mixed = f.field(_row(f, "%first", at, size), width)
+            f.prefetch(_row(f, lines, _first_line(f, mixed, shift), LINE))
         with f.count(block, end) as at:
-            _ask_ahead(f, width, "%owner", f.at("%first", f.compute("mul", at, size)))
-        with f.count(block, end) as at:
-            _absorb_one(f, width, f.at("%first", f.compute("mul", at, size)), slots, mask)
-    f.do("ret void")
-    return f.text() + "declare i64 @llvm.umin.i64(i64, i64)\n"
-
-
-def _absorb_one(f: Function, width: int, record: str, slots: str, mask: str) -> None:
-    mixed = f.field(record, width)
-    slot = f.slot(_first_slot(f, mixed, mask))
-    high = f.compute("shl", mixed, 32)
-    with f.forever() as done:
-        now = f.get(slot)
-        place = f.at(slots, now)
-        held = f.get(place)
-        with f.when(f.compare("eq", held, 0)):
+            record = _row(f, "%first", at, size)
+            words, known = _words(f, record, width), f.label("known")
+            _place(f, words, _first_line(f, f.field(record, width), shift), lines, known)
             count = f.field("%owner", Owner.COUNT)
-            new = f.at(f.pointer("%owner", Owner.NEW), f.compute("shl", count, 1))
-            f.do(f"store ptr {record}, ptr {new}")
-            f.do(f"store ptr {place}, ptr {f.at(new, 1)}")
-            low = f.compute("or", count, FRESH)
-            f.set(place, f.compute("or", high, low))
+            f.do(f"store ptr {record}, ptr {f.at(f.pointer('%owner', Owner.NEW), count)}")
             f.set(f.at("%owner", Owner.COUNT), f.compute("add", count, 1))
+            f.jump(known)
+            f.place(known)
+    f.do("ret void")
+    return f.text()
+
+
+def _place(f: Function, words: list[str], first: str, lines: str, known: str) -> None:
+    """Write a state into the first empty slot; jump to `known` where it is found before."""
+    line, mask = f.slot(first), f.field("%owner", Owner.MASK)
+    width, pattern = len(words), _pattern(f, words)
+    with f.forever() as done:
+        now = f.get(line)
+        place = _row(f, lines, now, LINE)
+        held = f.let(f"load <{LINE} x i64>, ptr {place}, align 64")
+        same, step = _equal(f, held, pattern), 1
+        while step < stride(width):
+            same = f.compute("and", same, f.compute("lshr", same, step))
+            step *= 2
+        other = f.label("other")
+        hit = f.compute("and", same, _slots(width))
+        f.branch(f.compare("ne", hit, 0), known, other)
+        f.place(other)
+        empty = f.compute("and", _equal(f, held, "zeroinitializer"), _slots(width))
+        with f.when(f.compare("ne", empty, 0)):
+            lane = f.let(f"call i64 @llvm.cttz.i64(i64 {empty}, i1 true)")
+            slot = f.at(place, lane)
+            for at, word in enumerate(words):
+                f.set(f.at(slot, at), word)
             f.jump(done)
             f.place(f.label("never"))
-        differs = f.compute("lshr", f.compute("xor", high, held), 32)
-        with f.when(f.compare("eq", differs, 0)):
-            low = f.compute("and", held, LOW)
-            fresh, old, compare = f.label("fresh"), f.label("old"), f.label("compare")
-            f.branch(f.compare("uge", low, FRESH), fresh, old)
-            f.place(fresh)
-            there = f.compute("shl", f.compute("sub", low, FRESH), 1)
-            other = f.let(f"load ptr, ptr {f.at(f.pointer('%owner', Owner.NEW), there)}")
-            f.jump(compare)
-            f.place(old)
-            row = f.compute("mul", f.compute("sub", low, 1), width)
-            known = f.at(f.pointer("%owner", Owner.STATES), row)
-            f.jump(compare)
-            f.place(compare)
-            state = f.let(f"phi ptr [{other}, %{fresh}], [{known}, %{old}]")
-            again = f.label("again")
-            f.branch(_same(f, width, record, state), done, again)
-            f.place(again)
-        f.set(slot, _next_slot(f, now, mask))
+        f.set(line, f.compute("and", f.compute("add", now, 1), mask))
+
+
+def _put(f: Function, words: list[str], first: str, lines: str) -> None:
+    """Write a state that is in no slot into the first empty one, looked for one by one: a whole
+    line cannot be read at once right after a word of it was written."""
+    size = stride(len(words))
+    slot = f.slot(f.compute("mul", first, LINE))
+    all_words = f.compute("mul", f.compute("add", f.field("%owner", Owner.MASK), 1), LINE)
+    with f.forever() as done:
+        now = f.get(slot)
+        more = f.label("more")
+        f.branch(f.compare("eq", f.field(lines, now), 0), done, more)
+        f.place(more)
+        following = f.compute("add", now, size)
+        inside = f.compute("sub", all_words, 1)
+        f.set(slot, f.compute("and", following, inside))
+    place = f.at(lines, f.get(slot))
+    for at, word in enumerate(words):
+        f.set(f.at(place, at), word)
 
 
 def _settle(width: int) -> str:
@@ -134,132 +186,152 @@ def _settle(width: int) -> str:
     states, parents = f.pointer("%owner", Owner.STATES), f.pointer("%owner", Owner.PARENTS)
     passed = f.slot("0")
     with f.count("0", count) as at:
-        entry = f.at(mine, f.compute("shl", at, 1))
-        record, place = f.pointer(entry, 0), f.pointer(entry, 1)
+        record = f.let(f"load ptr, ptr {f.at(mine, at)}")
         meta = f.field(record, width + 1)
         with f.forever() as done:
             now = f.get(passed)
             more, earlier = f.label("more"), f.label("earlier")
             f.branch(f.compare("ult", now, rivals), more, done)
             f.place(more)
-            rival = f.pointer(f.at(theirs, f.compute("shl", now, 1)), 0)
+            rival = f.let(f"load ptr, ptr {f.at(theirs, now)}")
             f.branch(f.compare("ult", f.field(rival, width + 1), meta), earlier, done)
             f.place(earlier)
             f.set(passed, f.compute("add", now, 1))
         index = f.compute("add", f.compute("add", "%base", at), f.get(passed))
-        row = f.at(states, f.compute("mul", index, width))
-        for word in range(width):
-            f.set(f.at(row, word), f.field(record, word))
+        row = _row(f, states, index, width)
+        for word, value in enumerate(_plain(f, _words(f, record, width))):
+            f.set(f.at(row, word), value)
         parent = f.compute("add", "%start", f.compute("and", meta, 0xFFFF))
         narrow = f.let(f"trunc i64 {parent} to i32")
         f.do(f"store i32 {narrow}, ptr {f.let(f'getelementptr i32, ptr {parents}, i64 {index}')}")
-        high = f.compute("and", f.get(place), -1 << 32)
-        f.set(place, f.compute("or", high, f.compute("add", index, 1)))
     f.do("ret void")
     return f.text()
 
 
-def _rehash(width: int) -> str:
-    """`rehash(owner, route, half, count)`: put all states of a half into its slots, all empty."""
-    f = Function("define void @rehash(ptr %owner, i64 %route, i64 %half, i64 %count)")
-    mask, slots = f.field("%owner", Owner.MASK), f.pointer("%owner", Owner.SLOTS)
+def _fill(width: int) -> str:
+    """`fill(owner, route, half, count)`: put the first states into the lines of their half."""
+    f = Function("define void @fill(ptr %owner, i64 %route, i64 %half, i64 %count)")
+    lines, shift = f.pointer("%owner", Owner.LINES), f.field("%owner", Owner.SHIFT)
     states = f.pointer("%owner", Owner.STATES)
-    with f.count("0", "%count", BLOCK) as block:
-        limit = f.compute("add", block, BLOCK)
-        end = f.let(f"call i64 @llvm.umin.i64(i64 {limit}, i64 %count)")
-        with f.count(block, end) as index:
-            row = f.at(states, f.compute("mul", index, width))
-            mixed = hash_of(f, [f.field(row, at) for at in range(width)])
-            f.prefetch(f.at(slots, _first_slot(f, mixed, mask)))
-        with f.count(block, end) as index:
-            row = f.at(states, f.compute("mul", index, width))
-            mixed = hash_of(f, [f.field(row, at) for at in range(width)])
-            mine = f.compute("and", f.compute("lshr", mixed, 63), "%route")
-            with f.when(f.compare("eq", mine, "%half")):
-                place = _empty(f, slots, mixed, mask)
-                held = f.compute("or", f.compute("shl", mixed, 32), f.compute("add", index, 1))
-                f.set(place, held)
+    with f.count("0", "%count") as at:
+        words = _words(f, _row(f, states, at, width), width)
+        mixed = hash_of(f, words)
+        mine = f.compute("and", f.compute("lshr", mixed, 63), "%route")
+        with f.when(f.compare("eq", mine, "%half")):
+            marked = [f.compute("or", words[0], TAKEN), *words[1:]]
+            _put(f, marked, _first_line(f, mixed, shift), lines)
     f.do("ret void")
     return f.text()
 
 
-def _empty(f: Function, slots: str, mixed: str, mask: str) -> str:
-    slot = f.slot(_first_slot(f, mixed, mask))
-    with f.forever() as done:
-        held = f.field(slots, f.get(slot))
-        more = f.label("more")
-        f.branch(f.compare("eq", held, 0), done, more)
-        f.place(more)
-        f.set(slot, _next_slot(f, f.get(slot), mask))
-    return f.at(slots, f.get(slot))
+def _double(width: int) -> str:
+    """`double(owner)`: after MASK and SHIFT were set for twice as many lines, move the states. From
+    the last line to the first, since what was in line k goes to line 2k or the next."""
+    f = Function("define void @double(ptr %owner)")
+    lines, shift = f.pointer("%owner", Owner.LINES), f.field("%owner", Owner.SHIFT)
+    before = f.compute("lshr", f.compute("add", f.field("%owner", Owner.MASK), 1), 1)
+    moved = f.let(f"alloca <{LINE} x i64>, align 64")
+    with f.count("0", before) as done:
+        at = f.compute("sub", f.compute("sub", before, done), 1)
+        line = _row(f, lines, at, LINE)
+        held = f.let(f"load <{LINE} x i64>, ptr {line}, align 64")
+        f.do(f"store <{LINE} x i64> {held}, ptr {moved}, align 64")
+        f.do(f"store <{LINE} x i64> zeroinitializer, ptr {line}, align 64")
+        for slot in range(0, LINE, stride(width)):
+            words = _words(f, f.at(moved, slot), width)
+            with f.when(f.compare("ne", words[0], 0)):
+                mixed = hash_of(f, _plain(f, words))
+                _put(f, words, _first_line(f, mixed, shift), lines)
+    f.do("ret void")
+    return f.text()
+
+
+def _low_slot(f: Function, mixed: str) -> str:
+    """Where to look first in the table of indexes."""
+    return f.compute("and", f.compute("lshr", mixed, 32), "%mask")
+
+
+def _next_slot(f: Function, slot: str) -> str:
+    return f.compute("and", f.compute("add", slot, 1), "%mask")
+
+
+def _same(f: Function, left: list[str], right: list[str]) -> str:
+    differs = "0"
+    for one, other in zip(left, right, strict=True):
+        differs = f.compute("or", differs, f.compute("xor", one, other))
+    return f.compare("eq", differs, 0)
+
+
+def _index(width: int) -> str:
+    """`index(slots, mask, states, count)`: a table of all states; a slot has the lower half of the
+    hash above and the index plus one below."""
+    f = Function("define void @index(ptr %slots, i64 %mask, ptr %states, i64 %count)")
+    with f.count("0", "%count") as index:
+        mixed = hash_of(f, _words(f, _row(f, "%states", index, width), width))
+        slot = f.slot(_low_slot(f, mixed))
+        with f.forever() as done:
+            more = f.label("more")
+            f.branch(f.compare("eq", f.field("%slots", f.get(slot)), 0), done, more)
+            f.place(more)
+            f.set(slot, _next_slot(f, f.get(slot)))
+        f.set(
+            f.at("%slots", f.get(slot)),
+            f.compute("or", f.compute("shl", mixed, 32), f.compute("add", index, 1)),
+        )
+    f.do("ret void")
+    return f.text()
 
 
 def _targets(width: int) -> str:
-    """`targets(owners, first, count, out)`: the index of each record's state, or -1."""
+    """`targets(slots, mask, states, first, count, out)`: the index of each record's state, or -1
+    for one that stands for a cut step or was not reached."""
     size = width + 2
-    f = Function(
-        "define void @targets(ptr %one, ptr %two, i64 %route, ptr %first, i64 %count, ptr %out)"
-    )
-    with f.count("0", "%count", BLOCK) as block:
-        limit = f.compute("add", block, BLOCK)
-        end = f.let(f"call i64 @llvm.umin.i64(i64 {limit}, i64 %count)")
+    slots = "ptr %slots, i64 %mask, ptr %states"
+    f = Function(f"define void @targets({slots}, ptr %first, i64 %count, ptr %out)")
+    with _blocks(f, "%count") as (block, end):
         with f.count(block, end) as at:
-            record = f.at("%first", f.compute("mul", at, size))
-            mixed = f.field(record, width)
-            owner = _owner(f, mixed)
-            mask = f.field(owner, Owner.MASK)
-            f.prefetch(f.at(f.pointer(owner, Owner.SLOTS), _first_slot(f, mixed, mask)))
+            mixed = f.field(_row(f, "%first", at, size), width)
+            f.prefetch(f.at("%slots", _low_slot(f, mixed)))
         with f.count(block, end) as at:
-            record = f.at("%first", f.compute("mul", at, size))
-            _ask_ahead(f, width, _owner(f, f.field(record, width)), record)
+            mixed = f.field(_row(f, "%first", at, size), width)
+            held = f.field("%slots", _low_slot(f, mixed))
+            index = f.compute("sub", f.compute("and", held, LOW), 1)
+            f.prefetch(_row(f, "%states", index, width))
         with f.count(block, end) as at:
-            record = f.at("%first", f.compute("mul", at, size))
-            index = _found(f, width, record)
+            index = _found(f, width, _row(f, "%first", at, size))
             narrow = f.let(f"trunc i64 {index} to i32")
             f.do(f"store i32 {narrow}, ptr {f.let(f'getelementptr i32, ptr %out, i64 {at}')}")
     f.do("ret void")
     return f.text()
 
 
-def _owner(f: Function, mixed: str) -> str:
-    half = f.compute("and", f.compute("lshr", mixed, 63), "%route")
-    return f.let(f"select i1 {f.compare('eq', half, 0)}, ptr %one, ptr %two")
-
-
 def _found(f: Function, width: int, record: str) -> str:
-    mixed = f.field(record, width)
-    owner = _owner(f, mixed)
-    mask, slots = f.field(owner, Owner.MASK), f.pointer(owner, Owner.SLOTS)
-    states = f.pointer(owner, Owner.STATES)
-    slot, result = f.slot(_first_slot(f, mixed, mask)), f.slot("-1")
+    mixed, marked = f.field(record, width), _words(f, record, width)
+    words = _plain(f, marked)
+    slot, result = f.slot(_low_slot(f, mixed)), f.slot("-1")
     with f.forever() as done:
-        look, held_there = f.label("look"), f.label("held")
-        f.branch(f.compare("eq", f.field(record, 0), CUT_WORD), done, look)
+        look, taken = f.label("look"), f.label("taken")
+        f.branch(f.compare("eq", marked[0], CUT_WORD), done, look)
         f.place(look)
-        held = f.field(slots, f.get(slot))
-        f.branch(f.compare("eq", held, 0), done, held_there)
-        f.place(held_there)
+        held = f.field("%slots", f.get(slot))
+        f.branch(f.compare("eq", held, 0), done, taken)
+        f.place(taken)
         index = f.compute("sub", f.compute("and", held, LOW), 1)
         differs = f.compute("lshr", f.compute("xor", f.compute("shl", mixed, 32), held), 32)
         with f.when(f.compare("eq", differs, 0)):
-            row = f.at(states, f.compute("mul", index, width))
+            state = _words(f, _row(f, "%states", index, width), width)
             hit, again = f.label("hit"), f.label("again")
-            f.branch(_same(f, width, record, row), hit, again)
+            f.branch(_same(f, words, state), hit, again)
             f.place(hit)
             f.set(result, index)
             f.jump(done)
             f.place(again)
-        f.set(slot, _next_slot(f, f.get(slot), mask))
+        f.set(slot, _next_slot(f, f.get(slot)))
     return f.get(result)
 
 
 def _hash(width: int) -> str:
     """`hash(state)`: the hash that `expand` writes into a record."""
     f = Function("define i64 @hash(ptr %state)")
-    f.do(f"ret i64 {hash_of(f, [f.field('%state', at) for at in range(width)])}")
+    f.do(f"ret i64 {hash_of(f, _words(f, '%state', width))}")
     return f.text()
-
-
-def bytes_per_state(width: int) -> int:
-    """Bytes of a state and its parent, without its slots."""
-    return 8 * width + 4

@@ -5,11 +5,14 @@ the words of the state after, its hash, and 64 bits that say where it comes from
 """
 
 import enum
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from pglife_spec.lang.expr import BOOL, INT, Const, Expr
 from pglife_spec.lang.machine import Action
-from pglife_spec.meanings.fixed import Fixed, Guards
+from pglife_spec.meanings.fixed import Fixed
 from pglife_spec.meanings.fold import place
 from pglife_spec.meanings.native.text import Function, hash_of
 from pglife_spec.meanings.native.values import WIDE, Place, Tables, Values
@@ -17,6 +20,12 @@ from pglife_spec.meanings.pack import WORD_BITS, Field
 
 CUT_WORD = -1
 """The first word of a record that stands for a step cut at a bound."""
+
+TAKEN = -1 << 63
+"""Set in the first word of a state in a record and in the set, so that it is never 0."""
+
+WORTH_A_BRANCH = 3
+"""So many neighbouring actions are worth a test of their own for what they have in common."""
 
 PRELUDE = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
 
@@ -58,7 +67,7 @@ def steps_module(fixed: Fixed, bounded: Container[int] = ()) -> str:
     """
     width = words_in(fixed)
     parts = [PRELUDE, _emit(width), _cut(width)]
-    cases = _cases(fixed, None, "void", lambda f, known: _steps(f, fixed, bounded, known))
+    cases = _cases(fixed, None, "void", lambda f, known: _Steps(f, fixed, bounded).write(known))
     return "\n".join([*parts, *cases, _expand(width)])
 
 
@@ -78,7 +87,8 @@ def _emit(width: int) -> str:
     place_ = f.at("%frame", owner)
     meta = f.field("%frame", Frame.META)
     said = f.compute("or", meta, f.compute("shl", "%action", 16))
-    _record(f, place_, [*_names(width), mixed, said])
+    first = f.compute("or", "%w0", TAKEN)
+    _record(f, place_, [first, *_names(width)[1:], mixed, said])
     f.set(f.at("%frame", Frame.META), f.compute("add", meta, 1 << 32))
     counter = f.at(f.pointer("%frame", Frame.TAKEN), "%action")
     f.set(counter, f.compute("add", f.get(counter), 1))
@@ -165,55 +175,105 @@ def _cases(
     return [*parts, chooser.text()]
 
 
-def _steps(f: Function, fixed: Fixed, bounded: Container[int], known: Mapping[str, Expr]) -> None:
-    values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
-    for index, action in fixed.live:
-        found = fixed.guards(action, known)
-        if found is None:
-            continue
-        with values.scope():
-            _step(f, fixed, values, (index, action), found, hidden=index in bounded)
-    f.do("ret void")
+@dataclass(frozen=True)
+class _Entry:
+    """An action while it is written: the guards left to test, and what all of them fix."""
+
+    index: int
+    action: Action
+    guards: list[Expr]
+    facts: Mapping[str, Expr]
 
 
-def _step(
-    f: Function,
-    fixed: Fixed,
-    values: Values,
-    indexed: tuple[int, Action],
-    found: Guards,
-    *,
-    hidden: bool,
-) -> None:
-    """One action: the guards, cheap ones first; the bounds; the record."""
-    (index, action), (guards, facts) = indexed, found
-    after = f.label("next")
-    cheap = [g for g in guards if values.is_cheap(g)]
-    dear = [g for g in guards if not values.is_cheap(g)]
-    for part in (cheap, dear):
-        if part:
-            inside = f.label("take")
-            f.branch(values.all_of(part), inside, after)
-            f.place(inside)
-    outcome = fixed.outcome(action, facts)
-    changed = {fixed.layout.by_name[n]: e for n, e in outcome.after.items()}
-    new = {field: values.visit(expr) for field, expr in changed.items()}
-    counts = [new[field] for field in changed if field.sort == INT]
-    call = ", ".join(f"i64 {w}" for w in _after(f, values.words, changed, new))
-    if counts:
+class _Steps:
+    """All actions in order. What neighbours have in common is tested once for all of them."""
+
+    def __init__(self, f: Function, fixed: Fixed, bounded: Container[int]) -> None:
+        self._f = f
+        self._fixed = fixed
+        self._bounded = bounded
+        self._values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
+
+    def write(self, known: Mapping[str, Expr]) -> None:
+        entries: list[_Entry] = []
+        for index, action in self._fixed.live:
+            found = self._fixed.guards(action, known)
+            if found is not None:
+                entries.append(_Entry(index, action, *found))
+        self._run(entries)
+        self._f.do("ret void")
+
+    def _run(self, entries: Sequence[_Entry]) -> None:
+        at = 0
+        while at < len(entries):
+            shared, count = _shared(entries[at:])
+            if count < WORTH_A_BRANCH:
+                self._one(entries[at])
+                at += 1
+                continue
+            run = [
+                replace(e, guards=[g for g in e.guards if all(g is not s for s in shared)])
+                for e in entries[at : at + count]
+            ]
+            with self._where(shared):
+                self._run(run)
+            at += count
+
+    @contextmanager
+    def _where(self, tests: Sequence[Expr]) -> Iterator[str]:
+        """What runs only where some conditions hold, cheap ones tested first; the label after."""
+        f, after = self._f, self._f.label("next")
+        with self._values.scope():
+            cheap = [g for g in tests if self._values.is_cheap(g)]
+            dear = [g for g in tests if not self._values.is_cheap(g)]
+            for part in filter(None, (cheap, dear)):
+                inside = f.label("take")
+                f.branch(self._values.all_of(part), inside, after)
+                f.place(inside)
+            yield after
+            f.jump(after)
+            f.place(after)
+
+    def _one(self, entry: _Entry) -> None:
+        """One action: the guards; the bounds; the record."""
+        f = self._f
+        with self._where(entry.guards) as after:
+            outcome = self._fixed.outcome(entry.action, entry.facts)
+            changed = {self._fixed.layout.by_name[n]: e for n, e in outcome.after.items()}
+            new = {field: self._values.visit(expr) for field, expr in changed.items()}
+            counts = [new[field] for field in changed if field.sort == INT]
+            words = _after(f, self._values.words, changed, new)
+            if counts:
+                self._check(entry.index, counts, outcome.fits, after)
+            state = ", ".join(f"i64 {word}" for word in words)
+            f.do(f"call void @emit(ptr %frame, {state}, i64 {entry.index})")
+
+    def _check(self, index: int, counts: Sequence[str], fits: Sequence[Expr], after: str) -> None:
+        """Note a step that goes below zero or over a bound, and leave it out."""
+        f = self._f
         tests = [f.compare("sge", value, 0) for value in counts]
-        tests += [values.visit(fit) for fit in outcome.fits]
-        fits, missed = f.label("fits"), f.label("cut")
-        f.branch(_joined(f, "and", tests), fits, missed)
+        tests += [self._values.visit(fit) for fit in fits]
+        inside, missed = f.label("fits"), f.label("cut")
+        f.branch(_joined(f, "and", tests), inside, missed)
         f.place(missed)
         below = _joined(f, "or", [f.compare("slt", value, 0) for value in counts])
-        shown = str(not hidden).lower()
+        shown = str(index not in self._bounded).lower()
         f.do(f"call void @cut(ptr %frame, i64 {index}, i1 {below}, i1 {shown})")
         f.jump(after)
-        f.place(fits)
-    f.do(f"call void @emit(ptr %frame, {call}, i64 {index})")
-    f.jump(after)
-    f.place(after)
+        f.place(inside)
+
+
+def _shared(entries: Sequence[_Entry]) -> tuple[list[Expr], int]:
+    """What the longest run of the first actions has in common, and how long it is."""
+
+    def has(entry: _Entry, guard: Expr) -> bool:
+        return any(g is guard for g in entry.guards)
+
+    def length(guard: Expr) -> int:
+        return sum(1 for _ in takewhile(lambda entry: has(entry, guard), entries))
+
+    longest = max(map(length, entries[0].guards), default=0)
+    return [g for g in entries[0].guards if length(g) == longest], longest
 
 
 def _joined(f: Function, op: str, tests: Sequence[str]) -> str:
