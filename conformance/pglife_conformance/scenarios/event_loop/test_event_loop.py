@@ -18,7 +18,6 @@ from pglife_conformance.hold.pin import StoppedPostmaster
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import children_of, read_stat
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 from pglife_conformance.scenarios.signals.test_optional_processes import parallel_worker
 from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_words
 from pglife_conformance.scenarios.support.event_loop import expect_asleep
@@ -46,7 +45,7 @@ TAKEN = {
 def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
     """The postmaster acts on a signal in the next loop iteration, and in no later one."""
     with cluster.session():
-        wait_for_rest(cluster)
+        cluster.expect_idle()
         for number, line in TAKEN.items():
             then = cluster.since()
             if number is signal.SIGTERM:
@@ -54,7 +53,7 @@ def test_postmaster_takes_each_signal_once(cluster: Cluster) -> None:
             else:
                 cluster.signal_postmaster(number)
             then.expect_log(f"^{line}$")
-            wait_for_rest(cluster)
+            cluster.expect_idle()
             lines = [r.message for r in then.log() if r.message in TAKEN.values()]
             assert lines == [line]
 
@@ -82,7 +81,7 @@ def test_socket_files_keep_their_times_in_the_first_hour(cluster: Cluster) -> No
     assert len(before) == 2
     with cluster.session():
         cluster.reload_and_wait()
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     assert times() == before
 
 
@@ -90,10 +89,10 @@ def test_socket_files_keep_their_times_in_the_first_hour(cluster: Cluster) -> No
 @settings(log_min_messages="debug4")
 def test_reload_does_nothing_but_reload(cluster: Cluster) -> None:
     """A reload does not make the postmaster reap, and every signal that it sends arrives."""
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     then = cluster.since()
     cluster.reload_and_wait()
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     then.expect_log("sending signal 1/SIGHUP to checkpointer")
     for unexpected in ("^reaping dead processes$", "^received .* shutdown", r"^kill\("):
         then.expect_no_log(unexpected)

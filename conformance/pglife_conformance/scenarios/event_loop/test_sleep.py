@@ -24,8 +24,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.log import LogRecord
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.replication.test_launcher import RESTART_INTERVAL_S
-from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
-from pglife_conformance.scenarios.signals.test_sent_by_the_postmaster import expect_reaped
 from pglife_conformance.scenarios.support.event_loop import (
     MAY_USE,
     Awake,
@@ -44,7 +42,7 @@ def test_postmaster_sleeps_when_it_has_done_its_work(cluster: Cluster) -> None:
     with cluster.session() as session:
         child = session.child
         cluster.reload_and_wait()
-    expect_reaped(cluster, child)
+    cluster.expect_reaped(child)
     expect_asleep(cluster)
 
 
@@ -97,7 +95,7 @@ def test_postmaster_sleeps_until_its_sigkill_timeout_although_a_client_wakes_it(
         crashed = then.expect_log(f"^{TERMINATING}$")
         cluster.let_pass(3.0, since=began)
         cluster.attempt().disconnect()
-        wait_for_rest(cluster)
+        cluster.expect_idle()
         before = last = Awake.of(cluster)
 
         def sigkill_round() -> LogRecord | None:

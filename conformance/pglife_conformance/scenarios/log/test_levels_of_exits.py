@@ -14,7 +14,6 @@ from pglife_conformance.hold.parallel import run_in_parallel
 from pglife_conformance.hold.pin import pin_wait_backends
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 from pglife_conformance.scenarios.support.event_loop import exit_lines
 
 CLEANUP = "postmaster.c: CleanupBackend()"
@@ -39,7 +38,7 @@ def test_exit_of_a_session_is_logged_once_at_debug2(cluster: Cluster, code: int)
     cluster.wait_for(
         "the line about its exit", lambda: exit_lines(cluster, child.pid, then) == wanted
     )
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     assert exit_lines(cluster, child.pid, then) == wanted
 
 
@@ -53,7 +52,7 @@ def test_at_debug1_only_exits_of_background_workers_are_logged(cluster: Cluster)
         then = cluster.since()
         assert session.query("select 1") == [("1",)]
     cluster.expect_death(child)
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     lines = then.messages(pid=cluster.pid)
     (started,) = [line for line in lines if line.startswith("starting background worker process")]
     (ended,) = [line for line in lines if " exited with " in line]

@@ -48,11 +48,6 @@ def log_option(cluster: Cluster) -> tuple[str, str]:
     return ("-l", str(cluster.stderr))
 
 
-def expect_pid_file(cluster: Cluster, status: PidFileStatus) -> None:
-    """Wait until the pid file says so: pg_ctl may have come back before the server got there."""
-    cluster.expect_pid_file(status, deadlines.START_LIMIT)
-
-
 def adopt_server(cluster: Cluster) -> None:
     """The server becomes ours now; there was no pid file yet, maybe, when pg_ctl came back."""
     cluster.pg_ctl("status")
@@ -81,7 +76,7 @@ def test_without_waiting(stopped_cluster: Cluster) -> None:
     cluster = stopped_cluster
     done = cluster.pg_ctl("start", "-W", *log_option(cluster))
     assert (done.code, done.out, done.err) == (0, "server starting\n", "")
-    expect_pid_file(cluster, PidFileStatus.READY)
+    cluster.expect_pid_file(PidFileStatus.READY)
     adopt_server(cluster)
     with cluster.session() as session:
         done = cluster.pg_ctl("stop", "-W", "-m", "smart")
@@ -152,7 +147,7 @@ def test_start_that_takes_too_long(stopped_cluster: Cluster, how: str) -> None:
     assert (done.code, done.err) == (1, "pg_ctl: server did not start in time\n")
     # One dot at once and then one a second: in one second no second one.
     assert done.out == "waiting for server to start.... stopped waiting\n"
-    expect_pid_file(cluster, PidFileStatus.STARTING)
+    cluster.expect_pid_file(PidFileStatus.STARTING)
     adopt_server(cluster)
     barrier.open()
     cluster.expect_ready()
@@ -245,7 +240,7 @@ def test_smart_stop_that_takes_too_long(cluster: Cluster, how: str) -> None:
         assert (done.code, done.err) == (1, DOES_NOT_SHUT_DOWN + HINT)
         assert said(done.out, GAVE_UP_STOP)
         assert session.query("select 1") == [("1",)]
-        expect_pid_file(cluster, PidFileStatus.STOPPING)
+        cluster.expect_pid_file(PidFileStatus.STOPPING)
     cluster.expect_exit(code=0)
 
 

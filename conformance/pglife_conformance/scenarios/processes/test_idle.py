@@ -6,14 +6,8 @@ from pglife_conformance.base.deadlines import CRASH_RESTART_LIMIT
 from pglife_conformance.base.needs import SIGNALS, SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.observation.kinds import Kind
-from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import claim
 from pglife_conformance.scenarios.support.all_processes import run_counts, start_with_all_processes
-
-
-def expect_sleep_without_end(cluster: Cluster, child: Child) -> None:
-    """A child sleeps, sooner or later, until an event ends it."""
-    cluster.expect_endless_sleep(child)
 
 
 @claim("IO-10", source="method_worker.c: IoWorkerMain()", needs=[*SQL, Need.IO_WORKERS])
@@ -21,7 +15,7 @@ def test_idle_io_workers_and_sessions_sleep_without_a_timeout(cluster: Cluster) 
     """An idle io worker and an idle session sleep without a timeout."""
     with cluster.session() as session:
         for child in (*cluster.children(Kind.IO_WORKER), session.child):
-            expect_sleep_without_end(cluster, child)
+            cluster.expect_endless_sleep(child)
 
 
 ALL_PROCESSES = [*SIGNALS, Need.FULL_SQL, Need.ARCHIVER, Need.LOGGER]

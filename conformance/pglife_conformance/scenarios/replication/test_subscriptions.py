@@ -14,7 +14,7 @@ import pytest
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import SQL, Need
 from pglife_conformance.cluster.cluster import Cluster
-from pglife_conformance.cluster.session import Row, Session
+from pglife_conformance.cluster.session import Session
 from pglife_conformance.hold.pin import Pin
 from pglife_conformance.observation.idle import IdleProbe
 from pglife_conformance.observation.kinds import Kind
@@ -27,11 +27,6 @@ from pglife_conformance.scenarios.replication.test_apply_workers import LOGICAL,
 NEEDS = [*SQL, Need.WALSENDER]
 AGAIN_S = 100
 STREAMED = {**LOGICAL, "logical_decoding_work_mem": "64kB"}
-
-
-def expect_rows(cluster: Cluster, session: Session, sql: str, wanted: list[Row]) -> None:
-    """Wait until the query returns these rows."""
-    session.expect_rows(sql, wanted)
 
 
 @claim(
@@ -114,7 +109,7 @@ def test_pg_stat_subscription_shows_an_apply_worker(cluster: Cluster) -> None:
         worker = subscribe(cluster, session)
         session.query("create table news(a int)")
         asked = STATISTICS.format(pid=worker.pid)
-        expect_rows(cluster, session, asked, [("news", *["t"] * 6)])
+        session.expect_rows(asked, [("news", *["t"] * 6)])
         session.query(
             "create subscription idle connection 'dbname=nowhere' publication news "
             "with (connect = false, slot_name = none)"
@@ -172,27 +167,21 @@ def test_pg_stat_subscription_shows_the_type_of_each_worker(cluster: Cluster) ->
         leader = stream(cluster, session, "parallel")
         begin_much(session, writer)
         apply = ("apply", None, None)
-        expect_rows(
-            cluster,
-            session,
-            asked.format("is not null"),
-            [apply, ("parallel apply", None, str(leader.pid))],
+        session.expect_rows(
+            asked.format("is not null"), [apply, ("parallel apply", None, str(leader.pid))]
         )
         writer.query("rollback")
         session.query("alter publication news add table copied")
         # The lock lets readers in, but a copy writes.
         writer.query("begin; lock table copied in share mode")
         session.query("alter subscription news refresh publication")
-        expect_rows(
-            cluster,
-            session,
-            asked.format("<> 'parallel apply'"),
-            [apply, ("table synchronization", "copied", None)],
+        session.expect_rows(
+            asked.format("<> 'parallel apply'"), [apply, ("table synchronization", "copied", None)]
         )
         writer.query("rollback")
         # Creating its slot waits for older transactions, and so would dropping it.
         copied = "select srsubstate from pg_subscription_rel where srrelid = 'copied'::regclass"
-        expect_rows(cluster, session, copied, [("r",)])
+        session.expect_rows(copied, [("r",)])
         session.query("drop subscription news")
 
 
@@ -231,14 +220,11 @@ def test_apply_worker_leaves_nothing_behind(cluster: Cluster, streaming: str) ->
         assert files(first.pid) == []
         writer.query("commit")
         # Its own rows, and the rows replicated back to the same table.
-        expect_rows(cluster, session, "select count(*) from news", [("6000",)])
+        session.expect_rows("select count(*) from news", [("6000",)])
         session.query("drop subscription news")
         cluster.expect_count(Kind.LOGICAL_REPLICATION_WORKER, 0)
-        expect_rows(
-            cluster,
-            session,
-            "select count(*) from pg_locks where locktype = 'applytransaction'",
-            [("0",)],
+        session.expect_rows(
+            "select count(*) from pg_locks where locktype = 'applytransaction'", [("0",)]
         )
 
 

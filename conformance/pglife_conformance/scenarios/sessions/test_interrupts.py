@@ -40,11 +40,6 @@ def expect_exit_line(cluster: Cluster, pid: Pid | None, code: int, since: Since)
     assert record.message.endswith(f"exited with exit code {code}")
 
 
-def wait_until_idle(cluster: Cluster, session: Session) -> None:
-    """Wait until the backend of the session sleeps."""
-    cluster.expect_idle(session)
-
-
 # Locks.
 
 
@@ -86,7 +81,7 @@ def test_signals_end_a_wait_for_a_lock(cluster: Cluster, number: signal.Signals)
         waiter = cluster.session()
         before = cluster.since()
         waiter.send_query("select count(*) from held")
-        wait_until_idle(cluster, waiter)
+        cluster.expect_idle(waiter)
         child = cluster.signal_child(waiter.child, number)
         if number is signal.SIGINT:
             with pytest.raises(ServerError) as raised:
@@ -112,7 +107,7 @@ def copying(cluster: Cluster) -> Session:
     session.send_query("copy copied from stdin")
     answer = session.receive()
     assert answer is not None
-    wait_until_idle(cluster, session)
+    cluster.expect_idle(session)
     return session
 
 
@@ -137,7 +132,7 @@ def test_copy_is_canceled_when_data_arrives(cluster: Cluster) -> None:
     """SIGINT does not interrupt a COPY that waits for data; it cancels it when data arrives."""
     with copying(cluster) as session:
         cluster.signal_child(session.child, signal.SIGINT)
-        wait_until_idle(cluster, session)
+        cluster.expect_idle(session)
         assert session.is_silent()
         session.client.send_message(b"d", b"something\n")
         session.client.send_message(b"c")
@@ -155,7 +150,7 @@ def test_term_ends_a_write_to_a_client_that_does_not_read(cluster: Cluster) -> N
     child = session.child
     session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
     session.expect_answer()
-    wait_until_idle(cluster, session)
+    cluster.expect_idle(session)
     cluster.end_child(child, signal.SIGTERM)
     expect_exit_line(cluster, child.pid, 1, before)
     records = [r for r in before.log() if r.pid == child.pid and r.level != "DEBUG"]
@@ -172,7 +167,7 @@ def test_cancel_does_not_interrupt_a_write(cluster: Cluster) -> None:
     with cluster.session() as session:
         session.send_query("select repeat('x', 8000) from generate_series(1, 10000)")
         session.expect_answer()
-        wait_until_idle(cluster, session)
+        cluster.expect_idle(session)
         cluster.signal_child(session.child, signal.SIGINT)
         with pytest.raises(ServerError) as raised:
             session.result()
@@ -241,13 +236,13 @@ def test_after_an_error_messages_are_skipped_until_sync(cluster: Cluster) -> Non
     assert error.tag is Tag.ERROR
     client.send_message(b"P", b"\0select 1\0" + nothing)
     client.send_message(b"H")
-    wait_until_idle(cluster, session)
+    cluster.expect_idle(session)
     assert session.is_silent()
     client.send_message(b"S")
     answer = session.receive()
     assert answer is not None
     assert answer.tag is Tag.READY_FOR_QUERY
-    wait_until_idle(cluster, session)
+    cluster.expect_idle(session)
     assert session.is_silent()
     client.send_message(b"P", b"\0select nothing_of_that_name" + b"\0" + nothing)
     assert session.receive() is not None
@@ -283,7 +278,7 @@ def test_idle_session_receives_notifications_at_once(cluster: Cluster) -> None:
         assert b"news\0first\0" in notification.body
         listener.query("begin")
         other.query("notify news, 'second'")
-        wait_until_idle(cluster, listener)
+        cluster.expect_idle(listener)
         assert listener.is_silent()
         listener.send_query("commit")
         bodies = []

@@ -80,11 +80,6 @@ def expect_end(
     assert cluster.pid_file() is None
 
 
-def wait_until_idle(cluster: Cluster) -> None:
-    """Wait until the postmaster is idle."""
-    cluster.expect_idle()
-
-
 # Whole logs.
 
 
@@ -134,7 +129,7 @@ def test_requests_only_get_stronger(cluster: Cluster, requests: tuple[ShutdownMo
             cluster.request_shutdown(mode, logged=True)
             for weaker in requests[: number + 1]:
                 cluster.request_shutdown(weaker)
-                wait_until_idle(cluster)
+                cluster.expect_idle()
     session.disconnect()
     cluster.expect_exit(code=0)
     received = then.messages(matching="^received ")
@@ -156,7 +151,7 @@ def test_smart_shutdown_ends_with_the_last_session(cluster: Cluster) -> None:
     assert first.query("select 1") == [("1",)]
     first.close()
     cluster.expect_count(Kind.CLIENT_BACKEND, 1)
-    wait_until_idle(cluster)
+    cluster.expect_idle()
     assert last.query("begin") == []
     assert last.query("select 2") == [("2",)]
     assert last.query("commit") == []
@@ -175,7 +170,7 @@ def test_smart_shutdown_waits_for_a_silent_client(cluster: Cluster) -> None:
     client = cluster.silent_client()
     then = cluster.since()
     cluster.request_shutdown(SMART, logged=True)
-    wait_until_idle(cluster)
+    cluster.expect_idle()
     assert then.exact_lines() == ["received smart shutdown request"]
     client.send_startup_packet({"user": "postgres", "database": "postgres"})
     assert client.query("select 1") == [("1",)]

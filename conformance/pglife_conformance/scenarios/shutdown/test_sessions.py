@@ -20,13 +20,7 @@ from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.events import FAST, IMMEDIATE, SMART, ShutdownMode
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim
-from pglife_conformance.scenarios.shutdown.test_modes import (
-    EXCERPTS,
-    MACHINE,
-    expect_end,
-    names_of,
-    wait_until_idle,
-)
+from pglife_conformance.scenarios.shutdown.test_modes import EXCERPTS, MACHINE, expect_end, names_of
 
 INTERRUPTS = "tcop/postgres.c: ProcessInterrupts()"
 
@@ -117,7 +111,7 @@ def test_smart_shutdown_sends_nothing_to_sessions(cluster: Cluster, condition: C
     session = condition(cluster)
     then = cluster.since()
     cluster.request_shutdown(SMART, logged=True)
-    wait_until_idle(cluster)
+    cluster.expect_idle()
     assert session.is_silent()
     assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)
@@ -149,7 +143,7 @@ def test_smart_shutdown_waits_for_a_session_whose_client_disconnected(cluster: C
     session.disconnect()
     then = cluster.since()
     cluster.request_shutdown(SMART, logged=True)
-    wait_until_idle(cluster)
+    cluster.expect_idle()
     assert [kid.pid for kid in cluster.children(Kind.CLIENT_BACKEND)] == [pid]
     assert then.exact_lines() == ["received smart shutdown request"]
     cluster.request_shutdown(FAST)

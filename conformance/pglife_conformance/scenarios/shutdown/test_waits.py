@@ -51,11 +51,6 @@ NOT_WAITED_FOR = "before, they are not waited for in this state (SM-03)"
 CAUSES = pytest.mark.parametrize("cause", ["crash", "immediate"])
 
 
-def wait_for_rest(cluster: Cluster) -> None:
-    """Wait until the postmaster is idle."""
-    cluster.expect_idle()
-
-
 @contextlib.contextmanager
 def within_the_sigkill_timeout(cluster: Cluster) -> Iterator[None]:
     """The checks made here must finish before the stopped child is killed (SL-05).
@@ -92,7 +87,7 @@ def expect_wait_backends_for(cluster: Cluster, child: Child, cause: str) -> None
         else:
             cluster.request_shutdown(IMMEDIATE, logged=True)
         expect_only(cluster, child)
-        wait_for_rest(cluster)
+        cluster.expect_idle()
         assert cluster.pmstate() == "PM_WAIT_BACKENDS"
         refusal = cluster.refusal_of_new_client()
         assert refusal.message == (IN_RECOVERY_MODE if cause == "crash" else SHUTTING_DOWN)
@@ -146,7 +141,7 @@ def expect_held_by_walsender(cluster: Cluster, sender: Child) -> None:
         lambda: {kid.kind for kid in cluster.children()} - {Kind.IO_WORKER} == wanted,
         deadlines.SHUTDOWN_LIMIT,
     )
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     assert sender.key in {kid.key for kid in cluster.children()}
     assert cluster.is_running()
     if modern:
@@ -175,7 +170,7 @@ def test_smart_shutdown_counts_a_session_beside_a_walsender(cluster: Cluster) ->
     session, receiver = cluster.session(), unconfirming_receiver(cluster)
     helpers = {kid.key for kid in cluster.children()}
     cluster.request_shutdown(SMART, logged=True)
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     assert {kid.key for kid in cluster.children()} == helpers
     assert session.query("select 1") == [("1",)]
     session.close()
@@ -197,7 +192,7 @@ def test_smart_shutdown_continues_when_its_last_client_becomes_a_walsender(
     client = cluster.silent_client()
     helpers = {kid.key for kid in cluster.children()}
     cluster.request_shutdown(SMART, logged=True)
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     assert {kid.key for kid in cluster.children()} == helpers
     client.client.send_startup({"user": "postgres", "replication": "true"})
     cluster.expect_exit(code=0)

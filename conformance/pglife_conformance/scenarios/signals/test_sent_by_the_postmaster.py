@@ -105,11 +105,6 @@ def _names(numbers: set[signal.Signals]) -> str:
     return " ".join(sorted(number.name for number in numbers)) or "nothing"
 
 
-def expect_reaped(cluster: Cluster, child: Child) -> None:
-    """The postmaster has reaped this child."""
-    cluster.expect_reaped(child)
-
-
 def sent_by_kind(
     pins: list[Pin], number: signal.Signals, kinds: frozenset[Kind]
 ) -> dict[Child, set[signal.Signals]]:
@@ -295,7 +290,7 @@ def test_further_crashes_send_no_further_signals(cluster: Cluster) -> None:
             victim = next(pin for pin in pins if pin.child.kind is kind)
             cluster.crash(victim.child)
             pins.remove(victim)
-            expect_reaped(cluster, victim.child)
+            cluster.expect_reaped(victim.child)
             expect_each_pending(cluster, {pin.child: {signal.SIGQUIT} for pin in pins})
         lines = then.messages("LOG")
         expect_no_sigkill_round(cluster)

@@ -30,7 +30,6 @@ from pglife_conformance.observation.control_file import ControlState
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.signals import pending_signals
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 from pglife_conformance.scenarios.signals.test_optional_processes import (
     autovacuum_worker,
     parallel_worker,
@@ -108,7 +107,7 @@ def stop_launcher(cluster: Cluster, silent: int) -> Pin:
             return None
         pin = Pin(cluster, Kind.AUTOVACUUM_LAUNCHER)
         # An idle postmaster has forked every worker that the launcher requested before.
-        wait_for_rest(cluster)
+        cluster.expect_idle()
         if is_settled(cluster, silent):
             return pin
         pin.release()

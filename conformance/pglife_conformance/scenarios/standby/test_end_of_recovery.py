@@ -166,11 +166,6 @@ def pinned_startup(cluster: Cluster) -> tuple[Pin, Child]:
     return pin, pin.child
 
 
-def expect_request(cluster: Cluster, startup: Child) -> None:
-    """The postmaster has sent SIGUSR2 to the startup process."""
-    cluster.expect_pending(startup, signal.SIGUSR2)
-
-
 @claim("RC-14 RC-12 TF-01", source="xlogfuncs.c: pg_promote()", needs=STANDBY)
 @settings(**AS_AT_INITDB)
 @pytest.mark.parametrize("arguments", ["", "false"], ids=["waiting", "not waiting"])
@@ -205,7 +200,7 @@ def test_promotion_from_a_session_that_takes_too_long(stopped_cluster: Cluster) 
             "WARNING",
             "server did not promote within 1 second",
         )
-        expect_request(cluster, startup)
+        cluster.expect_pending(startup, signal.SIGUSR2)
     cluster.expect_ready()
 
 
@@ -218,7 +213,7 @@ def test_promotion_by_pg_ctl_that_takes_too_long(stopped_cluster: Cluster) -> No
     with pin:
         done = cluster.pg_ctl("promote", "-t", "1")
         assert (done.code, done.out, done.err) == (1, f"{PROMOTING} stopped waiting\n", NOT_IN_TIME)
-        expect_request(cluster, startup)
+        cluster.expect_pending(startup, signal.SIGUSR2)
         assert (cluster.data / "promote").read_bytes() == b""
     cluster.expect_ready()
     assert not (cluster.data / "promote").exists()

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.since import Since
-from pglife_conformance.scenarios.shutdown.test_waits import wait_for_rest
 
 WATCHED_S = 0.4
 MAY_USE = 0.6
@@ -41,7 +40,7 @@ class Awake:
 
 def expect_asleep(cluster: Cluster) -> None:
     """The postmaster does not spin."""
-    wait_for_rest(cluster)
+    cluster.expect_idle()
     began, before = time.monotonic(), Awake.of(cluster)
 
     def sleeps() -> bool:

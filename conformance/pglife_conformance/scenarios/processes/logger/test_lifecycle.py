@@ -25,11 +25,6 @@ def log_file(cluster: Cluster) -> Path:
     return cluster.data / "log" / COLLECTED_LOG
 
 
-def another_logger(cluster: Cluster, victim: Child) -> Child:
-    """The logger that replaced the first."""
-    return cluster.child(Kind.LOGGER, other_than=victim)
-
-
 def crash_idle_logger(cluster: Cluster, number: signal.Signals = signal.SIGKILL) -> Child:
     """Kill the logger while it is idle.
 
@@ -71,7 +66,7 @@ def test_killed_logger_is_replaced_and_named(cluster: Cluster, number: signal.Si
     crash."""
     before = cluster.since()
     victim = crash_idle_logger(cluster, number)
-    another_logger(cluster, victim)
+    cluster.child(Kind.LOGGER, other_than=victim)
     line = killed_line(cluster, victim, number)
     before.expect_log(f"^system logger process [(]PID {victim.pid}[)] was")
     before.expect_undisturbed(said=[line], gone=[victim])
@@ -84,7 +79,7 @@ def test_logger_is_replaced_during_a_shutdown(cluster: Cluster) -> None:
     """A logger killed while a fast shutdown waits is replaced, and the shutdown is clean."""
     with pin_wait_backends(cluster):
         victim = crash_idle_logger(cluster)
-        another_logger(cluster, victim)
+        cluster.child(Kind.LOGGER, other_than=victim)
     cluster.expect_exit(code=0)
 
 
@@ -96,7 +91,7 @@ def test_logger_is_replaced_during_a_crash(cluster: Cluster) -> None:
     then = cluster.since()
     with pin_wait_backends_after_crash(cluster):
         victim = crash_idle_logger(cluster)
-        new = another_logger(cluster, victim)
+        new = cluster.child(Kind.LOGGER, other_than=victim)
     then.expect_ready()
     assert [kid.key for kid in cluster.children(Kind.LOGGER)] == [new.key]
     line = killed_line(cluster, victim)
