@@ -75,4 +75,4 @@ def test_a_shutdown_waits_for_its_targets_and_not_for_the_checkpointer():
     ]
     assert Kind.STARTUP in reached[0]
     assert Kind.LOGGER not in reached[0]
-    assert reached[-1] == [Kind.CHECKPOINTER]
+    assert reached[-1] == (Kind.CHECKPOINTER,)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pglife_spec.cli import diff, draw, explore, export, prove, report, rules, trace
+from pglife_spec.cli import diff, draw, explore, export, prove, report, rules, table, trace
 from pglife_spec.cli.subject import STATUSES, Status
 from pglife_spec.lang.errors import SpecError
 
@@ -28,6 +28,7 @@ for name, command, examples, short in (
     ("simulate", trace.simulate_, trace.SIMULATE_EXAMPLES, "Take a random walk through the model."),
     ("replay", trace.replay_, trace.REPLAY_EXAMPLES, "Play a trace on the model and explain it."),
     ("graph", draw.graph, draw.EXAMPLES, "Draw the postmaster, or the life of a child."),
+    ("table", table.table, table.EXAMPLES, "Who can block each state; where events lead."),
     ("report", report.report, report.EXAMPLES, "Write each claim with its evidence."),
     ("rule", rules.rule, rules.RULE_EXAMPLES, "Print rules and what cites them."),
     (

@@ -4,10 +4,12 @@ The postmaster waits for a child if its state machine would go on were all child
 not with this one. A finding is named where its repair would have changed the run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 
-from pglife_spec.lang.expr import Value
-from pglife_spec.lang.machine import Action, Actor, Machine
+from pglife_spec.lang.expr import Assign, Expr, Value
+from pglife_spec.lang.machine import Action, Actor, Effect, Emit, Machine, When
+from pglife_spec.lang.walk import names_in
 from pglife_spec.meanings.interpret import false_guards, place, take
 from pglife_spec.meanings.pack import label
 from pglife_spec.postgres.actions.state_machine import state_machine
@@ -24,6 +26,23 @@ _RUNS = Action("state_machine", "state_machine", Actor.POSTMASTER, "", "", (), (
 """The state machine by itself, whatever has called it."""
 
 
+def _mentioned(effects: Iterable[Effect]) -> Iterator[str]:
+    for effect in effects:
+        match effect:
+            case Assign(var, value):
+                yield from (var.name, *names_in(value))
+            case When(cond, then, other):
+                yield from names_in(cond)
+                yield from _mentioned((*then, *other))
+            case Emit(_, args):
+                yield from names_in(*(arg for arg in args if isinstance(arg, Expr)))
+
+
+_CHILDREN = (*LIFE.values(), *COUNT.values())
+_READ = {v.name for v in (STATE, EXIT, *_CHILDREN)} | set(_mentioned(_RUNS.effects))
+"""What the state machine reads; states that agree on it wait for the same children."""
+
+
 def lives(kind: Kind, state: State) -> dict[Life, int]:
     """How many children of a kind are on record, by where each is in its life."""
     if kind in LIFE:
@@ -34,12 +53,21 @@ def lives(kind: Kind, state: State) -> dict[Life, int]:
     return {life: number for life, number in numbers.items() if number}
 
 
-def awaited(state: State, params: State) -> list[Kind]:
+def awaited(state: State, params: State) -> tuple[Kind, ...]:
     """The kinds without whose reaping the state machine does not go on."""
-    recorded = [kind for kind in Kind if lives(kind, state)]
+    read = {name: value for name, value in state.items() if name in _READ}
+    return _awaited(tuple(read.items()), tuple(params.items()))
+
+
+@cache
+def _awaited(
+    state_: tuple[tuple[str, Value], ...], params_: tuple[tuple[str, Value], ...]
+) -> tuple[Kind, ...]:
+    state, params = dict(state_), dict(params_)
     if not _goes_on(_only((), state), params):
-        return []
-    return [kind for kind in recorded if not _goes_on(_only((kind,), state), params)]
+        return ()
+    recorded = [kind for kind in Kind if lives(kind, state)]
+    return tuple(kind for kind in recorded if not _goes_on(_only((kind,), state), params))
 
 
 def _only(kinds: Sequence[Kind], state: State) -> State:
@@ -98,19 +126,24 @@ def _signals(kind: Kind, life: Life, trace: Trace) -> str:
     return f"; {', '.join(sent)}" + (", which does not end it" if life is Life.RUNNING else "")
 
 
+def findings(machine: Machine, trace: Trace) -> tuple[str, ...]:
+    """The findings whose repair would have changed a run that ends in a wait."""
+    repairs = _repairs(machine, trace)
+    return tuple(dict.fromkeys(number for name in repairs for number in FINDINGS[name]))
+
+
+def _repairs(machine: Machine, trace: Trace) -> list[str]:
+    off = [name for name in FINDINGS if trace.params.get(name) is False]
+    return [name for name in off if _differs(machine, trace, {**trace.params, name: True})]
+
+
 def _finding(machine: Machine, trace: Trace) -> str:
-    """The findings whose repair would have changed the run."""
-    found = {
-        name: numbers
-        for name, numbers in FINDINGS.items()
-        if trace.params.get(name) is False
-        and _differs(machine, trace, {**trace.params, name: True})
-    }
-    if not found:
+    repairs = _repairs(machine, trace)
+    if not repairs:
         return "no repair of a known finding changes this run"
-    numbers = dict.fromkeys(n for each in found.values() for n in each)
-    repairs = ", ".join(name.removeprefix(PREFIX) for name in found)
-    return f"known as {' or '.join(numbers)} in docs/findings.md; changed by repair {repairs}"
+    numbers = " or ".join(findings(machine, trace))
+    names = ", ".join(name.removeprefix(PREFIX) for name in repairs)
+    return f"known as {numbers} in docs/findings.md; changed by repair {names}"
 
 
 def _differs(machine: Machine, trace: Trace, params: State) -> bool:
