@@ -3,6 +3,7 @@
 import pytest
 
 from pglife_conformance.base.findings import Finding
+from pglife_conformance.base.needs import CRASH
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.lines import SIGKILL_ROUND, TERMINATING
 from pglife_conformance.expect.symptom import Symptom, where_it_shows
@@ -11,7 +12,6 @@ from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import Defect, claim
 from pglife_conformance.scenarios.findings.support import ANOTHER_ROUND_S
-from pglife_conformance.scenarios.support.failing_forks import CRASH
 from pglife_spec import PM
 
 SLEEPS_ON = Symptom(
