@@ -66,6 +66,9 @@ def test_every_step_has_one_cause() -> None:
         "backend_becomes_walsender",
         "background_worker_ends",
         "client_disconnects",
+        "launcher_asks_for_worker",
+        "launcher_cancels_request",
+        "launcher_is_asked_for",
         "operator_requests_reload",
         "walsender_disconnects",
     }
@@ -159,7 +162,7 @@ def test_crash_of_an_unknown_child() -> None:
 def test_server_process_is_a_session_or_a_dead_end_child() -> None:
     seen = (*outside.CRASH, "SERVER_PROCESS")
     same = {kind for kind in Kind if outside.is_same_line((*outside.CRASH, kind.name), seen)}
-    assert same == {Kind.BACKEND, Kind.DEAD_END_BACKEND, Kind.WAL_SENDER}
+    assert same == {Kind.BACKEND, Kind.DEAD_END_BACKEND, Kind.WAL_SENDER, Kind.AUTOVAC_WORKER}
 
 
 # The schedule.

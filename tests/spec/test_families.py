@@ -11,11 +11,14 @@ import pytest
 
 from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
+from pglife_spec.lang.expr import Param
+from pglife_spec.lang.machine import Config
 from pglife_spec.meanings.fold import Pool
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS, config
 from pglife_spec.postgres.state.postmaster import EXITED
 from pglife_spec.postgres.words.repairs import (
+    REPAIR_AUTOVAC_ENTRY,
     REPAIR_UNSTARTED_WORKER,
     REPAIR_WORKERS_IN_RECOVERY,
 )
@@ -53,12 +56,19 @@ IN_REAPER = frozenset(
     }
 )
 ARCHIVER = ("a_missing_archiver_is_replaced", ENDS)
+AUTOVACUUM = (
+    "a_failed_start_of_an_autovacuum_worker_is_repeated",
+    "every_request_for_an_autovacuum_worker_is_answered",
+)
 WORKER = ("a_background_worker_whose_time_has_come_runs",)
 FAMILIES = {
     "archiver-15": Family((388_831, 32, 2_166_898), "archiver", holds=ARCHIVER),
     "archiver-18": Family((660_423, 36, 3_612_269), "archiver", IN_REAPER, ARCHIVER),
     "walsender-15": Family((487_886, 32, 2_976_445), "walsender", holds=(ENDS,)),
     "walsender-18": Family((445_100, 30, 2_587_427), "walsender", holds=(ENDS,)),
+    "autovacuum-15": Family((103_291, 29, 412_068), "autovacuum_worker", holds=AUTOVACUUM),
+    "autovacuum-18": Family((78_365, 31, 301_866), "autovacuum_worker", holds=AUTOVACUUM),
+    "emergency-18": Family((613_328, 51, 2_773_394), "emergency"),
     "workers-15": Family((344_143, 34, 1_638_994), "worker", holds=WORKER),
     "workers-18": Family((276_298, 32, 1_281_454), "worker", holds=WORKER),
     "summarizer-18": Family(
@@ -146,7 +156,22 @@ def test_a_release_forgets_a_worker_that_has_not_run(version: int, repaired: boo
         worker_restarts=False,
         **{REPAIR_UNSTARTED_WORKER.name: repaired},
     )
-    claim = next(c for c in MACHINE.claims if c.name == "every_registered_worker_runs_once")
-    folder = POOL.folder({REPAIR_UNSTARTED_WORKER.name: POOL.true})
-    bare = replace(claim, holds=folder.visit(claim.holds))
-    assert (bare.name in explore(MACHINE, small, claims=[bare]).violated) != repaired
+    assert breaks(small, "every_registered_worker_runs_once", REPAIR_UNSTARTED_WORKER) != repaired
+
+
+def breaks(small: Config, name: str, repair: Param) -> bool:
+    """Whether a claim fails without its condition on a repair."""
+    claim = next(c for c in MACHINE.claims if c.name == name)
+    bare = replace(claim, holds=POOL.folder({repair.name: POOL.true}).visit(claim.holds))
+    return name in explore(MACHINE, small, claims=[bare], stop_at_violation=True).violated
+
+
+@pytest.mark.parametrize("version", [15, 18])
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_release_loses_an_entry_of_an_autovacuum_worker(version: int, repaired: bool) -> None:
+    """With autovacuum off and a database near wraparound a second launcher overwrites the entry of
+    a worker that has not started yet."""
+    small = CONFIGS[f"emergency-{version}"]
+    params = {**small.params, REPAIR_AUTOVAC_ENTRY.name: repaired}
+    small = replace(small, params=params)
+    assert breaks(small, "no_autovacuum_entry_is_lost", REPAIR_AUTOVAC_ENTRY) != repaired

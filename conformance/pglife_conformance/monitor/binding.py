@@ -25,7 +25,14 @@ from pglife_spec import (
 from pglife_spec import Kind as ModelKind
 
 #: The most children of each kind that the monitor follows, running or zombies.
-BOUNDS = {"backend": 31, "dead_end": 31, "io_worker": 31, "walsender": 7}
+BOUNDS = {
+    "backend": 31,
+    "dead_end": 31,
+    "io_worker": 31,
+    "walsender": 7,
+    "autovac_worker": 0,
+    "autovac_entries": 0,
+}
 
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
 """One more than clients and, on 15, the one background worker can take."""
@@ -33,11 +40,13 @@ _ENOUGH_SLOTS = BOUNDS["backend"] + 2
 MODEL_KIND = {kind: kind.model for kind in Kind if kind.model is not None}
 
 SHOWN_KIND: dict[ModelKind, Kind] = {model: kind for kind, model in MODEL_KIND.items()} | {
-    ModelKind.DEAD_END_BACKEND: Kind.UNKNOWN
+    ModelKind.DEAD_END_BACKEND: Kind.UNKNOWN,
+    ModelKind.AUTOVAC_WORKER: Kind.AUTOVACUUM_WORKER,
+    ModelKind.STATIC_WORKER: Kind.AUTOPREWARM_LEADER,
 }
 """How each kind of the model appears in a process list; a dead-end child sets no title."""
 
-#: Processes that the model does not have and that change nothing in it while they run.
+#: Processes that the monitor does not follow and that change nothing in the model while they run.
 BYSTANDERS = frozenset({Kind.AUTOVACUUM_WORKER, Kind.PARALLEL_WORKER})
 
 _OUT_OF_SCOPE = {
@@ -127,6 +136,8 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         ),
         "wal_senders": senders > 0,
         "summarize_wal": version >= 18 and _switch(settings, "summarize_wal", "off"),
+        "autovac_workers": 0,  # bystanders
+        "wraparound": False,
         "worker_start": WorkerStart.NEVER,
         "worker_restarts": True,
         "io_workers": _number(settings, "io_workers", 3) if has_workers else 0,

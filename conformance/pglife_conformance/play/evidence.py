@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.excerpt import Excerpt
-from pglife_conformance.monitor.binding import SHOWN_KIND
+from pglife_conformance.monitor.binding import BYSTANDERS, SHOWN_KIND
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.processes import RunState
 from pglife_conformance.observation.signals import pending_signals
@@ -20,7 +20,7 @@ from pglife_conformance.play.plan import PlannedIteration
 from pglife_spec import Kind as ModelKind
 from pglife_spec import Program, outside, view_of
 
-_MODELLED = frozenset(SHOWN_KIND.values())
+_MODELLED = frozenset(SHOWN_KIND.values()) - BYSTANDERS
 
 
 @dataclass(frozen=True)

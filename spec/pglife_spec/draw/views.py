@@ -29,6 +29,7 @@ CLIENT_LIFE = {
         declared.admit_client[0].name,
         case_of(declared.refuse_client, why=Refusal.CAC_TOOMANY).name,
     ],
+    Kind.AUTOVAC_WORKER: [declared.launcher_asks_for_worker[0].name],
     Kind.WAL_SENDER: [declared.admit_client[0].name, declared.backend_becomes_walsender[0].name],
 }
 """What happens to a client in a normal life, before the shutdown."""
@@ -78,10 +79,14 @@ def drawn(config: Config, view: str) -> Config:
         Kind.ARCHIVER: ("archive_mode", ArchiveMode.OFF, ArchiveMode.ALWAYS),
         Kind.WAL_SENDER: ("wal_senders", False, True),
         Kind.WAL_SUMMARIZER: ("summarize_wal", False, True),
+        Kind.AUTOVAC_WORKER: ("autovacuum", False, True),
         Kind.STATIC_WORKER: ("worker_start", WorkerStart.NEVER, WorkerStart.POSTMASTER_START),
     }
-    for kind, (param, off, on) in needs.items():
-        params[param] = on if view == kind.name.lower() else off
+    params |= {param: off for param, off, _ in needs.values()}
+    for kind, (param, _, on) in needs.items():
+        if view == kind.name.lower():
+            params[param] = on
+    params["autovac_workers"] = int(view == Kind.AUTOVAC_WORKER.name.lower())
     bounds = dict(config.bounds)
     clients = (Kind.BACKEND.name.lower(), Kind.DEAD_END_BACKEND.name.lower())
     sender = Kind.WAL_SENDER.name.lower()
@@ -116,6 +121,15 @@ _MESSAGES = (
         Kind.WAL_SENDER,
         "PMSIGNAL_ADVANCE_STATE_MACHINE",
         declared.backend_becomes_walsender,
+    ),
+    (
+        Kind.AUTOVAC_LAUNCHER,
+        "PMSIGNAL_START_AUTOVAC_WORKER",
+        (
+            *declared.launcher_asks_for_worker,
+            *declared.launcher_asks_again,
+            *declared.emergency_launcher_exits,
+        ),
     ),
 )
 

@@ -10,6 +10,7 @@ from pglife_spec.postgres import children
 from pglife_spec.postgres.actions import (
     admission,
     archiver,
+    autovacuum,
     faults,
     launch,
     reaping,
@@ -20,6 +21,7 @@ from pglife_spec.postgres.actions import (
 from pglife_spec.postgres.claims import CLAIMS, WATCHES
 from pglife_spec.postgres.loop import in_order, progress
 from pglife_spec.postgres.properties import PROPERTIES
+from pglife_spec.postgres.state import autovacuum as state_of_autovacuum
 from pglife_spec.postgres.state import children as state_of_children
 from pglife_spec.postgres.state import history, postmaster, shared
 from pglife_spec.postgres.state import workers as state_of_workers
@@ -29,7 +31,8 @@ from pglife_spec.postgres.words import parameters, releases, repairs
 @cache
 def build() -> Machine:
     """PostgreSQL's postmaster and its children, in every verified release."""
-    variables = declared(Var, postmaster, shared, history, state_of_children, state_of_workers)
+    children_state = (state_of_children, state_of_workers, state_of_autovacuum)
+    variables = declared(Var, postmaster, shared, history, *children_state)
     actions = (
         *launch.ACTIONS,
         *admission.ACTIONS,
@@ -38,6 +41,7 @@ def build() -> Machine:
         *reaping.ACTIONS,
         *archiver.ACTIONS,
         *workers.ACTIONS,
+        *autovacuum.ACTIONS,
         *standby.ACTIONS,
         *faults.ACTIONS,
     )

@@ -41,6 +41,8 @@ def config(
         "archive_mode": ArchiveMode.OFF,
         "wal_senders": False,
         "summarize_wal": False,
+        "autovac_workers": 0,
+        "wraparound": False,
         "worker_start": WorkerStart.NEVER,
         "worker_restarts": True,
         "io_workers": int(Feature.IO_WORKERS in release_of(version).features),
@@ -66,11 +68,18 @@ def config(
 
 def fitting(config: Config) -> Config:
     """The configuration with the bounds that its parameters need: all io workers may be born, and
-    one more, so that it is claimed and not assumed that there never is."""
-    workers = config.params["io_workers"]
-    assert isinstance(workers, int)
-    least = max(workers + 1, config.bounds["io_worker"])
-    return replace(config, bounds={**config.bounds, "io_worker": least})
+    one more, so that it is claimed and not assumed that there never is; and all autovacuum
+    workers."""
+    names = ("io_workers", "autovac_workers", "child_slots")
+    numbers = [config.params[name] for name in names]
+    io_workers, autovac_workers, slots = (int(n) for n in numbers if isinstance(n, int))
+    shared = 0 if Feature.SLOT_POOLS in release_of(config.params["version"]).features else slots
+    bounds = {
+        "io_worker": max(io_workers + 1, config.bounds["io_worker"]),
+        "autovac_worker": max(autovac_workers, shared) if autovac_workers else 0,
+        "autovac_entries": autovac_workers,
+    }
+    return replace(config, bounds={**config.bounds, **bounds})
 
 
 def _configurations(version: int) -> Iterator[Config]:
@@ -116,6 +125,7 @@ def _configurations(version: int) -> Iterator[Config]:
         "every kind of child, two sessions: too large to visit every state, for random walks",
         logging_collector=True,
         autovacuum=True,
+        autovac_workers=1,
         logical_launcher=True,
         archive_mode=ArchiveMode.ALWAYS,
         wal_senders=True,
@@ -148,15 +158,7 @@ def _families(version: int) -> Iterator[Config]:
         io_workers=0,
         bounds={"dead_end": 0, "walsender": 1},
     )
-    yield config(
-        f"workers-{version}",
-        version,
-        "a background worker that starts with the postmaster, no clients; all repairs are on",
-        repaired=True,
-        worker_start=WorkerStart.POSTMASTER_START,
-        io_workers=0,
-        bounds=alone,
-    )
+    yield from _workers(version)
     if Feature.WAL_SUMMARIZER in release_of(version).features:
         yield config(
             f"summarizer-{version}",
@@ -167,6 +169,43 @@ def _families(version: int) -> Iterator[Config]:
             io_workers=0,
             bounds=alone,
         )
+
+
+def _workers(version: int) -> Iterator[Config]:
+    alone = {"backend": 0, "dead_end": 0}
+    yield config(
+        f"autovacuum-{version}",
+        version,
+        "one autovacuum worker, no clients, no writers; all repairs are on",
+        repaired=True,
+        autovacuum=True,
+        autovac_workers=1,
+        writers=False,
+        io_workers=0,
+        bounds=alone,
+    )
+    yield config(
+        f"emergency-{version}",
+        version,
+        "autovacuum is off and a database near wraparound, two workers; all repairs are on",
+        repaired=True,
+        restart_after_crash=False,
+        wraparound=True,
+        writers=False,
+        autovac_workers=2,
+        child_slots=2,
+        io_workers=0,
+        bounds=alone,
+    )
+    yield config(
+        f"workers-{version}",
+        version,
+        "a background worker that starts with the postmaster, no clients; all repairs are on",
+        repaired=True,
+        worker_start=WorkerStart.POSTMASTER_START,
+        io_workers=0,
+        bounds=alone,
+    )
 
 
 def _standbys(version: int) -> Iterator[Config]:

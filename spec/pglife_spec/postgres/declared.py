@@ -22,6 +22,7 @@ from pglife_spec.postgres.actions.archiver import (
     reap_archiver,
     reap_startup_and_launch_archiver,
 )
+from pglife_spec.postgres.actions.autovacuum import signal_autovacuum_launcher
 from pglife_spec.postgres.actions.faults import (
     child_crashes,
     counted_child_crashes,
@@ -75,6 +76,16 @@ from pglife_spec.postgres.children.after_wal import (
     operator_stops_archiver,
     walsender_disconnects,
     walsender_finishes,
+)
+from pglife_spec.postgres.children.autovacuum import (
+    autovacuum_worker_exits_without_entry,
+    autovacuum_worker_frees_its_entry,
+    autovacuum_worker_takes_its_entry,
+    emergency_launcher_exits,
+    launcher_asks_again,
+    launcher_asks_for_worker,
+    launcher_cancels_request,
+    launcher_is_asked_for,
 )
 from pglife_spec.postgres.children.checkpointer import (
     checkpointer_begins_shutdown_checkpoint,
@@ -177,6 +188,9 @@ __all__ = [
     "among",
     "archiver_fails",
     "archiver_finishes",
+    "autovacuum_worker_exits_without_entry",
+    "autovacuum_worker_frees_its_entry",
+    "autovacuum_worker_takes_its_entry",
     "backend_becomes_walsender",
     "background_process_exits_at_sigterm",
     "background_worker_ends",
@@ -189,6 +203,7 @@ __all__ = [
     "client_disconnects",
     "counted_child_crashes",
     "dead_end_child_exits",
+    "emergency_launcher_exits",
     "end_reaping",
     "fork_begins_to_fail",
     "fork_first_children",
@@ -201,6 +216,10 @@ __all__ = [
     "launch_logger",
     "launch_slotsync_worker",
     "launch_walreceiver",
+    "launcher_asks_again",
+    "launcher_asks_for_worker",
+    "launcher_cancels_request",
+    "launcher_is_asked_for",
     "operator_promotes",
     "operator_requests_reload",
     "operator_requests_shutdown",
@@ -227,6 +246,7 @@ __all__ = [
     "reap_startup_and_launch_archiver",
     "refuse_client",
     "restart_background_worker",
+    "signal_autovacuum_launcher",
     "signaled_child_exits",
     "slotsync_worker_connects",
     "slotsync_worker_exits_at_sigterm",

@@ -20,6 +20,7 @@ from pglife_spec.lang.mutate import (
     without_effect,
     without_guard,
 )
+from pglife_spec.postgres.actions.admission import OPEN
 from pglife_spec.postgres.actions.archiver import ALLOWED as ARCHIVER_ALLOWED
 from pglife_spec.postgres.standby_mutants import STANDBY_MUTANTS
 from pglife_spec.postgres.state.children import COUNT, COUNTED_LIVES, LIFE
@@ -50,6 +51,7 @@ from pglife_spec.postgres.words import (
 )
 from pglife_spec.postgres.words.kinds import KINDS, UP
 from pglife_spec.postgres.words.parameters import SUMMARIZE_WAL
+from pglife_spec.postgres.words.repairs import REPAIR_AUTOVAC_ENTRY
 from pglife_spec.postgres.words.workers import Registration
 
 _REQUEST = frozenset({"process_shutdown_request"})
@@ -394,3 +396,23 @@ def workers_are_not_registered(m: Machine) -> Machine:
 def the_loop_waits_for_a_fork(m: Machine) -> Machine:
     """The loop does not go on when a launch fails."""
     return without_effect(m, TURN[Phase.REQUESTS], families={"fork_begins_to_fail"})
+
+
+@_mutant("autovacuum_workers_have_an_entry_each", "autovacuum-18")
+def launcher_asks_without_a_free_entry(m: Machine) -> Machine:
+    """The launcher asks for a worker although no entry is free."""
+    guard = next(a for a in m.actions if a.family == "launcher_asks_for_worker").guards[-1]
+    return without_guard(m, "launcher_asks_for_worker", show(guard))
+
+
+@_mutant("autovacuum_workers_wait_for_an_open_server", "autovacuum-18")
+def launcher_and_worker_in_recovery(m: Machine) -> Machine:
+    """The launcher runs in any state, and a worker is forked where no session would be admitted."""
+    launched = without_guard(m, "launch_background_process", show(state_is(PM.PM_RUN)))
+    return without_condition(launched, {show(OPEN)}, {"process_pmsignal"})
+
+
+@_mutant("no_autovacuum_entry_is_lost", "emergency-18")
+def emergency_launcher_overwrites_the_entry(m: Machine) -> Machine:
+    """With autovacuum off a second launcher overwrites the entry of a worker to come."""
+    return without_condition(m, {show(~REPAIR_AUTOVAC_ENTRY)}, {"emergency_launcher_exits"})

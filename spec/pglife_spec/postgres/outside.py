@@ -62,7 +62,7 @@ _DEATH = re.compile(
     r"(?:exited with exit code (?P<code>\d+)|was terminated by signal \d+: .*)"
 )
 _SERVER_PROCESS = "SERVER_PROCESS"
-"""Up to 17 the log calls sessions, walsenders and dead-end children by one name."""
+"""Up to 17 the log calls sessions, walsenders, dead-end children and autovacuum workers so."""
 _NAME_IN_LOG = {
     "startup process": Kind.STARTUP.name,
     "background writer process": Kind.BG_WRITER.name,
@@ -72,6 +72,7 @@ _NAME_IN_LOG = {
     'background worker "logical replication launcher"': Kind.BG_WORKER.name,
     "io worker": Kind.IO_WORKER.name,
     "archiver process": Kind.ARCHIVER.name,
+    "autovacuum worker": Kind.AUTOVAC_WORKER.name,
     "WAL summarizer process": Kind.WAL_SUMMARIZER.name,
     "walsender": Kind.WAL_SENDER.name,
     "WAL receiver process": Kind.WAL_RECEIVER.name,
@@ -84,6 +85,7 @@ _LOGGER_IN_LOG = "system logger process"
 _ALSO_CALLED = {
     Kind.BACKEND.name: {_SERVER_PROCESS},
     Kind.DEAD_END_BACKEND.name: {_SERVER_PROCESS},
+    Kind.AUTOVAC_WORKER.name: {_SERVER_PROCESS},
     Kind.WAL_SENDER.name: {_SERVER_PROCESS, Kind.BACKEND.name},
 }
 """18 calls a walsender so only if a signal or a count has looked at its kind (SV-24)."""
@@ -204,6 +206,9 @@ _UNASKED = (
     actions.backend_becomes_walsender,
     actions.walsender_disconnects,
     actions.archiver_fails,
+    actions.launcher_asks_for_worker,
+    actions.launcher_cancels_request,
+    actions.launcher_is_asked_for,
     actions.background_worker_ends,
     actions.operator_requests_reload,
 )
@@ -235,6 +240,11 @@ _KIND_OF_CASES = (
     (actions.launch_archiver, Kind.ARCHIVER),
     (actions.reap_archiver, Kind.ARCHIVER),
     (actions.reap_and_replace_archiver, Kind.ARCHIVER),
+    (actions.launcher_asks_again, Kind.AUTOVAC_LAUNCHER),
+    (actions.emergency_launcher_exits, Kind.AUTOVAC_LAUNCHER),
+    (actions.autovacuum_worker_takes_its_entry, Kind.AUTOVAC_WORKER),
+    (actions.autovacuum_worker_frees_its_entry, Kind.AUTOVAC_WORKER),
+    (actions.autovacuum_worker_exits_without_entry, Kind.AUTOVAC_WORKER),
     (actions.archiver_finishes, Kind.ARCHIVER),
     (actions.archiver_fails, Kind.ARCHIVER),
     (actions.operator_stops_archiver, Kind.ARCHIVER),

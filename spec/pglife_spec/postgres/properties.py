@@ -5,6 +5,7 @@ for ever, and faults end; only what a property's fairness names can be relied on
 """
 
 from pglife_spec.lang.machine import Action, Actor, Fairness, Property
+from pglife_spec.postgres.state.autovacuum import FORK_FAILED, START_AUTOVAC_WORKER, STARTING
 from pglife_spec.postgres.state.children import LIFE, NO_ZOMBIE, none_recorded, recorded
 from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
 from pglife_spec.postgres.state.postmaster import (
@@ -35,6 +36,7 @@ from pglife_spec.postgres.words import PM, ArchiveMode, Kind, Life, Shutdown
 from pglife_spec.postgres.words.kinds import AFTER_WAL, WORKERS
 from pglife_spec.postgres.words.parameters import (
     ARCHIVE_MODE,
+    AUTOVACUUM,
     HOT_STANDBY,
     RESTART_AFTER_CRASH,
     STANDBY,
@@ -114,6 +116,9 @@ def _ends(mode: Shutdown) -> Property:
         fairness=fairness,
         exception=exception,
     )
+
+
+_VACUUMING = state_is(PM.PM_RUN) & AUTOVACUUM & (LIFE[Kind.AUTOVAC_LAUNCHER] == Life.RUNNING)
 
 
 def _starts(kind: Kind) -> Property:
@@ -347,6 +352,24 @@ PROPERTIES = (
         fairness=(F1, F6),
     ),
     *(_starts(kind) for kind in WORKERS),
+    Property(
+        name="a_failed_start_of_an_autovacuum_worker_is_repeated",
+        ids=("INV-106", "AV-10"),
+        doc="When an autovacuum worker could not be started the launcher asks again.",
+        source="postmaster.c: StartAutovacuumWorker()",
+        given=_VACUUMING & FORK_FAILED,
+        then=~_VACUUMING | ~FORK_FAILED,
+        fairness=(F1, F2),
+    ),
+    Property(
+        name="every_request_for_an_autovacuum_worker_is_answered",
+        ids=("INV-106", "INV-51", "AV-02"),
+        doc="While the launcher runs and fork() works again, a worker takes the entry that waits.",
+        source="autovacuum.c: do_start_worker()",
+        given=_VACUUMING & STARTING & START_AUTOVAC_WORKER,
+        then=~_VACUUMING | ~STARTING,
+        fairness=(F1, F2, F6),
+    ),
     Property(
         name="the_wait_for_archiver_and_walsenders_ends",
         ids=("INV-91", "SM-07", "SH-20", "SH-21"),

@@ -312,7 +312,9 @@ def test_pid_file_is_part_of_the_verdict_text(server: PaperServer, status: PidFi
 def test_each_kind_of_the_model_is_shown_as_one_kind() -> None:
     assert set(SHOWN_KIND) == set(ModelKind)
     assert {MODEL_KIND[kind] for kind in MODEL_KIND} == set(ModelKind) - {
-        ModelKind.DEAD_END_BACKEND
+        ModelKind.DEAD_END_BACKEND,
+        ModelKind.AUTOVAC_WORKER,
+        ModelKind.STATIC_WORKER,
     }
 
 

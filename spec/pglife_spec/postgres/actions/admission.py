@@ -50,7 +50,8 @@ ACCEPTING = (
 def slots_are_free() -> Expr:
     """Whether a child slot is free; without pools, background workers use the same slots."""
     workers = total(ite(LIFE[kind] == Life.ABSENT, 0, 1) for kind in WORKERS)
-    others = number(Kind.WAL_SENDER) + ite(has(Feature.SLOT_POOLS), 0, workers)
+    shared = number(Kind.AUTOVAC_WORKER) + workers
+    others = number(Kind.WAL_SENDER) + ite(has(Feature.SLOT_POOLS), 0, shared)
     return number(Kind.BACKEND) + others < CHILD_SLOTS
 
 

@@ -17,6 +17,7 @@ from pglife_spec.postgres.actions.effects import (
     fork_startup,
 )
 from pglife_spec.postgres.actions.workers import register_workers
+from pglife_spec.postgres.state.autovacuum import START_LAUNCHER
 from pglife_spec.postgres.state.children import COUNT, LIFE
 from pglife_spec.postgres.state.postmaster import (
     BETWEEN_EVENTS,
@@ -59,9 +60,14 @@ def _launch(kind: Kind, *more: Expr) -> Step:
     row = KINDS[kind]
     here = state_is(*row.launched)
     missing = LIFE[kind] == Life.ABSENT
+    is_launcher = kind is Kind.AUTOVAC_LAUNCHER
+    wanted = row.wanted | START_LAUNCHER if is_launcher else row.wanted
     return Step(
-        when=[BETWEEN_EVENTS, ~FORK_FAILS, here, row.wanted, missing, *more],
-        then=[fork(kind, all_of(here, *more))],
+        when=[BETWEEN_EVENTS, ~FORK_FAILS, here, wanted, missing, *more],
+        then=[
+            fork(kind, all_of(here, *more)),
+            START_LAUNCHER.becomes(False) if is_launcher else (),
+        ],
     )
 
 

@@ -10,6 +10,8 @@ Source: postmaster.c: process_pm_child_exit(), CleanupBackend(), process_pm_pmsi
 from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import TRUE, all_of
 from pglife_spec.lang.machine import Actor, flatten, when
+from pglife_spec.postgres.actions.autovacuum import ASKED as AUTOVACUUM_ASKED
+from pglife_spec.postgres.actions.autovacuum import read_requests
 from pglife_spec.postgres.actions.effects import (
     IO_WORKER_IS_MISSING,
     Effects,
@@ -389,14 +391,14 @@ def _xlog_is_shutdown() -> Effects:
 )
 def process_pmsignal() -> Step:
     """The postmaster reads and resets the PMSignal flags in a fixed order: at RECOVERY_STARTED the
-    crash is over; BEGIN_HOT_STANDBY opens the server for readers; a walreceiver is noted; at
-    XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes; then, or at
-    ADVANCE_STATE_MACHINE, the state machine runs. At last it looks for the file promote."""
+    crash is over; BEGIN_HOT_STANDBY opens the server for readers; autovacuum workers are started; a
+    walreceiver is noted; at XLOG_IS_SHUTDOWN the shutdown continues, or the server crashes; then,
+    or at ADVANCE_STATE_MACHINE, the state machine runs. At last it looks for the file promote."""
     flags = RECOVERY_STARTED | BEGIN_HOT_STANDBY | START_WALRECEIVER | XLOG_IS_SHUTDOWN
     begins = RECOVERY_STARTED & state_is(PM.PM_STARTUP) & ~PENDING
     opens = BEGIN_HOT_STANDBY & state_is(PM.PM_RECOVERY) & ~PENDING
     return Step(
-        when=[BETWEEN_EVENTS, flags | ADVANCE_STATE_MACHINE | PROMOTE_REQUEST],
+        when=[BETWEEN_EVENTS, flags | AUTOVACUUM_ASKED | ADVANCE_STATE_MACHINE | PROMOTE_REQUEST],
         then=[
             PROMOTE_REQUEST.becomes(False),
             when(begins, _recovery_started()),
@@ -404,6 +406,7 @@ def process_pmsignal() -> Step:
             when(opens, _begin_hot_standby()),
             BEGIN_HOT_STANDBY.becomes(False),
             look_at_workers(),
+            read_requests(),
             when(START_WALRECEIVER, WAL_RECEIVER_REQUESTED.becomes(True)),
             START_WALRECEIVER.becomes(False),
             when(XLOG_IS_SHUTDOWN, _xlog_is_shutdown()),

@@ -8,6 +8,7 @@ Source: postmaster.c: PostmasterStateMachine(), 15.18 and 18.6.
 
 from pglife_spec.lang.expr import Expr, ite
 from pglife_spec.lang.machine import flatten, when
+from pglife_spec.postgres.actions.autovacuum import forget_entries
 from pglife_spec.postgres.actions.effects import (
     Effects,
     advance_to,
@@ -233,6 +234,7 @@ def reinitialize() -> Effects:
             RECOVERY_STARTED.becomes(False),
             XLOG_IS_SHUTDOWN.becomes(False),
             ADVANCE_STATE_MACHINE.becomes(False),
+            forget_entries(),
             REDO.becomes(False),
             RECOVERED.becomes(False),
             BEGIN_HOT_STANDBY.becomes(False),

@@ -5,6 +5,7 @@ Crashes and the operator's signals are in `actions/faults.py`.
 
 from pglife_spec.postgres.children import (
     after_wal,
+    autovacuum,
     checkpointer,
     exits,
     replication,
@@ -21,6 +22,7 @@ ACTIONS = [
     *exits.ACTIONS,
     *after_wal.ACTIONS,
     *workers.ACTIONS,
+    *autovacuum.ACTIONS,
 ]
 
 __all__ = ["ACTIONS"]

@@ -2,13 +2,15 @@
 
 `postmaster.py` has claims about the postmaster's own variables, `children.py` about children,
 shared memory and files, `after_wal.py` about archiver, walsenders and WAL summarizer, `standby.py`
-about archive recovery, `workers.py` about background workers; `evidence.py` and `signals.py` about
-the log lines, forks and signals of each step. Where a real release breaks a claim, the condition
-says under which repair it holds, and `exception` says how it is broken.
+about archive recovery, `workers.py` about background workers, `autovacuum.py` about autovacuum;
+`evidence.py` and `signals.py` about the log lines, forks and signals of each step. Where a real
+release breaks a claim, the condition says under which repair it holds, and `exception` says how it
+is broken.
 """
 
 from pglife_spec.postgres.claims import (
     after_wal,
+    autovacuum,
     children,
     evidence,
     postmaster,
@@ -23,6 +25,7 @@ CLAIMS = (
     *after_wal.CLAIMS,
     *standby.CLAIMS,
     *workers.CLAIMS,
+    *autovacuum.CLAIMS,
 )
 WATCHES = (*evidence.WATCHES, *signals.WATCHES)
 

@@ -10,6 +10,7 @@ from pglife_spec.lang.declare import watch
 from pglife_spec.lang.expr import FALSE, TRUE, Expr, any_of
 from pglife_spec.lang.watch import Automaton, before, exactly, never, noted, seen
 from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, NO_FORK, THROUGH, reaped
+from pglife_spec.postgres.state.autovacuum import NEEDS_SIGNAL
 from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -136,10 +137,11 @@ def a_sigkill_round_reaches_each_child_once() -> Sequence[Automaton]:
 def sigusr2_ends_what_outlives_the_backends() -> Sequence[Automaton]:
     """Entering the state that waits for archiver and walsenders sends them SIGUSR2, entering
     PM_WAIT_IO_WORKERS each io worker, entering PM_WAIT_CHECKPOINTER (15: PM_SHUTDOWN) the
-    checkpointer."""
+    checkpointer; the autovacuum launcher is sent it when a worker could not be started."""
     ends = {
         Kind.IO_WORKER: _passes(PM.PM_WAIT_IO_WORKERS),
         Kind.CHECKPOINTER: _passes(PM.PM_WAIT_CHECKPOINTER, PM.PM_SHUTDOWN),
+        Kind.AUTOVAC_LAUNCHER: before(NEEDS_SIGNAL) & ~NEEDS_SIGNAL,
         **dict.fromkeys(AFTER_WAL, _passes(PM.PM_WAIT_XLOG_ARCHIVAL, PM.PM_SHUTDOWN_2)),
     }
     return [

@@ -85,6 +85,7 @@ class Kind(enum.Enum):
     WAL_SENDER = "walsender"
     WAL_SUMMARIZER = "WAL summarizer"
     STATIC_WORKER = "background worker"
+    AUTOVAC_WORKER = "autovacuum worker"
     WAL_RECEIVER = "walreceiver"
     SLOTSYNC_WORKER = "slotsync worker"
 

@@ -138,6 +138,14 @@ _ROWS = (
         wanted=SUMMARIZE_WAL,
     ),
     Row(
+        Kind.AUTOVAC_WORKER,
+        "autovac_worker",
+        Awaited.WAIT_BACKENDS,
+        Signal.SIGTERM,
+        many=True,
+        listed=True,
+    ),
+    Row(
         Kind.STATIC_WORKER,
         "worker",
         Awaited.WAIT_BACKENDS,

@@ -31,6 +31,10 @@ IO_WORKERS = Param("io_workers", INT, "GUC io_workers; 0 stands for io_method ot
 ARCHIVE_MODE = Param("archive_mode", EnumSort(ArchiveMode), "GUC archive_mode")
 WAL_SENDERS = Param("wal_senders", BOOL, "whether clients may ask for replication (CN-32)")
 SUMMARIZE_WAL = Param("summarize_wal", BOOL, "GUC summarize_wal")
+AUTOVAC_WORKERS = Param(
+    "autovac_workers", INT, "GUC autovacuum_max_workers, and of 18 autovacuum_worker_slots"
+)
+WRAPAROUND = Param("wraparound", BOOL, "whether a database is near wraparound (AV-14)")
 WORKER_START = Param(
     "worker_start", EnumSort(WorkerStart), "bgw_start_time of a worker of shared_preload_libraries"
 )
@@ -49,6 +53,7 @@ ASSUMPTIONS = (
     IO_WORKERS >= 0,
     has(Feature.IO_WORKERS) | (IO_WORKERS == 0),
     CHILD_SLOTS >= 1,
+    AUTOVAC_WORKERS >= 0,
     has(Feature.WAL_SUMMARIZER) | ~SUMMARIZE_WAL,
     has(Feature.SLOTSYNC_WORKER) | ~SYNC_SLOTS,
 )

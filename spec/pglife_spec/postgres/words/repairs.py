@@ -94,5 +94,9 @@ REPAIR_SIGNAL_FILE = _repair(
     "standby.signal and recovery.signal are removed when the control file knows the new timeline",
     "F13",
 )
+REPAIR_AUTOVAC_ENTRY = _repair(
+    "emergency_launcher_keeps_entry",
+    "a launcher that runs with autovacuum off uses the entry of a worker that has not started yet",
+)
 
 REPAIRS = declared(Param, sys.modules[__name__])
