@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from toy import ACTIONS, GONE, PATIENT, PROPERTIES, SMALL, TOY, clients, fatal, 
 
 import pglife_spec
 from pglife_spec.cli import main, prove, subject
+from pglife_spec.explore import search
 from pglife_spec.graphs import LifeView, signal_graph
 from pglife_spec.lang.expr import BOOL, INT, Param
 from pglife_spec.prove.report import Obligation, ProofReport, Status
@@ -245,6 +247,27 @@ def test_an_incomplete_search_says_so_and_has_a_status_of_its_own(pglife):
     assert "holds  shutdown_ends" not in out
 
 
+def test_a_limit_of_memory_stops_the_search_with_status_3(pglife):
+    status, out, _ = pglife("explore", "--max-memory", "1K")
+    assert status == 3
+    assert "not all: out of the memory it may take" in out
+    status, _, said = pglife("explore", "--max-memory", "much")
+    assert status == 2
+    assert "expected a number of bytes" in said
+
+
+def test_ctrl_c_prints_what_was_covered_with_status_130(pglife, monkeypatch):
+    def interrupted(*_, **options):
+        options["progress"] = lambda seen: signal.raise_signal(signal.SIGINT)
+        return search.explore(*_, **options)
+
+    monkeypatch.setattr("pglife_spec.cli.explore.explore", interrupted)
+    status, out, _ = pglife("explore")
+    assert status == 130
+    assert "not all: interrupted" in out
+    assert "actions never taken" in out
+
+
 def test_a_question_changes_parameters_and_bounds(pglife):
     status, out, _ = pglife("explore", "--set", "max_connections=1", "--bound", "clients=3")
     assert status == 0
@@ -279,7 +302,7 @@ def test_the_shortest_way_to_a_state_is_printed(pglife):
     assert "in none of 26 states: clients = 2 and pm.state = GONE" in out
     status, out, _ = pglife("explore", "--until", "pm.state = GONE", "--limit", "3")
     assert status == 3
-    assert "seen before --limit" in out
+    assert "seen before the search stopped" in out
 
 
 def test_conditions_that_never_decide_are_listed(pglife):

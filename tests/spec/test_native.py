@@ -1,6 +1,7 @@
 """Native code against generated Python and the interpreter: the same graph in the same order."""
 
 import contextlib
+import signal
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from toy import ACTIONS, CLAIMS, GONE, PATIENT, SMALL, TOY, action, clients, sig
 
 from pglife_spec import CONFIGS
 from pglife_spec import machine as postgres
-from pglife_spec.explore import explore
+from pglife_spec.explore import explore, search
+from pglife_spec.explore.search import Stop
 from pglife_spec.lang.expr import Var
 from pglife_spec.lang.machine import Actor, Config
 from pglife_spec.meanings.interpret import CountBelowZeroError, false_guards, take
@@ -138,3 +140,28 @@ def test_compiled_code_is_kept_and_a_broken_object_is_compiled_anew(tmp_path):
         path.write_bytes(b"broken")
     same(first, explore(TOY, SMALL, native=True, store=store))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == kept
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_search_stops_before_it_takes_too_much_memory(native):
+    found = explore(TOY, SMALL, native=native, max_memory=1)
+    assert found.stopped is Stop.MEMORY
+    assert found.expanded < found.states
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_ctrl_c_leaves_what_was_seen(native):
+    wide = replace(SMALL, bounds={"clients": 200}, params={"max_connections": 200, "patient": True})
+
+    def interrupt(progress):
+        if progress.depth == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "REPORT_EVERY", 0)
+        found = explore(TOY, wide, native=native, progress=interrupt)
+    assert found.stopped is Stop.INTERRUPTED
+    assert sum(found.levels) == found.states
+    assert 0 < found.expanded < found.states
+    assert len(found.graph().first) == found.states + 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -20,10 +20,12 @@ from pglife_spec.cli.subject import (
 )
 from pglife_spec.explore import Exploration, Verdict, check_properties, explore
 from pglife_spec.explore.guards import idle_conditions
+from pglife_spec.explore.search import Stop
 from pglife_spec.lang.expr import TRUE, Expr
 from pglife_spec.lang.machine import Claim, Config, Machine
 from pglife_spec.lang.parse import nearest, parse
 from pglife_spec.meanings.pack import label
+from pglife_spec.meanings.store import user_store
 from pglife_spec.postgres.words.repairs import PREFIX
 from pglife_spec.report import console as show
 from pglife_spec.report.collect import is_declared
@@ -96,6 +98,22 @@ LimitOption = Annotated[
 ]
 
 
+def _bytes(text: str) -> int:
+    units = {"K": 10, "M": 20, "G": 30}
+    number, unit = text.rstrip("KMG"), text[-1:]
+    if not number.isdigit() or len(text) - len(number) > 1:
+        raise ValueError("expected a number of bytes, as in 800M or 20G")
+    return int(number) << units.get(unit, 0)
+
+
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIZE", parser=_bytes, help="Stop before the states take more, as in 20G."
+    ),
+]
+
+
 def explore_(
     config: ConfigOption = None,
     release: ReleaseOption = None,
@@ -109,6 +127,7 @@ def explore_(
     ] = False,
     liveness: Annotated[bool, typer.Option(help="Also check the liveness properties.")] = True,
     limit: LimitOption = None,
+    max_memory: MemoryOption = None,
     lassos: Annotated[
         bool, typer.Option("--lassos", help="Print also the runs that fail as declared.")
     ] = False,
@@ -128,8 +147,10 @@ def explore_(
             chosen,
             final=about.final,
             limit=limit,
+            max_memory=max_memory,
             stop_at_violation=until is not None,
             progress=show.counting(say),
+            store=user_store(),
         )
     if until is not None:
         raise typer.Exit(_show_way(out, found, traces))
@@ -138,7 +159,7 @@ def explore_(
         show.show_coverage(out, *idle_conditions(found), whole=whole)
     wrong = show.counterexamples(found)
     declared: dict[str, Trace] = {}
-    if liveness and machine.properties:
+    if liveness and machine.properties and found.stopped is not Stop.INTERRUPTED:
         verdicts = _verdicts(found)
         show.show_verdicts(out, found, verdicts)
         for said in verdicts:
@@ -152,9 +173,13 @@ def explore_(
     if declared and not lassos:
         out.print("  --lassos prints the runs that fail as declared", style="dim")
     _write_traces(traces, wrong | declared)
-    if wrong:
-        raise typer.Exit(Status.WRONG)
-    raise typer.Exit(Status.OK if found.complete else Status.INCOMPLETE)
+    raise typer.Exit(Status.WRONG if wrong else _status(found))
+
+
+def _status(found: Exploration) -> int:
+    if found.stopped is Stop.INTERRUPTED:
+        return Status.INTERRUPTED
+    return Status.OK if found.complete else Status.INCOMPLETE
 
 
 def _verdicts(found: Exploration) -> list[Verdict]:
@@ -191,9 +216,9 @@ def _show_way(out: Console, found: Exploration, traces: Path | None) -> int:
         _write_traces(traces, way)
         return Status.OK
     (claim,) = found.program.machine.claims
-    seen = "" if found.complete else " seen before --limit"
+    seen = "" if found.complete else " seen before the search stopped"
     out.print(f"in none of {found.states:,} states{seen}: {claim.name}", markup=False)
-    return Status.WRONG if found.complete else Status.INCOMPLETE
+    return Status.WRONG if found.complete else _status(found)
 
 
 def _write_traces(directory: Path | None, traces: dict[str, Trace]) -> None:

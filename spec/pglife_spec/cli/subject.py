@@ -36,6 +36,7 @@ class Status:
     WRONG = 1
     MISUSED = 2
     INCOMPLETE = 3
+    INTERRUPTED = 130
 
 
 STATUSES = """\b
@@ -43,7 +44,8 @@ Exit status:
   0  all is well
   1  the model, a claim or a trace is wrong
   2  the command line asks for something that does not exist
-  3  the search stopped at --limit before it had seen every state"""
+  3  the search stopped before it had seen every state, at --limit or --max-memory
+  130  Ctrl-C; what was seen until then is printed"""
 NUMBERS = "|".join(str(release.number) for release in VERIFIED)
 
 

@@ -79,6 +79,17 @@ class CodeStore:
         return self._directory / hashlib.sha256(repr(what).encode()).hexdigest()
 
 
+def user_store() -> CodeStore | None:
+    """What this user's commands keep, among the files that may be removed at any time."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(caches) / "pglife"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return CodeStore(directory)
+
+
 @cache
 def _fingerprint() -> str:
     """All that generated code depends on, except machine and configuration."""

@@ -59,8 +59,8 @@ def counting(say: Callable[[str], None]) -> Callable[[Progress], None]:
 
     def tell(seen: Progress) -> None:
         say(
-            f"{seen.states:,} states, {seen.transitions:,} steps, depth {seen.depth}, "
-            f"{seen.waiting:,} waiting"
+            f"{seen.states:,} states ({seen.rate:,.0f}/s), {seen.transitions:,} steps, "
+            f"depth {seen.depth}, {seen.waiting:,} waiting"
         )
 
     return tell
@@ -70,7 +70,7 @@ def show_exploration(console: Console, found: Exploration, *, whole: bool = Fals
     """Counts, claims, deadlocks, coverage; lists of names are cut unless the whole is asked for."""
     listed = partial(_list, console, most=None if whole else LISTED)
     rate = found.transitions / found.seconds if found.seconds else 0
-    partly = "" if found.complete else "  [yellow](not all: stopped at the limit)[/]"
+    partly = f"  [yellow](not all: {found.stopped.value})[/]" if found.stopped else ""
     console.print(
         f"[bold]{escape(found.program.config.name)}[/]  {found.states:,} states, "
         f"{found.transitions:,} steps, depth {found.depth}, {found.seconds:.1f} s "
