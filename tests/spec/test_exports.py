@@ -14,6 +14,7 @@ from pglife_spec.explore import explore
 from pglife_spec.lang.expr import Var, ite
 from pglife_spec.lang.machine import Actor, when
 from pglife_spec.meanings.exports.promela import identifiers, to_promela
+from pglife_spec.meanings.exports.tla import to_tla
 
 spin = pytest.mark.skipif(
     not (shutil.which("spin") and shutil.which("gcc")), reason="needs spin and gcc"
@@ -86,3 +87,51 @@ def test_names_that_the_language_has_are_changed_and_all_are_different():
     names = identifiers(["a.b", "a_b", "do", "1st"])
     assert len(set(names.values())) == 4
     assert all(re.fullmatch(r"[A-Za-z]\w*", n) and n != "do" for n in names.values())
+
+
+def definitions(module):
+    """The definitions of a module of TLA+ by name, each on one line."""
+    found = {}
+    for part in re.split(r"\n(?=\w+ ==)", re.sub(r"\\\*.*", "", module)):
+        if match := re.match(r"(\w+) ==(.*)", part, re.DOTALL):
+            found[match[1]] = " ".join(match[2].split())
+    return found
+
+
+@pytest.mark.parametrize("machine", [TOY, postgres()], ids=lambda m: m.name)
+def test_a_module_of_tla_gives_each_variable_one_next_value(machine):
+    module = to_tla(machine)
+    assert module.startswith(f"---- MODULE {machine.name} ----\n")
+    assert module.endswith("====\n")
+    found = definitions(module)
+    names = re.search(r"<<(.*?)>>", found["vars"])[1].split(", ")
+    assert len(names) == len([v for v in machine.variables if not v.local])
+    steps = [
+        n for n in re.findall(r"\w+", f"{found['Environment']} {found['Server']}") if n in found
+    ]
+    assert len(steps) == len(machine.actions)
+    for name in steps:
+        kept = re.search(r"UNCHANGED <<(.*?)>>", found[name])
+        given = re.findall(r"(\w+)' =", found[name]) + (kept[1].split(", ") if kept else [])
+        assert sorted(given) == sorted(names), name
+        for left, right in ("()", "{}", "[]"):
+            assert found[name].count(left) == found[name].count(right), name
+    for claim in machine.claims:
+        assert claim.name in found
+
+
+def test_effects_in_tla_see_what_those_before_them_have_done():
+    swap = action(
+        "swap",
+        Actor.CLIENT,
+        [clients >= 1],
+        [
+            clients.becomes(signalled),
+            signalled.becomes(clients + 1),
+            when(signalled == 2, [clients.becomes(0)], fatal.becomes(True)),
+        ],
+    )
+    step = definitions(to_tla(replace(TOY, actions=(swap,), properties=())))["swap"]
+    assert "clients_signalled' = (clients_signalled + 1)" in step
+    assert "IF ((clients_signalled + 1) = 2) THEN 0 ELSE clients_signalled" in step
+    assert "IF ((clients_signalled + 1) = 2) THEN pm_fatal_error ELSE TRUE" in step

@@ -37,7 +37,7 @@ for name, command, examples, short in (
         rules.COVERAGE_EXAMPLES,
         "List each rule with its scenarios, or why it has none.",
     ),
-    ("export", export.export, export.EXAMPLES, "Write a configuration for SPIN."),
+    ("export", export.export, export.EXAMPLES, "Write the model in Promela or TLA+."),
     ("diff", diff.diff, diff.EXAMPLES, "What differs between two releases."),
     ("configs", explore.configs, "", "List the named configurations."),
 ):

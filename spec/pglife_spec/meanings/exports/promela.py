@@ -219,7 +219,7 @@ def identifiers(names: Sequence[str], reserved: frozenset[str] = RESERVED) -> di
     """A name that the language takes for each name, all of them different."""
     made: dict[str, str] = {}
     for name in names:
-        plain = re.sub(r"\W", "_", name)
+        plain = re.sub(r"\W+", "_", name).strip("_")
         if plain in reserved or not plain[0].isalpha():
             plain = f"v_{plain}"
         while plain in made.values():
