@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from pglife_spec import CONFIGS
 from pglife_spec import machine as postgres
 from pglife_spec.explore import explore, search
 from pglife_spec.explore.search import Stop
+from pglife_spec.explore.space import PythonSpace
 from pglife_spec.lang.expr import Var
 from pglife_spec.lang.machine import Actor, Config
 from pglife_spec.meanings.interpret import CountBelowZeroError, false_guards, take
@@ -165,3 +167,13 @@ def test_ctrl_c_leaves_what_was_seen(native):
     assert 0 < found.expanded < found.states
     assert len(found.graph().first) == found.states + 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_llvmlite_the_search_goes_on_in_python(monkeypatch):
+    wide = replace(SMALL, bounds={"clients": 60}, params={"max_connections": 60, "patient": True})
+    found = explore(TOY, wide)
+    assert not isinstance(found.space, PythonSpace)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    fallback = explore(TOY, wide)
+    assert isinstance(fallback.space, PythonSpace)
+    same(fallback, found)
