@@ -25,6 +25,7 @@ class Finding(StrEnum):
     F13 = "F13"
     F14 = "F14"
     F15 = "F15"
+    F16 = "F16"
     W1 = "W1"
     W2 = "W2"
     W3 = "W3"

@@ -1,5 +1,5 @@
 """The end of recovery: an exit at the target at a wrong time, and promotions that wait for ever or
-are forgotten (F11 to F14)."""
+are forgotten (F11 to F14, F16)."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from pglife_conformance.base.needs import CRASH, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
 from pglife_conformance.cluster.standby import READ_ONLY_LINE, start_pair
 from pglife_conformance.events import FAST
-from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING
+from pglife_conformance.expect.lines import READY_LINE, REINITIALIZING, TERMINATING
 from pglife_conformance.expect.symptom import Answer, Symptom, expect_answer, where_it_shows
-from pglife_conformance.hold.pin import StoppedPostmaster
+from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.hold.ptrace import FollowedChild
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
@@ -51,6 +51,18 @@ PROMOTION_WAITS_17 = Symptom(
     state=PM.PM_HOT_STANDBY,
     left=HELPERS_15 | {Kind.STARTUP, Kind.SLOTSYNC_WORKER},
     said=(),
+    status=PidFileStatus.READY,
+)
+FORGOTTEN = Symptom(
+    summary="the server is a standby again",
+    state=PM.PM_HOT_STANDBY,
+    left=None,
+    said=(
+        r"checkpointer process \(PID \d+\) was terminated by signal 9: Killed",
+        TERMINATING,
+        REINITIALIZING,
+        READ_ONLY_LINE,
+    ),
     status=PidFileStatus.READY,
 )
 RECEIVING = {Kind.STARTUP, Kind.ARCHIVER, Kind.WALRECEIVER}
@@ -166,6 +178,29 @@ def test_promotion_while_the_archive_command_hangs(make_cluster: MakeCluster) ->
             then.expect_line(READY_LINE)
     finally:
         standby.write_file("gate")
+
+
+@claim(
+    *("INV-105", "TF-01"),
+    source="xlogrecovery.c: CheckForStandbyTrigger()",
+    needs=[*CRASH, *STANDBY, Need.WALSENDER],
+    defects=[Defect(Finding.F16, FORGOTTEN)],
+)
+def test_a_crash_during_a_promotion(make_cluster: MakeCluster) -> None:
+    """A promotion that was requested is carried out although a child crashes before it is done."""
+    pair = start_pair(make_cluster)
+    standby = pair.standby
+    # The startup process waits for the end of the walreceiver before it writes anything.
+    with Pin(standby, pair.walreceiver()):
+        then = standby.since()
+        promote(standby)
+        then.expect_line("received promote request")
+        standby.expect_no_file("promote")
+        standby.crash(Kind.CHECKPOINTER)
+        then.expect_line(TERMINATING)
+    then.expect_log(f"^({READ_ONLY_LINE}|{READY_LINE})$", within=deadlines.CRASH_RESTART_LIMIT)
+    with where_it_shows(then):
+        then.expect_line(READY_LINE)
 
 
 @claim(
