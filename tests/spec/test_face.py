@@ -69,6 +69,7 @@ def test_every_step_has_one_cause() -> None:
         "launcher_asks_for_worker",
         "launcher_cancels_request",
         "launcher_is_asked_for",
+        "operator_changes_io_workers",
         "operator_requests_reload",
         "walsender_disconnects",
     }

@@ -60,6 +60,7 @@ AUTOVACUUM = (
     "a_failed_start_of_an_autovacuum_worker_is_repeated",
     "every_request_for_an_autovacuum_worker_is_answered",
 )
+RESIZED = ("a_reload_changes_the_number_of_io_workers",)
 WORKER = ("a_background_worker_whose_time_has_come_runs",)
 FAMILIES = {
     "archiver-15": Family((388_831, 32, 2_166_898), "archiver", holds=ARCHIVER),
@@ -69,6 +70,7 @@ FAMILIES = {
     "autovacuum-15": Family((103_291, 29, 412_068), "autovacuum_worker", holds=AUTOVACUUM),
     "autovacuum-18": Family((78_365, 31, 301_866), "autovacuum_worker", holds=AUTOVACUUM),
     "emergency-18": Family((613_328, 51, 2_773_394), "emergency"),
+    "io-pool-18": Family((1_802_196, 32, 11_214_038), "io_pool", holds=RESIZED),
     "workers-15": Family((344_143, 34, 1_638_994), "worker", holds=WORKER),
     "workers-18": Family((276_298, 32, 1_281_454), "worker", holds=WORKER),
     "summarizer-18": Family(

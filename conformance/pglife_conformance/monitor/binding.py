@@ -32,6 +32,8 @@ BOUNDS = {
     "walsender": 7,
     "autovac_worker": 0,
     "autovac_entries": 0,
+    "io_workers.in_file": 31,
+    "io_workers.wanted": 31,
 }
 
 _ENOUGH_SLOTS = BOUNDS["backend"] + 2
@@ -137,6 +139,7 @@ def _config(version: int, settings: Mapping[str, str], repairs: frozenset[str]) 
         "wal_senders": senders > 0,
         "summarize_wal": version >= 18 and _switch(settings, "summarize_wal", "off"),
         "autovac_workers": 0,  # bystanders
+        "pool_changes": False,
         "wraparound": False,
         "worker_start": WorkerStart.NEVER,
         "worker_restarts": True,

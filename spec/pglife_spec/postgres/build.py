@@ -12,6 +12,7 @@ from pglife_spec.postgres.actions import (
     archiver,
     autovacuum,
     faults,
+    io_pool,
     launch,
     reaping,
     requests,
@@ -24,6 +25,7 @@ from pglife_spec.postgres.properties import PROPERTIES
 from pglife_spec.postgres.state import autovacuum as state_of_autovacuum
 from pglife_spec.postgres.state import children as state_of_children
 from pglife_spec.postgres.state import history, postmaster, shared
+from pglife_spec.postgres.state import io_pool as state_of_io_pool
 from pglife_spec.postgres.state import workers as state_of_workers
 from pglife_spec.postgres.words import parameters, releases, repairs
 
@@ -31,7 +33,7 @@ from pglife_spec.postgres.words import parameters, releases, repairs
 @cache
 def build() -> Machine:
     """PostgreSQL's postmaster and its children, in every verified release."""
-    children_state = (state_of_children, state_of_workers, state_of_autovacuum)
+    children_state = (state_of_children, state_of_workers, state_of_autovacuum, state_of_io_pool)
     variables = declared(Var, postmaster, shared, history, *children_state)
     actions = (
         *launch.ACTIONS,
@@ -42,6 +44,7 @@ def build() -> Machine:
         *archiver.ACTIONS,
         *workers.ACTIONS,
         *autovacuum.ACTIONS,
+        *io_pool.ACTIONS,
         *standby.ACTIONS,
         *faults.ACTIONS,
     )

@@ -46,6 +46,7 @@ def config(
         "worker_start": WorkerStart.NEVER,
         "worker_restarts": True,
         "io_workers": int(Feature.IO_WORKERS in release_of(version).features),
+        "pool_changes": False,
         "child_slots": 1,
         "fork_faults": False,
         "reloads": False,
@@ -78,6 +79,8 @@ def fitting(config: Config) -> Config:
         "io_worker": max(io_workers + 1, config.bounds["io_worker"]),
         "autovac_worker": max(autovac_workers, shared) if autovac_workers else 0,
         "autovac_entries": autovac_workers,
+        "io_workers.in_file": io_workers,
+        "io_workers.wanted": io_workers,
     }
     return replace(config, bounds={**config.bounds, **bounds})
 
@@ -173,6 +176,19 @@ def _families(version: int) -> Iterator[Config]:
 
 def _workers(version: int) -> Iterator[Config]:
     alone = {"backend": 0, "dead_end": 0}
+    if Feature.IO_WORKERS in release_of(version).features:
+        yield config(
+            f"io-pool-{version}",
+            version,
+            "two io workers, or one after a reload, no clients, no writers; all repairs are on",
+            repaired=True,
+            io_workers=2,
+            pool_changes=True,
+            reloads=True,
+            writers=False,
+            restart_after_crash=False,
+            bounds=alone,
+        )
     yield config(
         f"autovacuum-{version}",
         version,

@@ -35,6 +35,7 @@ from pglife_spec.postgres.actions.faults import (
     startup_fails,
     startup_fork_begins_to_fail,
 )
+from pglife_spec.postgres.actions.io_pool import operator_changes_io_workers, shrink_io_pool
 from pglife_spec.postgres.actions.launch import (
     fork_first_children,
     launch_background_process,
@@ -220,6 +221,7 @@ __all__ = [
     "launcher_asks_for_worker",
     "launcher_cancels_request",
     "launcher_is_asked_for",
+    "operator_changes_io_workers",
     "operator_promotes",
     "operator_requests_reload",
     "operator_requests_shutdown",
@@ -246,6 +248,7 @@ __all__ = [
     "reap_startup_and_launch_archiver",
     "refuse_client",
     "restart_background_worker",
+    "shrink_io_pool",
     "signal_autovacuum_launcher",
     "signaled_child_exits",
     "slotsync_worker_connects",

@@ -73,7 +73,11 @@ _PHASES: dict[Phase, Sequence[Sequence[Action]]] = {
     Phase.DEATHS: [declared.REAPS, declared.end_reaping],
     Phase.MESSAGES: [declared.process_pmsignal],
     Phase.ACCEPT: [declared.ADMISSIONS, declared.accept_client_in_wait_dead_end],
-    Phase.LAUNCH: [declared.LAUNCHES, declared.signal_autovacuum_launcher],
+    Phase.LAUNCH: [
+        declared.LAUNCHES,
+        declared.shrink_io_pool,
+        declared.signal_autovacuum_launcher,
+    ],
     Phase.CLOCK: [declared.issue_sigkill, declared.fork_first_children],
 }
 

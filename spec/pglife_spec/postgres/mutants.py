@@ -24,6 +24,7 @@ from pglife_spec.postgres.actions.admission import OPEN
 from pglife_spec.postgres.actions.archiver import ALLOWED as ARCHIVER_ALLOWED
 from pglife_spec.postgres.standby_mutants import STANDBY_MUTANTS
 from pglife_spec.postgres.state.children import COUNT, COUNTED_LIVES, LIFE
+from pglife_spec.postgres.state.io_pool import IN_FILE
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     CONNS_ALLOWED,
@@ -416,3 +417,9 @@ def launcher_and_worker_in_recovery(m: Machine) -> Machine:
 def emergency_launcher_overwrites_the_entry(m: Machine) -> Machine:
     """With autovacuum off a second launcher overwrites the entry of a worker to come."""
     return without_condition(m, {show(~REPAIR_AUTOVAC_ENTRY)}, {"emergency_launcher_exits"})
+
+
+@_mutant("the_pool_has_a_size_that_the_file_had", "io-pool-18")
+def the_pool_may_be_empty(m: Machine) -> Machine:
+    """io_workers may be 0."""
+    return without_guard(m, "operator_changes_io_workers", show(IN_FILE > 1))

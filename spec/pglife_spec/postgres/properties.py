@@ -6,8 +6,9 @@ for ever, and faults end; only what a property's fairness names can be relied on
 
 from pglife_spec.lang.machine import Action, Actor, Fairness, Property
 from pglife_spec.postgres.state.autovacuum import FORK_FAILED, START_AUTOVAC_WORKER, STARTING
-from pglife_spec.postgres.state.children import LIFE, NO_ZOMBIE, none_recorded, recorded
+from pglife_spec.postgres.state.children import LIFE, NO_ZOMBIE, none_recorded, number, recorded
 from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
+from pglife_spec.postgres.state.io_pool import WANTED
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     EXITED,
@@ -352,6 +353,15 @@ PROPERTIES = (
         fairness=(F1, F6),
     ),
     *(_starts(kind) for kind in WORKERS),
+    Property(
+        name="a_reload_changes_the_number_of_io_workers",
+        ids=("INV-107", "IO-02", "IO-04"),
+        doc="In PM_RUN the pool of io workers becomes as large as io_workers says.",
+        source="postmaster.c: maybe_adjust_io_workers()",
+        given=state_is(PM.PM_RUN) & (number(Kind.IO_WORKER) != WANTED),
+        then=~state_is(PM.PM_RUN) | (number(Kind.IO_WORKER) == WANTED),
+        fairness=(F1, F2, F6),
+    ),
     Property(
         name="a_failed_start_of_an_autovacuum_worker_is_repeated",
         ids=("INV-106", "AV-10"),

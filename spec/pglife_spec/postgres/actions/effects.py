@@ -17,6 +17,7 @@ from pglife_spec.postgres.state.children import (
     recorded,
 )
 from pglife_spec.postgres.state.history import FORKED_LATE, ROUND, TAINTED, TWO_ROUNDS
+from pglife_spec.postgres.state.io_pool import WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     EXIT,
@@ -33,7 +34,6 @@ from pglife_spec.postgres.state.postmaster import (
 )
 from pglife_spec.postgres.words import PM, Exit, Kind, Life, PidFile, Signal, StartupStatus
 from pglife_spec.postgres.words.kinds import AFTER_WAL, ALL_BUT_LOGGER, KINDS, UP
-from pglife_spec.postgres.words.parameters import IO_WORKERS
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
@@ -157,16 +157,16 @@ def fork(kind: Kind, allowed: Expr) -> Effects:
     return flatten([emit("fork", kind.name), made, when(~allowed, FORKED_LATE.becomes(True))])
 
 
-#: maybe_adjust_io_workers() launches until there are enough, unless the server is shutting down.
-IO_WORKER_IS_MISSING = (
-    ~FORK_FAILS,
+#: maybe_adjust_io_workers() does nothing while the server is shutting down.
+MAY_ADJUST_IO_WORKERS = (
     has(Feature.IO_WORKERS),
     STATE != PM.PM_INIT,
     STATE < PM.PM_WAIT_IO_WORKERS,
     ~IMMEDIATE,
     ~(FATAL_ERROR & (STATE >= PM.PM_STOP_BACKENDS)),
-    number(Kind.IO_WORKER) < IO_WORKERS,
 )
+#: Otherwise it launches until there are enough.
+IO_WORKER_IS_MISSING = (~FORK_FAILS, *MAY_ADJUST_IO_WORKERS, number(Kind.IO_WORKER) < WANTED)
 
 
 def fork_io_worker() -> Effects:

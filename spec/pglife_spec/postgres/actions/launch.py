@@ -19,6 +19,7 @@ from pglife_spec.postgres.actions.effects import (
 from pglife_spec.postgres.actions.workers import register_workers
 from pglife_spec.postgres.state.autovacuum import START_LAUNCHER
 from pglife_spec.postgres.state.children import COUNT, LIFE
+from pglife_spec.postgres.state.io_pool import IN_FILE, WANTED
 from pglife_spec.postgres.state.postmaster import (
     BETWEEN_EVENTS,
     FORK_FAILS,
@@ -40,6 +41,8 @@ def fork_first_children() -> Step:
         when=[BETWEEN_EVENTS, state_is(PM.PM_INIT)],
         then=[
             advance_to(PM.PM_STARTUP),
+            IN_FILE.becomes(IO_WORKERS),
+            WANTED.becomes(IO_WORKERS),
             when(
                 ~FORK_FAILS,
                 [

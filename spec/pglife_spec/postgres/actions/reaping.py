@@ -35,6 +35,7 @@ from pglife_spec.postgres.actions.workers import (
 )
 from pglife_spec.postgres.state.children import COUNT, LIFE, NO_ZOMBIE, alive, recorded
 from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
+from pglife_spec.postgres.state.io_pool import SHRINKS
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     BETWEEN_EVENTS,
@@ -294,14 +295,16 @@ def reap_logger() -> Step:
 )
 def reap_counted_child(kind: Kind, life: Life) -> Step:
     """The postmaster reaps a backend, a dead-end child or an io worker: exit codes 0 and 1 are
-    fine, any other status is a crash. An io worker is replaced at once."""
+    fine, any other status is a crash. An io worker is replaced at once, or the next one is asked to
+    exit."""
+    replaced = [when(all_of(*IO_WORKER_IS_MISSING), fork_io_worker()), SHRINKS.becomes(False)]
     return Step(
         when=[ALIVE, COUNT[kind, life] >= 1],
         then=[
             REAPING.becomes(True),
             forget(kind, life),
             crash(kind) if life is Life.CRASHED else (),
-            when(all_of(*IO_WORKER_IS_MISSING), fork_io_worker()) if kind is Kind.IO_WORKER else (),
+            replaced if kind is Kind.IO_WORKER else (),
         ],
     )
 

@@ -18,6 +18,7 @@ from pglife_spec.postgres.actions.effects import (
     write_pid_file,
 )
 from pglife_spec.postgres.actions.state_machine import state_machine
+from pglife_spec.postgres.state.io_pool import IN_FILE, WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     ALIVE,
@@ -204,6 +205,7 @@ def process_reload_request() -> Step:
                 SHUTDOWN <= Shutdown.SmartShutdown,
                 [
                     log("received SIGHUP, reloading configuration files"),
+                    WANTED.becomes(IN_FILE),
                     signal(Signal.SIGHUP, *kinds),
                 ],
             ),

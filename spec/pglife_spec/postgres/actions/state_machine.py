@@ -22,6 +22,7 @@ from pglife_spec.postgres.actions.effects import (
 from pglife_spec.postgres.actions.workers import reset_crash_times
 from pglife_spec.postgres.state.children import COUNT, LIFE, none_recorded, recorded
 from pglife_spec.postgres.state.history import TAINTED
+from pglife_spec.postgres.state.io_pool import WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     ALIVE,
@@ -57,7 +58,7 @@ from pglife_spec.postgres.words.kinds import (
     LISTED,
     TARGETS,
 )
-from pglife_spec.postgres.words.parameters import IO_WORKERS, RESTART_AFTER_CRASH
+from pglife_spec.postgres.words.parameters import RESTART_AFTER_CRASH
 from pglife_spec.postgres.words.recovery import Replay, SlotSync, WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
@@ -246,7 +247,7 @@ def reinitialize() -> Effects:
             PROMOTE_SIGNALED.becomes(False),
             TAINTED.becomes(False),
             advance_to(PM.PM_STARTUP),
-            workers.becomes(ite(FORK_FAILS, workers, IO_WORKERS)),
+            workers.becomes(ite(FORK_FAILS, workers, WANTED)),
             ABORT_TIMER.becomes(False),
             fork_startup(),
             LISTENING.becomes(True),

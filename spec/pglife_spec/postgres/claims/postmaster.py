@@ -5,6 +5,7 @@ from pglife_spec.lang.expr import iff, implies, in_
 from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, FORKS, NEW_CRASH
 from pglife_spec.postgres.state.children import none_recorded, number, recorded
 from pglife_spec.postgres.state.history import STOPPED_AT_TARGET, TWO_ROUNDS
+from pglife_spec.postgres.state.io_pool import IN_FILE, WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     ALIVE,
@@ -204,6 +205,18 @@ def io_workers_do_not_exceed_the_setting() -> Statement:
     )
 
 
+@claim("INV-107", "IO-02", "IO-07", source="postmaster.c: process_pm_reload_request()")
+def the_pool_has_a_size_that_the_file_had() -> Statement:
+    """The number of io workers that the postmaster wants is one that was in the file: at least one,
+    and at most the largest."""
+    fits = (WANTED >= 1) & (WANTED <= IO_WORKERS) & (IN_FILE >= 1) & (IN_FILE <= IO_WORKERS)
+    here = (IO_WORKERS >= 1) & ~state_is(PM.PM_INIT)
+    return Statement(
+        holds=implies(here, fits) & implies(IO_WORKERS == 0, WANTED == 0),
+        reaches=~has(Feature.IO_WORKERS) | here,
+    )
+
+
 @claim("INV-19", "INV-18", "SV-40", "CN-06", source="postmaster.c: canAcceptConnections()")
 def sessions_do_not_exceed_the_slots() -> Statement:
     """There are never more client backends and walsenders on record than child slots."""
@@ -267,6 +280,7 @@ CLAIMS = (
     a_running_server_has_no_startup_process,
     a_failed_startup_is_final,
     io_workers_do_not_exceed_the_setting,
+    the_pool_has_a_size_that_the_file_had,
     sessions_do_not_exceed_the_slots,
     a_crash_is_announced_once,
     the_pid_file_says_stopping_in_a_shutdown,

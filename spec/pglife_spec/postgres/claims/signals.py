@@ -32,6 +32,7 @@ from pglife_spec.postgres.words.repairs import (
 _SM = "postmaster.c: PostmasterStateMachine()"
 _ANNOUNCED = noted("announced", seen("log", "terminating any other active server processes"))
 _KILLS = noted("kills", seen("log", "issuing SIGKILL to recalcitrant children"))
+_SHRINKS = noted("shrinks", seen("pool", "shrinks"))
 _RELOADS = noted("reloads", seen("log", "received SIGHUP, reloading configuration files"))
 
 
@@ -137,14 +138,16 @@ def a_sigkill_round_reaches_each_child_once() -> Sequence[Automaton]:
 def sigusr2_ends_what_outlives_the_backends() -> Sequence[Automaton]:
     """Entering the state that waits for archiver and walsenders sends them SIGUSR2, entering
     PM_WAIT_IO_WORKERS each io worker, entering PM_WAIT_CHECKPOINTER (15: PM_SHUTDOWN) the
-    checkpointer; the autovacuum launcher is sent it when a worker could not be started."""
+    checkpointer; an io worker is sent it when the pool shrinks, and the autovacuum launcher when a
+    worker could not be started."""
     ends = {
-        Kind.IO_WORKER: _passes(PM.PM_WAIT_IO_WORKERS),
+        Kind.IO_WORKER: _passes(PM.PM_WAIT_IO_WORKERS) | _SHRINKS.register,
         Kind.CHECKPOINTER: _passes(PM.PM_WAIT_CHECKPOINTER, PM.PM_SHUTDOWN),
         Kind.AUTOVAC_LAUNCHER: before(NEEDS_SIGNAL) & ~NEEDS_SIGNAL,
         **dict.fromkeys(AFTER_WAL, _passes(PM.PM_WAIT_XLOG_ARCHIVAL, PM.PM_SHUTDOWN_2)),
     }
     return [
+        _SHRINKS,
         *(THROUGH[state] for state in CHECKPOINT_STATES),
         *_sent(Signal.SIGUSR2, lambda kind: ends.get(kind, FALSE)),
     ]

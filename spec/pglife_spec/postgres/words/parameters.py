@@ -41,6 +41,9 @@ WORKER_START = Param(
 WORKER_RESTARTS = Param(
     "worker_restarts", BOOL, "whether that worker is restarted after exit code 1 (BG-04)"
 )
+POOL_CHANGES = Param(
+    "pool_changes", BOOL, "whether the operator may change io_workers, up to its first value"
+)
 CHILD_SLOTS = Param("child_slots", INT, "slots for client backends (SV-40)")
 FORK_FAULTS = Param("fork_faults", BOOL, "whether the environment may make fork() fail")
 RELOADS = Param("reloads", BOOL, "whether the operator may send SIGHUP to the postmaster")
