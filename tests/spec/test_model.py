@@ -91,17 +91,18 @@ def test_every_claim_has_a_witness(version: int) -> None:
     families = [name for name in FAMILIES if name.endswith(f"-{version}")]
     standbys = [name for name in map(str.format, STANDBYS, [version] * 9) if name in CONFIGS]
     first = (f"tiny-{version}", f"doors-{version}", f"small-{version}-repaired")
-    for name in (*first, *families, *standbys):
+    for name in (*first, *families, *standbys, f"full-{version}"):
         wanted = [c for c in MACHINE.claims if c.name in missing]
         found = explore(MACHINE, CONFIGS[name], claims=wanted, until_witnessed=True, limit=300_000)
         missing -= set(found.witnessed)
     assert not missing
 
 
-def test_every_claim_has_a_mutant() -> None:
-    assert {m.killed_by for m in MUTANTS} == {c.name for c in MACHINE.claims}
-    assert len(MACHINE.claims) >= 30
-    assert len(MACHINE.properties) >= 5
+def test_every_mutant_has_its_claim() -> None:
+    """How strong the claims are together, `benchmarks/mutate_model.py` measures."""
+    assert {m.killed_by for m in MUTANTS} <= {c.name for c in MACHINE.claims}
+    assert len(MACHINE.claims) >= 120
+    assert len(MACHINE.properties) >= 15
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)

@@ -18,6 +18,7 @@ from pglife_spec.lang.expr import (
     TRUE,
     EnumSort,
     Expr,
+    LanguageError,
     Sort,
     Var,
     all_of,
@@ -212,9 +213,12 @@ def watched(machine: Machine, watches: Sequence[Watch]) -> Machine:
 
 def _each_once(automata: Iterable[tuple[Var, Automaton]]) -> list[tuple[Var, Automaton]]:
     """An automaton that only looks, for others to ask, may stand in several watches."""
-    return list(
-        {automaton.register.name: (flag, automaton) for flag, automaton in automata}.values()
-    )
+    found: dict[str, tuple[Var, Automaton]] = {}
+    for flag, automaton in automata:
+        name = automaton.register.name
+        if found.setdefault(name, (flag, automaton))[1] is not automaton:
+            raise LanguageError(f"two automata have the register {name!r}")
+    return list(found.values())
 
 
 def _expressions(automaton: Automaton) -> Iterator[Expr]:

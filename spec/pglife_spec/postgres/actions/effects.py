@@ -16,7 +16,7 @@ from pglife_spec.postgres.state.children import (
     number,
     recorded,
 )
-from pglife_spec.postgres.state.history import FORKED_LATE, ROUND, TAINTED, TWO_ROUNDS
+from pglife_spec.postgres.state.history import FORKED_LATE, ROUND, TWO_ROUNDS
 from pglife_spec.postgres.state.io_pool import WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -244,7 +244,6 @@ def crash(kind: Kind) -> Effects:
     )
     return flatten(
         [
-            TAINTED.becomes(True),
             when(afresh, announce),
             when(
                 has(Feature.HANDLE_FATAL_ERROR),

@@ -7,6 +7,7 @@ from pglife_spec.lang.declare import Step, action
 from pglife_spec.lang.expr import in_
 from pglife_spec.lang.machine import Actor, when
 from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE
+from pglife_spec.postgres.state.history import TAINTED
 from pglife_spec.postgres.state.postmaster import FORK_FAILS, STARTUP_FORK_FAILS
 from pglife_spec.postgres.words import Kind, Life
 from pglife_spec.postgres.words.kinds import (
@@ -25,7 +26,10 @@ def child_crashes(kind: Kind) -> Step:
     """A child is killed by a signal, or exits with a status that means a crash."""
     return Step(
         when=[in_(LIFE[kind], *ALIVE_LIVES)],
-        then=[LIFE[kind].becomes(Life.CRASHED)],
+        then=[
+            LIFE[kind].becomes(Life.CRASHED),
+            () if kind is Kind.LOGGER else TAINTED.becomes(True),
+        ],
     )
 
 
@@ -45,7 +49,11 @@ def counted_child_crashes(kind: Kind, life: Life) -> Step:
     count, crashed = COUNT[kind, life], COUNT[kind, Life.CRASHED]
     return Step(
         when=[count >= 1],
-        then=[count.becomes(count - 1), crashed.becomes(crashed + 1)],
+        then=[
+            count.becomes(count - 1),
+            crashed.becomes(crashed + 1),
+            TAINTED.becomes(True),
+        ],
     )
 
 

@@ -1,11 +1,12 @@
 """The safety claims: what is true in every state that the machine can reach.
 
 `postmaster.py` has claims about the postmaster's own variables, `children.py` about children,
-shared memory and files, `after_wal.py` about archiver, walsenders and WAL summarizer, `standby.py`
+shared memory and files, `memory.py` about requests, flags and the control file, `lives.py` about
+the life of each kind, `after_wal.py` about archiver, walsenders and WAL summarizer, `standby.py`
 about archive recovery, `workers.py` about background workers, `autovacuum.py` about autovacuum;
-`evidence.py` and `signals.py` about the log lines, forks and signals of each step. Where a real
-release breaks a claim, the condition says under which repair it holds, and `exception` says how it
-is broken.
+`evidence.py` and `signals.py` about the log lines, forks and signals of each step, `steps.py` about
+what it changes. Where a real release breaks a claim, the condition says under which repair it
+holds, and `exception` says how it is broken.
 """
 
 from pglife_spec.postgres.claims import (
@@ -13,20 +14,25 @@ from pglife_spec.postgres.claims import (
     autovacuum,
     children,
     evidence,
+    lives,
+    memory,
     postmaster,
     signals,
     standby,
+    steps,
     workers,
 )
 
 CLAIMS = (
     *postmaster.CLAIMS,
     *children.CLAIMS,
+    *memory.CLAIMS,
+    *lives.CLAIMS,
     *after_wal.CLAIMS,
     *standby.CLAIMS,
     *workers.CLAIMS,
     *autovacuum.CLAIMS,
 )
-WATCHES = (*evidence.WATCHES, *signals.WATCHES)
+WATCHES = (*evidence.WATCHES, *signals.WATCHES, *steps.WATCHES)
 
 __all__ = ["CLAIMS", "WATCHES"]

@@ -24,8 +24,8 @@ from pglife_spec.postgres.state.postmaster import (
 )
 from pglife_spec.postgres.state.shared import CONTROL, RECOVERED
 from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life
-from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, TARGETS
-from pglife_spec.postgres.words.parameters import RESTART_AFTER_CRASH, STRAY_SIGNALS
+from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, TARGETS, UP
+from pglife_spec.postgres.words.parameters import FORK_FAULTS, RESTART_AFTER_CRASH, STRAY_SIGNALS
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
@@ -146,15 +146,17 @@ def an_immediate_shutdown_sends_sigquit_to_every_child() -> Statement:
     source="postmaster.c: ServerLoop()",
     exception="without the repair a startup process that finishes after SIGQUIT opens a server "
     "whose children are being killed, and resets the timer; no timer covers dead-end children "
-    "that were refused after the only SIGKILL round (18), nor any dead-end child (15)",
+    "that were refused after the only SIGKILL round (18), nor any dead-end child (15); 15 arms "
+    "none for archiver and walsenders when the checkpointer of a shutdown cannot be forked",
 )
 def sigquit_arms_the_sigkill_timer() -> Statement:
     """While a child other than a dead-end child has received SIGQUIT and not exited, the SIGKILL
     timer is armed."""
     quitting = any_of(*(some_in(kind, Life.QUITTING) for kind in _ALL_BUT_DEAD_END))
+    covered = REPAIR_STARTUP_EXIT_IN_CRASH & (has(Feature.HANDLE_FATAL_ERROR) | ~FORK_FAULTS)
     return Statement(
-        holds=implies(REPAIR_STARTUP_EXIT_IN_CRASH & ALIVE & quitting, ABORT_TIMER),
-        reaches=quitting & ABORT_TIMER,
+        holds=implies(covered & ALIVE & quitting, ABORT_TIMER),
+        reaches=covered & quitting,
     )
 
 
@@ -167,11 +169,12 @@ def sigquit_arms_the_sigkill_timer() -> Statement:
     "startup process that exits 0 although SIGQUIT was sent opens the server (15, 18)",
 )
 def no_server_opens_on_shared_memory_of_a_crash() -> Statement:
-    """Between a crash and the next PM_RECOVERY or PM_RUN the postmaster makes new shared
-    memory."""
+    """Between a crash and the next PM_STARTUP, PM_RECOVERY or PM_RUN there is new shared
+    memory: in these states every crash since then is one that waits to be reaped."""
     repaired = REPAIR_CRASH_IN_CRASH_STARTUP & REPAIR_STARTUP_EXIT_IN_CRASH
-    here = state_is(PM.PM_RECOVERY, PM.PM_HOT_STANDBY, PM.PM_RUN)
-    return Statement(holds=implies(repaired & here, ~TAINTED), reaches=TAINTED)
+    here = state_is(PM.PM_INIT, *UP)
+    waits = any_of(*(some_in(kind, Life.CRASHED) for kind in ALL_BUT_LOGGER))
+    return Statement(holds=implies(repaired & here & TAINTED, waits), reaches=here & TAINTED)
 
 
 @claim("INV-66", "SM-12", "SM-13", "CR-22", source=_SM)
@@ -210,9 +213,11 @@ def exit_0_means_a_request_and_no_crash() -> Statement:
     "postmaster with 1 at once",
 )
 def exit_1_means_a_crash() -> Statement:
-    """The postmaster exits with 1 only after a crash from which it did not recover."""
+    """The postmaster exits with 1 only after a crash from which it did not recover, or if it could
+    not fork any child."""
+    none_forked = FORK_FAULTS & state_is(PM.PM_STARTUP) & none_recorded(*ALL_BUT_LOGGER)
     return Statement(
-        holds=implies(FORKS & (EXIT == Exit.EXITED_1), FATAL_ERROR),
+        holds=implies(FORKS & (EXIT == Exit.EXITED_1), FATAL_ERROR | none_forked),
         reaches=EXIT == Exit.EXITED_1,
     )
 

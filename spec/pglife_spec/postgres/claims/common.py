@@ -27,6 +27,7 @@ FORKS = REPAIR_STARTUP_FORK_FAILURE | ~FORK_FAULTS
 
 #: The states that a step goes through, by its own word; 15 has them too, but does not log them.
 THROUGH = {state: noted(f"through {state.name}", seen("pmstate", None, state.name)) for state in PM}
+AT_TARGET = noted("at target", seen("log", "shutdown at recovery target"))
 NO_FORK = noted("no startup", seen("log", 'could not fork "startup" process'))
 
 

@@ -21,7 +21,7 @@ from pglife_spec.lang.watch import (
     register,
     seen,
 )
-from pglife_spec.postgres.claims.common import NO_FORK, THROUGH, reaped
+from pglife_spec.postgres.claims.common import AT_TARGET, NO_FORK, THROUGH, reaped
 from pglife_spec.postgres.state.children import COUNT, LIFE, alive, number
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -112,8 +112,14 @@ def each_request_is_logged_once() -> Sequence[Automaton]:
         "immediate": Shutdown.ImmediateShutdown,
     }
     return [
-        _log(f"received {word} shutdown request", (before(SHUTDOWN) != mode) & (SHUTDOWN == mode))
-        for word, mode in modes.items()
+        AT_TARGET,
+        *(
+            _log(
+                f"received {word} shutdown request",
+                (before(SHUTDOWN) != mode) & (SHUTDOWN == mode) & ~AT_TARGET.register,
+            )
+            for word, mode in modes.items()
+        ),
     ]
 
 
@@ -129,9 +135,10 @@ def the_pid_file_is_written_when_its_line_changes() -> Sequence[Automaton]:
     """Line 8 is written by a request ("stopping"), by the end of recovery ("ready"), at the begin
     of a recovery without hot standby ("standby"), and the file is removed at the exit."""
     last = register("last line 8", EnumSort(PidFile))
+    opens = THROUGH[PM.PM_RUN].register | THROUGH[PM.PM_HOT_STANDBY].register
     written = {
-        PidFile.STOPPING: before(SHUTDOWN) != SHUTDOWN,
-        PidFile.READY: _enters(PM.PM_RUN),
+        PidFile.STOPPING: (before(SHUTDOWN) != SHUTDOWN) & ~AT_TARGET.register,
+        PidFile.READY: opens,
         PidFile.STANDBY: THROUGH[PM.PM_RECOVERY].register & ~HOT_STANDBY,
         PidFile.NONE: EXITED & ~before(EXITED),
     }
@@ -147,7 +154,8 @@ def the_pid_file_is_written_when_its_line_changes() -> Sequence[Automaton]:
         exactly(seen("pidfile", line.value), where, f"wrote {line.name}")
         for line, where in written.items()
     ]
-    return [THROUGH[PM.PM_RECOVERY], follows, *writes]
+    states = (PM.PM_RECOVERY, PM.PM_HOT_STANDBY, PM.PM_RUN)
+    return [AT_TARGET, *(THROUGH[state] for state in states), follows, *writes]
 
 
 @watch("SH-11", "SH-12", "SM-10", source="miscinit.c: UnlinkLockFiles()", reaches=EXITED)
@@ -209,8 +217,14 @@ def new_shared_memory_is_logged() -> Sequence[Automaton]:
 
 @watch("TR18-04", "RP-10", source="postmaster.c: process_pm_child_exit()", reaches=_OPEN)
 def an_opening_is_logged_once() -> Sequence[Automaton]:
-    """Each opening of the server logs that it is ready to accept connections."""
-    return [_log("database system is ready to accept connections", _enters(PM.PM_RUN))]
+    """Each opening of the server logs that it is ready to accept connections, and each opening for
+    readers that it is ready to accept read-only connections."""
+    readers = THROUGH[PM.PM_HOT_STANDBY]
+    return [
+        readers,
+        _log("database system is ready to accept connections", _enters(PM.PM_RUN)),
+        _log("database system is ready to accept read-only connections", readers.register),
+    ]
 
 
 @watch("SL-05", "CR-07", source="postmaster.c: ServerLoop()", reaches=ABORT_TIMER)

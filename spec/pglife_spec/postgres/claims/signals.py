@@ -9,8 +9,18 @@ from collections.abc import Callable, Sequence
 from pglife_spec.lang.declare import watch
 from pglife_spec.lang.expr import FALSE, TRUE, Expr, any_of
 from pglife_spec.lang.watch import Automaton, before, exactly, never, noted, seen
-from pglife_spec.postgres.claims.common import CHECKPOINT_STATES, NO_FORK, THROUGH, reaped
-from pglife_spec.postgres.state.autovacuum import NEEDS_SIGNAL
+from pglife_spec.postgres.claims.common import (
+    AT_TARGET,
+    CHECKPOINT_STATES,
+    NO_FORK,
+    THROUGH,
+    reaped,
+)
+from pglife_spec.postgres.state.autovacuum import (
+    NEEDS_SIGNAL,
+    START_AUTOVAC_LAUNCHER,
+    START_AUTOVAC_WORKER,
+)
 from pglife_spec.postgres.state.children import alive
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -19,7 +29,16 @@ from pglife_spec.postgres.state.postmaster import (
     FATAL_ERROR,
     IMMEDIATE,
     PENDING,
+    PROMOTE_REQUEST,
     state_is,
+)
+from pglife_spec.postgres.state.shared import (
+    ADVANCE_STATE_MACHINE,
+    BEGIN_HOT_STANDBY,
+    PROMOTE_FILE,
+    RECOVERY_STARTED,
+    START_WALRECEIVER,
+    XLOG_IS_SHUTDOWN,
 )
 from pglife_spec.postgres.words import PM, Kind, Life, Signal
 from pglife_spec.postgres.words.kinds import AFTER_WAL, LATER_TARGETS, TARGETS
@@ -30,6 +49,15 @@ from pglife_spec.postgres.words.repairs import (
 )
 
 _SM = "postmaster.c: PostmasterStateMachine()"
+_MESSAGES = (
+    RECOVERY_STARTED,
+    BEGIN_HOT_STANDBY,
+    START_WALRECEIVER,
+    XLOG_IS_SHUTDOWN,
+    ADVANCE_STATE_MACHINE,
+    START_AUTOVAC_LAUNCHER,
+    START_AUTOVAC_WORKER,
+)
 _ANNOUNCED = noted("announced", seen("log", "terminating any other active server processes"))
 _KILLS = noted("kills", seen("log", "issuing SIGKILL to recalcitrant children"))
 _SHRINKS = noted("shrinks", seen("pool", "shrinks"))
@@ -72,21 +100,22 @@ def _reachable(kind: Kind) -> Expr:
 @watch("SM-02", "SH-04", "SH-06", "TR18-28", source=_SM, reaches=PENDING)
 def each_shutdown_target_is_sent_sigterm_once() -> Sequence[Automaton]:
     """In PM_STOP_BACKENDS each live shutdown target is sent SIGTERM, once; dead-end children when
-    the checkpointer has exited as the last of the others."""
+    the checkpointer has exited as the last of the others; all children at the recovery target."""
     stops = THROUGH[PM.PM_STOP_BACKENDS].register
     last = reaped(Kind.CHECKPOINTER, Life.EXITED_0) & before(state_is(PM.PM_WAIT_CHECKPOINTER))
 
     def where(kind: Kind) -> Expr:
         if kind is Kind.LOGGER:
             return FALSE
+        always = last | AT_TARGET.register
         if kind in TARGETS:
-            return stops | last
+            return stops | always
         if kind in LATER_TARGETS:
             crash = has(Feature.AWAITED_ARE_SIGNALED) & CRASH_OR_IMMEDIATE
-            return (stops & crash) | last
-        return last
+            return (stops & crash) | always
+        return always
 
-    return [THROUGH[PM.PM_STOP_BACKENDS], *_sent(Signal.SIGTERM, where)]
+    return [AT_TARGET, THROUGH[PM.PM_STOP_BACKENDS], *_sent(Signal.SIGTERM, where)]
 
 
 @watch("CR-02", "SH-07", "SM-04", source="postmaster.c: TerminateChildren()", reaches=FATAL_ERROR)
@@ -138,17 +167,21 @@ def a_sigkill_round_reaches_each_child_once() -> Sequence[Automaton]:
 def sigusr2_ends_what_outlives_the_backends() -> Sequence[Automaton]:
     """Entering the state that waits for archiver and walsenders sends them SIGUSR2, entering
     PM_WAIT_IO_WORKERS each io worker, entering PM_WAIT_CHECKPOINTER (15: PM_SHUTDOWN) the
-    checkpointer; an io worker is sent it when the pool shrinks, and the autovacuum launcher when a
-    worker could not be started."""
+    checkpointer; the autovacuum launcher when a worker could not be started, the startup process
+    with a message that finds the file promote, and an io worker when the pool shrinks."""
+    flags = (*_MESSAGES, PROMOTE_REQUEST)
+    reads = any_of(*(before(flag) & ~flag for flag in flags)) & ~_passes(PM.PM_STARTUP)
+    in_recovery = state_is(PM.PM_STARTUP, PM.PM_RECOVERY, PM.PM_HOT_STANDBY)
     ends = {
         Kind.IO_WORKER: _passes(PM.PM_WAIT_IO_WORKERS) | _SHRINKS.register,
         Kind.CHECKPOINTER: _passes(PM.PM_WAIT_CHECKPOINTER, PM.PM_SHUTDOWN),
         Kind.AUTOVAC_LAUNCHER: before(NEEDS_SIGNAL) & ~NEEDS_SIGNAL,
+        Kind.STARTUP: reads & PROMOTE_FILE & in_recovery,
         **dict.fromkeys(AFTER_WAL, _passes(PM.PM_WAIT_XLOG_ARCHIVAL, PM.PM_SHUTDOWN_2)),
     }
     return [
         _SHRINKS,
-        *(THROUGH[state] for state in CHECKPOINT_STATES),
+        *(THROUGH[state] for state in (*CHECKPOINT_STATES, PM.PM_STARTUP)),
         *_sent(Signal.SIGUSR2, lambda kind: ends.get(kind, FALSE)),
     ]
 

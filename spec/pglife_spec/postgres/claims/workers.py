@@ -2,9 +2,9 @@
 
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import all_of, any_of, implies, in_
-from pglife_spec.postgres.state.children import alive, recorded
+from pglife_spec.postgres.state.children import LIFE, alive, recorded
 from pglife_spec.postgres.state.history import WORKER_FINISHED, WORKER_RAN
-from pglife_spec.postgres.state.postmaster import BETWEEN_EVENTS, FATAL_ERROR, state_is
+from pglife_spec.postgres.state.postmaster import ALIVE, FATAL_ERROR, state_is
 from pglife_spec.postgres.state.workers import (
     HAVE_CRASHED_WORKER,
     LISTED,
@@ -14,8 +14,8 @@ from pglife_spec.postgres.state.workers import (
     restarts,
     waits,
 )
-from pglife_spec.postgres.words import PM, Kind
-from pglife_spec.postgres.words.kinds import WORKERS
+from pglife_spec.postgres.words import PM, Kind, Life
+from pglife_spec.postgres.words.kinds import KINDS, WORKERS
 from pglife_spec.postgres.words.parameters import FORK_FAULTS, WORKER_START
 from pglife_spec.postgres.words.repairs import REPAIR_UNSTARTED_WORKER, REPAIR_WORKERS_IN_RECOVERY
 from pglife_spec.postgres.words.workers import Registration, WorkerStart
@@ -55,7 +55,7 @@ def a_finished_worker_never_runs_again() -> Statement:
 def no_background_worker_is_forgotten() -> Statement:
     """While a listed worker should run or waits for its restart, a flag makes the main loop look at
     the list."""
-    calm = BETWEEN_EVENTS & ~FATAL_ERROR
+    calm = ALIVE & ~FATAL_ERROR
     to_start = any_of(
         *(
             its_time_has_come(kind) & (is_due(kind) | (waits(kind) & restarts(kind)))
@@ -70,7 +70,7 @@ def no_background_worker_is_forgotten() -> Statement:
 @claim("BG-20", "CR-24", source="bgworker.c: ResetBackgroundWorkerCrashTimes()")
 def a_crash_ends_every_restart_interval() -> Statement:
     """In the PM_STARTUP after a crash every listed worker may start as soon as its time comes."""
-    here = BETWEEN_EVENTS & FATAL_ERROR & state_is(PM.PM_STARTUP)
+    here = ALIVE & FATAL_ERROR & state_is(PM.PM_STARTUP)
     fresh = (Registration.UNLISTED, Registration.LISTED)
     return Statement(
         holds=implies(here, all_of(*(in_(LISTED[kind], *fresh) for kind in WORKERS))),
@@ -97,7 +97,40 @@ def every_registered_worker_runs_once() -> Statement:
     return Statement(holds=holds, reaches=gone & WORKER_RAN)
 
 
+@claim("BG-05", "BG-08", source="bgworker.c: RegisterBackgroundWorker()")
+def only_registered_workers_are_listed() -> Statement:
+    """A background worker is on the list only if it was registered, and from the first fork on."""
+    listed = [LISTED[kind] != Registration.UNLISTED for kind in WORKERS]
+    wanted = [implies(on, KINDS[kind].wanted) for on, kind in zip(listed, WORKERS, strict=True)]
+    flagged = START_WORKER_NEEDED | HAVE_CRASHED_WORKER
+    none = ~any_of(flagged, WORKER_FINISHED, *listed)
+    return Statement(
+        holds=all_of(*wanted, implies(state_is(PM.PM_INIT), none)), reaches=any_of(*listed)
+    )
+
+
+@claim("BG-12", "BG-14", source="bgworker.c: RegisteredBgWorker")
+def a_running_worker_is_listed() -> Statement:
+    """While a background worker is on record it is on the list and waits for no restart."""
+    some = any_of(*(recorded(kind) for kind in WORKERS))
+    agree = (implies(recorded(kind), LISTED[kind] == Registration.LISTED) for kind in WORKERS)
+    return Statement(holds=all_of(*agree), reaches=some)
+
+
+@claim("BG-13", source="postmaster.c: CleanupBackend()")
+def a_finished_worker_leaves_the_list() -> Statement:
+    """A background worker that has exited with 0 is off the list once it was reaped."""
+    gone = LISTED[_STATIC] == Registration.UNLISTED
+    return Statement(
+        holds=implies(WORKER_FINISHED, gone | (LIFE[_STATIC] == Life.EXITED_0)),
+        reaches=WORKER_FINISHED & gone,
+    )
+
+
 CLAIMS = (
+    only_registered_workers_are_listed,
+    a_running_worker_is_listed,
+    a_finished_worker_leaves_the_list,
     background_workers_wait_for_their_time,
     a_finished_worker_never_runs_again,
     no_background_worker_is_forgotten,
