@@ -2,9 +2,10 @@
 
 import pytest
 
+from pglife_conformance.base.failures import Expectation
 from pglife_conformance.base.findings import Finding
 from pglife_conformance.base.needs import NEEDS, Need
-from pglife_conformance.expect.symptom import Symptom
+from pglife_conformance.expect.symptom import ELSEWHERE, Answer, Symptom, expect_answer
 from pglife_conformance.pytest.claims import Claim, Defect, claim
 from pglife_spec import PM, rules
 
@@ -74,3 +75,24 @@ def test_a_defect_has_releases_and_a_repair() -> None:
     assert may_show(Finding.F01, until=17)
     assert not may_show(Finding.F02, until=17)
     assert not may_show(Finding.F01, since=17)
+
+
+@pytest.mark.parametrize(
+    ("found", "differences"),
+    [
+        ("1: failed\nagain", []),
+        ("1: failed", ["found '1: failed', not '1: .*again'"]),
+    ],
+)
+def test_an_answer_is_the_symptom_if_all_of_it_matches(found: str, differences: list[str]) -> None:
+    defect = Defect(Finding.W7, Answer("", "1: .*again"))
+    with pytest.raises(Expectation) as problem:
+        expect_answer(found, "0: done")
+    assert defect.differences(problem.value) == differences
+    expect_answer(found, "1: .*")
+
+
+def test_another_failure_is_no_answer() -> None:
+    defect = Defect(Finding.W7, Answer("", ".*"))
+    assert defect.differences(Expectation("a", "b")) == [ELSEWHERE]
+    assert defect.differences(ValueError()) == [ELSEWHERE]

@@ -17,7 +17,7 @@ START_LAUNCHER = Var(
 NEEDS_SIGNAL = Var(
     "avlauncher_needs_signal",
     BOOL,
-    "the launcher is told at the end of this iteration that a worker could not be started (SV-09)",
+    "the launcher is signalled at the end of this iteration: a worker could not be started (SV-09)",
     initial=False,
 )
 FORK_FAILED = Var(
