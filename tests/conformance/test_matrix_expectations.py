@@ -5,7 +5,7 @@ from signal import SIGQUIT
 import pytest
 
 from pglife_conformance.expect.lines import TERMINATING
-from pglife_conformance.matrix import by_model, rules
+from pglife_conformance.matrix import by_model
 from pglife_conformance.matrix.events import Event, ExitsOn, Harmless, Kill, Request, events_in
 from pglife_conformance.matrix.expected import PRIMARY_STARTS, Expected
 from pglife_conformance.matrix.states import (
@@ -30,7 +30,7 @@ CELLS = [
 
 
 def expected(major: int, state: State, event: Event) -> Expected:
-    return (by_model if state.in_model else rules).expectation(state, event, major)
+    return by_model.expectation(state, event, major)
 
 
 @pytest.mark.parametrize(("major", "state", "event"), CELLS)

@@ -4,6 +4,7 @@ then its life when they are continued. Begin with expectation().
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from signal import Signals
 
 from pglife_conformance.expect.excerpt import Line
@@ -24,6 +25,7 @@ from pglife_spec import (
     PM,
     SINGLETONS,
     Action,
+    Control,
     Evidence,
     Life,
     Program,
@@ -53,6 +55,8 @@ _CONTINUED = (
 )
 """What children do when they are continued and their clients leave, in this order."""
 _MOST_ITERATIONS = 50
+_SHUT_DOWN = (Control.SHUT_DOWN, Control.SHUT_DOWN_IN_RECOVERY)
+_NOT_YET = "the database system is not yet accepting connections"
 _OLD_NAMES = {PM.PM_WAIT_XLOG_SHUTDOWN: PM.PM_SHUTDOWN, PM.PM_WAIT_XLOG_ARCHIVAL: PM.PM_SHUTDOWN_2}
 """What 15 calls states that 18 has renamed."""
 _LIVES = {
@@ -67,7 +71,7 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
     """What must be seen when this event happens in this state.
 
     Args:
-        state: one that the model has.
+        state: where it happens.
         event: what happens.
         major: the server's major version; the model of 15 stands for those before 18.
         repairs: the repairs that the target declares.
@@ -80,7 +84,7 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
     rest, last = _rest_of_life(program, done.after)
     is_over = ("pmstate", "PM_WAIT_DEAD_END", "PM_NO_CHILDREN") in _lines(done.evidence, 18)
     admission = next((a for a in actions.ADMISSIONS if program.step(a, done.after) >= 0), None)
-    exit_code, pid_file = view.exit_code(last), view.pid_file(done.after)
+    exit_code, pid_file, end = view.exit_code(last), view.pid_file(done.after), view.control(last)
     forked = Counter(kind for model in done.forked for kind in MODEL if kind.model is model)
     seen = Expected(
         pm=PM.PM_NO_CHILDREN if is_over else view.pm_state(done.after),
@@ -90,10 +94,13 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
         forked=forked,
         pid_file=PidFileStatus.OTHER if pid_file is None else PidFileStatus(pid_file),
         accepts=admission is not None,
-        control=ControlState.SHUT_DOWN if view.was_shut_down(last) else state.control,
+        control=ControlState(end.value) if end in _SHUT_DOWN else state.control,
     )
     if admission is not None:
         seen.refusal = outside.refusal(program.emissions(admission, done.after)[1])
+        if seen.refusal == _NOT_YET and state.settings.get("hot_standby") == "off":
+            # CN-03: the model does not say that it will never accept any.
+            seen.refusal = _NOT_YET.replace("not yet", "not")
     if (death := death_by(event)) is not None:
         seen.children[death[0]] -= 1
     if exit_code is not None or not (state.shutdown or isinstance(event, Request)):
@@ -103,7 +110,9 @@ def expectation(state: State, event: Event, major: int, repairs: Collection[str]
 
 def _program(state: State, major: int, repairs: Collection[str]) -> Program:
     settings = {"io_workers": str(IO_WORKERS), **state.settings}
-    return Binding.of(18 if major >= 18 else 15, settings, repairs).program()
+    binding = Binding.of(18 if major >= 18 else 15, settings, repairs)
+    params = {**binding.config.params, "standby": state.is_standby}
+    return replace(binding, config=replace(binding.config, params=params)).program()
 
 
 def _handed(program: Program, state: State, event: Event, major: int) -> int:

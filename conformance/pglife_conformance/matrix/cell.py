@@ -1,6 +1,6 @@
 """One cell of the matrix: enter, stop all children, act, compare, continue them, compare again.
 
-Begin with play(). What must be seen the model says (by_model.py), or the rules (rules.py).
+Begin with play(). What must be seen the model says: by_model.py.
 """
 
 import re
@@ -16,7 +16,7 @@ from pglife_conformance.base.overload import is_overloaded
 from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.expect.excerpt import Excerpt, Line, in_version, same_lines
 from pglife_conformance.hold.frozen import Frozen
-from pglife_conformance.matrix import by_model, rules
+from pglife_conformance.matrix import by_model
 from pglife_conformance.matrix.events import Event
 from pglife_conformance.matrix.expected import OPEN, Expected, Finale
 from pglife_conformance.matrix.frozen_cell import FrozenCell, SignalsByKind
@@ -63,11 +63,8 @@ def play(cluster: Cluster, state: State, event: Event) -> None:
 
 def expectation(target: Target, state: State, event: Event) -> Expected:
     """What must be seen in a cell."""
-    major = target.version.major
-    if not state.in_model:
-        return rules.expectation(state, event, major)
     repairs = [name for name in REPAIR_NAMES if target.has_repair(name)]
-    return by_model.expectation(state, event, major, repairs)
+    return by_model.expectation(state, event, target.version.major, repairs)
 
 
 def _play(cluster: Cluster, state: State, event: Event) -> None:

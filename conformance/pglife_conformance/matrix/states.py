@@ -97,11 +97,6 @@ class State:
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def in_model(self) -> bool:
-        """Whether the model has such a server: it has no standbys."""
-        return not self.is_standby
-
     def pending_before(self, major: int) -> dict[Kind, Signals]:
         """The pending signals by kind, on entry."""
         return self.pending if major >= 18 or self.pending_17 is None else self.pending_17

@@ -15,9 +15,11 @@ from pglife_spec.postgres.state.postmaster import (
     STARTUP_STATUS,
     STATE,
 )
-from pglife_spec.postgres.state.shared import CONTROL, RECOVERED
+from pglife_spec.postgres.state.shared import CONTROL, RECOVERED, REDO, REPLAY, SIGNAL_FILE
 from pglife_spec.postgres.words import PM, Control, Kind, Life, PidFile, Shutdown, StartupStatus
+from pglife_spec.postgres.words.recovery import Replay
 
+_IN_RECOVERY = (PM.PM_RECOVERY, PM.PM_HOT_STANDBY)
 _AFTER_CHECKPOINT = (PM.PM_WAIT_IO_WORKERS, PM.PM_WAIT_CHECKPOINTER, PM.PM_WAIT_DEAD_END)
 
 
@@ -38,12 +40,17 @@ def held_state(
         children: how many children of each kind there are in each state of their lives.
         fatal: whether a child has crashed.
     """
+    in_recovery = pm in _IN_RECOVERY
     is_starting = (Kind.STARTUP, Life.RUNNING) in children
-    was_shut_down = pm in _AFTER_CHECKPOINT and not fatal
+    control = Control.IN_ARCHIVE_RECOVERY if in_recovery else Control.IN_PRODUCTION
+    if pm in _AFTER_CHECKPOINT and not fatal:
+        control = Control.SHUT_DOWN
     if shutdown is not Shutdown.NoShutdown:
         pid_file = PidFile.STOPPING
     else:
         pid_file = PidFile.STARTING if is_starting and not fatal else PidFile.READY
+    if in_recovery:
+        pid_file = PidFile.STANDBY if pm is PM.PM_RECOVERY else PidFile.READY
     values: dict[str, Value] = dict(program.unpack(program.initial[0]))
     values |= {
         STATE.name: pm,
@@ -55,8 +62,11 @@ def held_state(
         STARTUP_STATUS.name: (
             StartupStatus.STARTUP_RUNNING if is_starting else StartupStatus.STARTUP_NOT_RUNNING
         ),
-        CONTROL.name: Control.SHUT_DOWN if was_shut_down else Control.IN_PRODUCTION,
+        CONTROL.name: control,
         RECOVERED.name: not is_starting,
+        REDO.name: in_recovery,
+        SIGNAL_FILE.name: in_recovery,
+        REPLAY.name: Replay.READABLE if pm is PM.PM_HOT_STANDBY else Replay.INCONSISTENT,
         ABORT_TIMER.name: fatal and not is_starting,
     }
     for (kind, life), number in children.items():

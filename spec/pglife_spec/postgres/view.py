@@ -77,6 +77,7 @@ class View:
         self._exit = program.evaluate(EXIT)
         self._pid_file = program.evaluate(PID_FILE)
         self._pm = program.evaluate(STATE)
+        self._control = program.evaluate(CONTROL)
         self._known: dict[int, tuple[int, ...]] = {}
         self._children = [_number(program, kind) for kind in Kind]
         self._orders = [
@@ -98,6 +99,12 @@ class View:
         status = self._pid_file(at)
         assert isinstance(status, PidFile)
         return None if status is PidFile.NONE else status.value
+
+    def control(self, at: int) -> Control:
+        """The state in the control file."""
+        found = self._control(at)
+        assert isinstance(found, Control)
+        return found
 
     def pm_state(self, at: int) -> PM:
         """pmState."""
