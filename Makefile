@@ -65,6 +65,7 @@ check: $(VENV)/.ready
 pages: $(VENV)/.ready
 	$(BIN)/python tests/test_pages.py
 	$(BIN)/python tests/test_tidy.py
+	$(BIN)/python -m pglife_spec.cli.table docs/tables.md
 	$(BIN)/pglife graph -V 18 -o docs/pictures/postmaster-18.svg
 	$(BIN)/pglife graph -V 15 -o docs/pictures/postmaster-15.svg
 	$(BIN)/pglife graph backend -V 18 -o docs/pictures/backend-18.svg
