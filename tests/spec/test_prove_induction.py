@@ -8,7 +8,7 @@ from toy import TOY, Pm, action, claim, clients, pm, signalled
 from pglife_spec.lang.expr import FALSE, LanguageError, implies
 from pglife_spec.lang.machine import Actor
 from pglife_spec.meanings.interpret import false_guards, holds, take
-from pglife_spec.prove import EvaluatorsDisagreeError, Status, check, prove, prove_each
+from pglife_spec.prove import EvaluatorsDisagreeError, ProofError, Status, check, prove, prove_each
 from pglife_spec.prove import counterexample as counterexample_module
 from pglife_spec.prove.learn import file_for, fingerprint, learn
 from pglife_spec.prove.lemmas import Among, AtMost, Lemma, Some, Vocabulary, Zero, gather
@@ -129,6 +129,19 @@ def test_false_lemmas_are_not_learnt():
     for lemma in learn(with_claims(FRAGILE), {}):
         assert check(replace(TOY, claims=()), lemmas=[lemma]).machine == "toy"
     assert check(with_claims(FRAGILE), lemmas=learn(with_claims(FRAGILE), {})).proved
+
+
+def test_what_no_configuration_allows_is_not_proved():
+    """Of nothing everything is true: a contradiction in the assumptions is an error."""
+    impossible = replace(TOY, assumptions=(*TOY.assumptions, FALSE))
+    with pytest.raises(ProofError, match="no configuration has"):
+        prove(impossible, {"patient": True}, lemmas=[])
+
+
+def test_the_report_counts_trivial_obligations():
+    report = check(TOY)
+    assert 0 < report.trivial < len(report.obligations)
+    assert f"{report.trivial} are trivial" in report.text()
 
 
 def test_several_pins_at_once_in_processes():

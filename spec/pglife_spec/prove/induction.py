@@ -169,6 +169,15 @@ class Induction:
         return cell, Failure(cell, is_claim, query, state, params)
 
 
+def is_possible(machine: Machine, fixed: Mapping[str, Value]) -> bool:
+    """Whether some configuration with these values satisfies the machine's assumptions."""
+    symbols = Symbols(machine, fixed)
+    solver = new_solver()
+    solver.add(*symbols.typing)
+    solver.add(*(symbols.circuit.z3(symbols.read(a)) for a in machine.assumptions))
+    return bool(solver.check() != z3.unsat)
+
+
 def new_solver() -> z3.Solver:
     """A solver with the limit on work that every query here has."""
     solver = z3.SimpleSolver()

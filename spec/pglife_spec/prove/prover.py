@@ -13,7 +13,7 @@ from pglife_spec.lang.errors import SpecError
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Machine
 from pglife_spec.prove.counterexample import explain_all
-from pglife_spec.prove.induction import Failure, Induction, invariants
+from pglife_spec.prove.induction import Failure, Induction, invariants, is_possible
 from pglife_spec.prove.learn import learn, load, save
 from pglife_spec.prove.lemmas import Lemma, Vocabulary
 from pglife_spec.prove.report import COUNTS, ProofReport
@@ -47,6 +47,7 @@ def prove(
     """
     start = time.perf_counter()
     pins = dict(fixed or {})
+    demand_possible(machine, pins)
     if lemmas is not None:
         return check(machine, pins, lemmas, progress)
     known, fresh = load(machine, pins)
@@ -61,6 +62,13 @@ def prove(
         report.mined = True
     report.seconds = time.perf_counter() - start
     return report
+
+
+def demand_possible(machine: Machine, fixed: Mapping[str, Value]) -> None:
+    """Of what cannot be everything is proved: that is an error."""
+    if not is_possible(machine, fixed):
+        values = ", ".join(f"{name} = {value}" for name, value in fixed.items())
+        raise ProofError(f"no configuration has {values}: the machine's assumptions exclude it")
 
 
 def check(
@@ -106,6 +114,8 @@ def prove_each(
     progress: Callable[[int, str], None] | None = None,
 ) -> list[ProofReport]:
     """Prove a machine once for each set of pinned parameters, each in its own process."""
+    for fixed in pins:
+        demand_possible(machine, fixed)
     context = multiprocessing.get_context("fork")  # a machine holds functions: it cannot be sent
     messages: SimpleQueue[Message] = context.SimpleQueue()
 

@@ -123,6 +123,11 @@ class ProofReport:
         """Whether everything was; unknown is failure."""
         return not self.failed_lemmas and all(o.status is Status.PROVED for o in self.obligations)
 
+    @property
+    def trivial(self) -> int:
+        """How many obligations needed no solver."""
+        return sum(o.status is Status.PROVED and o.seconds == 0 for o in self.obligations)
+
     def summarize(self, names: Iterable[str]) -> None:
         """Fill `claims` from `obligations`."""
         by_claim: dict[str, list[Obligation]] = {name: [] for name in names}
@@ -148,7 +153,8 @@ class ProofReport:
         proved = sum(o.status is Status.PROVED for o in self.obligations)
         lines.append(
             f"{proved} of {len(self.obligations)} obligations proved with {len(self.lemmas)} lemmas"
-            f" in {self.seconds:.1f} s"
+            f" in {self.seconds:.1f} s; {self.trivial} are trivial: the action touches nothing that"
+            " the claim reads"
         )
         if self.failed_lemmas:
             lines.append(f"{len(self.failed_lemmas)} obligations of lemmas failed:")

@@ -233,7 +233,7 @@ def show_proof(console: Console, proof: ProofReport, *, whole: bool = False) -> 
     done = sum(o.status.value == "proved" for o in proof.obligations)
     console.print(
         f"{escape(pins)}: {done:,} of {len(proof.obligations):,} obligations proved "
-        f"with {len(proof.lemmas)} lemmas in {proof.seconds:.1f} s"
+        f"with {len(proof.lemmas)} lemmas in {proof.seconds:.1f} s; {proof.trivial:,} are trivial"
     )
     if proof.failed_lemmas:
         console.print(f"[bold red]{len(proof.failed_lemmas)} obligations of lemmas failed[/]")
