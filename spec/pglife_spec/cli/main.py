@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pglife_spec.cli import diff, draw, explore, export, prove, report, rules, table, trace
+from pglife_spec.cli import (
+    diff,
+    draw,
+    explore,
+    export,
+    museum,
+    prove,
+    report,
+    rules,
+    table,
+    trace,
+)
 from pglife_spec.cli.subject import STATUSES, Status
 from pglife_spec.lang.errors import SpecError
 
@@ -38,6 +49,7 @@ for name, command, examples, short in (
         "List each rule with its scenarios, or why it has none.",
     ),
     ("export", export.export, export.EXAMPLES, "Write the model in Promela or TLA+."),
+    ("museum", museum.museum, museum.EXAMPLES, "Bugs of the past, and what catches each."),
     ("diff", diff.diff, diff.EXAMPLES, "What differs between two releases."),
     ("configs", explore.configs, "", "List the named configurations."),
 ):

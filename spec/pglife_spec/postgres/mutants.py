@@ -58,14 +58,14 @@ from pglife_spec.postgres.words.workers import Registration
 _REQUEST = frozenset({"process_shutdown_request"})
 _REAPS = frozenset({"reap_startup"})
 WORKER = LISTED[Kind.STATIC_WORKER]
+Change = Callable[[Machine], Machine]
 MUTANTS: list[Mutant] = [*STANDBY_MUTANTS]
 
 
-def _mutant(
-    killed_by: str, config: str = "small-18-repaired"
-) -> Callable[[Callable[[Machine], Machine]], None]:
-    def declare(function: Callable[[Machine], Machine]) -> None:
+def _mutant(killed_by: str, config: str = "small-18-repaired") -> Callable[[Change], Change]:
+    def declare(function: Change) -> Change:
         MUTANTS.append(mutant(killed_by, config)(function))
+        return function
 
     return declare
 
