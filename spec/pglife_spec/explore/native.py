@@ -7,26 +7,26 @@ states get indexes in the order of the records, so that two threads find what on
 
 import mmap
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_int64, c_void_p
 
 import numpy as np
 import numpy.typing as npt
 
-from pglife_spec.explore.graph import Graph, words_of
+from pglife_spec.explore.graph import WORD, Graph, words_of
 from pglife_spec.explore.space import PythonSpace, Scanner, Space
 from pglife_spec.lang.expr import Expr
 from pglife_spec.meanings.native.engine import Code
 from pglife_spec.meanings.native.kernel import LINE, Owner, kernel_module, stride
-from pglife_spec.meanings.native.machine import Frame, checks_module, steps_module, words_in
-from pglife_spec.meanings.native.values import WIDE
+from pglife_spec.meanings.native.machine import Frame, checks_module, steps_module
+from pglife_spec.meanings.native.values import Words
 from pglife_spec.meanings.pack import WORD_BITS
 from pglife_spec.meanings.python.codegen import dispatch_field
 from pglife_spec.meanings.python.program import Program
 from pglife_spec.meanings.store import CodeStore
 
-Words = npt.NDArray[np.uint64]
+Words64 = npt.NDArray[np.uint64]
 
 ALONE, TOGETHER = 4096, 1 << 16
 """States in a round of one thread, small enough for the caches, and of two."""
@@ -46,7 +46,7 @@ MOST_STATES = (1 << 31) - 2
 NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
 
 
-def reserved(size: int) -> Words:
+def reserved(size: int) -> Words64:
     """Zeroes, of which only what is touched takes memory."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE
     memory = mmap.mmap(-1, max(8 * size, mmap.PAGESIZE), flags=flags)
@@ -63,7 +63,7 @@ class Half:
         record: words of a record.
     """
 
-    def __init__(self, at: int, actions: int, buckets: list[Words], ends: Words) -> None:
+    def __init__(self, at: int, actions: int, buckets: list[Words64], ends: Words64) -> None:
         self.at = at
         self.frame = np.zeros(len(Frame), dtype=np.uint64)
         self.owner = np.zeros(len(Owner), dtype=np.uint64)
@@ -92,7 +92,7 @@ class Half:
         place = (Frame.OUT, Frame.OTHER)[bucket]
         return (int(self.frame[place]) - self.buckets[bucket].ctypes.data) // 8
 
-    def ended(self) -> Words:
+    def ended(self) -> Words64:
         """The states of this round that have no step."""
         count = (int(self.frame[Frame.ENDS]) - self.ends.ctypes.data) // 8
         return self.ends[:count]
@@ -123,7 +123,9 @@ class NativeSpace(Space):
         super().__init__(program, final)
         self._store = store
         self._fixed = program.fixed
-        self._width = words_in(program.fixed)
+        initial = [program.unpack(state) for state in program.initial]
+        self._lies = Words(self._fixed.layout, self._fixed.frozen(initial))
+        self._width = self._lies.width
         self._record, self._stride = self._width + 2, stride(self._width)
         self._compile()
         self._threads = threads
@@ -158,7 +160,7 @@ class NativeSpace(Space):
 
     def _compile(self) -> None:
         number, pointer = c_int64, c_void_p
-        steps = Code(steps_module(self._fixed, self.program.bounded), self._store)
+        steps = Code(steps_module(self._fixed, self._lies, self.program.bounded), self._store)
         kernel = Code(kernel_module(self._width), self._store)
         self._codes = [steps, kernel]
         (self._expand,) = steps.functions(expand=(None, pointer, pointer, number, number, number))
@@ -179,11 +181,12 @@ class NativeSpace(Space):
             targets=(None, pointer, number, pointer, pointer, number, pointer),
             hash=(number, pointer),
         )
-        self._field = dispatch_field(self._fixed.layout, (a for _, a in self._fixed.live))
+        field = dispatch_field(self._fixed.layout, (a for _, a in self._fixed.live))
+        self._field = field if field is not None and field.name in self._lies.places else None
         self._is_final = self._checks([self.final])[1]
 
     def _checks(self, exprs: Sequence[Expr]) -> tuple[Callable[..., int], Callable[..., int]]:
-        code = Code(checks_module(self._fixed, exprs, self._field), self._store)
+        code = Code(checks_module(self._fixed, self._lies, exprs, self._field), self._store)
         self._codes.append(code)
         scan, bits = code.functions(
             scan=(c_int64, c_void_p, c_int64, c_int64, c_void_p),
@@ -194,7 +197,7 @@ class NativeSpace(Space):
     def _begin(self, begun: PythonSpace) -> None:
         """Take over what was found so far."""
         count = self._count = len(begun)
-        self._states[: count * self._width] = self._rows(list(begun)).ravel()
+        self._states[: count * self._width] = self._packed(begun)
         self._parents[:count] = [begun.parent(index) for index in range(count)]
         lines = FIRST_LINES
         while self._is_full(lines, count):
@@ -208,20 +211,22 @@ class NativeSpace(Space):
             half.below[action] = begun.index(state) or 0
         self.finals, self.deadlocks = begun.finals, begun.deadlocks
 
-    def _rows(self, states: list[int]) -> Words:
-        rows = words_of(states, self.program.layout.words * WORD_BITS)
-        assert rows.shape[1] == self._width
-        return rows
+    def _packed(self, states: Iterable[int]) -> Words64:
+        rows = [self._lies.pack(state) for state in states]
+        return np.array(rows, dtype=np.uint64).ravel()
 
     def __len__(self) -> int:
         return self._count
 
     def state(self, index: int) -> int:
         row = self._states[index * self._width : (index + 1) * self._width]
-        return sum(int(word) << WIDE * at for at, word in enumerate(row))
+        return self._lies.unpack(row.tolist())
 
     def index(self, state: int) -> int | None:
-        row = self._rows([state])[0]
+        words = self._lies.pack(state)
+        if words is None:
+            return None
+        row = np.array(words, dtype=np.uint64)
         if self._count > SCANNED and not len(self._indexes):
             same = (self._all() == row).all(axis=1)
             return int(same.argmax()) if same.any() else None
@@ -229,10 +234,23 @@ class NativeSpace(Space):
         found = self._found(np.array([*row.tolist(), mixed, 0], dtype=np.uint64))[0]
         return int(found) if found >= 0 else None
 
-    def _all(self) -> Words:
+    def _all(self) -> Words64:
         return self._states[: self._count * self._width].reshape(-1, self._width)
 
-    def _found(self, records: Words) -> npt.NDArray[np.int32]:
+    def _plain(self) -> Words64:
+        """All states as a Graph has them."""
+        layout, rows = self._fixed.layout, self._all()
+        plain = np.tile(words_of([self.state(0)], layout.words * WORD_BITS), (self._count, 1))
+        for field in layout:
+            if field.name in self._lies.places:
+                at = self._lies.places[field.name]
+                code = rows[:, at.word] >> np.uint64(at.shift) & np.uint64(field.mask)
+                word, shift = divmod(field.offset, WORD)
+                plain[:, word] &= np.uint64(~(field.mask << shift) % (1 << 64))
+                plain[:, word] |= code << np.uint64(shift)
+        return plain
+
+    def _found(self, records: Words64) -> npt.NDArray[np.int32]:
         """The indexes of the states of records."""
         states = self._states.ctypes.data
         if self._indexed != self._count:
@@ -251,7 +269,7 @@ class NativeSpace(Space):
         return int(self._parents[index])
 
     def expand(self, first: int, end: int) -> None:
-        ends: list[Words] = []
+        ends: list[Words64] = []
         for start in range(first, end, self._round):
             self._step(start, min(end, start + self._round))
             ends += [half.ended().copy() for half in self._halves]
@@ -315,7 +333,7 @@ class NativeSpace(Space):
             half.owner[Owner.MASK] = lines - 1
             half.owner[Owner.SHIFT] = 64 - (lines.bit_length() - 1)
 
-    def _sort_ends(self, ends: Words) -> None:
+    def _sort_ends(self, ends: Words64) -> None:
         """Tell final states from deadlocks; a state whose only steps were cut is neither."""
         rows = self._all()[ends]
         said = np.empty(len(ends), dtype=np.uint64)
@@ -337,7 +355,7 @@ class NativeSpace(Space):
 
         return search
 
-    def bits(self, exprs: Sequence[Expr]) -> Words:
+    def bits(self, exprs: Sequence[Expr]) -> Words64:
         out = np.empty(self._count, dtype=np.uint64)
         self._checks(exprs)[1](self._states.ctypes.data, 0, self._count, out.ctypes.data)
         return out
@@ -362,7 +380,7 @@ class NativeSpace(Space):
             actions.append((said >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.int16))
             targets.append(self._found(records))
         return Graph(
-            states=self._all(),
+            states=self._plain(),
             parents=self._parents[: self._count],
             levels=tuple(levels),
             first=np.cumsum(steps),

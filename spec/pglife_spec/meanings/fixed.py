@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from pglife_spec.lang.expr import INT, Assign, Const, Expr, LanguageError, const, show
+from pglife_spec.lang.expr import INT, Assign, Const, Expr, LanguageError, Value, const, show
 from pglife_spec.lang.machine import Action, Config, Effect, Machine, When
 from pglife_spec.meanings.fold import Pool, settle
 from pglife_spec.meanings.growth import Growth, larger, may_grow, moved
@@ -93,6 +93,23 @@ class Fixed:
             for group in grown
         ]
         return Outcome(after, [fit for fit in fits if fit is not self.pool.true])
+
+    def frozen(self, initial: Sequence[Mapping[str, Value]]) -> dict[str, Expr]:
+        """The variables that no step changes from the one value that they have at the start."""
+        first = initial[0]
+        alike = [f for f in self.layout if all(s[f.name] == first[f.name] for s in initial)]
+        known: dict[str, Expr] = {
+            f.name: self.pool.const(first[f.name], f.sort) for f in alike if not f.var.local
+        }
+        while True:
+            changed: set[str] = set()
+            for _, action in self.live:
+                found = self.guards(action, known)
+                if found is not None:
+                    changed |= self.outcome(action, found[1]).after.keys() & known.keys()
+            if not changed:
+                return known
+            known = {name: value for name, value in known.items() if name not in changed}
 
     def _run(
         self, effects: Sequence[Effect], env: dict[str, Expr], growth: dict[int, Growth]

@@ -15,8 +15,8 @@ from pglife_spec.lang.machine import Action
 from pglife_spec.meanings.fixed import Fixed
 from pglife_spec.meanings.fold import place
 from pglife_spec.meanings.native.text import Function, hash_of
-from pglife_spec.meanings.native.values import WIDE, Place, Tables, Values
-from pglife_spec.meanings.pack import WORD_BITS, Field
+from pglife_spec.meanings.native.values import Tables, Values, Words
+from pglife_spec.meanings.pack import Field
 
 CUT_WORD = -1
 """The first word of a record that stands for a step cut at a bound."""
@@ -28,6 +28,10 @@ WORTH_A_BRANCH = 3
 """So many neighbouring actions are worth a test of their own for what they have in common."""
 
 PRELUDE = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\n"
+
+
+Writer = Callable[[Function, Mapping[str, Expr]], None]
+"""Writes the body of a function for known values of variables."""
 
 
 class Frame(enum.IntEnum):
@@ -53,21 +57,17 @@ class Frame(enum.IntEnum):
     STATE = 9
 
 
-def words_in(fixed: Fixed) -> int:
-    """How many native words a state has."""
-    return -(-fixed.layout.words * WORD_BITS // WIDE)
-
-
-def steps_module(fixed: Fixed, bounded: Container[int] = ()) -> str:
+def steps_module(fixed: Fixed, lies: Words, bounded: Container[int] = ()) -> str:
     """`expand(frame, states, first, end, start)`: a record for each step, and what Frame says.
 
     Args:
         fixed: the machine.
+        lies: how its states lie in words.
         bounded: actions that do not count as enabled where their step is cut.
     """
-    width = words_in(fixed)
+    width = lies.width
     parts = [PRELUDE, _emit(width), _cut(width)]
-    cases = _cases(fixed, None, "void", lambda f, known: _Steps(f, fixed, bounded).write(known))
+    cases = _cases(fixed, lies, None, "void", _Steps.writer(fixed, lies, bounded))
     return "\n".join([*parts, *cases, _expand(width)])
 
 
@@ -142,20 +142,21 @@ def _expand(width: int) -> str:
 
 def _cases(
     fixed: Fixed,
+    lies: Words,
     by: Field | None,
     result: str,
-    write: Callable[[Function, Mapping[str, Expr]], None],
+    write: Writer,
 ) -> list[str]:
     """`f(frame, words)` and, with a variable, a function for each of its values."""
-    width = words_in(fixed)
+    width = lies.width
     signature = f"(ptr %frame, {_params(width)})"
     if by is None:
         f = Function(f"define internal {result} @f{signature} noinline")
-        write(f, {})
+        write(f, lies.frozen)
         return [f.text()]
     parts: list[str] = []
     chooser = Function(f"define internal {result} @f{signature} alwaysinline")
-    at = Place.of(by)
+    at = lies.places[by.name]
     moved = chooser.compute("lshr", f"%w{at.word}", at.shift)
     value = chooser.compute("and", moved, by.mask)
     labels = [chooser.label("case") for _ in range(by.top + 1)]
@@ -163,7 +164,7 @@ def _cases(
     chooser.do(f"switch i64 {value}, label %{labels[0]} [{targets}]")
     for code, label in enumerate(labels):
         f = Function(f"define internal {result} @f{code}{signature} noinline")
-        write(f, {by.name: fixed.pool.const(by.value(code), by.sort)})
+        write(f, {**lies.frozen, by.name: fixed.pool.const(by.value(code), by.sort)})
         parts.append(f.text())
         chooser.place(label)
         call = f"call {result} @f{code}{signature}"
@@ -188,11 +189,17 @@ class _Entry:
 class _Steps:
     """All actions in order. What neighbours have in common is tested once for all of them."""
 
-    def __init__(self, f: Function, fixed: Fixed, bounded: Container[int]) -> None:
+    def __init__(self, f: Function, fixed: Fixed, lies: Words, bounded: Container[int]) -> None:
         self._f = f
         self._fixed = fixed
+        self._lies = lies
         self._bounded = bounded
-        self._values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
+        self._values = Values(f, Tables(lies), _names(lies.width))
+
+    @classmethod
+    def writer(cls, fixed: Fixed, lies: Words, bounded: Container[int]) -> Writer:
+        """What writes the body of a function for known values."""
+        return lambda f, known: cls(f, fixed, lies, bounded).write(known)
 
     def write(self, known: Mapping[str, Expr]) -> None:
         entries: list[_Entry] = []
@@ -242,7 +249,7 @@ class _Steps:
             changed = {self._fixed.layout.by_name[n]: e for n, e in outcome.after.items()}
             new = {field: self._values.visit(expr) for field, expr in changed.items()}
             counts = [new[field] for field in changed if field.sort == INT]
-            words = _after(f, self._values.words, changed, new)
+            words = _after(f, self._lies, changed, new)
             if counts:
                 self._check(entry.index, counts, outcome.fits, after)
             state = ", ".join(f"i64 {word}" for word in words)
@@ -284,15 +291,15 @@ def _joined(f: Function, op: str, tests: Sequence[str]) -> str:
 
 
 def _after(
-    f: Function, words: Sequence[str], changed: Mapping[Field, Expr], new: Mapping[Field, str]
+    f: Function, where: Words, changed: Mapping[Field, Expr], new: Mapping[Field, str]
 ) -> list[str]:
     """The words of the state after a step."""
     result: list[str] = []
-    for at, word in enumerate(words):
+    for at, word in enumerate(_names(where.width)):
         mask = fixed = 0
         moving: list[str] = []
         for field, expr in changed.items():
-            lies = Place.of(field)
+            lies = where.places[field.name]
             if lies.word != at:
                 continue
             mask |= field.mask << lies.shift
@@ -313,19 +320,21 @@ def _after(
     return result
 
 
-def checks_module(fixed: Fixed, exprs: Sequence[Expr], by: Field | None = None) -> str:
+def checks_module(fixed: Fixed, lies: Words, exprs: Sequence[Expr], by: Field | None = None) -> str:
     """`scan(states, first, end, wanted)` gives the first state in which a wanted expression holds,
     else `end`; `wanted` has a bit for each, 64 a word. `bits(states, first, end, out)` writes for
     each state which of the first 64 hold."""
-    width, groups = words_in(fixed), max(1, -(-len(exprs) // 64))
-    cases = _cases(fixed, by, "i64", lambda f, known: _holding(f, fixed, exprs, known))
+    width, groups = lies.width, max(1, -(-len(exprs) // 64))
+    cases = _cases(fixed, lies, by, "i64", lambda f, known: _holding(f, fixed, lies, exprs, known))
     every = ", ".join(["i64 -1", *["i64 0"] * (groups - 1)])
     first = f"@first = internal constant [{groups} x i64] [{every}]"
     return "\n".join([PRELUDE, first, *cases, _scan(width), _bits(width)])
 
 
-def _holding(f: Function, fixed: Fixed, exprs: Sequence[Expr], known: Mapping[str, Expr]) -> None:
-    values = Values(f, Tables(fixed.layout), _names(words_in(fixed)))
+def _holding(
+    f: Function, fixed: Fixed, lies: Words, exprs: Sequence[Expr], known: Mapping[str, Expr]
+) -> None:
+    values = Values(f, Tables(lies), _names(lies.width))
     result = "0"
     for group in range(0, len(exprs), 64):
         bits = "0"

@@ -6,7 +6,7 @@ of single values in one word of the state become one masked comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,10 +26,10 @@ from pglife_spec.lang.expr import (
 )
 from pglife_spec.meanings.fold import place
 from pglife_spec.meanings.native.text import Function
-from pglife_spec.meanings.pack import WORD_BITS, Field, Layout
+from pglife_spec.meanings.pack import Field, Layout
 
-WIDE = 2 * WORD_BITS
-"""Bits of a state in one native word: two words of the layout, so that a state stays one number."""
+WIDE = 63
+"""Bits of a state in one native word; the last one is free for a mark."""
 
 TABLE_BITS = 64
 
@@ -41,9 +41,56 @@ class Place:
     word: int
     shift: int
 
-    @classmethod
-    def of(cls, field: Field) -> Place:
-        return cls(field.offset // WIDE, field.offset % WIDE)
+
+class Words:
+    """How a state lies in native words.
+
+    Args:
+        layout: its variables.
+        frozen: those that always have one value, and so need no bits.
+    """
+
+    def __init__(self, layout: Layout, frozen: Mapping[str, Expr]) -> None:
+        self.layout = layout
+        self.frozen = frozen
+        self.places: dict[str, Place] = {}
+        word = shift = 0
+        for field in layout:
+            if field.name in frozen or field.var.local:
+                continue
+            if shift + field.width > WIDE:
+                word, shift = word + 1, 0
+            self.places[field.name] = Place(word, shift)
+            shift += field.width
+        self.width = word + 1
+
+    def pack(self, state: int) -> list[int] | None:
+        """The words of a packed state; None if a frozen variable has another value."""
+        words = [0] * self.width
+        for field in self.layout:
+            code = state >> field.offset & field.mask
+            if field.name in self.places:
+                at = self.places[field.name]
+                words[at.word] |= code << at.shift
+            elif not field.var.local and code != self._code(field):
+                return None
+        return words
+
+    def unpack(self, words: Sequence[int]) -> int:
+        """The packed state of some words."""
+        state = 0
+        for field in self.layout:
+            if field.name in self.places:
+                at = self.places[field.name]
+                state |= (words[at.word] >> at.shift & field.mask) << field.offset
+            elif not field.var.local:
+                state |= self._code(field) << field.offset
+        return state
+
+    def _code(self, field: Field) -> int:
+        value = self.frozen[field.name]
+        assert isinstance(value, Const)
+        return place(value)
 
 
 @dataclass(frozen=True)
@@ -62,10 +109,10 @@ class Table:
 
 
 class Tables:
-    """The conditions of a layout that look at one variable only."""
+    """The conditions of a machine that look at one variable only."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+    def __init__(self, lies: Words) -> None:
+        self.lies = lies
         self._known: dict[int, tuple[Expr, Table | None]] = {}
 
     def of(self, expr: Expr) -> Table | None:
@@ -93,7 +140,7 @@ class Tables:
         return None
 
     def _where(self, var: Var, bits: int) -> Table | None:
-        field = self.layout.by_name[var.name]
+        field = self.lies.layout.by_name[var.name]
         every = (1 << (field.top + 1)) - 1
         return Table(field, bits & every) if field.top < TABLE_BITS else None
 
@@ -137,7 +184,7 @@ class Values(Visitor[str]):
 
     def unpacked(self, field: Field) -> str:
         """A variable's number, as i64."""
-        at = Place.of(field)
+        at = self._tables.lies.places[field.name]
         word = self.words[at.word]
         moved = self._f.compute("lshr", word, at.shift) if at.shift else word
         return self._f.compute("and", moved, field.mask)
@@ -187,7 +234,7 @@ class Values(Visitor[str]):
             if wanted.bits in (0, wanted.every):
                 parts.append(str((wanted.bits != 0) == conj).lower())
             elif wanted.bits.bit_count() == 1:
-                at = Place.of(table.field)
+                at = self._tables.lies.places[table.field.name]
                 mask, value = single.get(at.word, (0, 0))
                 mask |= table.field.mask << at.shift
                 value |= (wanted.bits.bit_length() - 1) << at.shift
@@ -202,7 +249,7 @@ class Values(Visitor[str]):
     def _looked_up(self, table: Table) -> str:
         inverse = table.inverted()
         if inverse.bits.bit_count() == 1:
-            at = Place.of(table.field)
+            at = self._tables.lies.places[table.field.name]
             kept = self._f.compute("and", self.words[at.word], table.field.mask << at.shift)
             return self._f.compare("ne", kept, (inverse.bits.bit_length() - 1) << at.shift)
         bits = table.bits - (1 << 64) if table.bits >> 63 else table.bits
@@ -213,7 +260,7 @@ class Values(Visitor[str]):
         return str(node.value).lower() if node.sort == BOOL else str(place(node))
 
     def var(self, node: Var) -> str:
-        return self.unpacked(self._tables.layout.by_name[node.name])
+        return self.unpacked(self._tables.lies.layout.by_name[node.name])
 
     def param(self, node: Param) -> str:
         raise AssertionError(f"parameter {node.name} was not replaced")
