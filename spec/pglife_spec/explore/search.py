@@ -151,9 +151,15 @@ class Exploration:
         """How often each action was taken, by name."""
         return {a.name: n for a, n in zip(self.program.actions, self.taken, strict=True)}
 
+    def without_case(self) -> list[str]:
+        """Claims that the configuration alone decides: they say nothing of its states."""
+        claims = self.program.machine.claims
+        return [c.name for c in claims if self.program.is_constant(c.holds)]
+
     def missing_witnesses(self) -> list[str]:
         """Claims whose witness was not reached: they may hold for lack of cases."""
-        return [c.name for c in self.program.machine.claims if c.name not in self.witnessed]
+        decided = {*self.witnessed, *self.without_case()}
+        return [c.name for c in self.program.machine.claims if c.name not in decided]
 
     def path_to(self, state: int) -> list[tuple[int | None, int]]:
         """A shortest way to a state reached: pairs of action and state, the first initial."""
@@ -200,7 +206,9 @@ class _Watch:
         self._found = found
         self._exprs = [~c.holds for c in claims], [c.reaches for c in claims]
         self._seen = found.violated, found.witnessed
-        self._open = [(1 << len(claims)) - 1] * 2
+        said = [not found.program.is_constant(claim.holds) for claim in claims]
+        witnesses = sum(1 << at for at, has_case in enumerate(said) if has_case)
+        self._open = [(1 << len(claims)) - 1, witnesses]
         self.search()
 
     def search(self) -> None:

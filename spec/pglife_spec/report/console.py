@@ -77,11 +77,13 @@ def show_exploration(console: Console, found: Exploration, *, whole: bool = Fals
         f"({rate:,.0f} steps/s){partly}"
     )
     claims = found.program.machine.claims
-    good = len(claims) - len(found.violated)
+    decided = [name for name in found.without_case() if name not in found.violated]
+    good = len(claims) - len(found.violated) - len(decided)
     if claims:
         console.print(
             f"  [green]{good}[/] claims hold, {len(found.witnessed)} with a witness reached"
         )
+    listed("no case here", decided)
     listed("not witnessed here", found.missing_witnesses())
     for name in found.violated:
         console.print(f"  [bold red]violated[/] {escape(name)}")

@@ -148,6 +148,10 @@ class Program:
         compute: Callable[[int], int] = self._compile(self._generator.value(expr))
         return lambda state: bool(compute(state))
 
+    def is_constant(self, expr: Expr) -> bool:
+        """Whether the configuration alone decides an expression."""
+        return isinstance(self.fixed.fold(expr), Const)
+
     def evaluate(self, expr: Expr) -> Callable[[int], Value]:
         """A function that gives the value of an expression in a state."""
         compute: Callable[[int], int] = self._compile(self._generator.value(expr))
