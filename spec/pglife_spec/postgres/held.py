@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pglife_spec.lang.expr import Value
 from pglife_spec.meanings.python.program import Program
 from pglife_spec.postgres.state.children import COUNT, LIFE
+from pglife_spec.postgres.state.io_pool import IN_FILE, WANTED
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
     CONNS_ALLOWED,
@@ -64,6 +65,8 @@ def held_state(
         ),
         CONTROL.name: control,
         RECOVERED.name: not is_starting,
+        IN_FILE.name: program.config.params["io_workers"],
+        WANTED.name: program.config.params["io_workers"],
         REDO.name: in_recovery,
         SIGNAL_FILE.name: in_recovery,
         REPLAY.name: Replay.READABLE if pm is PM.PM_HOT_STANDBY else Replay.INCONSISTENT,
