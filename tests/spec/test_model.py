@@ -21,10 +21,10 @@ RULE = re.compile(
 )
 #: Reachable states, their depth, and the steps between them: change it with the model only.
 SIZES = {
-    "tiny-15": (143233, 35, 703451),
-    "tiny-15-repaired": (84685, 32, 391359),
-    "tiny-18": (123143, 33, 597192),
-    "tiny-18-repaired": (70436, 28, 321101),
+    "tiny-15": (145974, 28, 715946),
+    "tiny-15-repaired": (87256, 27, 403782),
+    "tiny-18": (125957, 33, 608679),
+    "tiny-18-repaired": (72541, 27, 330681),
 }
 
 #: Configurations of archive recovery: what they have a case for, and primaries have not.

@@ -46,6 +46,7 @@ MODEL = {kind: kind.model for kind in Kind if kind.model is not None} | {
 }
 _CONTINUED = (
     case_of(actions.child_exits_at_sigquit, kind=ModelKind.STARTUP),
+    *actions.startup_writes_control_file,
     *actions.startup_begins_redo,
     *actions.startup_finishes_recovery,
     *actions.startup_exits,

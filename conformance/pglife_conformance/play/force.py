@@ -172,7 +172,7 @@ def _obey(life: Life) -> Force:
 
 
 def _nothing(_server: HeldServer, _action: Action) -> None:
-    """The step comes with the one before it."""
+    """The step comes with the one before or after it."""
 
 
 def _kind(action: Action) -> ModelKind:
@@ -195,6 +195,7 @@ _TABLE: tuple[tuple[Sequence[Action], Force], ...] = (
     (actions.fork_works_again, _limit(None)),
     (actions.client_disconnects, _client_leaves),
     (actions.dead_end_child_exits, _refused_client),
+    (actions.startup_writes_control_file, _nothing),
     (actions.startup_begins_redo, _begin_redo),
     (actions.startup_finishes_recovery, _end_recovery),
     (actions.startup_exits, _nothing),

@@ -358,6 +358,10 @@ class _Planner:
         if among(action, actions.fork_begins_to_fail, actions.fork_works_again):
             if not self.made.iterations:
                 raise self._stuck(step, "the limit is set on a postmaster that is running")
+        elif among(action, actions.startup_writes_control_file):
+            return [action, *actions.startup_begins_redo]
+        elif among(action, actions.startup_begins_redo):
+            return [*self._write_of_recovery(), action]
         elif among(action, actions.startup_finishes_recovery):
             if self.view.startup_is_quitting(self.state):
                 raise self._stuck(step, "one that was sent SIGQUIT quits when it is continued")
@@ -379,7 +383,12 @@ class _Planner:
             raise self._stuck(step, "after redo it waits for a checkpoint and ignores SIGTERM")
         if self.view.was_shut_down(self.state):
             raise self._stuck(step, "without redo it exits with 0 before it looks at SIGTERM")
-        return [*actions.startup_begins_redo, step.played]
+        return [*self._write_of_recovery(), *actions.startup_begins_redo, step.played]
+
+    def _write_of_recovery(self) -> list[Action]:
+        """The startup process's entry in the control file, if it has not written it."""
+        writes = actions.startup_writes_control_file
+        return writes if self.program.step(case_of(writes), self.state) >= 0 else []
 
     def _stuck(self, step: TraceStep, reason: str) -> _Stuck:
         return _Stuck(Obstacle(step.index, step.written, reason, self.place))

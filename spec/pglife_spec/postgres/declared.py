@@ -130,6 +130,7 @@ from pglife_spec.postgres.children.startup import (
     startup_exits,
     startup_exits_at_sigterm,
     startup_finishes_recovery,
+    startup_writes_control_file,
 )
 from pglife_spec.postgres.children.workers import background_worker_ends
 
@@ -275,6 +276,7 @@ __all__ = [
     "startup_requests_walreceiver",
     "startup_restarts_walreceiver",
     "startup_stops_slotsync_worker",
+    "startup_writes_control_file",
     "walreceiver_exits_at_sigterm",
     "walreceiver_is_not_wanted",
     "walreceiver_loses_the_primary",

@@ -50,7 +50,12 @@ from pglife_spec.postgres.words.parameters import (
 from pglife_spec.postgres.words.recovery import Replay, Target, WalRcv
 from pglife_spec.postgres.words.workers import Registration
 
-_RECOVERY = ("startup_begins_redo", "startup_finishes_recovery", "startup_exits")
+_RECOVERY = (
+    "startup_writes_control_file",
+    "startup_begins_redo",
+    "startup_finishes_recovery",
+    "startup_exits",
+)
 
 
 def _is_postmaster(action: Action) -> bool:

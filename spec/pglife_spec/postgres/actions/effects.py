@@ -9,6 +9,7 @@ from pglife_spec.lang.expr import Expr, in_
 from pglife_spec.lang.machine import Effect, emit, flatten, when
 from pglife_spec.postgres.state.children import (
     ALIVE_LIVES,
+    CHECKPOINTER_MAY_EXIT,
     COUNT,
     LIFE,
     UNQUIT_LIVES,
@@ -180,7 +181,10 @@ def forget(kind: Kind, life: Life) -> Effects:
     if kind not in LIFE:
         count = COUNT[kind, life]
         return (count.becomes(count - 1),)
-    return (LIFE[kind].becomes(Life.ABSENT),)
+    forgotten = LIFE[kind].becomes(Life.ABSENT)
+    if kind is Kind.CHECKPOINTER:
+        return (forgotten, CHECKPOINTER_MAY_EXIT.becomes(False))
+    return (forgotten,)
 
 
 def clear_fatal_error() -> Effects:

@@ -4,9 +4,9 @@ Begin with child_crashes. The operator's signals are here too: no shutdown sends
 """
 
 from pglife_spec.lang.declare import Step, action
-from pglife_spec.lang.expr import in_
+from pglife_spec.lang.expr import in_, ite
 from pglife_spec.lang.machine import Actor, when
-from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE
+from pglife_spec.postgres.state.children import ALIVE_LIVES, CHECKPOINTER_MAY_EXIT, COUNT, LIFE
 from pglife_spec.postgres.state.history import TAINTED
 from pglife_spec.postgres.state.postmaster import FORK_FAILS, STARTUP_FORK_FAILS
 from pglife_spec.postgres.words import Kind, Life
@@ -98,16 +98,18 @@ def operator_stops_io_worker() -> Step:
 
 @action(Actor.OPERATOR, "checkpointer.c: CheckpointerMain()", "SG-11", "CK-07")
 def operator_sends_sigusr2_to_checkpointer() -> Step:
-    """The operator sends SIGUSR2 to the checkpointer: 18 exits without a checkpoint, 15 writes the
-    shutdown checkpoint first."""
+    """The operator sends SIGUSR2 to the checkpointer: 18 exits without a checkpoint, or right after
+    the one that it is writing; 15 writes the shutdown checkpoint first."""
     checkpointer = LIFE[Kind.CHECKPOINTER]
+    outlives_wal = has(Feature.CHECKPOINTER_OUTLIVES_WAL)
+    writes = outlives_wal & (checkpointer == Life.CHECKPOINTING) & ~CHECKPOINTER_MAY_EXIT
     return Step(
-        when=[STRAY_SIGNALS, in_(checkpointer, Life.RUNNING, Life.XLOG_SHUT_DOWN)],
+        when=[STRAY_SIGNALS, in_(checkpointer, Life.RUNNING, Life.XLOG_SHUT_DOWN) | writes],
         then=[
             when(
-                has(Feature.CHECKPOINTER_OUTLIVES_WAL),
-                checkpointer.becomes(Life.TERMINATING),
-                checkpointer.becomes(Life.CHECKPOINTING),
+                writes,
+                CHECKPOINTER_MAY_EXIT.becomes(True),
+                checkpointer.becomes(ite(outlives_wal, Life.TERMINATING, Life.CHECKPOINTING)),
             )
         ],
     )

@@ -14,7 +14,7 @@ from pglife_spec.postgres.children.startup import (
     ACTING,
     ARCHIVE_AT_ONCE,
     ENDS_ARCHIVE_RECOVERY,
-    MAY_FINISH,
+    MAY_GO_ON,
     REDO_HAS_ENDED,
 )
 from pglife_spec.postgres.state.children import LIFE, some_in
@@ -196,7 +196,7 @@ def startup_stops_slotsync_worker() -> Step:
     worker to stop; one without a procsignal slot does not receive that."""
     lost = ~REPAIR_SLOTSYNC_STOP & (SLOT_SYNC == SlotSync.STARTING)
     return Step(
-        when=[SYNC_SLOTS, MAY_FINISH, REDO_HAS_ENDED, WALRCV == WalRcv.STOPPED, ~STOP_SIGNALED],
+        when=[SYNC_SLOTS, MAY_GO_ON, REDO_HAS_ENDED, WALRCV == WalRcv.STOPPED, ~STOP_SIGNALED],
         then=[
             STOP_SIGNALED.becomes(True),
             when(
@@ -213,7 +213,7 @@ def startup_removes_signal_file() -> Step:
     """When walreceiver and slotsync worker have stopped, the startup process removes the signal
     file; the control file knows of no new timeline yet."""
     return Step(
-        when=[~REPAIR_SIGNAL_FILE, MAY_FINISH, SIGNAL_FILE, ENDS_ARCHIVE_RECOVERY],
+        when=[~REPAIR_SIGNAL_FILE, MAY_GO_ON, SIGNAL_FILE, ENDS_ARCHIVE_RECOVERY],
         then=[SIGNAL_FILE.becomes(False)],
     )
 

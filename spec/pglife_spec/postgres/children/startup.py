@@ -33,23 +33,25 @@ ARCHIVE_AT_ONCE = in_(
 )
 
 
-@action(Actor.CHILD, "xlogrecovery.c: PerformWalRecovery()", "RC-01", "RC-02", "PG-01", "TR-90")
-def startup_begins_redo() -> Step:
+#: The kind of recovery that the control file says from before redo on.
+_IN_RECOVERY = ite(
+    SIGNAL_FILE & ARCHIVE_AT_ONCE, Control.IN_ARCHIVE_RECOVERY, Control.IN_CRASH_RECOVERY
+)
+#: It may go on although SIGTERM or SIGQUIT was sent (SG-44, MM-32).
+MAY_GO_ON = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
+_NEEDS_REDO = (MAY_GO_ON, ~REDO, SIGNAL_FILE | ~CLEAN, ~RECOVERED)
+
+
+@action(Actor.CHILD, "xlog.c: StartupXLOG()", "RC-01", "CT-20")
+def startup_writes_control_file() -> Step:
     """After an unclean shutdown, or with a signal file, the startup process writes the kind of
-    recovery to the control file and reports that redo begins."""
-    archive = SIGNAL_FILE & ARCHIVE_AT_ONCE
+    recovery to the control file."""
     return Step(
-        when=[ACTING, ~REDO, SIGNAL_FILE | ~CLEAN, ~RECOVERED],
-        then=[
-            REDO.becomes(True),
-            CONTROL.becomes(ite(archive, Control.IN_ARCHIVE_RECOVERY, Control.IN_CRASH_RECOVERY)),
-            RECOVERY_STARTED.becomes(True),
-        ],
+        when=[*_NEEDS_REDO, CONTROL != _IN_RECOVERY],
+        then=[CONTROL.becomes(_IN_RECOVERY)],
     )
 
 
-#: It may finish although SIGTERM or SIGQUIT was sent (SG-44, MM-32).
-MAY_FINISH = in_(STARTUP, Life.RUNNING, Life.TERMINATING, Life.QUITTING)
 REDO_HAS_ENDED = in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET)
 #: Archive recovery is over but for its traces on disk.
 ENDS_ARCHIVE_RECOVERY = (
@@ -57,6 +59,15 @@ ENDS_ARCHIVE_RECOVERY = (
     & (WALRCV == WalRcv.STOPPED)
     & (~SYNC_SLOTS | (STOP_SIGNALED & (SLOT_SYNC == SlotSync.STOPPED)))
 )
+
+
+@action(Actor.CHILD, "xlogrecovery.c: PerformWalRecovery()", "RC-02", "PG-01", "TR-90")
+def startup_begins_redo() -> Step:
+    """Then the startup process reports that redo begins."""
+    return Step(
+        when=[*_NEEDS_REDO, CONTROL == _IN_RECOVERY],
+        then=[REDO.becomes(True), RECOVERY_STARTED.becomes(True)],
+    )
 
 
 @action(Actor.CHILD, "xlog.c: PerformRecoveryXLogAction()", "CR-23", "CK-04", "PG-33")
@@ -71,7 +82,7 @@ def startup_finishes_recovery() -> Step:
     checkpointer = LIFE[Kind.CHECKPOINTER]
     return Step(
         when=[
-            MAY_FINISH,
+            MAY_GO_ON,
             ~RECOVERED,
             ~SIGNAL_FILE | (REPAIR_SIGNAL_FILE & ENDS_ARCHIVE_RECOVERY),
             (REDO & ((checkpointer == Life.RUNNING) | (REPLAY == Replay.PROMOTED)))
@@ -90,7 +101,7 @@ def startup_finishes_recovery() -> Step:
 def startup_exits() -> Step:
     """After recovery the startup process exits with 0, whatever signal was sent meanwhile."""
     return Step(
-        when=[MAY_FINISH, RECOVERED],
+        when=[MAY_GO_ON, RECOVERED],
         then=[STARTUP.becomes(Life.EXITED_0)],
     )
 
@@ -105,6 +116,7 @@ def startup_exits_at_sigterm() -> Step:
 
 
 ACTIONS = [
+    *startup_writes_control_file,
     *startup_begins_redo,
     *startup_finishes_recovery,
     *startup_exits,

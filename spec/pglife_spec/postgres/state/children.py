@@ -1,6 +1,6 @@
 """The children: one variable for each single process, one counter for each state of the others."""
 
-from pglife_spec.lang.expr import INT, EnumSort, Expr, Var, all_of, any_of, in_, total
+from pglife_spec.lang.expr import BOOL, INT, EnumSort, Expr, Var, all_of, any_of, in_, total
 from pglife_spec.postgres.words import Kind, Life
 from pglife_spec.postgres.words.kinds import COUNTED, SINGLETONS, short
 
@@ -26,6 +26,14 @@ COUNT: dict[tuple[Kind, Life], Var] = {
     for kind in COUNTED
     for life in COUNTED_LIVES
 }
+
+
+CHECKPOINTER_MAY_EXIT = Var(
+    "checkpointer_may_exit",
+    BOOL,
+    "18: SIGUSR2 has reached the checkpointer while it writes the shutdown checkpoint (SG-11)",
+    initial=False,
+)
 
 
 def some_in(kind: Kind, *lives: Life) -> Expr:
