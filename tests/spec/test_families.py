@@ -63,18 +63,18 @@ AUTOVACUUM = (
 RESIZED = ("a_reload_changes_the_number_of_io_workers",)
 WORKER = ("a_background_worker_whose_time_has_come_runs",)
 FAMILIES = {
-    "archiver-15": Family((388_831, 32, 2_166_898), "archiver", holds=ARCHIVER),
-    "archiver-18": Family((660_423, 36, 3_612_269), "archiver", IN_REAPER, ARCHIVER),
-    "walsender-15": Family((487_886, 32, 2_976_445), "walsender", holds=(ENDS,)),
-    "walsender-18": Family((445_100, 30, 2_587_427), "walsender", holds=(ENDS,)),
+    "archiver-15": Family((393_595, 32, 2_191_433), "archiver", holds=ARCHIVER),
+    "archiver-18": Family((913_188, 37, 5_009_665), "archiver", IN_REAPER, ARCHIVER),
+    "walsender-15": Family((490_457, 29, 2_988_868), "walsender", holds=(ENDS,)),
+    "walsender-18": Family((447_205, 31, 2_597_007), "walsender", holds=(ENDS,)),
     "autovacuum-15": Family((103_291, 29, 412_068), "autovacuum_worker", holds=AUTOVACUUM),
     "autovacuum-18": Family((78_365, 31, 301_866), "autovacuum_worker", holds=AUTOVACUUM),
     "emergency-18": Family((613_328, 51, 2_773_394), "emergency"),
     "io-pool-18": Family((1_802_196, 32, 11_214_038), "io_pool", holds=RESIZED),
-    "workers-15": Family((344_143, 34, 1_638_994), "worker", holds=WORKER),
-    "workers-18": Family((276_298, 32, 1_281_454), "worker", holds=WORKER),
+    "workers-15": Family((374_197, 31, 1_788_324), "worker", holds=WORKER),
+    "workers-18": Family((299_990, 30, 1_393_644), "worker", holds=WORKER),
     "summarizer-18": Family(
-        (65_292, 28, 289_543), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
+        (67_397, 28, 299_123), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
     ),
 }
 
