@@ -22,9 +22,9 @@ RULE = re.compile(
 #: Reachable states, their depth, and the steps between them: change it with the model only.
 SIZES = {
     "tiny-15": (145974, 28, 715946),
-    "tiny-15-repaired": (87256, 27, 403782),
-    "tiny-18": (125958, 33, 608687),
-    "tiny-18-repaired": (72541, 27, 330681),
+    "tiny-15-repaired": (98123, 27, 443491),
+    "tiny-18": (110122, 33, 516699),
+    "tiny-18-repaired": (83493, 27, 369742),
 }
 
 #: Configurations of archive recovery: what they have a case for, and primaries have not.
