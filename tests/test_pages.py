@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pglife_spec import REPAIR_NAMES, machine
+from pglife_spec import REPAIR_NAMES, machine, rules
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = ROOT / "conformance" / "pglife_conformance"
@@ -172,6 +172,19 @@ def test_findings_name_claims_and_properties_that_exist() -> None:
     known = {c.name for c in model.claims} | {p.name for p in model.properties}
     broken = re.findall(r"\*\*Breaks\.\*\*(.*?)\n\n", FINDINGS.read_text(), re.DOTALL)
     assert set().union(*map(quoted, broken)) <= known
+
+
+def test_the_tables_name_steps_rules_and_findings_that_exist() -> None:
+    text = (ROOT / "docs" / "tables.md").read_text()
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| PM_")]
+    assert len(rows) > 60
+    families = {a.family.replace("_", " ") for a in machine().actions}
+    ended = {part for row in rows if len(row) >= 5 for part in row[3].split(", ")}
+    steps = {part for part in ended if not re.match(r"nothing|F\d\d|PM_|\u00b7|$", part)}
+    assert len(steps & families) > 15
+    assert set(re.findall(r"\b[A-Z]{2,3}\d{0,2}-\d+\b", text)) <= set(rules.rules())
+    findings = set(re.findall(r"\bF\d\d\b", text))
+    assert findings <= set(re.findall(r"^## (F\d\d)", FINDINGS.read_text(), re.MULTILINE))
 
 
 def test_the_readme_names_commands_and_options_that_exist() -> None:

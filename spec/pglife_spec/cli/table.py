@@ -40,7 +40,7 @@ Examples:
 {subject.STATUSES}"""
 TIMER = "issue_sigkill"
 FAMILIES = ("small", "walsender", "summarizer")
-EVENT_FAMILIES = ("small", "forks-fail")
+EVENT_FAMILIES = ("small",)
 """The configurations that are looked at, those that a release has."""
 
 
