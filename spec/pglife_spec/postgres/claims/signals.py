@@ -101,7 +101,8 @@ def _reachable(kind: Kind) -> Expr:
 def each_shutdown_target_is_sent_sigterm_once() -> Sequence[Automaton]:
     """In PM_STOP_BACKENDS each live shutdown target is sent SIGTERM, once; dead-end children when
     the checkpointer has exited as the last of the others; all children at the recovery target."""
-    stops = THROUGH[PM.PM_STOP_BACKENDS].register
+    here = state_is(PM.PM_STOP_BACKENDS)
+    stops = (THROUGH[PM.PM_STOP_BACKENDS].register | before(here)) & ~here
     last = reaped(Kind.CHECKPOINTER, Life.EXITED_0) & before(state_is(PM.PM_WAIT_CHECKPOINTER))
 
     def where(kind: Kind) -> Expr:

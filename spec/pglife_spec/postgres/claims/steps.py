@@ -68,7 +68,10 @@ from pglife_spec.postgres.words import (
 from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, SINGLETONS
 from pglife_spec.postgres.words.parameters import RESTART_AFTER_CRASH
 from pglife_spec.postgres.words.releases import Feature, has
-from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_EXIT_IN_CRASH
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_STARTUP_EXIT_IN_CRASH,
+    REPAIR_TARGET_IN_CRASH_STARTUP,
+)
 
 _REQUEST = "postmaster.c: process_pm_shutdown_request()"
 _SM = "postmaster.c: PostmasterStateMachine()"
@@ -366,8 +369,10 @@ def connections_are_closed_by_a_smart_request_only() -> Sequence[Automaton]:
 
 @watch("SV-02", "CR-20", "TR18-02", "TR18-04", source=_REAPER)
 def a_crash_is_over_when_recovery_begins_or_the_server_opens() -> Sequence[Automaton]:
-    """FatalError is reset only when redo is reported after a crash, or when the server opens."""
-    over = THROUGH[PM.PM_RECOVERY].register | THROUGH[PM.PM_RUN].register
+    """FatalError is reset only when redo is reported after a crash, or when the server opens; by
+    the repair also when the startup process stops at its recovery target."""
+    at_target = REPAIR_TARGET_IN_CRASH_STARTUP & reaped(Kind.STARTUP, Life.EXITED_3)
+    over = THROUGH[PM.PM_RECOVERY].register | THROUGH[PM.PM_RUN].register | at_target
     return [
         THROUGH[PM.PM_RECOVERY],
         THROUGH[PM.PM_RUN],
