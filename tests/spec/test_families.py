@@ -63,18 +63,18 @@ AUTOVACUUM = (
 RESIZED = ("a_reload_changes_the_number_of_io_workers",)
 WORKER = ("a_background_worker_whose_time_has_come_runs",)
 FAMILIES = {
-    "archiver-15": Family((393_595, 32, 2_191_433), "archiver", holds=ARCHIVER),
-    "archiver-18": Family((913_188, 37, 5_009_665), "archiver", IN_REAPER, ARCHIVER),
-    "walsender-15": Family((490_457, 29, 2_988_868), "walsender", holds=(ENDS,)),
-    "walsender-18": Family((447_205, 31, 2_597_007), "walsender", holds=(ENDS,)),
-    "autovacuum-15": Family((104_042, 30, 414_787), "autovacuum_worker", holds=AUTOVACUUM),
-    "autovacuum-18": Family((78_846, 32, 303_487), "autovacuum_worker", holds=AUTOVACUUM),
-    "emergency-18": Family((613_950, 52, 2_775_095), "emergency"),
-    "io-pool-18": Family((1_995_032, 33, 12_444_384), "io_pool", holds=RESIZED),
-    "workers-15": Family((374_197, 31, 1_788_324), "worker", holds=WORKER),
-    "workers-18": Family((299_990, 30, 1_393_644), "worker", holds=WORKER),
+    "archiver-15": Family((449_361, 32, 2_407_429), "archiver", holds=ARCHIVER),
+    "archiver-18": Family((1_106_509, 37, 5_851_336), "archiver", IN_REAPER, ARCHIVER),
+    "walsender-15": Family((509_395, 29, 3_066_617), "walsender", holds=(ENDS,)),
+    "walsender-18": Family((468_351, 31, 2_685_908), "walsender", holds=(ENDS,)),
+    "autovacuum-15": Family((110_658, 30, 433_834), "autovacuum_worker", holds=AUTOVACUUM),
+    "autovacuum-18": Family((84_746, 32, 319_166), "autovacuum_worker", holds=AUTOVACUUM),
+    "emergency-18": Family((640_474, 52, 2_861_270), "emergency"),
+    "io-pool-18": Family((2_190_310, 33, 13_481_982), "io_pool", holds=RESIZED),
+    "workers-15": Family((422_672, 31, 1_974_182), "worker", holds=WORKER),
+    "workers-18": Family((343_700, 30, 1_559_574), "worker", holds=WORKER),
     "summarizer-18": Family(
-        (67_397, 28, 299_123), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
+        (78_349, 28, 338_184), "wal_summarizer", holds=("a_missing_summarizer_is_replaced",)
     ),
 }
 
