@@ -7,8 +7,7 @@ import pytest
 
 from pglife_spec.explore.liveness import check_properties
 from pglife_spec.explore.search import explore
-from pglife_spec.postgres.build import build, build_watched
-from pglife_spec.postgres.claims import WATCHES
+from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS, config
 from pglife_spec.postgres.state.postmaster import EXITED
 from pglife_spec.postgres.words.recovery import Target
@@ -55,22 +54,3 @@ def test_a_repaired_standby_is_sound(version: int, target: Target) -> None:
     assert found.ok
     broken = [v.prop.name for v in check_properties(found, MACHINE.properties) if not v.holds]
     assert broken == []
-
-
-def test_a_standby_keeps_its_claims_about_evidence() -> None:
-    small = config(
-        "standby",
-        18,
-        repaired=True,
-        io_workers=0,
-        bounds=NO_CLIENTS,
-        standby=True,
-        recovery_target=Target.SHUTDOWN,
-        writers=False,
-    )
-    names = {watch.name for watch in WATCHES}
-    watched = build_watched()
-    claims = [claim for claim in watched.claims if claim.name in names]
-    found = explore(watched, small, claims=claims)
-    assert found.complete
-    assert not found.violated
