@@ -43,6 +43,6 @@ def test_museum_shows_the_run_into_a_bug(pglife: Run) -> None:
 
 
 def test_museum_refuses_what_it_does_not_have(pglife: Run) -> None:
-    status, _, complaint = pglife("museum", "HB-99")
+    status, _, complaint = pglife("museum", "SH-04")
     assert status == 2
-    assert complaint.startswith("pglife: no exhibit HB-99; there are: HB-01, ")
+    assert complaint.startswith("pglife: no exhibit SH-04; there are: HB-01, ")
