@@ -36,7 +36,6 @@ SHORT_LIVED = (
     "pid_file_is_not_updated",
     "io_workers_without_limit",
     "smart_waits_for_recovery",
-    "startup_process_stays_on_record",
 )
 
 

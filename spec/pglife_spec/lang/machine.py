@@ -128,6 +128,8 @@ class Claim:
         holds: the condition.
         reaches: a state that the explorer must reach, so that the claim is not empty.
         exception: how real releases break it, in words; empty if none does.
+        explored_only: whether no inductive proof is known; then a proof neither assumes nor claims
+            it, and explorations check it configuration by configuration.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Claim:
     holds: Expr
     reaches: Expr
     exception: str = ""
+    explored_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The whole machine, put together. Begin with build(); build_watched() adds the evidence claims."""
 
+from dataclasses import replace
 from functools import cache
 
 from pglife_spec.lang.declare import declared
@@ -55,7 +56,7 @@ def build() -> Machine:
         assumptions=parameters.ASSUMPTIONS,
         init=(*(var.starts() for var in variables), *shared.INITIALLY),
         actions=in_order(actions),
-        claims=(*CLAIMS, progress(actions)),
+        claims=(*CLAIMS, replace(progress(actions), explored_only=True)),
         properties=PROPERTIES,
     )
 

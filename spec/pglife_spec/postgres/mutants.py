@@ -62,7 +62,7 @@ Change = Callable[[Machine], Machine]
 MUTANTS: list[Mutant] = [*STANDBY_MUTANTS]
 
 
-def _mutant(killed_by: str, config: str = "small-18-repaired") -> Callable[[Change], Change]:
+def _mutant(killed_by: str, config: str = "tiny-18-repaired") -> Callable[[Change], Change]:
     def declare(function: Change) -> Change:
         MUTANTS.append(mutant(killed_by, config)(function))
         return function
@@ -86,7 +86,7 @@ def stop_backends_is_not_left(m: Machine) -> Machine:
     return without_effect(m, STATE, PM.PM_WAIT_BACKENDS, _REQUEST)
 
 
-@_mutant("only_the_logger_outlives_the_postmaster")
+@_mutant("only_the_logger_outlives_the_postmaster", "small-18-repaired")
 def exit_ignores_dead_end_children(m: Machine) -> Machine:
     """PM_WAIT_DEAD_END does not look at dead-end children."""
     lives = (COUNT[Kind.DEAD_END_BACKEND, life] for life in COUNTED_LIVES)
@@ -99,7 +99,7 @@ def fatal_error_survives_recovery(m: Machine) -> Machine:
     return without_effect(m, FATAL_ERROR, False)
 
 
-@_mutant("fatal_error_keeps_to_its_states")
+@_mutant("fatal_error_keeps_to_its_states", "small-18-repaired")
 def late_crash_keeps_its_state(m: Machine) -> Machine:
     """A crash during the late states of a shutdown does not go to PM_WAIT_DEAD_END."""
     return without_effect(m, STATE, PM.PM_WAIT_DEAD_END, {"reap_counted_child"})
@@ -222,7 +222,7 @@ def shutdown_checkpoint_beside_sessions(m: Machine) -> Machine:
     return without_condition(m, {f"{var.name} = 0" for var in lives})
 
 
-@_mutant("the_checkpointer_exits_after_the_io_workers")
+@_mutant("the_checkpointer_exits_after_the_io_workers", "small-18-repaired")
 def checkpointer_does_not_wait_for_io_workers(m: Machine) -> Machine:
     """PM_WAIT_IO_WORKERS does not wait (HB-46)."""
     lives = (COUNT[Kind.IO_WORKER, life] for life in COUNTED_LIVES)
@@ -313,7 +313,7 @@ def old_state_in_a_new_release(m: Machine) -> Machine:
     return with_value(m, STATE, PM.PM_WAIT_XLOG_SHUTDOWN, PM.PM_SHUTDOWN)
 
 
-@_mutant("wait_dead_end_has_signaled_every_dead_end_child")
+@_mutant("wait_dead_end_has_signaled_every_dead_end_child", "small-18-repaired")
 def dead_end_children_are_not_signaled(m: Machine) -> Machine:
     """PM_WAIT_DEAD_END waits for dead-end children but sends them no signal."""
     unquit = without_effect(m, COUNT[Kind.DEAD_END_BACKEND, Life.QUITTING])

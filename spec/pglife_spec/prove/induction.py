@@ -31,8 +31,8 @@ class Invariant:
 
 
 def invariants(machine: Machine, lemmas: Iterable[tuple[str, Expr]] = ()) -> list[Invariant]:
-    """The machine's claims, then the lemmas."""
-    claims = [Invariant(c.name, c.holds, True) for c in machine.claims]
+    """The machine's claims but for those that are explored only, then the lemmas."""
+    claims = [Invariant(c.name, c.holds, True) for c in machine.claims if not c.explored_only]
     return claims + [Invariant(name, holds, False) for name, holds in lemmas]
 
 

@@ -100,7 +100,8 @@ def check(
     report.failed_lemmas = [f.obligation for f in failures if not f.is_claim]
     report.counterexamples = explain_all(proof, failures) if explain else []
     report.disabled = proof.disabled
-    report.summarize([claim.name for claim in machine.claims] + [COUNTS])
+    report.summarize([c.name for c in machine.claims if not c.explored_only] + [COUNTS])
+    report.explored_only = [c.name for c in machine.claims if c.explored_only]
     report.seconds = time.perf_counter() - start
     return report
 

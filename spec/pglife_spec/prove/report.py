@@ -103,6 +103,7 @@ class ProofReport:
         obligations: the table, claims and COUNTS by actions and INIT.
         counterexamples: of claims, each replayed by the concrete evaluator.
         disabled: actions that no state allowed by claims and lemmas enables.
+        explored_only: claims for which no inductive proof is known, and none was tried.
         seconds: wall-clock time of the whole check.
         mined: whether the lemmas were mined in this run.
     """
@@ -115,6 +116,7 @@ class ProofReport:
     obligations: list[Obligation] = field(default_factory=list)
     counterexamples: list[Counterexample] = field(default_factory=list)
     disabled: list[str] = field(default_factory=list)
+    explored_only: list[str] = field(default_factory=list)
     seconds: float = 0.0
     mined: bool = False
 
@@ -156,6 +158,8 @@ class ProofReport:
             f" in {self.seconds:.1f} s; {self.trivial} are trivial: the action touches nothing that"
             " the claim reads"
         )
+        if self.explored_only:
+            lines.append(f"explored only: {', '.join(self.explored_only)}")
         if self.failed_lemmas:
             lines.append(f"{len(self.failed_lemmas)} obligations of lemmas failed:")
             lines += [f"  {o.claim}  by {o.action}" for o in self.failed_lemmas[:20]]

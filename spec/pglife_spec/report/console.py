@@ -237,6 +237,10 @@ def show_proof(console: Console, proof: ProofReport, *, whole: bool = False) -> 
         f"{escape(pins)}: {done:,} of {len(proof.obligations):,} obligations proved "
         f"with {len(proof.lemmas)} lemmas in {proof.seconds:.1f} s; {proof.trivial:,} are trivial"
     )
+    if proof.explored_only:
+        console.print(
+            f"  {len(proof.explored_only)} claims have no such proof: `pglife explore` checks them"
+        )
     if proof.failed_lemmas:
         console.print(f"[bold red]{len(proof.failed_lemmas)} obligations of lemmas failed[/]")
     for example in proof.counterexamples:

@@ -9,6 +9,8 @@ what it changes. Where a real release breaks a claim, the condition says under w
 holds, and `exception` says how it is broken.
 """
 
+from dataclasses import replace
+
 from pglife_spec.postgres.claims import (
     after_wal,
     autovacuum,
@@ -22,8 +24,9 @@ from pglife_spec.postgres.claims import (
     steps,
     workers,
 )
+from pglife_spec.postgres.claims.explored_only import EXPLORED_ONLY
 
-CLAIMS = (
+_DECLARED = (
     *postmaster.CLAIMS,
     *children.CLAIMS,
     *memory.CLAIMS,
@@ -33,6 +36,7 @@ CLAIMS = (
     *workers.CLAIMS,
     *autovacuum.CLAIMS,
 )
+CLAIMS = tuple(replace(each, explored_only=each.name in EXPLORED_ONLY) for each in _DECLARED)
 WATCHES = (*evidence.WATCHES, *signals.WATCHES, *steps.WATCHES)
 
 __all__ = ["CLAIMS", "WATCHES"]

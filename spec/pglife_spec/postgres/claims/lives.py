@@ -27,9 +27,11 @@ from pglife_spec.postgres.state.shared import REDO
 from pglife_spec.postgres.words import PM, Kind, Life, StartupStatus
 from pglife_spec.postgres.words.kinds import KINDS, TARGETS, UP, short
 from pglife_spec.postgres.words.parameters import (
+    AUTOVACUUM,
     IO_WORKERS,
     STRAY_SIGNALS,
     WAL_SENDERS,
+    WRAPAROUND,
 )
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import REPAIR_STARTUP_EXIT_IN_CRASH
@@ -117,6 +119,8 @@ def _settings() -> Iterator[Claim]:
     wanted = {kind: row.wanted for kind, row in KINDS.items() if isinstance(row.wanted, Expr)}
     wanted[Kind.IO_WORKER] = IO_WORKERS >= 1
     wanted[Kind.WAL_SENDER] = WAL_SENDERS
+    # Near wraparound a launcher is started although autovacuum is off.
+    wanted[Kind.AUTOVAC_LAUNCHER] = AUTOVACUUM | WRAPAROUND
     for kind in (
         Kind.AUTOVAC_LAUNCHER,
         Kind.BG_WORKER,

@@ -238,8 +238,8 @@ def redo_follows_an_unclean_shutdown() -> Sequence[Automaton]:
 
 @watch("CT-20", "SH-13", "SH-14", "CR-23", source="xlog.c: UpdateControlFile()", reaches=RECOVERED)
 def the_control_file_goes_its_way() -> Sequence[Automaton]:
-    """The control file is written by children only: "in crash recovery" at redo, "in production" at
-    the end of recovery, "shutting down" from there, "shut down" by the shutdown checkpoint."""
+    """The control file is written by children only: "in crash recovery" before redo, "in
+    production" at its end, "shutting down" from there, "shut down" by the shutdown checkpoint."""
     old = before(CONTROL)
 
     def becomes(new: Control) -> Expr:
@@ -248,7 +248,7 @@ def the_control_file_goes_its_way() -> Sequence[Automaton]:
     return [
         _BY["child"],
         _step("written by a child", implies(_changes(CONTROL), _BY["child"].register)),
-        _step("crash", implies(becomes(Control.IN_CRASH_RECOVERY), REDO & ~before(REDO))),
+        _step("crash", implies(becomes(Control.IN_CRASH_RECOVERY), ~REDO & ~RECOVERED)),
         _step(
             "production",
             implies(becomes(Control.IN_PRODUCTION), RECOVERED & ~before(RECOVERED)),
