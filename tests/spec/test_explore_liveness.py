@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import liveness_oracle
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import (
