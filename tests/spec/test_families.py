@@ -27,7 +27,7 @@ from pglife_spec.postgres.words.workers import WorkerStart
 MACHINE = build()
 POOL = Pool()
 #: Kinds whose names have the word "worker" and that no configuration here has.
-OTHERS = re.compile(r"io_worker|bg_worker")
+OTHERS = re.compile(r"io_worker|bg_worker|autovac_worker|slotsync_worker")
 ENDS = "the_wait_for_archiver_and_walsenders_ends"
 
 

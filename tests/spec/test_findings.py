@@ -160,7 +160,7 @@ def configured(version: int, on: frozenset[str], bounds: Bounds, params: Params)
 def unconditional(claims: Iterable[Claim]) -> list[Claim]:
     """The claims without their conditions on repairs."""
     pool = Pool()
-    settled = {param.name: pool.true for param in REPAIRS} | {"fork_faults": pool.true}
+    settled = {param.name: pool.true for param in REPAIRS}
     folder = pool.folder(settled)
     return [replace(claim, holds=folder.visit(claim.holds)) for claim in claims]
 

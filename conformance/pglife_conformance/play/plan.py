@@ -185,8 +185,10 @@ def _without_failures(script: Script) -> tuple[list[Action], list[str]]:
 
 
 def _ends_alike(script: Script, one: Sequence[Action], other: Sequence[Action]) -> bool:
-    ends = [_walk(script.program, script.state(0), way) for way in (one, other)]
-    return ends[0] == ends[1] and ends[0] is not None
+    first, second = (_walk(script.program, script.state(0), way) for way in (one, other))
+    if first is None or second is None:
+        return False
+    return view_of(script.program).has_same_future(first, second)
 
 
 def _walk(program: Program, state: int, way: Sequence[Action]) -> int | None:

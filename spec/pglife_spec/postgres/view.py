@@ -7,10 +7,12 @@ import signal
 from collections.abc import Callable
 from functools import cache
 
-from pglife_spec.lang.expr import Expr, Value
+from pglife_spec.lang.declare import declared
+from pglife_spec.lang.expr import Expr, Value, Var
 from pglife_spec.meanings.pack import label
 from pglife_spec.meanings.python.program import Program
 from pglife_spec.postgres.outside import EXIT_CODES, orders
+from pglife_spec.postgres.state import history
 from pglife_spec.postgres.state.children import ALIVE_LIVES, COUNT, LIFE, number, recorded
 from pglife_spec.postgres.state.postmaster import (
     ABORT_TIMER,
@@ -34,6 +36,7 @@ from pglife_spec.postgres.state.shared import (
 from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile
 from pglife_spec.postgres.words.kinds import SINGLETONS
 
+_HISTORY = frozenset(var.name for var in declared(Var, history))
 _POSTMASTER = (
     STATE,
     SHUTDOWN,
@@ -131,6 +134,11 @@ class View:
     def outline_names() -> list[str]:
         """What each value of an outline is."""
         return [*(var.name for var in _POSTMASTER), *(f"number of {k.value}s" for k in Kind)]
+
+    def has_same_future(self, one: int, other: int) -> bool:
+        """Whether two states differ in history only, which no action's guard reads."""
+        first, second = self.program.unpack(one), self.program.unpack(other)
+        return all(first[name] == second[name] for name in first.keys() - _HISTORY)
 
     def differences(self, expected: int, found: int) -> list[str]:
         """In which variables of the postmaster a state differs from the expected one."""
