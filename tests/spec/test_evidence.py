@@ -45,7 +45,7 @@ def test_evidence_is_left_exactly_once(evidence: list[Emit], holds: bool) -> Non
 @pytest.mark.parametrize("name", ["tiny-15-repaired", "tiny-18-repaired"])
 def test_the_product_has_the_states_of_the_model_and_keeps_its_claims(name: str) -> None:
     """Registers forget at the end of a step: they make no states."""
-    found = explore(build_watched(), CONFIGS[name], final=EXITED, limit=3000)
-    plain = explore(build(), CONFIGS[name], claims=[], limit=3000)
+    found = explore(build_watched(), CONFIGS[name], final=EXITED)
+    plain = explore(build(), CONFIGS[name], claims=[])
     assert not found.violated
     assert (found.states, found.transitions) == (plain.states, plain.transitions)

@@ -128,7 +128,7 @@ def test_random_machines(steps, params, claim):
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith(("tiny", "forks-fail"))])
 def test_small_configurations_of_the_model(name):
-    """The default goes on natively after some thousand states."""
+    """The default goes native for a machine of this size."""
     found = explore(postgres(), CONFIGS[name], final=EXITED, native=False, limit=12_000)
     same(found, explore(postgres(), CONFIGS[name], final=EXITED, limit=12_000))
 

@@ -1,145 +1,148 @@
 """Random lives: hypothesis chooses what is done next; the monitor must explain what it leads to.
 
-Begin with `walk`.
+Begin with `walk`. All choices of a life are drawn before it begins, and read as a person would read
+them who sees the server: "the third of what can be done now, to the second of those that there
+are". So a server that is faster or slower than last time changes the life, and never the drawing.
 """
 
+import itertools
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
 from pglife_conformance.events import ShutdownMode
 from pglife_conformance.walk.life import Life, Maker
 
-DEADLY = (signal.SIGKILL, signal.SIGQUIT)
-HARMLESS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT)
+MODES = tuple(str(mode) for mode in ShutdownMode)
 MOST_CLIENTS = 8
+MOST_STOPPED = 2
+CHOICES = st.integers(0, 2**16 - 1)
 
 
-class RandomLife(RuleBasedStateMachine):
-    """A life in which any client, operator or fault may act at any time."""
+@dataclass(frozen=True)
+class Choice:
+    """What is drawn for one step: which stimulus, which of those that it may go to, which way."""
 
-    maker: Maker
-    open_because: list[str | None]
+    stimulus: int
+    which: int
+    way: int
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.life = Life(self.maker)
-        self.clients = 0
 
-    @precondition(lambda self: self.life.is_running() and len(self.life.sessions) < MOST_CLIENTS)
-    @rule(silently=st.sampled_from([False, False, True]))
-    def connect(self, silently: bool) -> None:
-        self.life.connect(self.clients, silently=silently)
-        self.clients += 1
+@dataclass(frozen=True)
+class Stimulus:
+    """What a client, an operator or a fault may do, and when it can be done."""
 
-    @precondition(lambda self: self.life.open_sessions())
-    @rule(which=st.integers(0, MOST_CLIENTS), asks=st.booleans())
-    def query_or_cancel(self, which: int, asks: bool) -> None:
-        open_ = self.life.open_sessions()
-        number = open_[which % len(open_)]
-        if asks:
-            self.life.query(number)
-        else:
-            self.life.cancel(number)
+    can: Callable[[Life], bool]
+    do: Callable[[Life, Choice], None]
 
-    @precondition(lambda self: self.life.sessions)
-    @rule(which=st.integers(0, MOST_CLIENTS), politely=st.booleans())
-    def disconnect(self, which: int, politely: bool) -> None:
-        numbers = list(self.life.sessions)
-        self.life.disconnect(numbers[which % len(numbers)], politely=politely)
 
-    @precondition(lambda self: self.life.is_running())
-    @rule(which=st.integers(0, 15), number=st.sampled_from([*HARMLESS, *DEADLY]))
-    def signal_child(self, which: int, number: signal.Signals) -> None:
-        children = self.life.children()
-        if children:
-            self.life.signal_child(*children[which % len(children)], number.name)
+def _connect(life: Life, choice: Choice) -> None:
+    unused = next(number for number in itertools.count() if number not in life.sessions)
+    life.connect(unused, silently=choice.way % 3 == 2)
 
-    @precondition(lambda self: self.life.is_running() and len(self.life.pins) < 2)
-    @rule(which=st.integers(0, 15))
-    def stop(self, which: int) -> None:
-        children = self.life.children()
-        if children:
-            self.life.stop(*children[which % len(children)])
 
-    @precondition(lambda self: self.life.pins)
-    @rule(which=st.integers(0, 1))
-    def resume(self, which: int) -> None:
-        self.life.resume(which % len(self.life.pins))
+def _query_or_cancel(life: Life, choice: Choice) -> None:
+    open_ = life.open_sessions()
+    number = open_[choice.which % len(open_)]
+    if choice.way % 2:
+        life.query(number)
+    else:
+        life.cancel(number)
 
-    @precondition(lambda self: self.life.is_running())
-    @rule()
-    def reload(self) -> None:
-        self.life.reload()
 
-    @precondition(lambda self: self.life.is_running())
-    @rule(mode=st.sampled_from([str(mode) for mode in ShutdownMode]))
-    def request_shutdown(self, mode: str) -> None:
-        self.life.request_shutdown(mode)
+def _disconnect(life: Life, choice: Choice) -> None:
+    numbers = list(life.sessions)
+    life.disconnect(numbers[choice.which % len(numbers)], politely=choice.way % 2 == 1)
 
-    @precondition(lambda self: not self.life.is_running())
-    @rule()
-    def start(self) -> None:
-        self.life.start()
 
-    @rule(seconds=st.sampled_from([0.01, 0.1]))
-    def watch(self, seconds: float) -> None:
-        self.life.watch(seconds)
+def _signal_child(life: Life, choice: Choice) -> None:
+    children = life.children()
+    if children:
+        kind, nth = children[choice.which % len(children)]
+        life.signal_child(kind, nth, SIGNALS[choice.way % len(SIGNALS)].name)
 
-    @invariant()
-    def explained(self) -> None:
-        """The model explains each step."""
-        self._try(self.life.explain)
 
-    def teardown(self) -> None:
-        """The server stops, and nothing is left of it."""
-        self._try(self.life.end)
-        self.open_because.append(self.life.monitor.open_because)
+def _stop(life: Life, choice: Choice) -> None:
+    children = life.children()
+    if children:
+        life.stop(*children[choice.which % len(children)])
 
-    def _try(self, act: Callable[[], None]) -> None:
+
+STIMULI = (
+    Stimulus(lambda life: life.is_running() and len(life.sessions) < MOST_CLIENTS, _connect),
+    Stimulus(lambda life: bool(life.open_sessions()), _query_or_cancel),
+    Stimulus(lambda life: bool(life.sessions), _disconnect),
+    Stimulus(lambda life: life.is_running(), _signal_child),
+    Stimulus(lambda life: life.is_running() and len(life.pins) < MOST_STOPPED, _stop),
+    Stimulus(
+        lambda life: bool(life.pins),
+        lambda life, choice: life.resume(choice.which % len(life.pins)),
+    ),
+    Stimulus(lambda life: life.is_running(), lambda life, _choice: life.reload()),
+    Stimulus(
+        lambda life: life.is_running(),
+        lambda life, choice: life.request_shutdown(MODES[choice.way % len(MODES)]),
+    ),
+    Stimulus(lambda life: not life.is_running(), lambda life, _choice: life.start()),
+    Stimulus(lambda _life: True, lambda life, choice: life.watch(0.1 if choice.way % 2 else 0.01)),
+)
+
+
+def take(life: Life, choices: list[Choice]) -> None:
+    """Live a life by the choices; the model explains each step, and nothing is left at the end.
+
+    Raises:
+        AssertionError: a step is not explained; the text ends with the life as a test.
+    """
+    try:
         try:
-            act()
-        except AssertionError as problem:
-            # Printed too: hypothesis repeats a failure for its report, and a life may then pass.
-            print(self.life.as_test())
-            raise AssertionError(f"{problem}\n\n{self.life.as_test()}") from None
+            for choice in choices:
+                possible = [stimulus for stimulus in STIMULI if stimulus.can(life)]
+                possible[choice.stimulus % len(possible)].do(life, choice)
+                life.explain()
+        finally:
+            life.end()
+    except AssertionError as problem:
+        # Printed too: hypothesis repeats a failure for its report, and a life may then pass.
+        print(life.as_test())
+        raise AssertionError(f"{problem}\n\n{life.as_test()}") from None
 
 
 def walk(maker: Maker, *, lives: int, steps: int, same: bool = True) -> list[str | None]:
-    """Take some random lives, the `same` ones each time or others.
+    """Take some random lives, the `same` choices each time or others.
 
     Args:
         maker: makes their clusters.
         lives: how many.
-        steps: the most steps of each.
-        same: whether they are the same each time.
+        steps: the steps of each.
+        same: whether the choices are the same each time.
 
     Returns:
         for each life why the monitor's verdict is open, or None if all of it was judged.
+
+    Raises:
+        AssertionError: a step of a life is not explained.
     """
     reasons: list[str | None] = []
-    machine = type("Server", (RandomLife,), {"maker": maker, "open_because": reasons})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            derandomize=same,
-            database=None,
-            max_examples=lives,
-            stateful_step_count=steps,
-            deadline=None,
-            phases=[Phase.generate],
-            print_blob=False,
-            verbosity=Verbosity.normal,
-            suppress_health_check=list(HealthCheck),
-        ),
+
+    @settings(
+        derandomize=same,
+        database=None,
+        max_examples=lives,
+        deadline=None,
+        phases=[Phase.generate],
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
     )
+    @given(st.lists(st.builds(Choice, CHOICES, CHOICES, CHOICES), min_size=steps, max_size=steps))
+    def one(choices: list[Choice]) -> None:
+        life = Life(maker)
+        take(life, choices)
+        reasons.append(life.monitor.open_because)
+
+    one()
     return reasons

@@ -40,6 +40,9 @@ FEW, MANY = 5_000, 1 << 18
 WORTH_IT = 4_000
 """So many states pay for compiling native code."""
 
+LARGE = 64
+"""A machine of so many actions takes as long to compile to Python as natively."""
+
 
 class Stop(enum.Enum):
     """Why a search ended before it had seen every state."""
@@ -289,8 +292,8 @@ def explore(
         until_witnessed: stop after the level in which the last witness is reached.
         progress: called a few times a second.
         program: the machine already compiled under this configuration.
-        native: whether to step by native code, which finds the same; by default, after the first
-            few thousand states, where the extra `fast` is installed.
+        native: whether to step by native code, which finds the same; by default, where the extra
+            `fast` is installed, once the machine or the states found pay for compiling it.
         threads: how many step natively, 1 or 2.
         store: keeps native code for the next process.
     """
@@ -341,7 +344,7 @@ def _search(
 
 @dataclass
 class _Speed:
-    """Goes on natively once there are enough states to pay for it."""
+    """Goes on natively once that pays."""
 
     found: Exploration
     allowed: bool
@@ -352,7 +355,8 @@ class _Speed:
     def may_change(self) -> bool:
         """Whether it is time to go on natively."""
         in_python = isinstance(self.found.space, PythonSpace)
-        return self.allowed and in_python and self.found.states > WORTH_IT
+        pays = self.found.states > WORTH_IT or len(self.found.program.actions) > LARGE
+        return self.allowed and in_python and pays
 
     def go_native(self) -> None:
         """Go on with native code from the states found so far."""
