@@ -5,27 +5,18 @@ properties that it is for.
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from pglife_spec.explore.liveness import check_property
 from pglife_spec.explore.search import Exploration, explore
-from pglife_spec.lang.expr import Param
-from pglife_spec.lang.machine import Config
-from pglife_spec.meanings.fold import Pool
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS, config
 from pglife_spec.postgres.state.postmaster import EXITED
-from pglife_spec.postgres.words.repairs import (
-    REPAIR_AUTOVAC_ENTRY,
-    REPAIR_UNSTARTED_WORKER,
-    REPAIR_WORKERS_IN_RECOVERY,
-)
 from pglife_spec.postgres.words.workers import WorkerStart
 
 MACHINE = build()
-POOL = Pool()
 #: Kinds whose names have the word "worker" and that no configuration here has.
 OTHERS = re.compile(r"io_worker|bg_worker|autovac|slotsync_worker|launcher_asks")
 ENDS = "the_wait_for_archiver_and_walsenders_ends"
@@ -106,7 +97,7 @@ def test_its_properties_hold(explored: Exploration) -> None:
         assert verdict.states > 0, name
 
 
-# Background workers of other start times, and the defect of real releases.
+# Background workers of other start times.
 
 NO_CLIENTS = {"backend": 0, "dead_end": 0}
 
@@ -124,59 +115,3 @@ def test_claims_hold_for_a_worker_that_starts_later(start: WorkerStart, restarts
         worker_restarts=restarts,
     )
     assert explore(MACHINE, small, final=EXITED).ok
-
-
-@pytest.mark.parametrize("version", [15, 18])
-@pytest.mark.parametrize("repaired", [False, True])
-def test_a_release_forgets_a_worker_after_a_crash(version: int, repaired: bool) -> None:
-    """A worker that starts with the postmaster is not started in the PM_RECOVERY after a crash:
-    nothing sets StartWorkerNeeded. On a primary recovery ends; on a standby it need not."""
-    small = config(
-        "forgotten",
-        version,
-        io_workers=0,
-        bounds=NO_CLIENTS,
-        worker_start=WorkerStart.POSTMASTER_START,
-        **{REPAIR_WORKERS_IN_RECOVERY.name: repaired},
-    )
-    prop = next(p for p in MACHINE.properties if p.name == WORKER[0])
-    verdict = check_property(explore(MACHINE, small, claims=()), prop)
-    assert verdict.holds == repaired
-    if verdict.lasso is not None:
-        last = verdict.lasso.moments[-1].state
-        assert last["pmState"].name == "PM_RECOVERY"
-        assert last["worker"].name == "ABSENT"
-
-
-@pytest.mark.parametrize("version", [15, 18])
-@pytest.mark.parametrize("repaired", [False, True])
-def test_a_release_forgets_a_worker_that_has_not_run(version: int, repaired: bool) -> None:
-    """A crash before the server opens forgets a worker that is never restarted."""
-    small = config(
-        "not run",
-        version,
-        io_workers=0,
-        bounds=NO_CLIENTS,
-        worker_start=WorkerStart.RECOVERY_FINISHED,
-        worker_restarts=False,
-        **{REPAIR_UNSTARTED_WORKER.name: repaired},
-    )
-    assert breaks(small, "every_registered_worker_runs_once", REPAIR_UNSTARTED_WORKER) != repaired
-
-
-def breaks(small: Config, name: str, repair: Param) -> bool:
-    """Whether a claim fails without its condition on a repair."""
-    claim = next(c for c in MACHINE.claims if c.name == name)
-    bare = replace(claim, holds=POOL.folder({repair.name: POOL.true}).visit(claim.holds))
-    return name in explore(MACHINE, small, claims=[bare], stop_at_violation=True).violated
-
-
-@pytest.mark.parametrize("version", [15, 18])
-@pytest.mark.parametrize("repaired", [False, True])
-def test_a_release_loses_an_entry_of_an_autovacuum_worker(version: int, repaired: bool) -> None:
-    """With autovacuum off and a database near wraparound a second launcher overwrites the entry of
-    a worker that has not started yet."""
-    small = CONFIGS[f"emergency-{version}"]
-    params = {**small.params, REPAIR_AUTOVAC_ENTRY.name: repaired}
-    small = replace(small, params=params)
-    assert breaks(small, "no_autovacuum_entry_is_lost", REPAIR_AUTOVAC_ENTRY) != repaired

@@ -26,6 +26,7 @@ from pglife_spec.postgres.words import Kind
 from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.repairs import FINDINGS as FINDINGS_REPAIRED
 from pglife_spec.postgres.words.repairs import (
+    REPAIR_AUTOVAC_ENTRY,
     REPAIR_CHECKPOINTER_FORK_FAILURE,
     REPAIR_CRASH_IN_CRASH_STARTUP,
     REPAIR_KILL_DEAD_END,
@@ -37,9 +38,12 @@ from pglife_spec.postgres.words.repairs import (
     REPAIR_STARTUP_EXIT_IN_SMART,
     REPAIR_STARTUP_FORK_FAILURE,
     REPAIR_TARGET_IN_CRASH_STARTUP,
+    REPAIR_UNSTARTED_WORKER,
+    REPAIR_WORKERS_IN_RECOVERY,
     REPAIR_XLOG_IN_CRASH_STARTUP,
     REPAIRS,
 )
+from pglife_spec.postgres.words.workers import WorkerStart
 
 SHUTDOWN_QUITS = REPAIR_SHUTDOWN_IN_CRASH_STARTUP.name
 NEW_CRASH = REPAIR_CRASH_IN_CRASH_STARTUP.name
@@ -53,6 +57,9 @@ OTHERS = REPAIR_STARTUP_EXIT_IN_SMART.name
 AT_TARGET = REPAIR_TARGET_IN_CRASH_STARTUP.name
 NOT_LOST = REPAIR_SLOTSYNC_STOP.name
 FILE_LAST = REPAIR_SIGNAL_FILE.name
+LOOKS = REPAIR_WORKERS_IN_RECOVERY.name
+NOT_FORGOTTEN = REPAIR_UNSTARTED_WORKER.name
+KEEPS = REPAIR_AUTOVAC_ENTRY.name
 ALL = frozenset(param.name for param in REPAIRS)
 
 MACHINE = build()
@@ -69,6 +76,15 @@ ONE_SESSION = (("backend", 1), ("dead_end", 0))
 STANDBY = (("standby", True),)
 SYNCING = (*STANDBY, ("sync_slots", True), ("writers", False))
 STOPS = (("recovery_target", Target.SHUTDOWN),)
+EARLY = (("worker_start", WorkerStart.POSTMASTER_START),)
+ONCE = (("worker_start", WorkerStart.RECOVERY_FINISHED), ("worker_restarts", False))
+EMERGENCY = (
+    ("wraparound", True),
+    ("autovac_workers", 2),
+    ("child_slots", 2),
+    ("restart_after_crash", False),
+    ("writers", False),
+)
 
 Params = tuple[tuple[str, Value], ...]
 Bounds = tuple[tuple[str, int], ...]
@@ -120,6 +136,9 @@ SIGNALED = "an_orderly_shutdown_has_signaled_whom_it_awaits"
 HOT_WITHOUT = "a_hot_standby_has_a_startup_process"
 STOPPED, PROMOTED = "a_stop_at_the_target_ends", "a_promotion_ends_in_pm_run"
 TIMELINE = "archive_recovery_ends_on_a_new_timeline"
+WORKER_RUNS = "a_background_worker_whose_time_has_come_runs"
+RUNS_ONCE = "every_registered_worker_runs_once"
+ENTRY = "no_autovacuum_entry_is_lost"
 
 BOTH = (SHUTDOWN_QUITS, NEW_CRASH)
 FINDINGS = [
@@ -146,6 +165,9 @@ FINDINGS = [
     Finding("F11", 18, STOPPED, AT_TARGET, (SHUTDOWN_QUITS, AT_TARGET), params=STOPS),
     Finding("F12", 18, PROMOTED, NOT_LOST, (NEW_CRASH, NOT_LOST), params=SYNCING),
     *(Finding("F13", v, TIMELINE, FILE_LAST, (FILE_LAST,), params=STANDBY) for v in (15, 18)),
+    *(Finding("F17", v, RUNS_ONCE, NOT_FORGOTTEN, (NOT_FORGOTTEN,), params=ONCE) for v in (15, 18)),
+    *(Finding("F18", v, ENTRY, KEEPS, (KEEPS,), params=EMERGENCY) for v in (15, 18)),
+    *(Finding("W4", v, WORKER_RUNS, LOOKS, (LOOKS,), params=EARLY) for v in (15, 18)),
     *(Finding("W1", v, SIGNALED, OTHERS, (OTHERS,), ONE_SESSION, STANDBY) for v in (15, 18)),
 ]
 

@@ -26,6 +26,8 @@ class Finding(StrEnum):
     F14 = "F14"
     F15 = "F15"
     F16 = "F16"
+    F17 = "F17"
+    F18 = "F18"
     W1 = "W1"
     W2 = "W2"
     W3 = "W3"

@@ -1,7 +1,6 @@
 """Repairs of the defects that the model found in PostgreSQL: one switch each, off in a release.
 
-The findings F01 to F10 are described in docs/findings.md; `FINDINGS` says which of them each
-repair removes.
+The findings are described in docs/findings.md; `FINDINGS` says which of them each repair removes.
 """
 
 import sys
@@ -67,10 +66,12 @@ REPAIR_XLOG_IN_CRASH_STARTUP = _repair(
 REPAIR_WORKERS_IN_RECOVERY = _repair(
     "recovery_started_starts_workers",
     "at RECOVERY_STARTED the postmaster looks for background workers that start before it opens",
+    "W4",
 )
 REPAIR_UNSTARTED_WORKER = _repair(
     "crash_keeps_unstarted_workers",
     "a crash restart does not forget a worker that is never restarted and has not run yet",
+    "F17",
 )
 
 REPAIR_STARTUP_EXIT_IN_SMART = _repair(
@@ -97,6 +98,7 @@ REPAIR_SIGNAL_FILE = _repair(
 REPAIR_AUTOVAC_ENTRY = _repair(
     "emergency_launcher_keeps_entry",
     "a launcher that runs with autovacuum off uses the entry of a worker that has not started yet",
+    "F18",
 )
 
 REPAIRS = declared(Param, sys.modules[__name__])

@@ -20,8 +20,8 @@ USE_UP_LIMIT_S = 200.0
 
 
 def use_up_xids(session: Session, count: int) -> None:
-    """Use up this many transaction ids, each for a row of a new table."""
-    session.query("create table burnt(number int)")
+    """Use up this many transaction ids, each for a row of a table."""
+    session.query("create table if not exists burnt(number int)")
     session.query(
         f"do $$ begin for i in 1..{count} loop begin insert into burnt values (i); "
         "exception when others then null; end; end loop; end $$",
