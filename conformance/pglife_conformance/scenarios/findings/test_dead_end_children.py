@@ -1,4 +1,6 @@
-"""Dead-end children that a crash or a shutdown waits for (F06, F10)."""
+"""Dead-end children that a crash or a shutdown waits for (F06, F10, F15)."""
+
+from dataclasses import replace
 
 from pglife_conformance.base.failures import Inconclusive
 from pglife_conformance.base.findings import Finding
@@ -36,6 +38,14 @@ SPARED_AFTER_THE_ROUND = Symptom(
     said=(KILLED, TERMINATING, SIGKILL_ROUND),
     status=PidFileStatus.READY,
 )
+NO_ROUND = Symptom(
+    summary="the postmaster sleeps for a minute before the round of SIGKILL",
+    state=PM.PM_WAIT_BACKENDS,
+    left={Kind.CLIENT_BACKEND},
+    said=(KILLED, TERMINATING),
+    status=PidFileStatus.READY,
+)
+NO_ROUND_FOR_BOTH = replace(NO_ROUND, left={Kind.CLIENT_BACKEND, *DEAD_END})
 SERVED_TOO_LATE = Symptom(
     summary="the postmaster waits for a dead-end child that it has forked in PM_WAIT_DEAD_END",
     state=PM.PM_WAIT_DEAD_END,
@@ -49,7 +59,10 @@ SERVED_TOO_LATE = Symptom(
     *("INV-94", "INV-90", "INV-110", "CR-08"),
     source=LOOP,
     needs=CRASH,
-    defects=[Defect(Finding.F06, SPARED_BY_THE_ROUND, until=17)],
+    defects=[
+        Defect(Finding.F06, SPARED_BY_THE_ROUND, until=17),
+        Defect(Finding.F15, NO_ROUND_FOR_BOTH, since=19),
+    ],
     spec=actions.issue_sigkill,
 )
 def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
@@ -65,7 +78,8 @@ def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
         with Pin(cluster, refused.child) as pin:
             if then.find_log(f"^{SIGKILL_ROUND}$") is not None:
                 raise Inconclusive("a dead-end child before the round", "the five seconds are over")
-            then.expect_line(SIGKILL_ROUND)
+            with where_it_shows(then):
+                then.expect_line(SIGKILL_ROUND)
             cluster.expect_death(held.child)
             with where_it_shows(then):
                 cluster.expect_death(pin.child)
@@ -79,6 +93,7 @@ def test_the_round_kills_a_dead_end_child_too(cluster: Cluster) -> None:
     defects=[
         Defect(Finding.F06, SPARED_BY_THE_ROUND, until=17),
         Defect(Finding.F06, SPARED_AFTER_THE_ROUND, since=18),
+        Defect(Finding.F15, NO_ROUND, since=19),
     ],
     spec=actions.issue_sigkill,
 )
@@ -90,7 +105,8 @@ def test_a_client_refused_after_the_round_is_not_spared(cluster: Cluster) -> Non
     with Pin(cluster, session.child) as held:
         with Traced(cluster, held.child):
             cluster.crash(Kind.WALWRITER)
-            then.expect_line(SIGKILL_ROUND)
+            with where_it_shows(then):
+                then.expect_line(SIGKILL_ROUND)
             cluster.expect_death(held.child)
             refused = cluster.silent_client()
             pin = Pin(cluster, refused.child)

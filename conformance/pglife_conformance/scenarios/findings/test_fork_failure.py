@@ -1,7 +1,8 @@
 """A fork that fails after others have succeeded: of the startup process, of the checkpointer (F05,
-F09, W2)."""
+F09, F15, W2)."""
 
 import time
+from dataclasses import replace
 
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.failures import Inconclusive
@@ -63,7 +64,7 @@ ORPHANS_OF_A_START_18 = Symptom(
     said=(*BEGINS, f"{NO_STARTUP}.*", SHUT_DOWN),
     exit_code=1,
 )
-ORPHANS_OF_A_RESTART = Symptom(
+ORPHANS_OF_A_RESTART_18 = Symptom(
     summary="the postmaster exits and leaves the io workers",
     state=PM.PM_NO_CHILDREN,
     left=(),
@@ -71,6 +72,9 @@ ORPHANS_OF_A_RESTART = Symptom(
     said=(KILLED, TERMINATING, REINITIALIZING, f"{NO_STARTUP}.*", SHUT_DOWN),
     exit_code=1,
 )
+# 19 begins with fewer io workers.
+ORPHANS_OF_A_START_19 = replace(ORPHANS_OF_A_START_18, orphans=4)
+ORPHANS_OF_A_RESTART_19 = replace(ORPHANS_OF_A_RESTART_18, orphans=2)
 ALONE = Symptom(
     summary="the postmaster sleeps without a child and without a timer",
     state=PM.PM_WAIT_BACKENDS,
@@ -78,6 +82,8 @@ ALONE = Symptom(
     said=(*FAST_SHUTDOWN, f"{NO_CHECKPOINTER}.*", SIGKILL_ROUND),
     status=PidFileStatus.STOPPING,
 )
+ALONE_19 = replace(ALONE, said=(*FAST_SHUTDOWN, f"{NO_CHECKPOINTER}.*"))
+"""19 sleeps for a minute before its round of SIGKILL (F15), which changes nothing."""
 STUCK_WALSENDER = Symptom(
     summary="no round of SIGKILL reaches the walsender",
     state=PM.PM_WAIT_BACKENDS,
@@ -93,7 +99,8 @@ STUCK_WALSENDER = Symptom(
     needs=COUNTED,
     defects=[
         Defect(Finding.F09, ORPHANS_OF_A_START_15, until=17),
-        Defect(Finding.F09, ORPHANS_OF_A_START_18, since=18),
+        Defect(Finding.F09, ORPHANS_OF_A_START_18, since=18, until=18),
+        Defect(Finding.F09, ORPHANS_OF_A_START_19, since=19),
     ],
     spec=actions.fork_first_children,
 )
@@ -118,7 +125,10 @@ def test_the_startup_process_of_a_start_cannot_be_forked(counted_cluster: Cluste
     *("INV-03", "INV-60", "INV-62", "ST-07"),
     source=STARTER,
     needs=COUNTED,
-    defects=[Defect(Finding.F09, ORPHANS_OF_A_RESTART, since=18)],
+    defects=[
+        Defect(Finding.F09, ORPHANS_OF_A_RESTART_18, since=18, until=18),
+        Defect(Finding.F09, ORPHANS_OF_A_RESTART_19, since=19),
+    ],
     spec=actions.end_reaping,
 )
 def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Cluster) -> None:
@@ -143,7 +153,10 @@ def test_the_startup_process_after_a_crash_cannot_be_forked(counted_cluster: Clu
     *("INV-91", "SM-06", "TR18-23", "TR17-20"),
     source=MACHINE,
     needs=AT_BARRIER,
-    defects=[Defect(Finding.F05, ALONE, since=18)],
+    defects=[
+        Defect(Finding.F05, ALONE, since=18, until=18),
+        Defect(Finding.F05, ALONE_19, since=19),
+    ],
     spec=actions.process_shutdown_request,
 )
 @QUIET
@@ -220,7 +233,10 @@ def test_no_checkpointer_can_be_forked_and_io_workers_are_left(counted_cluster: 
     *("INV-91", "INV-97", "SM-06", "TR17-20", "TR18-23"),
     source=MACHINE,
     needs=[*AT_BARRIER, Need.WALSENDER],
-    defects=[Defect(Finding.W2, STUCK_WALSENDER, until=17)],
+    defects=[
+        Defect(Finding.W2, STUCK_WALSENDER, until=17),
+        Defect(Finding.F15, STUCK_WALSENDER, since=19),
+    ],
 )
 @QUIET
 def test_no_checkpointer_can_be_forked_and_a_walsender_is_stuck(counted_cluster: Cluster) -> None:

@@ -25,6 +25,7 @@ from pglife_conformance.hold.pin import Pin, StoppedPostmaster
 from pglife_conformance.hold.startup_barrier import StartupBarrier
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.pid_file import PidFileStatus
+from pglife_conformance.observation.processes import Child
 from pglife_conformance.pytest.claims import Defect, claim
 from pglife_conformance.scenarios.findings.support import (
     HANDLER,
@@ -106,7 +107,7 @@ OLD_MEMORY = Symptom(
     needs=CRASH,
     defects=[
         Defect(Finding.F02, NO_STARTUP_PROCESS_15, until=17),
-        Defect(Finding.F02, NO_STARTUP_PROCESS_18, since=18),
+        Defect(Finding.F02, NO_STARTUP_PROCESS_18, since=18, until=18),
     ],
     spec=actions.reap_startup,
 )
@@ -119,7 +120,13 @@ def test_startup_process_dies_while_a_crashed_server_starts_up(cluster: Cluster)
         cluster.expect_reaped(startup)
         with where_it_shows(then):
             expect_end(cluster, 1, idle=HELPERS_18)
-    lines = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
+    expect_lines_of_a_failed_startup(cluster, startup, then)
+
+
+def expect_lines_of_a_failed_startup(cluster: Cluster, startup: Child, then: Since) -> None:
+    """The postmaster has logged that the startup process was killed, and its own exit, no more."""
+    first = TERMINATING if cluster.major < 19 else "aborting startup due to startup process failure"
+    lines = [killed_line(cluster, startup), first, STARTUP_FAILED, SHUT_DOWN]
     then.expect_postmaster_lines(lines)
 
 
@@ -171,7 +178,7 @@ def expect_crash_is_handled(cluster: Cluster, then: Since) -> None:
     needs=CRASH,
     defects=[
         Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS_16, since=16, until=17),
-        Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS_18, since=18),
+        Defect(Finding.F07, RECOVERY_WITHOUT_STARTUP_PROCESS_18, since=18, until=18),
     ],
     spec=actions.process_pmsignal,
 )
@@ -189,8 +196,7 @@ def test_startup_process_dies_right_after_it_has_begun_redo(cluster: Cluster) ->
             cluster.expect_reaped(startup)
         with where_it_shows(then):
             expect_end(cluster, 1, idle=HELPERS_18)
-    lines = [killed_line(cluster, startup), TERMINATING, STARTUP_FAILED, SHUT_DOWN]
-    then.expect_postmaster_lines(lines)
+    expect_lines_of_a_failed_startup(cluster, startup, then)
 
 
 @claim(
