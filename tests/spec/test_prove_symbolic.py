@@ -12,7 +12,7 @@ from pglife_spec.meanings.smt.symbolic import OneOf, Symbols
 from pglife_spec.postgres.build import build
 
 MACHINE = build()
-STATES_AN_ACTION = 4
+STATES_AN_ACTION = 3
 
 
 def some_value(sort, rng):
@@ -42,11 +42,11 @@ class Unknowns:
         self.rng.shuffle(declared)
         for start in range(0, len(declared) if model else 0, 6):
             wish = [v == some_value(v.sort, self.rng) for v in declared[start : start + 6]]
-            for part in wish:
-                part = self.circuit.z3(self.symbols.read(part))
-                if self.solver.check(part) == z3.sat:
+            parts = [self.circuit.z3(self.symbols.read(part)) for part in wish]
+            for some in [parts] if self.solver.check(*parts) == z3.sat else [[p] for p in parts]:
+                if self.solver.check(*some) == z3.sat:
                     model = self.solver.model()
-                    self.solver.add(part)
+                    self.solver.add(*some)
         self.solver.pop()
         return model
 

@@ -160,7 +160,7 @@ class NativeSpace(Space):
 
     def _compile(self) -> None:
         number, pointer = c_int64, c_void_p
-        steps = Code(steps_module(self._fixed, self._lies, self.program.bounded), self._store)
+        steps = Code(steps_module(self._fixed, self._lies), self._store)
         kernel = Code(kernel_module(self._width), self._store)
         self._codes = [steps, kernel]
         (self._expand,) = steps.functions(expand=(None, pointer, pointer, number, number, number))

@@ -7,11 +7,12 @@ Effects run in order, each after those before it; what no effect mentions stays 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pglife_spec.lang.expr import BOOL, Assign, Expr, LanguageError, Param, Value, Var, lift
+from pglife_spec.lang.walk import names_in
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ class Emit:
 
 
 Effect = Assign | When | Emit
+
+
+def _read_by(effects: Iterable[Effect]) -> Iterator[Expr]:
+    for effect in effects:
+        if isinstance(effect, When):
+            yield effect.cond
+            yield from _read_by((*effect.then, *effect.other))
+        elif isinstance(effect, Assign):
+            yield effect.value
 
 
 def when(cond: object, then: object, other: object = ()) -> When:
@@ -114,6 +124,11 @@ class Action:
         for guard in self.guards:
             if guard.sort != BOOL:
                 raise LanguageError(f"{self.name}: a guard must be Bool: {guard!r}")
+
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The variables and parameters on which its guards and its effects on the state depend."""
+        return names_in(*self.guards, *_read_by(self.effects))
 
 
 @dataclass(frozen=True)

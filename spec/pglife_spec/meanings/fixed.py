@@ -101,15 +101,17 @@ class Fixed:
         known: dict[str, Expr] = {
             f.name: self.pool.const(first[f.name], f.sort) for f in alike if not f.var.local
         }
-        while True:
+        asked = [action for _, action in self.live]
+        while asked:
             changed: set[str] = set()
-            for _, action in self.live:
+            for action in asked:
                 found = self.guards(action, known)
                 if found is not None:
                     changed |= self.outcome(action, found[1]).after.keys() & known.keys()
-            if not changed:
-                return known
             known = {name: value for name, value in known.items() if name not in changed}
+            # What does not read them does what it did.
+            asked = [action for _, action in self.live if action.reads & changed]
+        return known
 
     def _run(
         self, effects: Sequence[Effect], env: dict[str, Expr], growth: dict[int, Growth]

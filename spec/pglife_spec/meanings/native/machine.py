@@ -5,7 +5,7 @@ the words of the state after, its hash, and 64 bits that say where it comes from
 """
 
 import enum
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -57,17 +57,16 @@ class Frame(enum.IntEnum):
     STATE = 9
 
 
-def steps_module(fixed: Fixed, lies: Words, bounded: Container[int] = ()) -> str:
+def steps_module(fixed: Fixed, lies: Words) -> str:
     """`expand(frame, states, first, end, start)`: a record for each step, and what Frame says.
 
     Args:
         fixed: the machine.
         lies: how its states lie in words.
-        bounded: actions that do not count as enabled where their step is cut.
     """
     width = lies.width
     parts = [PRELUDE, _emit(width), _cut(width)]
-    cases = _cases(fixed, lies, None, "void", _Steps.writer(fixed, lies, bounded))
+    cases = _cases(fixed, lies, None, "void", _Steps.writer(fixed, lies))
     return "\n".join([*parts, *cases, _expand(width)])
 
 
@@ -189,17 +188,16 @@ class _Entry:
 class _Steps:
     """All actions in order. What neighbours have in common is tested once for all of them."""
 
-    def __init__(self, f: Function, fixed: Fixed, lies: Words, bounded: Container[int]) -> None:
+    def __init__(self, f: Function, fixed: Fixed, lies: Words) -> None:
         self._f = f
         self._fixed = fixed
         self._lies = lies
-        self._bounded = bounded
         self._values = Values(f, Tables(lies), _names(lies.width))
 
     @classmethod
-    def writer(cls, fixed: Fixed, lies: Words, bounded: Container[int]) -> Writer:
+    def writer(cls, fixed: Fixed, lies: Words) -> Writer:
         """What writes the body of a function for known values."""
-        return lambda f, known: cls(f, fixed, lies, bounded).write(known)
+        return lambda f, known: cls(f, fixed, lies).write(known)
 
     def write(self, known: Mapping[str, Expr]) -> None:
         entries: list[_Entry] = []
@@ -251,11 +249,13 @@ class _Steps:
             counts = [new[field] for field in changed if field.sort == INT]
             words = _after(f, self._lies, changed, new)
             if counts:
-                self._check(entry.index, counts, outcome.fits, after)
+                self._check(entry, counts, outcome.fits, after)
             state = ", ".join(f"i64 {word}" for word in words)
             f.do(f"call void @emit(ptr %frame, {state}, i64 {entry.index})")
 
-    def _check(self, index: int, counts: Sequence[str], fits: Sequence[Expr], after: str) -> None:
+    def _check(
+        self, entry: _Entry, counts: Sequence[str], fits: Sequence[Expr], after: str
+    ) -> None:
         """Note a step that goes below zero or over a bound, and leave it out."""
         f = self._f
         tests = [f.compare("sge", value, 0) for value in counts]
@@ -264,8 +264,9 @@ class _Steps:
         f.branch(_joined(f, "and", tests), inside, missed)
         f.place(missed)
         below = _joined(f, "or", [f.compare("slt", value, 0) for value in counts])
-        shown = str(index not in self._bounded).lower()
-        f.do(f"call void @cut(ptr %frame, i64 {index}, i1 {below}, i1 {shown})")
+        # Where its step is cut, only an action of the environment counts as enabled.
+        shown = str(entry.action.actor.is_environment).lower()
+        f.do(f"call void @cut(ptr %frame, i64 {entry.index}, i1 {below}, i1 {shown})")
         f.jump(after)
         f.place(inside)
 

@@ -4,6 +4,7 @@ Begin with compile_machine(), which gives a Program; its hot loop is Program.suc
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from types import CodeType
 from typing import Any
 
@@ -70,11 +71,6 @@ class Program:
         self._steps: dict[int, Callable[[int], int]] = {}
         self._telling: dict[int, Callable[[int], tuple[int, list[Evidence]]]] = {}
         self._enabled: Callable[[int], list[int]] | None = None
-        self.bounded = frozenset(
-            index
-            for index, action in live
-            if not action.actor.is_environment and self._generator.is_bounded(action)
-        )
         self.successors = self._dispatched(self._writer(self.fixed.live), "successors")
         self.initial = tuple(sorted(set(self._initial_states())))
 
@@ -132,8 +128,17 @@ class Program:
             self._enabled = self._compile(source)
         return sorted(index for index in self._enabled(state) if self._is_free(index, state))
 
+    @cached_property
+    def _bounded(self) -> frozenset[int]:
+        """The actions that do not count as enabled where their step is cut."""
+        return frozenset(
+            index
+            for index, action in self.fixed.live
+            if not action.actor.is_environment and self._generator.is_bounded(action)
+        )
+
     def _is_free(self, index: int, state: int) -> bool:
-        if index not in self.bounded:
+        if index not in self._bounded:
             return True
         cuts = self.cuts[index]
         free = self.step(index, state) != CUT
