@@ -41,6 +41,7 @@ class Need(StrEnum):
     PG_PREWARM = "pg_prewarm"
     SYSV_SHM = "sysv_shm"
     COUNTED_PROCESSES = "counted_processes"
+    CONTAINERS = "containers"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ NEEDS: dict[Need, NeedFacts] = {
     Need.SYSV_SHM: NeedFacts("a System V segment guards the data directory", "SH-45"),
     Need.COUNTED_PROCESSES: NeedFacts(
         "a limit of processes counts one server's alone: root, or user namespaces", "OB-13"
+    ),
+    Need.CONTAINERS: NeedFacts(
+        "unshare(1) runs a server in pid and IPC namespaces of its own: root, or user namespaces",
+        "SH-44",
     ),
 }
 

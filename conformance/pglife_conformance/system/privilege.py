@@ -1,12 +1,13 @@
 """The user that servers run as, since they refuse root, and what it must be able to read.
 
-Begin with server_user(), and counted_user() for a server whose processes are counted alone. As an
-ordinary user the suite runs servers as itself. As root it runs them as `nobody`, with no
-supplementary group, by setpriv(1) or else in the forked child. Where the interpreter or the
-checkout lies below a directory closed to others (root's home), the server keeps
-CAP_DAC_READ_SEARCH as an ambient capability: for reading only, and PostgreSQL's own checks look at
-the user, not at capabilities. Rejected: opening up those directories (they are not the suite's),
-copying the interpreter (it finds its library by its location).
+Begin with server_user(), counted_user() for a server whose processes are counted alone, and
+contained_user() for one in namespaces of its own. As an ordinary user the suite runs servers as
+itself. As root it runs them as `nobody`, with no supplementary group, by setpriv(1) or else in the
+forked child. Where the interpreter or the checkout lies below a directory closed to others (root's
+home), the server keeps CAP_DAC_READ_SEARCH as an ambient capability: for reading only, and
+PostgreSQL's own checks look at the user, not at capabilities. Rejected: opening up those
+directories (they are not the suite's), copying the interpreter (it finds its library by its
+location).
 
 RLIMIT_NPROC counts all processes of a user, so a limit that counts one server's processes needs a
 user of its own: as root a uid without processes, else a user namespace, in which Linux counts
@@ -41,6 +42,8 @@ _CAP_DAC_READ_SEARCH = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CLONE_NEWUSER = 0x10000000
 
+_CONTAINED = ("unshare", "--pid", "--ipc", "--fork")
+
 _OWN_UIDS = range(60706, 61184)
 """Assigned by none of the schemes in systemd's list of uids, and below 65536."""
 
@@ -70,6 +73,8 @@ class ServerUser:
     """Whether the suite is root, and a server changes its user."""
     is_counted: bool = False
     """Whether no other process counts towards its limit."""
+    is_contained: bool = False
+    """Whether each program is the first process of namespaces of its own, as in a container."""
     limit_at_start: int | None = None
     """The soft RLIMIT_NPROC that its programs are started with."""
 
@@ -86,9 +91,12 @@ class ServerUser:
         """
         if self.is_counted or self.limit_at_start is not None or not ignores_nothing():
             return None
+        words: list[str] = []
+        if self.is_contained:
+            words += _CONTAINED
         if not self.is_other:
-            return []
-        words = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
+            return [*words, "--user", "--map-current-user"] if words else words
+        words += ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups"]
         if keep_reading:
             words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
         return words if _can_be_run(tuple(words)) else None
@@ -213,6 +221,17 @@ def server_user() -> ServerUser:
 def can_be_counted(user: ServerUser) -> bool:
     """Whether counted_user() works on this machine."""
     return user.is_other or _namespaces_count_apart()
+
+
+def contained_user(user: ServerUser) -> ServerUser:
+    """A user like `user` each of whose programs runs in pid and IPC namespaces of its own."""
+    return replace(user, is_contained=True)
+
+
+def can_be_contained(user: ServerUser) -> bool:
+    """Whether contained_user() works on this machine."""
+    words = contained_user(user).by_exec(keep_reading=False)
+    return words is not None and _can_be_run(tuple(words))
 
 
 def counted_user(user: ServerUser) -> ServerUser:

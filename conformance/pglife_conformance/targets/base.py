@@ -20,7 +20,13 @@ from pglife_conformance.base.findings import Finding, declared
 from pglife_conformance.base.ids import Pid
 from pglife_conformance.base.needs import Need
 from pglife_conformance.observation.leftovers import RUN_MARK
-from pglife_conformance.system.privilege import ServerUser, can_be_counted, server_user
+from pglife_conformance.system.privilege import (
+    ServerUser,
+    can_be_contained,
+    can_be_counted,
+    contained_user,
+    server_user,
+)
 
 RELEASES_WITH_RULES = (15, 18)
 """Major releases that the rules describe."""
@@ -111,14 +117,21 @@ class Target(abc.ABC):
     def capabilities(self) -> frozenset[Need]:
         """What the target does, as far as this machine lets the suite see it."""
         claimed = self._claimed if self._claimed is not None else self.default_capabilities()
-        counted = {Need.COUNTED_PROCESSES}
-        return claimed | counted if can_be_counted(self.user) else claimed - counted
+        here = {
+            Need.COUNTED_PROCESSES: can_be_counted(self.user),
+            Need.CONTAINERS: can_be_contained(self.user),
+        }
+        return claimed - here.keys() | {need for need, is_met in here.items() if is_met}
 
     def run_as(self, user: ServerUser) -> Self:
         """The same target, whose programs run as this user."""
         other = copy.copy(self)
         other.user = user
         return other
+
+    def in_a_container(self) -> Self:
+        """The same target, each of whose programs runs in namespaces of its own (CONTAINERS)."""
+        return self.run_as(contained_user(self.user))
 
     def declare_repaired(self, words: Iterable[str], by: str) -> None:
         """Note which findings the target does not have, each by its number or its repair's name.
