@@ -31,6 +31,7 @@ from pglife_spec.postgres.words.repairs import (
     REPAIR_CRASH_IN_CRASH_STARTUP,
     REPAIR_KILL_DEAD_END,
     REPAIR_LAST_ACCEPT,
+    REPAIR_PROMOTE_FILE,
     REPAIR_SHUTDOWN_IN_CRASH_STARTUP,
     REPAIR_SIGNAL_FILE,
     REPAIR_SLOTSYNC_STOP,
@@ -57,6 +58,7 @@ OTHERS = REPAIR_STARTUP_EXIT_IN_SMART.name
 AT_TARGET = REPAIR_TARGET_IN_CRASH_STARTUP.name
 NOT_LOST = REPAIR_SLOTSYNC_STOP.name
 FILE_LAST = REPAIR_SIGNAL_FILE.name
+KEEPS_FILE = REPAIR_PROMOTE_FILE.name
 LOOKS = REPAIR_WORKERS_IN_RECOVERY.name
 NOT_FORGOTTEN = REPAIR_UNSTARTED_WORKER.name
 KEEPS = REPAIR_AUTOVAC_ENTRY.name
@@ -137,6 +139,7 @@ SIGNALED = "an_orderly_shutdown_has_signaled_whom_it_awaits"
 HOT_WITHOUT = "a_hot_standby_has_a_startup_process"
 STOPPED, PROMOTED = "a_stop_at_the_target_ends", "a_promotion_ends_in_pm_run"
 TIMELINE = "archive_recovery_ends_on_a_new_timeline"
+SURVIVES = "a_promotion_survives_a_crash"
 WORKER_RUNS = "a_background_worker_whose_time_has_come_runs"
 RUNS_ONCE = "every_registered_worker_runs_once"
 ENTRY = "no_autovacuum_entry_is_lost"
@@ -166,6 +169,7 @@ FINDINGS = [
     Finding("F11", 18, STOPPED, AT_TARGET, (SHUTDOWN_QUITS, AT_TARGET), params=STOPS),
     Finding("F12", 18, PROMOTED, NOT_LOST, (NEW_CRASH, NOT_LOST), params=SYNCING),
     *(Finding("F13", v, TIMELINE, FILE_LAST, (FILE_LAST,), params=STANDBY) for v in (15, 18)),
+    *(Finding("F16", v, SURVIVES, KEEPS_FILE, (KEEPS_FILE,), params=STANDBY) for v in (15, 18)),
     *(Finding("F17", v, RUNS_ONCE, NOT_FORGOTTEN, (NOT_FORGOTTEN,), params=ONCE) for v in (15, 18)),
     *(Finding("F18", v, ENTRY, KEEPS, (KEEPS,), params=EMERGENCY) for v in (15, 18)),
     *(Finding("W4", v, WORKER_RUNS, LOOKS, (LOOKS,), params=EARLY) for v in (15, 18)),

@@ -10,6 +10,7 @@ from pglife_spec.lang.mutate import (
     rewrite,
     sets,
     with_value,
+    without_condition,
     without_effect,
     without_guard,
 )
@@ -26,6 +27,7 @@ from pglife_spec.postgres.state.shared import (
 from pglife_spec.postgres.words import PM, Control, PidFile, Shutdown
 from pglife_spec.postgres.words.parameters import HOT_STANDBY, STREAMING
 from pglife_spec.postgres.words.recovery import SlotSync, WalRcv
+from pglife_spec.postgres.words.repairs import REPAIR_PROMOTE_FILE
 
 _PMSIGNAL = frozenset({"process_pmsignal"})
 _REAP = frozenset({"reap_startup"})
@@ -102,6 +104,12 @@ def walreceiver_is_not_awaited(m: Machine) -> Machine:
 def slotsync_worker_is_not_awaited(m: Machine) -> Machine:
     """Archive recovery ends without waiting for the slotsync worker's end."""
     return without_guard(m, "startup_removes_signal_file", show(ENDS_ARCHIVE_RECOVERY))
+
+
+@mutant("a_promotion_survives_a_crash", "standby-18-repaired")
+def promotion_is_removed_as_soon_as_read(m: Machine) -> Machine:
+    """The startup process removes the file promote when it reads it."""
+    return without_condition(m, {show(~REPAIR_PROMOTE_FILE)}, {"startup_is_promoted"})
 
 
 @mutant("archive_recovery_ends_on_a_new_timeline", "standby-18-repaired")
@@ -182,6 +190,7 @@ STANDBY_MUTANTS = (
     standby_ends_at_the_end_of_wal,
     signal_file_is_never_removed,
     promotion_happens_unasked,
+    promotion_is_removed_as_soon_as_read,
     walreceiver_is_not_awaited,
     new_timeline_is_not_recorded,
     slotsync_worker_is_not_awaited,

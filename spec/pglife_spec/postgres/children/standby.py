@@ -43,7 +43,11 @@ from pglife_spec.postgres.words.parameters import (
     TARGET,
 )
 from pglife_spec.postgres.words.recovery import Replay, SlotSync, Target, WalRcv
-from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE, REPAIR_SLOTSYNC_STOP
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_PROMOTE_FILE,
+    REPAIR_SIGNAL_FILE,
+    REPAIR_SLOTSYNC_STOP,
+)
 
 STARTUP = LIFE[Kind.STARTUP]
 WALRECEIVER = LIFE[Kind.WAL_RECEIVER]
@@ -140,7 +144,7 @@ def startup_is_promoted() -> Step:
             PROMOTE_FILE,
         ],
         then=[
-            PROMOTE_FILE.becomes(False),
+            when(~REPAIR_PROMOTE_FILE, PROMOTE_FILE.becomes(False)),
             PROMOTE_SIGNALED.becomes(False),
             REPLAY.becomes(Replay.PROMOTED),
             stop_walreceiver(),
@@ -214,7 +218,7 @@ def startup_removes_signal_file() -> Step:
     file; the control file knows of no new timeline yet."""
     return Step(
         when=[~REPAIR_SIGNAL_FILE, MAY_GO_ON, SIGNAL_FILE, ENDS_ARCHIVE_RECOVERY],
-        then=[SIGNAL_FILE.becomes(False)],
+        then=[SIGNAL_FILE.becomes(False), when(REPAIR_PROMOTE_FILE, PROMOTE_FILE.becomes(False))],
     )
 
 

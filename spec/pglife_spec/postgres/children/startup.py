@@ -10,6 +10,7 @@ from pglife_spec.postgres.state.children import LIFE
 from pglife_spec.postgres.state.shared import (
     CONTROL,
     NEW_TIMELINE,
+    PROMOTE_FILE,
     RECOVERED,
     RECOVERY_STARTED,
     REDO,
@@ -22,7 +23,7 @@ from pglife_spec.postgres.state.shared import (
 from pglife_spec.postgres.words import Control, Kind, Life
 from pglife_spec.postgres.words.parameters import SYNC_SLOTS
 from pglife_spec.postgres.words.recovery import Replay, SlotSync, WalRcv
-from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE
+from pglife_spec.postgres.words.repairs import REPAIR_PROMOTE_FILE, REPAIR_SIGNAL_FILE
 
 STARTUP = LIFE[Kind.STARTUP]
 CLEAN = in_(CONTROL, Control.SHUT_DOWN)
@@ -91,6 +92,7 @@ def startup_finishes_recovery() -> Step:
         then=[
             when(REDO_HAS_ENDED, NEW_TIMELINE.becomes(True)),
             SIGNAL_FILE.becomes(False),
+            when(REPAIR_PROMOTE_FILE, PROMOTE_FILE.becomes(False)),
             CONTROL.becomes(Control.IN_PRODUCTION),
             RECOVERED.becomes(True),
         ],

@@ -80,6 +80,7 @@ EXPLORED_ONLY = frozenset(
         "a_server_that_stops_in_recovery_says_so_on_disk",
         "an_orderly_shutdown_has_signaled_whom_it_awaits",
         "archive_recovery_ends_on_a_new_timeline",
+        "a_promotion_survives_a_crash",
         "only_registered_workers_are_listed",
         "a_running_worker_is_listed",
         "a_finished_worker_leaves_the_list",

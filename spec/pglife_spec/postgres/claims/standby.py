@@ -48,7 +48,11 @@ from pglife_spec.postgres.words.parameters import (
 )
 from pglife_spec.postgres.words.recovery import Replay, SlotSync, Target, WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
-from pglife_spec.postgres.words.repairs import REPAIR_SIGNAL_FILE, REPAIR_STARTUP_EXIT_IN_SMART
+from pglife_spec.postgres.words.repairs import (
+    REPAIR_PROMOTE_FILE,
+    REPAIR_SIGNAL_FILE,
+    REPAIR_STARTUP_EXIT_IN_SMART,
+)
 
 _HOT = state_is(PM.PM_HOT_STANDBY)
 _REDO_HAS_ENDED = in_(REPLAY, Replay.PROMOTED, Replay.AT_TARGET)
@@ -292,6 +296,23 @@ def archive_recovery_ends_on_a_new_timeline() -> Statement:
     return Statement(holds=implies(here, NEW_TIMELINE), reaches=here)
 
 
+@claim(
+    "RC-12",
+    "TF-01",
+    "MM-23",
+    source="xlogrecovery.c: CheckForStandbyTrigger()",
+    exception="without the repair: the startup process removes the file promote when it reads it, "
+    "and a crash before recovery has ended forgets the request",
+)
+def a_promotion_survives_a_crash() -> Statement:
+    """While a standby that was asked to become a primary has standby.signal, it has the file
+    promote, or a startup process that has read it."""
+    standby = ALIVE & STANDBY & (TARGET == Target.NONE) & SIGNAL_FILE
+    here = REPAIR_PROMOTE_FILE & standby & PROMOTED
+    read = REPLAY == Replay.PROMOTED
+    return Statement(holds=implies(here, PROMOTE_FILE | read), reaches=here & read)
+
+
 CLAIMS = (
     a_hot_standby_has_a_startup_process,
     sessions_read_only_a_consistent_standby,
@@ -315,4 +336,5 @@ CLAIMS = (
     an_orderly_shutdown_has_signaled_whom_it_awaits,
     a_running_server_has_no_signal_file,
     archive_recovery_ends_on_a_new_timeline,
+    a_promotion_survives_a_crash,
 )

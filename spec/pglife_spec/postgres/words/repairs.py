@@ -95,6 +95,11 @@ REPAIR_SIGNAL_FILE = _repair(
     "standby.signal and recovery.signal are removed when the control file knows the new timeline",
     "F13",
 )
+REPAIR_PROMOTE_FILE = _repair(
+    "promote_file_removed_last",
+    "the file promote is removed with the signal file, and not when it is read",
+    "F16",
+)
 REPAIR_AUTOVAC_ENTRY = _repair(
     "emergency_launcher_keeps_entry",
     "a launcher that runs with autovacuum off uses the entry of a worker that has not started yet",
