@@ -14,9 +14,11 @@ from itertools import pairwise
 from typing import TypedDict
 
 import networkx as nx
+import numpy as np
+import numpy.typing as npt
 
 from pglife_spec.explore.search import Exploration
-from pglife_spec.lang.expr import EnumSort, Expr, LanguageError, Var
+from pglife_spec.lang.expr import FALSE, EnumSort, Eq, Expr, LanguageError, Var, const
 from pglife_spec.lang.machine import Actor
 from pglife_spec.meanings.pack import Field, label
 from pglife_spec.meanings.python.program import Program
@@ -124,6 +126,26 @@ class _Reader:
                 return name
         return self.view.absent
 
+    @property
+    def all_names(self) -> list[str]:
+        """All nodes that there may be."""
+        absent = [] if self.field is not None else [self.view.absent]
+        return [*self.ends, *(name for name in self.names if name not in absent), *absent]
+
+    def places(self, found: Exploration) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """For each state explored its node, as an index of `all_names`; whether in trouble."""
+        exprs: list[Expr] = []
+        if self.left is not None:
+            exprs += [Eq(self.left.var, const(m)) for m in _members(self.left)[1:]]
+        if self.field is not None:
+            exprs += [Eq(self.field.var, const(m)) for m in _members(self.field)]
+        exprs += [counter.var >= 1 for counter, _ in self.counters]
+        bits = found.bits([*exprs, self.view.troubled if self.view.troubled is not None else FALSE])
+        holds = [
+            (bits >> np.uint64(at) & np.uint64(1)).astype(bool) for at in range(len(exprs) + 1)
+        ]
+        return np.select(holds[:-1], range(len(exprs)), len(exprs)), holds[-1]
+
     def ways(self, state: int, action: int, after: int) -> list[Way]:
         """The edges that a step takes, in order."""
         passed = [self.node(state)]
@@ -139,22 +161,34 @@ class _Taken:
     """How often each way was taken by each action, and which ways need no crash."""
 
     def __init__(self, found: Exploration, reader: _Reader) -> None:
-        program, view = found.program, reader.view
-        troubled = (
-            program.predicate(view.troubled) if view.troubled is not None else lambda _: False
-        )
-        faults = {i for i, a in enumerate(program.actions) if a.actor is Actor.FAULT}
         self.counts: Counter[tuple[Way, int]] = Counter()
         self.calm: set[Way] = set()
-        for state in found.space:
-            for action, after in program.successors(state):
-                if not (state ^ after) & reader.mask:
-                    continue
-                calm = not (action in faults or troubled(state) or troubled(after))
-                for way in reader.ways(state, action, after):
-                    self.counts[way, action] += 1
-                    if calm:
-                        self.calm.add(way)
+        self.sizes: Counter[str] = Counter()
+        nodes, troubled = reader.places(found)
+        self.sizes.update(
+            {reader.all_names[at]: int(n) for at, n in enumerate(np.bincount(nodes)) if n}
+        )
+        graph = found.graph()
+        before = np.repeat(np.arange(len(graph.first) - 1), np.diff(graph.first))
+        moves = (graph.targets >= 0) & (nodes[before] != nodes[graph.targets])
+        before, after, actions = before[moves], graph.targets[moves], graph.actions[moves]
+        fault = np.array([a.actor is Actor.FAULT for a in found.program.actions])
+        crash = fault[actions] | troubled[before] | troubled[after]
+        if reader.view.passed:
+            edges = np.stack([before, after, actions, crash])
+        else:
+            edges = np.stack([nodes[before], nodes[after], actions, crash])
+        kinds, times = np.unique(edges, axis=1, return_counts=True)
+        for (source, target, action, in_crash), count in zip(kinds.T, times, strict=True):
+            if reader.view.passed:
+                states = graph.state(source), graph.state(target)
+                ways = reader.ways(states[0], int(action), states[1])
+            else:
+                ways = [(reader.all_names[source], reader.all_names[target])]
+            for way in ways:
+                self.counts[way, int(action)] += int(count)
+                if not in_crash:
+                    self.calm.add(way)
 
     @property
     def ways(self) -> set[Way]:
@@ -180,7 +214,7 @@ def life_graph(
     normal = _normal_ways(reader)
     sound = None if repaired is None else _Taken(repaired, _Reader(repaired.program, view)).ways
     roles = {way: _role(way, normal, taken.calm, sound) for way in taken.ways}
-    sizes = Counter(map(reader.node, found.space))
+    sizes = taken.sizes
     start = {reader.node(state) for state in program.initial}
     met = {name for way in roles for name in way} | set(sizes)
     graph = nx.MultiDiGraph(title=view.title)
@@ -277,6 +311,10 @@ def _until_idle(
 
 
 def _names(field: Field) -> list[str]:
+    return [label(member) for member in _members(field)]
+
+
+def _members(field: Field) -> Sequence[enum.Enum]:
     if not isinstance(field.sort, EnumSort):
         raise LanguageError(f"{field.name} is not of an enum: it cannot be drawn")
-    return [label(member) for member in field.sort.members]
+    return field.sort.members
