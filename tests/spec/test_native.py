@@ -129,8 +129,8 @@ def test_random_machines(steps, params, claim):
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n.startswith(("tiny", "forks-fail"))])
 def test_small_configurations_of_the_model(name):
     """The default goes native for a machine of this size."""
-    found = explore(postgres(), CONFIGS[name], final=EXITED, native=False, limit=12_000)
-    same(found, explore(postgres(), CONFIGS[name], final=EXITED, limit=12_000))
+    found = explore(postgres(), CONFIGS[name], final=EXITED, native=False, limit=4_000)
+    same(found, explore(postgres(), CONFIGS[name], final=EXITED, limit=4_000))
 
 
 def test_compiled_code_is_kept_and_a_broken_object_is_compiled_anew(tmp_path):
