@@ -8,6 +8,7 @@ from pglife_conformance.base.needs import NEEDS, Need
 from pglife_conformance.expect.symptom import ELSEWHERE, Answer, Symptom, expect_answer
 from pglife_conformance.pytest.claims import Claim, Defect, claim
 from pglife_spec import PM, rules
+from pglife_spec.postgres.words.repairs import FINDINGS, PREFIX
 
 VERSIONS = [
     # since, until, major, why it is left out
@@ -39,6 +40,11 @@ def test_missing_needs_come_in_the_order_of_the_registry() -> None:
 def test_every_need_has_a_reason_and_a_rule() -> None:
     assert set(NEEDS) == set(Need)
     assert all(facts.reason and rules.rule(facts.reference) for facts in NEEDS.values())
+
+
+def test_a_repair_has_the_name_of_the_models_parameter() -> None:
+    of_model = {number: name for name, numbers in FINDINGS.items() for number in numbers}
+    assert {f.value: f"{PREFIX}{f.repair}" for f in Finding if f.repair} == of_model
 
 
 def test_an_unknown_need_is_an_error() -> None:

@@ -62,7 +62,14 @@ _REPAIR_OF: dict[Finding, str] = {
     Finding.F08: "xlog_shutdown_in_crash_startup_is_crash",
     Finding.F09: "startup_fork_failure_is_crash",
     Finding.F10: "no_accept_after_wait_dead_end",
+    Finding.F11: "recovery_target_in_crash_startup",
+    Finding.F12: "slotsync_stop_is_not_lost",
+    Finding.F13: "signal_file_removed_last",
+    Finding.F16: "promote_file_removed_last",
+    Finding.F17: "crash_keeps_unstarted_workers",
+    Finding.F18: "emergency_launcher_keeps_entry",
     Finding.W1: "startup_exit_signals_others",
+    Finding.W4: "recovery_started_starts_workers",
 }
 
 
