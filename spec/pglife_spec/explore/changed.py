@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pglife_spec.explore.graph import CUT_STEP, WORD
+from pglife_spec.explore.search import Exploration, explore
 from pglife_spec.lang.expr import Expr
-from pglife_spec.lang.machine import Action, Claim, Config, Machine
+from pglife_spec.lang.machine import Action, Claim, Config, Machine, Possible
 from pglife_spec.lang.watch import Watch, watched
 from pglife_spec.meanings.python.program import (
     CUT,
@@ -53,7 +55,10 @@ class Explored:
         config: the configuration.
         final: where having no step left is right.
         watches: the claims about evidence; they are asked of the steps of the changed action.
+        product: the machine with its watches, if it is at hand already.
+        possible: what nothing may keep from happening.
         hidden: kinds of evidence that do not count as a difference.
+        limit: how many states of the right machine are explored, nearest first.
         most: how many states that the right machine does not reach are explored for a change.
     """
 
@@ -64,30 +69,31 @@ class Explored:
         *,
         final: Expr,
         watches: Sequence[Watch] = (),
+        product: Machine | None = None,
+        possible: Sequence[Possible] = (),
         hidden: frozenset[str] = frozenset(),
-        most: int = 60_000,
+        limit: int | None = None,
+        most: int = 30_000,
     ) -> None:
-        self.program = compile_machine(machine, config)
+        found = explore(machine, config, final=final, claims=(), limit=limit)
+        self.program = found.program
         self.hidden, self.most = hidden, most
         self._machine, self._watches = machine, watches
         # The product's states are the machine's, with the flags of the watches above them.
-        self._product = compile_machine(watched(machine, watches), config)
+        self._product = compile_machine(product or watched(machine, watches), config)
         last = self.program.layout.fields[-1]
         self._flags_from = last.offset + last.width
         self._broken = self._product.checks([watch.broken for watch in watches])
         self._holds = self.program.checks([claim.holds for claim in machine.claims])
+        self._possible = [
+            (self.program.predicate(here), {self.program.index(a) for a in some}, each.name)
+            for each in possible
+            for here, some in each.cases
+        ]
         self._final = self.program.predicate(final)
         self._taking: dict[int, dict[int, int]] = {}
-        self.steps = Steps()
-        waiting = deque(self.program.initial)
-        seen = set(waiting)
-        while waiting:
-            state = waiting.popleft()
-            self.steps[state] = self.program.successors(state)
-            for _, after in self.steps[state]:
-                if after not in seen:
-                    seen.add(after)
-                    waiting.append(after)
+        self.steps, self._beyond = _steps(found)
+        self.complete = found.complete
 
     def taking(self, index: int) -> dict[int, int]:
         """The states that have a step of this action, with the next state."""
@@ -103,27 +109,39 @@ class Explored:
     def judge(self, action: Action) -> Outcome:
         """What becomes of the machine with this action in place of the one of its name."""
         index = self.program.index(action)
+        taking, changed = self.taking(index), self._changed(action, index)
+        tell = self.program.teller(action)
+        otherwise = {
+            state
+            for state in taking.keys() - changed.keys()
+            if self._shown(self.program.emissions(index, state)) != self._shown(tell(state))
+        }
+        if not changed and not otherwise:
+            return Outcome(False)
         step = _Step(self._product, self._watched(action), self._flags_from, self._broken)
-        taking = self.taking(index)
-        changed: dict[int, int] = {}
-        for state in self.steps:
+        for state in (*changed, *otherwise):
             after = step(state)
             if after != taking.get(state, DISABLED):
                 changed[state] = after
-        if not changed:
-            return Outcome(self._leaves_other_evidence(action, index))
         return self._explore_again(index, changed, step)
+
+    def _changed(self, action: Action, index: int) -> dict[int, int]:
+        """The states with another step, and where it leads."""
+        step, taking = self.program.stepper(action), self.taking(index)
+        below = self.program.underflows
+        below.pop(index, None)
+        found = {}
+        for state in self.steps:
+            after = step(state)
+            if after == CUT and action.actor.is_environment and index not in below:
+                after = DISABLED
+            if after != taking.get(state, DISABLED):
+                found[state] = after
+        return found
 
     def _watched(self, action: Action) -> Action:
         (made,) = watched(self._machine.with_actions([action]), self._watches).actions
         return made
-
-    def _leaves_other_evidence(self, action: Action, index: int) -> bool:
-        tell = self.program.teller(action)
-        return any(
-            self._shown(self.program.emissions(index, state)) != self._shown(tell(state))
-            for state in self.taking(index)
-        )
 
     def _shown(self, left: tuple[int, list[Evidence]]) -> list[Evidence]:
         return [evidence for evidence in left[1] if evidence[0] not in self.hidden]
@@ -136,6 +154,8 @@ class Explored:
         wanted = (1 << len(self._machine.claims)) - 1
         while waiting:
             state = waiting.popleft()
+            if state in self._beyond:
+                continue
             if state in self.steps:
                 steps = self.steps[state]
                 after = changed.get(state)
@@ -153,6 +173,8 @@ class Explored:
                 steps = [(a, target) for a, target in steps if a != index]
                 if after != DISABLED:
                     steps.append((index, after))
+                elif (kept := self._prevented(index, state, steps)) is not None:
+                    return Outcome(True, kept)
             if not steps and not self._final(state):
                 return Outcome(True, "deadlock")
             found[state] = steps
@@ -160,13 +182,35 @@ class Explored:
                 if target not in seen:
                     seen.add(target)
                     waiting.append(target)
-        return Outcome(True, None, found, new <= self.most)
+        return Outcome(True, None, found, self.complete and new <= self.most)
+
+    def _prevented(self, index: int, state: int, steps: Sequence[tuple[int, int]]) -> str | None:
+        """What can happen no more, now that a state has no step of this action."""
+        left = {action for action, _ in steps}
+        wanted = ((here, some, name) for here, some, name in self._possible if index in some)
+        return next((n for here, some, n in wanted if not some & left and here(state)), None)
 
     @staticmethod
     def _first(bits: int, named: Sequence[Claim | Watch]) -> str:
         """The name of the lowest bit; of none, a count left its bounds."""
         at = (bits & -bits).bit_length() - 1
         return named[at].name if at >= 0 else "a count leaves its bounds"
+
+
+def _steps(found: Exploration) -> tuple[Steps, frozenset[int]]:
+    """The steps of each state that was expanded, and the other states that were met."""
+    graph = found.graph()
+    states = [0] * len(graph)
+    for at, column in enumerate(graph.states.T.tolist()):
+        states = [state | word << WORD * at for state, word in zip(states, column, strict=True)]
+    first, targets, actions = graph.first.tolist(), graph.targets.tolist(), graph.actions.tolist()
+    steps = Steps()
+    for at in range(graph.expanded):
+        rows = range(first[at], first[at + 1])
+        steps[states[at]] = [
+            (actions[row], states[targets[row]]) for row in rows if targets[row] != CUT_STEP
+        ]
+    return steps, frozenset(states[graph.expanded :])
 
 
 class _Step:

@@ -4,6 +4,7 @@ Begin with Fair.first_broken(). It only says whether a property fails; how, `liv
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -23,22 +24,23 @@ class Fair:
 
     def __init__(self, program: Program, properties: Sequence[Property]) -> None:
         self._program = program
-        self._asked = dict(enumerate(properties))
-        self._checks = program.checks([e for p in properties for e in (p.given, p.then)])
+        self._asked = properties
+        self._fail_anyway: frozenset[str] | None = None
+        self._checks = cache(program.checks([e for p in properties for e in (p.given, p.then)]))
         self._outside = np.array([a.actor.is_environment for a in program.actions])
         self._fair = [
             np.array([any(f.selects(a) for f in p.fairness) for a in program.actions])
             for p in properties
         ]
 
-    def keep_what_holds(self, steps: Steps) -> None:
-        """Ask no more for what fails here."""
-        broken = set(self._broken(steps))
-        self._asked = {at: p for at, p in self._asked.items() if p.name not in broken}
-
-    def first_broken(self, steps: Steps) -> str | None:
-        """The first property that fails."""
-        return next(self._broken(steps), None)
+    def first_broken(self, steps: Steps, right: Steps) -> str | None:
+        """The first property that fails of a graph, and holds of the right one."""
+        for name in self._broken(steps):
+            if self._fail_anyway is None:
+                self._fail_anyway = frozenset(self._broken(right))
+            if name not in self._fail_anyway:
+                return name
+        return None
 
     def _broken(self, steps: Steps) -> Iterator[str]:
         if not self._asked:
@@ -48,7 +50,7 @@ class Fair:
         flat = [(at, index[t], a) for at, out in enumerate(steps.values()) for a, t in out]
         edges = np.array(flat, dtype=np.int64).reshape(-1, 3)
         bits = np.array([self._checks(state) for state in steps], dtype=np.uint64)
-        for at, prop in self._asked.items():
+        for at, prop in enumerate(self._asked):
             given = (bits >> np.uint64(2 * at) & np.uint64(1)).astype(bool)
             then = (bits >> np.uint64(2 * at + 1) & np.uint64(1)).astype(bool)
             if self._fails(edges, size, given & ~then, ~then, self._fair[at]):

@@ -7,7 +7,7 @@ Effects run in order, each after those before it; what no effect mentions stays 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -186,6 +186,25 @@ class Property:
     then: Expr
     fairness: tuple[Fairness, ...]
     exception: str = ""
+
+
+@dataclass(frozen=True)
+class Possible:
+    """What nothing may keep from happening: where a condition holds, some action can be taken.
+
+    Args:
+        name: a sentence that could be false, as an identifier.
+        ids: the rules it rests on.
+        doc: the sentence.
+        source: where PostgreSQL says or implies it.
+        cases: conditions, each with the actions of which one can be taken where it holds.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    doc: str
+    source: str
+    cases: Sequence[tuple[Expr, Sequence[Action]]]
 
 
 @dataclass(frozen=True)
