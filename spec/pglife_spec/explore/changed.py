@@ -7,7 +7,7 @@ action its own step is computed in every state, and only what lies behind a diff
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 from pglife_spec.explore.graph import CUT_STEP, WORD
@@ -110,12 +110,7 @@ class Explored:
         """What becomes of the machine with this action in place of the one of its name."""
         index = self.program.index(action)
         taking, changed = self.taking(index), self._changed(action, index)
-        tell = self.program.teller(action)
-        otherwise = {
-            state
-            for state in taking.keys() - changed.keys()
-            if self._shown(self.program.emissions(index, state)) != self._shown(tell(state))
-        }
+        otherwise = self._leaving_other_evidence(action, index, taking.keys() - changed.keys())
         if not changed and not otherwise:
             return Outcome(False)
         step = _Step(self._product, self._watched(action), self._flags_from, self._broken)
@@ -124,6 +119,17 @@ class Explored:
             if after != taking.get(state, DISABLED):
                 changed[state] = after
         return self._explore_again(index, changed, step)
+
+    def _leaving_other_evidence(self, action: Action, index: int, states: Set[int]) -> set[int]:
+        """The states whose step leaves other evidence; a changed guard changes none."""
+        if action.effects is self.program.actions[index].effects:
+            return set()
+        tell = self.program.teller(action)
+        return {
+            state
+            for state in states
+            if self._shown(self.program.emissions(index, state)) != self._shown(tell(state))
+        }
 
     def _changed(self, action: Action, index: int) -> dict[int, int]:
         """The states with another step, and where it leads."""
