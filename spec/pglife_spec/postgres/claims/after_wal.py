@@ -13,13 +13,21 @@ from pglife_spec.postgres.state.postmaster import (
 from pglife_spec.postgres.state.shared import ADVANCE_STATE_MACHINE, CONTROL
 from pglife_spec.postgres.words import PM, ArchiveMode, Control, Kind, Life, Shutdown
 from pglife_spec.postgres.words.kinds import AFTER_WAL
-from pglife_spec.postgres.words.parameters import ARCHIVE_MODE, STRAY_SIGNALS, SUMMARIZE_WAL
+from pglife_spec.postgres.words.parameters import (
+    ARCHIVE_MODE,
+    STRAY_SIGNALS,
+    SUMMARIZE_WAL,
+    TARGET,
+)
+from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.releases import Feature, has
 
 _SM = "postmaster.c: PostmasterStateMachine()"
 _EARLY = (PM.PM_INIT, PM.PM_STARTUP)
 #: SIGUSR2, or an operator's SIGTERM, was sent to the archiver or to a walsender.
 _ENDING = any_of(*(some_in(kind, Life.TERMINATING) for kind in AFTER_WAL))
+#: A stop at the recovery target signals every child at once, the archiver too (RC-10).
+_ORDERLY = ALIVE & ~STRAY_SIGNALS & (TARGET != Target.SHUTDOWN)
 
 
 @claim("INV-36", "SM-07", source=_SM)
@@ -36,19 +44,20 @@ def archiver_and_walsenders_exit_before_the_io_workers() -> Statement:
 @claim("INV-39", "SM-02", "TR18-24", "TR17-21", source=_SM)
 def archiver_and_walsenders_run_until_the_shutdown_checkpoint() -> Statement:
     """Archiver and walsenders are signaled to end only in the state that waits for their exit,
-    unless an operator signals the archiver."""
+    unless an operator signals the archiver, or the server stops at its recovery target."""
     waiting = state_is(PM.PM_SHUTDOWN_2, PM.PM_WAIT_XLOG_ARCHIVAL)
     return Statement(
-        holds=implies(_ENDING & ALIVE & ~STRAY_SIGNALS, waiting),
-        reaches=_ENDING & waiting & ~STRAY_SIGNALS,
+        holds=implies(_ENDING & _ORDERLY, waiting),
+        reaches=_ENDING & _ORDERLY,
     )
 
 
 @claim("INV-38", "INV-39", "SH-20", "SH-21", source="xlog.c: ShutdownXLOG()")
 def archiver_and_walsenders_see_the_shutdown_checkpoint() -> Statement:
     """When archiver and walsenders are signaled to end the shutdown checkpoint is complete, so that
-    they can archive and send it."""
-    here = _ENDING & ALIVE & ~STRAY_SIGNALS
+    they can archive and send it; unless an operator signals the archiver, or the server stops at
+    its recovery target."""
+    here = _ENDING & _ORDERLY
     complete = in_(CONTROL, Control.SHUT_DOWN, Control.SHUT_DOWN_IN_RECOVERY)
     return Statement(holds=implies(here, complete), reaches=here)
 
