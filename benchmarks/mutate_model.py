@@ -18,12 +18,12 @@ from typing import Annotated, cast
 
 import typer
 
-from pglife_spec.explore.changed import Explored, Outcome
+from pglife_spec.explore.changed import Explored, Outcome, Watching
 from pglife_spec.explore.fair import Fair
 from pglife_spec.lang.expr import Value
 from pglife_spec.lang.machine import Config
 from pglife_spec.lang.mutate import Change, OnePlace
-from pglife_spec.postgres.build import build, build_watched
+from pglife_spec.postgres.build import build
 from pglife_spec.postgres.claims import WATCHES
 from pglife_spec.postgres.configurations import config
 from pglife_spec.postgres.possible import POSSIBLE
@@ -108,7 +108,8 @@ class Judge:
     """The right machine under all configurations, and what it says of a change."""
 
     def __init__(self, only: Sequence[str], say: bool = True) -> None:
-        self.machine, product = build(), build_watched()
+        self.machine = build()
+        watching = Watching(self.machine, WATCHES)
         self.bases: list[tuple[Explored, Fair]] = []
         for one in configurations():
             if only and one.name not in only:
@@ -120,8 +121,7 @@ class Judge:
                 self.machine,
                 one,
                 final=EXITED,
-                watches=WATCHES,
-                product=product,
+                watching=watching,
                 possible=POSSIBLE,
                 hidden=frozenset() if logged else frozenset({"pmstate"}),
                 limit=LIMIT,

@@ -47,6 +47,22 @@ class Outcome:
     complete: bool = True
 
 
+class Watching:
+    """The product of a machine with claims about its evidence, for all configurations."""
+
+    def __init__(self, machine: Machine, watches: Sequence[Watch]) -> None:
+        self._machine, self.watches = machine, watches
+        self.product = watched(machine, watches)
+        self._last: tuple[Action, Action] | None = None
+
+    def action(self, action: Action) -> Action:
+        """The action of the product for a changed one of the machine; the last is kept."""
+        if self._last is None or self._last[0] is not action:
+            (made,) = watched(self._machine.with_actions([action]), self.watches).actions
+            self._last = action, made
+        return self._last[1]
+
+
 class Explored:
     """A machine that is right, explored under one configuration.
 
@@ -54,8 +70,7 @@ class Explored:
         machine: a machine that keeps its claims there, and whose steps leave the evidence claimed.
         config: the configuration.
         final: where having no step left is right.
-        watches: the claims about evidence; they are asked of the steps of the changed action.
-        product: the machine with its watches, if it is at hand already.
+        watching: the claims about evidence; they are asked of the steps of the changed action.
         possible: what nothing may keep from happening.
         hidden: kinds of evidence that do not count as a difference.
         limit: how many states of the right machine are explored, nearest first.
@@ -68,8 +83,7 @@ class Explored:
         config: Config,
         *,
         final: Expr,
-        watches: Sequence[Watch] = (),
-        product: Machine | None = None,
+        watching: Watching | None = None,
         possible: Sequence[Possible] = (),
         hidden: frozenset[str] = frozenset(),
         limit: int | None = None,
@@ -78,12 +92,12 @@ class Explored:
         found = explore(machine, config, final=final, claims=(), limit=limit)
         self.program = found.program
         self.hidden, self.most = hidden, most
-        self._machine, self._watches = machine, watches
+        self._machine, self._watching = machine, watching or Watching(machine, ())
         # The product's states are the machine's, with the flags of the watches above them.
-        self._product = compile_machine(product or watched(machine, watches), config)
+        self._product = compile_machine(self._watching.product, config)
         last = self.program.layout.fields[-1]
         self._flags_from = last.offset + last.width
-        self._broken = self._product.checks([watch.broken for watch in watches])
+        self._broken = self._product.checks([watch.broken for watch in self._watching.watches])
         self._holds = self.program.checks([claim.holds for claim in machine.claims])
         self._possible = [
             (self.program.predicate(here), {self.program.index(a) for a in some}, each.name)
@@ -113,7 +127,7 @@ class Explored:
         otherwise = self._leaving_other_evidence(action, index, taking.keys() - changed.keys())
         if not changed and not otherwise:
             return Outcome(False)
-        step = _Step(self._product, self._watched(action), self._flags_from, self._broken)
+        step = _Step(self._product, self._watching.action(action), self._flags_from, self._broken)
         for state in (*changed, *otherwise):
             after = step(state)
             if after != taking.get(state, DISABLED):
@@ -145,10 +159,6 @@ class Explored:
                 found[state] = after
         return found
 
-    def _watched(self, action: Action) -> Action:
-        (made,) = watched(self._machine.with_actions([action]), self._watches).actions
-        return made
-
     def _shown(self, left: tuple[int, list[Evidence]]) -> list[Evidence]:
         return [evidence for evidence in left[1] if evidence[0] not in self.hidden]
 
@@ -175,7 +185,7 @@ class Explored:
                 steps, after = self.program.successors(state), step(state)
             if after is not None:
                 if after == WRONG:
-                    return Outcome(True, self._first(step.wrong[state], self._watches))
+                    return Outcome(True, self._first(step.wrong[state], self._watching.watches))
                 steps = [(a, target) for a, target in steps if a != index]
                 if after != DISABLED:
                     steps.append((index, after))
