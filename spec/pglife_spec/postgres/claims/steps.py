@@ -13,6 +13,7 @@ from pglife_spec.postgres.state.autovacuum import (
     NEEDS_SIGNAL,
     START_AUTOVAC_LAUNCHER,
     START_AUTOVAC_WORKER,
+    STARTING,
 )
 from pglife_spec.postgres.state.children import (
     COUNT,
@@ -53,6 +54,7 @@ from pglife_spec.postgres.state.shared import (
     RECOVERY_STARTED,
     REDO,
     START_WALRECEIVER,
+    WALRCV,
     XLOG_IS_SHUTDOWN,
 )
 from pglife_spec.postgres.state.workers import HAVE_CRASHED_WORKER, START_WORKER_NEEDED
@@ -67,6 +69,7 @@ from pglife_spec.postgres.words import (
 )
 from pglife_spec.postgres.words.kinds import ALL_BUT_LOGGER, SINGLETONS
 from pglife_spec.postgres.words.parameters import RESTART_AFTER_CRASH
+from pglife_spec.postgres.words.recovery import WalRcv
 from pglife_spec.postgres.words.releases import Feature, has
 from pglife_spec.postgres.words.repairs import (
     REPAIR_STARTUP_EXIT_IN_CRASH,
@@ -289,6 +292,17 @@ def nothing_else_happens_in_the_middle_of_a_reaping() -> Sequence[Automaton]:
     ]
 
 
+@watch("RP-09", "IO-05", "PR-24", source=_REAPER, reaches=REAPING)
+def a_reaping_of_18_launches_nothing() -> Sequence[Automaton]:
+    """18: a reaping forks no child but io workers, the logger, the startup process of a crash
+    restart and the checkpointer of the last checkpoint: the loop launches what is missing."""
+    at_once = (Kind.LOGGER, Kind.STARTUP, Kind.CHECKPOINTER)
+    others = (kind for kind in SINGLETONS if kind not in at_once)
+    forks = any_of(*(~before(alive(kind)) & alive(kind) for kind in others))
+    in_18 = ~has(Feature.REAPER_FORKS_CHILDREN)
+    return [_step("launches nothing", implies(in_18 & (before(REAPING) | REAPING), ~forks))]
+
+
 @watch("MM-01", "SV-02", "SV-03", source="postmaster.c: ServerLoop()")
 def only_the_postmaster_changes_its_variables() -> Sequence[Automaton]:
     """pmState, Shutdown, FatalError, AbortStartTime, connsAllowed, StartupStatus and the exit
@@ -407,6 +421,20 @@ def no_step_of_the_postmaster_is_in_vain() -> Sequence[Automaton]:
     return [_BY["postmaster"], _step("does", implies(_BY_POSTMASTER, changes))]
 
 
+@watch("AV-02", "AV-11", source="autovacuum.c: do_start_worker()", reaches=STARTING)
+def a_request_for_an_autovacuum_worker_has_an_entry() -> Sequence[Automaton]:
+    """When the launcher first asks for a worker, an entry of shared memory waits for it."""
+    asks = ~before(START_AUTOVAC_WORKER) & START_AUTOVAC_WORKER & _BY["client"].register
+    return [_BY["client"], _step("has an entry", implies(asks, STARTING))]
+
+
+@watch("RC-15", "PR-08", source="walreceiverfuncs.c: RequestXLogStreaming()")
+def a_wanted_walreceiver_is_asked_for() -> Sequence[Automaton]:
+    """The startup process that notes a walreceiver as wanted asks the postmaster for it."""
+    wants = _changes(WALRCV) & (WALRCV == WalRcv.STARTING)
+    return [_step("is asked for", implies(wants, START_WALRECEIVER))]
+
+
 WATCHES = (
     new_shared_memory_forgets_all_flags,
     shared_memory_is_made_anew_only_after_a_crash_that_may_be_survived,
@@ -419,10 +447,13 @@ WATCHES = (
     redo_follows_an_unclean_shutdown,
     the_control_file_goes_its_way,
     nothing_else_happens_in_the_middle_of_a_reaping,
+    a_reaping_of_18_launches_nothing,
     only_the_postmaster_changes_its_variables,
     pm_state_goes_its_ways,
     connections_are_closed_by_a_smart_request_only,
     a_crash_is_over_when_recovery_begins_or_the_server_opens,
     the_timer_is_armed_with_the_crash,
     no_step_of_the_postmaster_is_in_vain,
+    a_request_for_an_autovacuum_worker_has_an_entry,
+    a_wanted_walreceiver_is_asked_for,
 )
