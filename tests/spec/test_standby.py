@@ -10,6 +10,7 @@ from pglife_spec.explore.search import explore
 from pglife_spec.postgres.build import build
 from pglife_spec.postgres.configurations import CONFIGS, config
 from pglife_spec.postgres.state.postmaster import EXITED
+from pglife_spec.postgres.words import ArchiveMode
 from pglife_spec.postgres.words.recovery import Target
 
 MACHINE = build()
@@ -47,6 +48,8 @@ def test_a_repaired_standby_is_sound(version: int, target: Target) -> None:
         bounds=NO_CLIENTS,
         standby=True,
         recovery_target=target,
+        # A stop at the target signals the archiver with all others.
+        archive_mode=ArchiveMode.ALWAYS if target is Target.SHUTDOWN else ArchiveMode.OFF,
         any_start=True,
         writers=False,
     )

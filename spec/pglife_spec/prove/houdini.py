@@ -176,8 +176,9 @@ class Houdini:
         self._kept[at] = set(self._taken)
         self._claims_kept[at] = True
         if not trivial:
-            core = {str(part) for part in self._solver.unsat_core()}
-            self._helpers[at] |= {m for m, chosen in self._taken.items() if str(chosen) in core}
+            # By their numbers: to print a whole query takes longer than to decide it.
+            core = {part.get_id() for part in self._solver.unsat_core()}
+            self._helpers[at] |= {m for m, chosen in self._taken.items() if chosen.get_id() in core}
 
     def _take(self, mask: Mask) -> None:
         chosen = z3.Bool(f"lemma {mask:x}")

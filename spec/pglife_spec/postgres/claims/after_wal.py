@@ -3,6 +3,7 @@
 from pglife_spec.lang.declare import Statement, claim
 from pglife_spec.lang.expr import any_of, implies, in_
 from pglife_spec.postgres.state.children import none_recorded, recorded, some_in
+from pglife_spec.postgres.state.history import STOPPED_AT_TARGET
 from pglife_spec.postgres.state.postmaster import (
     ALIVE,
     BETWEEN_EVENTS,
@@ -17,9 +18,7 @@ from pglife_spec.postgres.words.parameters import (
     ARCHIVE_MODE,
     STRAY_SIGNALS,
     SUMMARIZE_WAL,
-    TARGET,
 )
-from pglife_spec.postgres.words.recovery import Target
 from pglife_spec.postgres.words.releases import Feature, has
 
 _SM = "postmaster.c: PostmasterStateMachine()"
@@ -27,7 +26,7 @@ _EARLY = (PM.PM_INIT, PM.PM_STARTUP)
 #: SIGUSR2, or an operator's SIGTERM, was sent to the archiver or to a walsender.
 _ENDING = any_of(*(some_in(kind, Life.TERMINATING) for kind in AFTER_WAL))
 #: A stop at the recovery target signals every child at once, the archiver too (RC-10).
-_ORDERLY = ALIVE & ~STRAY_SIGNALS & (TARGET != Target.SHUTDOWN)
+_ORDERLY = ALIVE & ~STRAY_SIGNALS & ~STOPPED_AT_TARGET
 
 
 @claim("INV-36", "SM-07", source=_SM)
