@@ -130,7 +130,8 @@ class Monitor:
             case _ if self._tracker is None:
                 pass
             case ShutdownRequest(mode):
-                self._apply(outside.shutdown_request(mode))
+                action = outside.shutdown_request(mode)
+                self._candidates = self._running().request(self._candidates, action)
             case ReloadRequest(settings):
                 self._reload(settings)
             case SignalChild(child, number):

@@ -43,6 +43,13 @@ class Tracker:
             moved.add(candidate._replace(state=after) if after >= 0 else candidate)
         return moved
 
+    def request(self, candidates: Iterable[Candidate], action: Action) -> set[Candidate]:
+        """A request to shut down arrives: now, or while an earlier one is being handled whose lines
+        were not read yet."""
+        found = set(candidates)
+        earlier = {c for c in self.closure(found) if self.view.has_request(c.state)}
+        return self.apply(found, action) | self.allow(earlier, [action])
+
     def allow(self, candidates: Iterable[Candidate], actions: Iterable[Action]) -> set[Candidate]:
         """A stimulus causes one of these actions, now or later, once."""
         pending = frozenset(map(self.program.index, actions))

@@ -240,7 +240,7 @@ _STANDBY = (
         source="postmaster.c: process_pm_child_exit()",
         given=ALIVE & STOPPED_AT_TARGET,
         then=EXITED,
-        fairness=(F1, F2, F3, F6),
+        fairness=(F1, F2, F3, F5, F6),
         exception="18: the exit may be reaped in the PM_STARTUP after a crash, before the message "
         "that redo has begun is read; FatalError is then left over, and the postmaster waits for "
         "checkpointer and io workers, which ignore its SIGTERM",

@@ -33,7 +33,7 @@ from pglife_spec.postgres.state.shared import (
     REDO,
     XLOG_IS_SHUTDOWN,
 )
-from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile
+from pglife_spec.postgres.words import PM, Control, Exit, Kind, Life, PidFile, Shutdown
 from pglife_spec.postgres.words.kinds import SINGLETONS
 
 _HISTORY = frozenset(var.name for var in declared(Var, history))
@@ -72,6 +72,8 @@ class View:
         self.program = program
         self.is_starting = program.predicate(STATE == PM.PM_STARTUP)
         self.is_running = program.predicate(EXIT == Exit.ALIVE)
+        self.has_request = program.predicate(REQUEST != Shutdown.NoShutdown)
+        """A request to shut down has arrived and is not handled yet."""
         self.was_shut_down = program.predicate(CONTROL == Control.SHUT_DOWN)
         """The control file says "shut down": a start needs no recovery."""
         self.in_redo = program.predicate(REDO)

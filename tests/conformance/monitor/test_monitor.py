@@ -108,6 +108,26 @@ def test_judging_goes_on_where_it_stopped(server: PaperServer) -> None:
     assert server.monitor.looks == 2
 
 
+@pytest.mark.parametrize("first", ["smart", "immediate"])
+def test_a_request_may_meet_an_earlier_one_that_is_being_handled(
+    server: PaperServer, first: str
+) -> None:
+    """The earlier one's line is read after the later one was sent; or both are pending at once."""
+    server.do(ShutdownRequest(SMART))
+    server.do(ShutdownRequest(IMMEDIATE))
+    server.look(f"received {first} shutdown request")
+    server.look()
+    assert server.judge() is None
+
+
+def test_a_request_does_not_come_before_it_was_made(server: PaperServer) -> None:
+    server.do(ShutdownRequest(SMART))
+    server.look("received smart shutdown request")
+    server.look("received immediate shutdown request")
+    with pytest.raises(Impossible):
+        server.judge()
+
+
 def test_second_start_begins_afresh(server: PaperServer) -> None:
     server.do(ShutdownRequest(IMMEDIATE))
     states = to("RUN", "WAIT_BACKENDS", "WAIT_DEAD_END", "NO_CHILDREN")
