@@ -143,6 +143,9 @@ class LookSearch:
     def _expand(self, state: int, number: int, at: int, agreed: bool) -> None:
         moves = self._steps.of(state)
         self._stack += [(after, number, at, agreed) for after in moves.silent]
+        if not agreed:
+            midway = (after for after in moves.replacing if self._agrees_midway(state, after))
+            self._stack += [(after, number, at, True) for after in midway]
         for move in moves.spoken:
             self._write(state, move, number, at, agreed)
         for move, after in self._unsettled.moves(state, number, moves):

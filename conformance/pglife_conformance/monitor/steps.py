@@ -77,12 +77,14 @@ class Moves(NamedTuple):
 
     Args:
         silent: the states after those that need no cause and write no line, which are most.
+        replacing: of these the ones in whose middle a child is gone whose successor is forked.
         spoken: the others that need no cause.
         admissions: those that accept a client.
         caused: those that happen only after a stimulus.
     """
 
     silent: tuple[int, ...] = ()
+    replacing: tuple[int, ...] = ()
     spoken: tuple[Move, ...] = ()
     admissions: tuple[Move, ...] = ()
     caused: tuple[Move, ...] = ()
@@ -103,6 +105,7 @@ class StepTable:
         self._cause = [outside.cause_of(a) for a in actions]
         self._writes = [outside.leaves(a, *line_kinds) for a in actions]
         self._changes_children = [outside.changes_children(a) for a in actions]
+        self._replaces = [outside.replaces(a) for a in actions]
         self._reap_after = {
             program.index(quits): program.index(reap) for quits, reap in outside.reap_after_quit()
         }
@@ -120,6 +123,7 @@ class StepTable:
 
     def _find(self, state: int) -> Moves:
         silent: list[int] = []
+        replacing: list[int] = []
         spoken, admissions, caused = [], [], []
         for action, after in self.program.successors(state):
             before = state
@@ -132,6 +136,8 @@ class StepTable:
             cause = self._cause[action]
             if cause is outside.Cause.NOTHING and not lines:
                 silent.append(after)
+                if self._replaces[action]:
+                    replacing.append(after)
                 continue
             move = Move(action, after, lines, self._changes_children[action])
             if cause is outside.Cause.NOTHING:
@@ -140,7 +146,8 @@ class StepTable:
                 admissions.append(move)
             else:
                 caused.append(move)
-        return Moves(tuple(silent), tuple(spoken), tuple(admissions), tuple(caused))
+        states = tuple(silent), tuple(replacing)
+        return Moves(*states, tuple(spoken), tuple(admissions), tuple(caused))
 
     def _lines(self, action: int, before: int) -> tuple[outside.Line, ...]:
         if not self._writes[action]:

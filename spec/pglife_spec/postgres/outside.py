@@ -190,6 +190,11 @@ def changes_children(action: Action) -> bool:
     return leaves(action, "fork") or among(action, actions.REAPS, actions.end_reaping)
 
 
+def replaces(action: Action) -> bool:
+    """Whether in the middle of the action a child is gone whose successor it forks."""
+    return leaves(action, "fork") and among(action, actions.REAPS)
+
+
 # Why a step happens.
 
 

@@ -108,6 +108,31 @@ def test_judging_goes_on_where_it_stopped(server: PaperServer) -> None:
     assert server.monitor.looks == 2
 
 
+def test_a_look_may_fall_between_the_reaping_of_an_io_worker_and_its_successors_fork() -> None:
+    server = PaperServer(io_method="worker", io_workers="2")
+    server.start()
+    server.has(*RUNNING, Kind.IO_WORKER, Kind.IO_WORKER)
+    server.look(*to("INIT", "STARTUP", "RUN"), READY)
+    *_, worker = server.kids.values()
+    server.do(SignalChild(worker, signal.SIGUSR2))
+    server.has(*RUNNING, Kind.IO_WORKER)
+    server.look()
+    server.has(*RUNNING, Kind.IO_WORKER, Kind.IO_WORKER)
+    server.look()
+    assert server.judge() is None
+
+
+def test_an_io_worker_is_not_gone_without_a_cause() -> None:
+    server = PaperServer(io_method="worker", io_workers="2")
+    server.start()
+    server.has(*RUNNING, Kind.IO_WORKER, Kind.IO_WORKER)
+    server.look(*to("INIT", "STARTUP", "RUN"), READY)
+    server.has(*RUNNING, Kind.IO_WORKER)
+    server.look()
+    with pytest.raises(Impossible):
+        server.judge()
+
+
 @pytest.mark.parametrize("first", ["smart", "immediate"])
 def test_a_request_may_meet_an_earlier_one_that_is_being_handled(
     server: PaperServer, first: str
