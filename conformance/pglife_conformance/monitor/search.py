@@ -93,6 +93,7 @@ class LookSearch:
         self._lines = lines
         self._agrees = cache(snapshot.agrees)
         self._agrees_midway = snapshot.agrees_midway
+        self._lacks_one = cache(snapshot.lacks_one)
         self._unsettled = Unsettled(steps)
         self._stack: list[Node] = []
         self._ended: set[Candidate] = set()
@@ -144,8 +145,8 @@ class LookSearch:
         moves = self._steps.of(state)
         self._stack += [(after, number, at, agreed) for after in moves.silent]
         if not agreed:
-            midway = (after for after in moves.replacing if self._agrees_midway(state, after))
-            self._stack += [(after, number, at, True) for after in midway]
+            seen_midway = filter(self._lacks_one, moves.replacing)
+            self._stack += [(after, number, at, True) for after in seen_midway]
         for move in moves.spoken:
             self._write(state, move, number, at, agreed)
         for move, after in self._unsettled.moves(state, number, moves):

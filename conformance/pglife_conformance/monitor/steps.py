@@ -50,10 +50,12 @@ class Snapshot:
     Args:
         agrees: whether a state shows the same.
         agrees_midway: whether the middle of a step between two states may show it.
+        lacks_one: whether a state shows the same once one child more is forked.
     """
 
     agrees: Callable[[int], bool]
     agrees_midway: Callable[[int, int], bool]
+    lacks_one: Callable[[int], bool]
 
 
 class Move(NamedTuple):

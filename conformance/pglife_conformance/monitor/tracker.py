@@ -64,7 +64,7 @@ class Tracker:
         def agrees(state: int) -> bool:
             return self.view.exit_code(state) == code
 
-        return Snapshot(agrees, lambda _before, after: agrees(after))
+        return Snapshot(agrees, lambda _before, after: agrees(after), agrees)
 
     def children(self, titled: tuple[int, ...], untitled: int) -> Snapshot:
         """The children that were seen.
@@ -86,8 +86,14 @@ class Tracker:
             most = map(max, there(before), there(after))
             return agrees(after) or not any(map(lt, most, titled))
 
-        return Snapshot(agrees, agrees_midway)
+        def lacks_one(state: int) -> bool:
+            recorded = there(state)
+            return not any(map(lt, recorded, titled)) and (
+                sum(recorded) - sum(titled) <= untitled + 1
+            )
+
+        return Snapshot(agrees, agrees_midway, lacks_one)
 
 
-ANYTHING = Snapshot(lambda _state: True, lambda _before, _after: True)
+ANYTHING = Snapshot(lambda _state: True, lambda _before, _after: True, lambda _state: True)
 """A snapshot that every state explains."""

@@ -25,15 +25,15 @@ CHOICES = st.integers(0, 2**16 - 1)
 
 @dataclass(frozen=True)
 class Choice:
-    """What is drawn for one step: which stimulus, which of those that it may go to, which way."""
+    """What is drawn for one step: which verb, whom of those that there are, which way."""
 
-    stimulus: int
+    verb: int
     which: int
     way: int
 
 
 @dataclass(frozen=True)
-class Stimulus:
+class Verb:
     """What a client, an operator or a fault may do, and when it can be done."""
 
     can: Callable[[Life], bool]
@@ -72,23 +72,23 @@ def _stop(life: Life, choice: Choice) -> None:
         life.stop(*children[choice.which % len(children)])
 
 
-STIMULI = (
-    Stimulus(lambda life: life.is_running() and len(life.sessions) < MOST_CLIENTS, _connect),
-    Stimulus(lambda life: bool(life.open_sessions()), _query_or_cancel),
-    Stimulus(lambda life: bool(life.sessions), _disconnect),
-    Stimulus(lambda life: life.is_running(), _signal_child),
-    Stimulus(lambda life: life.is_running() and len(life.pins) < MOST_STOPPED, _stop),
-    Stimulus(
+VERBS = (
+    Verb(lambda life: life.is_running() and len(life.sessions) < MOST_CLIENTS, _connect),
+    Verb(lambda life: bool(life.open_sessions()), _query_or_cancel),
+    Verb(lambda life: bool(life.sessions), _disconnect),
+    Verb(lambda life: life.is_running(), _signal_child),
+    Verb(lambda life: life.is_running() and len(life.pins) < MOST_STOPPED, _stop),
+    Verb(
         lambda life: bool(life.pins),
         lambda life, choice: life.resume(choice.which % len(life.pins)),
     ),
-    Stimulus(lambda life: life.is_running(), lambda life, _choice: life.reload()),
-    Stimulus(
+    Verb(lambda life: life.is_running(), lambda life, _choice: life.reload()),
+    Verb(
         lambda life: life.is_running(),
         lambda life, choice: life.request_shutdown(MODES[choice.way % len(MODES)]),
     ),
-    Stimulus(lambda life: not life.is_running(), lambda life, _choice: life.start()),
-    Stimulus(lambda _life: True, lambda life, choice: life.watch(0.1 if choice.way % 2 else 0.01)),
+    Verb(lambda life: not life.is_running(), lambda life, _choice: life.start()),
+    Verb(lambda _life: True, lambda life, choice: life.watch(0.1 if choice.way % 2 else 0.01)),
 )
 
 
@@ -101,8 +101,8 @@ def take(life: Life, choices: list[Choice]) -> None:
     try:
         try:
             for choice in choices:
-                possible = [stimulus for stimulus in STIMULI if stimulus.can(life)]
-                possible[choice.stimulus % len(possible)].do(life, choice)
+                possible = [verb for verb in VERBS if verb.can(life)]
+                possible[choice.verb % len(possible)].do(life, choice)
                 life.explain()
         finally:
             life.end()

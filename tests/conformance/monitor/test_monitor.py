@@ -122,12 +122,20 @@ def test_a_look_may_fall_between_the_reaping_of_an_io_worker_and_its_successors_
     assert server.judge() is None
 
 
-def test_an_io_worker_is_not_gone_without_a_cause() -> None:
+@pytest.mark.parametrize(
+    ("signaled", "left"),
+    [(False, (*RUNNING, Kind.IO_WORKER)), (True, (*RUNNING[:-1], Kind.IO_WORKER))],
+    ids=["nobody signaled it", "the walwriter is gone too"],
+)
+def test_a_child_is_not_gone_without_a_cause(signaled: bool, left: tuple[Kind, ...]) -> None:
     server = PaperServer(io_method="worker", io_workers="2")
     server.start()
     server.has(*RUNNING, Kind.IO_WORKER, Kind.IO_WORKER)
     server.look(*to("INIT", "STARTUP", "RUN"), READY)
-    server.has(*RUNNING, Kind.IO_WORKER)
+    *_, worker = server.kids.values()
+    if signaled:
+        server.do(SignalChild(worker, signal.SIGUSR2))
+    server.has(*left)
     server.look()
     with pytest.raises(Impossible):
         server.judge()
