@@ -125,7 +125,7 @@ def test_a_look_may_fall_between_the_reaping_of_an_io_worker_and_its_successors_
 @pytest.mark.parametrize(
     ("signaled", "left"),
     [(False, (*RUNNING, Kind.IO_WORKER)), (True, (*RUNNING[:-1], Kind.IO_WORKER))],
-    ids=["nobody signaled it", "the walwriter is gone too"],
+    ids=["it was not signaled", "the walwriter is gone too"],
 )
 def test_a_child_is_not_gone_without_a_cause(signaled: bool, left: tuple[Kind, ...]) -> None:
     server = PaperServer(io_method="worker", io_workers="2")

@@ -12,8 +12,8 @@ from pglife_conformance.hold.fork_limit import lift_limit, limit_children
 from pglife_conformance.observation.pid_file import PidFileStatus
 from pglife_conformance.pytest.claims import Defect, claim, settings
 from pglife_conformance.scenarios.findings.support import STILL_S, let_the_loop_run_once
-from pglife_conformance.scenarios.processes.autovacuum.test_launcher import use_up_xids
 from pglife_conformance.scenarios.support.failing_forks import COUNTED
+from pglife_conformance.scenarios.support.transaction_ids import use_up_xids
 from pglife_spec import PM
 
 LAUNCHER = "autovacuum launcher started"

@@ -14,13 +14,13 @@ from pglife_conformance.cluster.cluster import Cluster
 from pglife_conformance.cluster.session import ServerError, Session
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.pytest.claims import claim, settings
-from pglife_conformance.scenarios.processes.autovacuum.test_launcher import use_up_xids
 from pglife_conformance.scenarios.signals.test_optional_processes import (
     SLOW_TABLE,
     VACUUMED,
     WORKER,
     autovacuum_worker,
 )
+from pglife_conformance.scenarios.support.transaction_ids import use_up_xids
 
 SLEEP = "proc.c: ProcSleep()"
 DEADLOCK_DETECTED = "40P01"

@@ -5,28 +5,16 @@ import pytest
 from pglife_conformance.base import deadlines
 from pglife_conformance.base.needs import SIGNALS, Need
 from pglife_conformance.cluster.cluster import Cluster, MakeCluster
-from pglife_conformance.cluster.session import Session
 from pglife_conformance.events import SMART
 from pglife_conformance.observation.kinds import Kind
 from pglife_conformance.observation.sleeping import sleep_ms
 from pglife_conformance.pytest.claims import claim, settings
+from pglife_conformance.scenarios.support.transaction_ids import use_up_xids
 
 PMSIGNAL = "postmaster.c: process_pm_pmsignal()"
 SQL = [Need.FULL_SQL, Need.PROCESS_TITLES]
 EMERGENCY_XIDS = 131_100
-"""A server asks for the emergency launcher at multiples of 65536 past the limit below."""
-USE_UP_LIMIT_S = 200.0
-"""For using them up; two seconds of pure work."""
-
-
-def use_up_xids(session: Session, count: int) -> None:
-    """Use up this many transaction ids, each for a row of a table."""
-    session.query("create table if not exists burnt(number int)")
-    session.query(
-        f"do $$ begin for i in 1..{count} loop begin insert into burnt values (i); "
-        "exception when others then null; end; end loop; end $$",
-        USE_UP_LIMIT_S,
-    )
+"""A server asks for the emergency launcher at multiples of 65,536 past the limit below."""
 
 
 @claim("PG-06 PG-07 PR-05 PR-06", source=PMSIGNAL, needs=[*SQL, Need.AUTOVACUUM_WORKER])
